@@ -1,0 +1,43 @@
+"""LLM-based sequential recommenders as RecBole models, benchmarked beside RecBole's own."""
+
+import numpy as _np
+
+# RecBole 1.2 names NumPy aliases that NumPy 1.24 removed; only what is missing is defined, before RecBole loads.
+_NUMPY_ALIASES = {
+    "bool": _np.bool_,
+    "int": _np.int_,
+    "float": _np.float64,
+    "complex": _np.complex128,
+    "object": _np.object_,
+    "str": _np.str_,
+    "long": _np.int_,
+    "unicode": _np.str_,
+    "float_": _np.float64,
+    "complex_": _np.complex128,
+}
+for _name, _type in _NUMPY_ALIASES.items():
+    if _name not in _np.__dict__:
+        setattr(_np, _name, _type)
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Config": "recbole_hllm.config",
+    "create_dataset": "recbole_hllm.data.dataset",
+    "data_preparation": "recbole_hllm.data.loader",
+    "run": "recbole_hllm.experiment",
+    "load_run": "recbole_hllm.experiment",
+    "load_pretrained_hllm": "recbole_hllm.model.hllm",
+}
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name: str):
+    """Public names are imported when first asked for, so that ``import recbole_hllm`` costs nothing."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'recbole_hllm' has no attribute '{name}'")
+    from importlib import import_module
+
+    value = getattr(import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value

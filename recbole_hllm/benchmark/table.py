@@ -1,0 +1,219 @@
+"""Results of several models side by side, as Markdown, CSV, JSON and text for the console.
+
+Everything here is a pure function of plain dicts, so a table can be made again from the run folders. A row:
+
+    {"model": "HLLM",
+     "test_result": {"recall@10": 0.0881, ...},          # names and values as RecBole's
+     "costs": {"parameters_total": int, "parameters_trained": int, "epochs": int, "converged": bool,
+               "stop_reason": str, "training_seconds": float, "evaluation_seconds": float,
+               "peak_memory_bytes": int}}
+
+or, for a model that failed, ``{"model": "HLLM", "error": "what went wrong"}``; other keys go into the JSON
+as they are. The header is a dict of what all rows share: ``dataset``, ``users``, ``items``,
+``interactions``, ``mean_length``, then ``split``, ``masking``, ``candidates``, ``metrics``,
+``history_length``, ``seed``; absent keys are left out, further ones are shown behind these.
+"""
+
+import json
+import math
+
+import pandas as pd
+from recbole.evaluator.register import smaller_metrics
+
+COSTS = (
+    "parameters_total",
+    "parameters_trained",
+    "epochs",
+    "converged",
+    "stop_reason",
+    "training_seconds",
+    "evaluation_seconds",
+    "peak_memory_bytes",
+)
+_STATISTICS = ("users", "items", "interactions", "mean_length")
+_SETTINGS = ("split", "masking", "candidates", "metrics", "history_length", "seed")
+_MISSING = "–"
+
+
+def build_table(rows: list[dict]) -> pd.DataFrame:
+    """One line per model: ``model``, its metrics, its costs as plain numbers, and ``error`` if any failed."""
+    metrics = _metric_names(rows)
+    errors = ["error"] if any("error" in row for row in rows) else []
+    lines = [
+        [
+            row["model"],
+            *(row.get("test_result", {}).get(metric) for metric in metrics),
+            *(row.get("costs", {}).get(cost) for cost in COSTS),
+            *(row.get(error) for error in errors),
+        ]
+        for row in rows
+    ]
+    # dtype object: a missing value does not turn a column of counts into floats.
+    return pd.DataFrame(lines, columns=["model", *metrics, *COSTS, *errors], dtype=object)
+
+
+def to_csv(rows: list[dict]) -> str:
+    """The plain numbers of ``build_table``, comma-separated."""
+    return build_table(rows).to_csv(index=False, lineterminator="\n")
+
+
+def to_json(rows: list[dict], header: dict) -> str:
+    """Header and rows as they are; numbers that are not finite become null."""
+    return json.dumps(_plain({"header": header, "rows": rows}), indent=2, ensure_ascii=False) + "\n"
+
+
+def to_markdown(rows: list[dict], header: dict) -> str:
+    """The table as people read it: best values bold, header above, what to beware of below."""
+    names, lines = _cells(rows, best="**{}**", escape=lambda text: text.replace("|", "\\|"))
+    alignment = ["---"] + ["---:"] * (len(names) - 1)
+    table = ["| " + " | ".join(line) + " |" for line in (names, alignment, *lines)]
+    above = [f"- {label}: {value}" for label, value in _header_lines(header)]
+    below = [f"- {note}" for note in _notes(rows)]
+    return "\n\n".join("\n".join(block) for block in (above, table, below) if block) + "\n"
+
+
+def to_console(rows: list[dict], header: dict) -> str:
+    """The same table with aligned columns; ``*`` marks the best values."""
+    names, lines = _cells(rows, best="{}*")
+    widths = [max(map(len, column)) for column in zip(names, *lines, strict=True)]
+    table = []
+    for line in (names, ["-" * width for width in widths], *lines):
+        cells = [line[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        table.append("  ".join(cells).rstrip())
+    above = [f"{label}: {value}" for label, value in _header_lines(header)]
+    return "\n\n".join("\n".join(block) for block in (above, table, _notes(rows)) if block) + "\n"
+
+
+def _metric_names(rows: list[dict]) -> list[str]:
+    """All metrics of all rows, in order of their first appearance."""
+    return list(dict.fromkeys(metric for row in rows for metric in row.get("test_result", {})))
+
+
+def _cells(rows: list[dict], best: str, escape=str) -> tuple[list[str], list[list[str]]]:
+    """Column names, and the text of each row's cells; ``best`` is the format of a metric's best value."""
+    metrics = _metric_names(rows)
+    columns = {metric: _metric_cells(rows, metric, best) for metric in metrics}
+    names = ["model", *metrics, "parameters (total / trained)", "epochs", "stopped"]
+    names += ["training", "evaluation", "peak memory"]
+    lines = []
+    for index, row in enumerate(rows):
+        costs = row.get("costs", {})
+        line = [row["model"], *(columns[metric][index] for metric in metrics)]
+        total, trained = costs.get("parameters_total"), costs.get("parameters_trained")
+        line.append(f"{_format_count(total)} / {_format_count(trained)}")
+        line.append(_format_integer(costs.get("epochs")))
+        line.append("failed" if "error" in row else _one_line(costs.get("stop_reason") or _MISSING))
+        line.append(_format_seconds(costs.get("training_seconds")))
+        line.append(_format_seconds(costs.get("evaluation_seconds")))
+        line.append(_format_bytes(costs.get("peak_memory_bytes")))
+        lines.append([escape(cell) for cell in line])
+    return [escape(name) for name in names], lines
+
+
+def _value(row: dict, metric: str) -> float | None:
+    """A row's value of a metric; None where it is absent or not a finite number."""
+    value = row.get("test_result", {}).get(metric)
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _metric_cells(rows: list[dict], metric: str, best: str) -> list[str]:
+    """The digits the run kept, four to seven. Ties are all best; a value alone is not best."""
+    values = [_value(row, metric) for row in rows]
+    known = [value for value in values if value is not None]
+    decimals = max([4, *(len(f"{value:.7f}".rstrip("0").split(".")[1]) for value in known)])
+    winner = None
+    if len(known) > 1:
+        winner = min(known) if metric.split("@")[0].lower() in smaller_metrics else max(known)
+    cells = []
+    for value in values:
+        cell = _MISSING if value is None else f"{value:.{decimals}f}"
+        cells.append(best.format(cell) if value is not None and value == winner else cell)
+    return cells
+
+
+def _header_lines(header: dict) -> list[tuple[str, str]]:
+    """(label, value) of what all rows share; the data set and its statistics share a line."""
+    statistics = [f"{_format_integer(header[key])} {key}" for key in _STATISTICS[:3] if key in header]
+    if "mean_length" in header:
+        statistics.append(f"mean length {header['mean_length']:.1f}")
+    data_set = [str(header["dataset"])] if "dataset" in header else []
+    lines = [("data set", ", ".join(data_set + statistics))] if data_set or statistics else []
+    others = [key for key in header if key not in ("dataset", *_STATISTICS, *_SETTINGS)]
+    for key in [*(key for key in _SETTINGS if key in header), *others]:
+        value = header[key]
+        text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        lines.append((key.replace("_", " "), _one_line(text)))
+    return lines
+
+
+def _notes(rows: list[dict]) -> list[str]:
+    """What the reader must know before comparing: rows that did not converge, rows that failed."""
+    notes = []
+    stopped = [
+        f"{row['model']} ({_one_line(row['costs'].get('stop_reason') or 'reason unknown')})"
+        for row in rows
+        if "error" not in row and not row.get("costs", {}).get("converged", True)
+    ]
+    if stopped:
+        notes.append(f"Stopped before convergence: {', '.join(stopped)}. No winner can be claimed.")
+    notes += [f"{row['model']} failed: {_one_line(row['error'])}" for row in rows if "error" in row]
+    return notes
+
+
+def _one_line(text: str) -> str:
+    return " ".join(str(text).split())
+
+
+def _format_integer(value: int | None) -> str:
+    return _MISSING if value is None else f"{value:,}"
+
+
+def _format_count(value: int | None) -> str:
+    """812, 4.2k, 22.7M, 1.1B."""
+    return _MISSING if value is None else _scaled(value, ("", "k", "M", "B", "T"))
+
+
+def _format_bytes(value: int | None) -> str:
+    """Decimal units: 1.4 GB is 1.4e9 bytes."""
+    return _MISSING if value is None else _scaled(value, (" B", " kB", " MB", " GB", " TB"))
+
+
+def _scaled(value: int, units: tuple[str, ...]) -> str:
+    """One decimal in the largest unit that leaves at least 1 before it; whole numbers in the first."""
+    if value < 1000:
+        return f"{value}{units[0]}"
+    scaled = float(value)
+    for unit in units[1:-1]:
+        scaled /= 1000
+        if round(scaled, 1) < 1000:
+            return f"{scaled:.1f}{unit}"
+    return f"{scaled / 1000:.1f}{units[-1]}"
+
+
+def _format_seconds(value: float | None) -> str:
+    """0.8s, 45s, 3m 12s, 2h 5m."""
+    if value is None:
+        return _MISSING
+    if value < 9.95:
+        return f"{value:.1f}s"
+    seconds = round(value)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m {seconds % 60}s"
+    minutes = round(value / 60)
+    return f"{minutes // 60}h {minutes % 60}m"
+
+
+def _plain(value):
+    """Dicts, lists and numbers as JSON knows them (NumPy's scalars become Python's)."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,160 @@
+"""Arrays on disk that can be made again: where they lie, what keys them, how they are written and trusted.
+
+A cache entry is a folder with one `.npy` file per array and a `meta.json` that says what they must look like.
+An entry appears whole or not at all, and one that is not exactly as described is made again.
+"""
+
+import errno
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+import numpy as np
+
+from recbole_hllm.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+MEGABYTE = 1 << 20
+
+
+def cache_folder(cache_dir: str | None, data_path: str | Path) -> Path:
+    """The folder for cache entries of the data in `data_path`; it need not exist.
+
+    `cache_dir` if given; else a hidden folder beside the data; else, if the data lie inside an installed
+    package or may not be written to, a folder of the user's cache ($XDG_CACHE_HOME or ~/.cache).
+    """
+    if cache_dir:
+        return Path(cache_dir).expanduser()
+    data_path = Path(data_path).resolve()
+    beside = data_path / ".recbole_hllm_cache"
+    writable = os.access(beside if beside.exists() else data_path, os.W_OK | os.X_OK)
+    if writable and not _inside_package(data_path):
+        return beside
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return user_cache / "recbole_hllm" / f"{data_path.name}-{digest(str(data_path))[:8]}"
+
+
+def _inside_package(path: Path) -> bool:
+    if {"site-packages", "dist-packages"} & set(path.parts):
+        return True
+    recbole = importlib.util.find_spec("recbole")  # finds the folder without importing it
+    folders = (recbole.submodule_search_locations or []) if recbole else []
+    return any(path.is_relative_to(Path(folder).resolve()) for folder in folders)
+
+
+def digest(*parts) -> str:
+    """Hash (24 hexadecimal characters of SHA-256) of strings, bytes, arrays and JSON-able values, in order.
+
+    The same on every machine and in every process. Types and boundaries count: ("ab", "c"), ("a", "bc") and
+    (b"ab", "c") all differ.
+    """
+    sha = hashlib.sha256()
+    for part in parts:
+        kind, content = _to_bytes(part)
+        sha.update(f"{kind}:{len(content)}:".encode())
+        sha.update(content)
+    return sha.hexdigest()[:24]
+
+
+def _to_bytes(part) -> tuple[str, bytes]:
+    if isinstance(part, str):
+        return "str", part.encode("utf-8", "surrogatepass")
+    if isinstance(part, bytes):
+        return "bytes", part
+    if isinstance(part, np.ndarray):
+        if part.dtype.hasobject:
+            raise TypeError("digest: an array of Python objects has no stable bytes")
+        return f"array {part.dtype.str} {part.shape}", part.tobytes()
+    return "json", json.dumps(part, sort_keys=True).encode()
+
+
+def write_arrays(folder: Path, arrays: dict[str, np.ndarray], meta: dict) -> None:
+    """Writes one cache entry. Other processes may read or write the same entry at the same time.
+
+    Args:
+        folder: the entry; an older one there is replaced.
+        arrays: name -> array; the name is the file's name.
+        meta: JSON-able; `read_arrays` returns the entry only to who expects the same.
+
+    Raises:
+        DataError: not enough disk, or the folder cannot be written.
+    """
+    needed = sum(array.nbytes for array in arrays.values()) + MEGABYTE
+    half_made = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder.parent).free
+        if free < needed:
+            raise DataError(
+                f"{folder.parent}: not enough disk for the cache: it needs {needed / MEGABYTE:.1f} MB, "
+                f"{free / MEGABYTE:.1f} MB free. Make room, or set cache_dir to a folder on another disk."
+            )
+        half_made.mkdir()
+        for name, array in arrays.items():
+            np.save(half_made / f"{name}.npy", array, allow_pickle=False)
+        description = {name: _describe(half_made / f"{name}.npy", array) for name, array in arrays.items()}
+        content = json.dumps({"meta": meta, "arrays": description}, indent=1)
+        (half_made / "meta.json").write_text(content, encoding="utf-8")
+        _put_in_place(half_made, folder, meta)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot write the cache ({error}). Set cache_dir elsewhere.") from error
+    finally:
+        shutil.rmtree(half_made, ignore_errors=True)
+
+
+def _describe(path: Path, array: np.ndarray) -> dict:
+    return {"shape": list(array.shape), "dtype": array.dtype.str, "bytes": path.stat().st_size}
+
+
+def _put_in_place(half_made: Path, folder: Path, meta: dict) -> None:
+    """Renames, which is atomic. What stands in the way is either as good as ours or gets out of it first."""
+    while True:
+        try:
+            half_made.rename(folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if read_arrays(folder, meta) is not None:
+            return
+        discarded = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
+        try:
+            folder.rename(discarded)
+        except FileNotFoundError:
+            continue  # another writer removed it first
+        shutil.rmtree(discarded, ignore_errors=True)
+
+
+def read_arrays(folder: Path, expected_meta: dict) -> dict[str, np.ndarray] | None:
+    """The memory-mapped arrays of a cache entry; None if it is absent, damaged or made for something else."""
+    try:
+        description = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        if description["meta"] != json.loads(json.dumps(expected_meta)):
+            logger.info("%s: the cache was made with other settings and is made again", folder)
+            return None
+        arrays = description["arrays"].items()
+        return {name: _load(folder / f"{name}.npy", expected) for name, expected in arrays}
+    except FileNotFoundError:
+        if folder.exists():
+            logger.warning("%s: the cache is incomplete and is made again", folder)
+        return None
+    except Exception as error:  # damaged bytes make json and numpy raise almost anything
+        logger.warning("%s: the cache is damaged (%s) and is made again", folder, error)
+        return None
+
+
+def _load(path: Path, expected: dict) -> np.ndarray:
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        raise ValueError(f"{path.name} has {size} bytes instead of {expected['bytes']}")
+    empty = 0 in expected["shape"]  # an empty array cannot be memory-mapped
+    array = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
+    if list(array.shape) != expected["shape"] or array.dtype.str != expected["dtype"]:
+        raise ValueError(f"{path.name} holds {array.dtype.str}{list(array.shape)}")
+    return array

@@ -1,0 +1,124 @@
+"""Loaders: RecBole's training rows, windows with shared negatives, and one evaluation loader for every model."""
+
+import numpy as np
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.sampler import RepeatableSampler, Sampler
+
+from recbole_hllm.data.candidates import draw_candidates
+from recbole_hllm.data.protocol import referenced
+from recbole_hllm.errors import ConfigError
+
+# Most scores of one evaluation batch (rows x items): 512 MB of float32.
+_SCORES_PER_BATCH = 2**27
+CANDIDATES = "candidate_items"
+
+
+def data_preparation(config, dataset):
+    """Splits a data set and makes its loaders.
+
+    Returns:
+        (train, valid, test) loaders; valid or test is None when the split has no such part.
+    """
+    train, valid, test = dataset.build()
+    loader = WindowLoader if dataset.rows == "window" else TrainDataLoader
+    train_loader = loader(config, train, _train_sampler(config, train), shuffle=config["shuffle"])
+    return train_loader, _eval_loader(config, "valid", train, valid), _eval_loader(config, "test", train, test)
+
+
+def _train_sampler(config, train):
+    """RecBole's sampler over training rows only, so that no validation or test item is more likely to be drawn."""
+    arguments = config["train_neg_sample_args"]
+    if arguments["distribution"] == "none":
+        if train.rows != "window":
+            return None
+        arguments = {"distribution": "uniform", "alpha": 1.0}
+    kind, data = (Sampler, [train]) if train.rows == "interaction" else (RepeatableSampler, train)
+    sampler = kind(["train"], data, arguments["distribution"], arguments["alpha"])
+    return sampler.set_phase("train")
+
+
+def _eval_loader(config, phase, train, part):
+    return EvalLoader(config, part, phase, train.training_counts()) if len(part) else None
+
+
+class WindowLoader(TrainDataLoader):
+    """Windows of S + 1 items and, for the whole batch, K shared negatives in ``neg_<item>`` of shape (1, K).
+
+    K is ``num_negatives``, or S + 1 for each row of the batch when that is not set.
+    """
+
+    def _init_batch_size_and_step(self):
+        self.step = self.config["train_batch_size"]
+        self.set_batch_size(self.step)
+        self.num_negatives = self.config["num_negatives"]
+        if self.num_negatives is not None and self.num_negatives < 1:
+            raise ConfigError(f"num_negatives: {self.num_negatives} must be at least 1, or empty for S + 1 a row")
+
+    def collate_fn(self, index):
+        rows = self.transform(self._dataset, self._dataset[index])
+        number = self.num_negatives or len(rows) * (self._dataset.max_item_list_len + 1)
+        negatives = torch.as_tensor(self._sampler.sampling(number), dtype=torch.long)
+        rows[self.config["NEG_PREFIX"] + self.iid_field] = negatives[None]
+        return rows
+
+
+class EvalLoader(FullSortEvalDataLoader):
+    """One row per target, for sequential and general models alike, against the whole catalogue or fixed candidates.
+
+    Candidates of ``uniN`` and ``popN`` are drawn once from the seed, without replacement and without the user's own
+    items; they are the same for every model and pass.
+
+    Attributes:
+        candidates: (R, N) int64, or None for the whole catalogue.
+    """
+
+    def __init__(self, config, dataset, phase, counts):
+        self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
+        self.phase, self.counts = phase, counts
+        self.mask_history = config["mask_history"]
+        self.target_masked = self.mask_history and "mask_target" in referenced(config)
+        self.sample_size = len(dataset)
+        self.candidates = self._draw(config, dataset)
+        AbstractDataLoader.__init__(self, config, dataset, sampler=None, shuffle=False)
+        self.is_sequential = True  # rows are targets, never users
+
+    def _init_batch_size_and_step(self):
+        self.step = max(1, min(self.config["eval_batch_size"], _SCORES_PER_BATCH // self._dataset.item_num))
+        self.set_batch_size(self.step)
+
+    def _draw(self, config, dataset):
+        arguments = config[f"{self.phase}_neg_sample_args"]
+        if arguments["sample_num"] == "none":
+            if arguments["distribution"] == "none":
+                raise ConfigError("eval_args: mode 'labeled' is for models trained on labels; use full, uniN or popN")
+            return None
+        sequences = dataset.sequences
+        return draw_candidates(
+            sequences.of(dataset.targets),
+            sequences.offsets,
+            sequences.items,
+            dataset.item_num,
+            arguments["sample_num"],
+            seed=config["seed"],
+            weights=self.counts if arguments["distribution"] == "popularity" else None,
+        )
+
+    def collate_fn(self, index):
+        """A batch as RecBole's trainer expects it: rows, items to mask, row and item of each target."""
+        index = np.asarray(index)
+        rows = self.transform(self._dataset, self._dataset[index])
+        targets = rows[self.iid_field]
+        if self.candidates is not None:
+            rows[CANDIDATES] = torch.cat([targets[:, None], torch.from_numpy(self.candidates[index])], dim=1)
+        return rows, self._masked(index, targets), torch.arange(len(targets)), targets
+
+    def _masked(self, index, targets):
+        if not self.mask_history:
+            return None
+        rows, items = self._dataset.histories(index)
+        if not self.target_masked:
+            other = items != targets[rows]
+            rows, items = rows[other], items[other]
+        return rows, items

@@ -1,0 +1,1 @@
+"""Turning scores into ranks and metrics; the metrics themselves are RecBole's."""

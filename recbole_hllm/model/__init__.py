@@ -1,0 +1,1 @@
+"""One file per recommender, each readable from top to bottom."""

@@ -1,0 +1,1 @@
+"""Building blocks in plain torch and transformers, free of RecBole, configurations and data files."""

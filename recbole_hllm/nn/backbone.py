@@ -1,0 +1,330 @@
+"""Language models from a hub id, a folder, a GGUF file or an installed package, without any head.
+
+Everything a recommender asks of a language model before it has its own layers: where it lies, how it starts
+(pretrained or from scratch), how many of its layers are kept, and whether its attention looks ahead.
+"""
+
+import difflib
+import importlib.util
+import io
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.utils import logging as hf_logging
+
+from recbole_hllm.errors import MissingExtra, ModelError
+
+try:
+    from transformers import GgufConfig
+except ImportError:  # before GgufConfig, transformers 5 always unpacked GGUF weights
+    GgufConfig = None
+
+SOURCE_FORMS = "a folder, a .gguf file, 'package:NAME/PATH' in an installed package, or a Hugging Face hub id"
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
+POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """Which language model to use and how it starts.
+
+    Raises:
+        ModelError: if the fields contradict each other.
+    """
+
+    source: str | None
+    """Hub id, folder, path of a .gguf file, or ``package:NAME/PATH`` inside an installed package."""
+    init: str = "pretrained"
+    """``pretrained`` loads the weights, ``scratch`` draws them at random."""
+    num_layers: int | None = None
+    """Keep the first k layers only; None keeps all."""
+    config: Mapping | None = None
+    """With ``scratch``: keys of the model's configuration, over those of `source` if there is one."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass, layer by layer, to save memory."""
+    attn_implementation: str | None = None
+    """``eager``, ``sdpa``, ``flash_attention_2`` or ``flex_attention``; None: transformers chooses."""
+    trust_remote_code: bool = False
+    """Allow the source to bring its own Python code, which then runs on this machine."""
+
+    def __post_init__(self):
+        if self.init not in ("pretrained", "scratch"):
+            raise ModelError(f"init={self.init!r}: a language model starts 'pretrained' or from 'scratch'")
+        if self.init == "pretrained" and self.source is None:
+            raise ModelError(f"a pretrained language model needs a source: {SOURCE_FORMS}")
+        if self.init == "pretrained" and self.config:
+            raise ModelError("config: pretrained weights fix its keys; change them with init='scratch'")
+        if self.source is None and "model_type" not in (self.config or {}):
+            raise ModelError("a language model without a source needs config with a model_type, e.g. llama")
+        if self.num_layers is not None and self.num_layers < 1:
+            raise ModelError(f"num_layers={self.num_layers}: at least one layer must be kept")
+
+
+def resolve_source(source: str) -> tuple[str, str | None]:
+    """Finds where a language model lies.
+
+    Returns:
+        the folder or hub id, and the name of the GGUF file in that folder or None.
+
+    Raises:
+        ModelError: if a package, folder or file is missing.
+    """
+    if source.startswith("package:"):
+        path = _inside_package(source)
+    else:
+        path = Path(source).expanduser()
+        if not path.exists() and HUB_ID.fullmatch(source) and path.suffix != ".gguf":
+            return source, None
+    if path.is_dir():
+        return str(path), None
+    if path.is_file() and path.suffix == ".gguf":
+        return str(path.parent), path.name
+    if path.is_file():
+        raise ModelError(f"language model '{source}': {path} is not a .gguf file; give {SOURCE_FORMS}")
+    raise ModelError(f"language model '{source}': {path} does not exist; give {SOURCE_FORMS}")
+
+
+def _inside_package(source: str) -> Path:
+    name, _, path = source.removeprefix("package:").partition("/")
+    try:
+        spec = importlib.util.find_spec(name) if name else None
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(
+            f"language model '{source}': the package '{name}' is not installed: "
+            f"pip install {name.replace('_', '-')}"
+        )
+    return Path(next(iter(spec.submodule_search_locations))) / path
+
+
+def load_backbone(spec: BackboneSpec) -> PreTrainedModel:
+    """Builds a language model without head or pooler, in float32 and in training mode.
+
+    Returns:
+        the transformers model; its last hidden state is taken after the final norm.
+
+    Raises:
+        ModelError: if the source, its configuration or its weights cannot be used.
+        MissingExtra: if the source is a GGUF file and the packages that read it are not installed.
+    """
+    folder, gguf_file = _located(spec.source)
+    with _errors_name(spec.source), _quiet(gguf_file):
+        config = _model_config(spec, folder, gguf_file)
+        _check_architecture(config, spec.source)
+        if spec.num_layers is not None:
+            _keep_first_layers(config, spec.num_layers)
+        options = {"dtype": torch.float32, "trust_remote_code": spec.trust_remote_code}
+        if spec.attn_implementation is not None:
+            options["attn_implementation"] = spec.attn_implementation
+        if spec.init == "scratch":
+            model = AutoModel.from_config(config, **options)
+        else:
+            model = _load_weights(folder, gguf_file, config, options)
+        if spec.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model.train()
+
+
+def load_tokenizer(source: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Loads the fast tokenizer that belongs to a language model.
+
+    Raises:
+        ModelError: if the source has no tokenizer, or only one without a fast implementation.
+        MissingExtra: if the source is a GGUF file and the packages that read it are not installed.
+    """
+    folder, gguf_file = _located(source)
+    no_tokenizer = (
+        f"LLM folder without tokenizer: '{source}' holds no usable tokenizer files "
+        "(tokenizer.json, or the files it can be made from)"
+    )
+    if not gguf_file and Path(folder).is_dir() and not _mentions_tokenizer(Path(folder)):
+        raise ModelError(no_tokenizer)
+    with _errors_name(source), _quiet(gguf_file):
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, gguf_file=gguf_file, trust_remote_code=trust_remote_code
+        )
+    # transformers makes up an empty tokenizer where files are missing: special tokens and nothing else
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise ModelError(no_tokenizer)
+    if not tokenizer.is_fast:
+        raise ModelError(f"'{source}' has only a slow tokenizer; a fast one (tokenizer.json) is needed")
+    return tokenizer
+
+
+def is_bidirectional(model: PreTrainedModel) -> bool:
+    """True for a BERT-type encoder, whose positions also see what comes after them."""
+    if getattr(model.config, "is_decoder", False):
+        return False
+    if model.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        return True
+    return any(getattr(module, "is_causal", None) is False for module in model.modules())
+
+
+def drop_input_embeddings(model: PreTrainedModel) -> None:
+    """Frees the word embeddings of a model that only ever reads vectors."""
+    model.set_input_embeddings(None)
+
+
+def position_range(model: PreTrainedModel) -> tuple[int, int | None]:
+    """The first usable position id and how many positions there are.
+
+    Only models with a learned position table have a limit: RoBERTa-type ones start after their padding id.
+    Rotary and other computed positions have none (None).
+    """
+    for name, table in model.named_modules():
+        if name.rpartition(".")[2] in POSITION_TABLES and isinstance(table, nn.Embedding):
+            first = 0 if table.padding_idx is None else table.padding_idx + 1
+            limit = getattr(model.config, "max_position_embeddings", table.num_embeddings)
+            return first, min(limit, table.num_embeddings) - first
+    return 0, None
+
+
+def _located(source: str | None) -> tuple[str | None, str | None]:
+    if source is None:
+        return None, None
+    folder, gguf_file = resolve_source(source)
+    for package in ("gguf", "accelerate") if gguf_file else ():
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(package, "gguf", f"reading the GGUF file '{source}'")
+    return folder, gguf_file
+
+
+def _model_config(spec: BackboneSpec, folder: str | None, gguf_file: str | None) -> PreTrainedConfig:
+    """The configuration of the source, with the keys of `spec.config` over it."""
+    changes = dict(spec.config or {})
+    if folder is None:
+        model_type = changes.pop("model_type")
+        if model_type not in CONFIG_MAPPING:
+            nearest = _nearest(model_type, CONFIG_MAPPING)
+            raise ModelError(f"config: unknown model_type '{model_type}'{nearest}")
+        config_class, stored = CONFIG_MAPPING[model_type], {}
+        known = config_class()
+    else:
+        if Path(folder).is_dir() and not gguf_file and not (Path(folder) / "config.json").is_file():
+            raise ModelError(f"language model '{spec.source}': the folder has no config.json")
+        known = AutoConfig.from_pretrained(
+            folder, gguf_file=gguf_file, trust_remote_code=spec.trust_remote_code
+        )
+        if not changes:
+            return known
+        # built anew, not changed in place, so that derived values (head size, layer types) follow the changes
+        config_class = type(known)
+        stored, _ = PreTrainedConfig.get_config_dict(folder, gguf_file=gguf_file)
+        if changes.pop("model_type", known.model_type) != known.model_type:
+            raise ModelError(f"config: model_type of '{spec.source}' is {known.model_type}, it cannot change")
+    for key in changes:
+        if not hasattr(known, key):
+            raise ModelError(
+                f"config: a {known.model_type} model has no key '{key}'{_nearest(key, known.to_dict())}"
+            )
+    return config_class(**{**stored, **changes})
+
+
+def _nearest(name: str, known: Mapping) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _check_architecture(config: PreTrainedConfig, source: str | None) -> None:
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"language model '{source}' is an encoder-decoder ({config.model_type}); "
+            "use a causal language model, or a BERT-type encoder for items"
+        )
+    if config.get_text_config() is not config:
+        raise ModelError(f"language model '{source}' is not text only ({config.model_type})")
+
+
+def _keep_first_layers(config: PreTrainedConfig, num_layers: int) -> None:
+    total = config.num_hidden_layers
+    if num_layers > total:
+        raise ModelError(f"num_layers={num_layers}, but the language model has only {total} layers")
+    for name, value in list(vars(config).items()):
+        if "layer" in name and isinstance(value, list | tuple) and len(value) == total:
+            setattr(config, name, value[:num_layers])
+    config.num_hidden_layers = num_layers
+
+
+def _load_weights(
+    folder: str, gguf_file: str | None, config: PreTrainedConfig, options: dict
+) -> PreTrainedModel:
+    unpack = {"quantization_config": GgufConfig(dequantize=True)} if gguf_file and GgufConfig else {}
+    model, report = AutoModel.from_pretrained(
+        folder, config=config, gguf_file=gguf_file, output_loading_info=True, **unpack, **options
+    )
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise ModelError(
+            f"the weights of language model '{folder}' are incomplete: {len(missing)} are missing ({shown}); "
+            "get the whole model again, or use init='scratch'"
+        )
+    if not gguf_file:
+        return model
+    # a model read from GGUF stays marked as quantised, which forbids casting, training and saving it
+    plain = AutoModel.from_config(config, **options)
+    plain.load_state_dict(model.state_dict())
+    return plain
+
+
+def _mentions_tokenizer(folder: Path) -> bool:
+    names = (path.name for path in folder.iterdir())
+    return any(re.search(r"^tokenizer\.|^vocab|^merges|\.model$|\.tiktoken$|^tekken", name) for name in names)
+
+
+@contextmanager
+def _errors_name(source: str | None) -> Iterator[None]:
+    """Turns whatever transformers raises into an error for the user that names the source."""
+    try:
+        yield
+    except (ModelError, MissingExtra):
+        raise
+    except Exception as error:  # transformers, the hub, safetensors and gguf raise kinds of their own
+        reason = str(error).strip() or type(error).__name__
+        if source is None:
+            raise ModelError(f"the language model cannot be built from its config: {reason}") from error
+        on_hub = not source.startswith("package:") and not Path(source).expanduser().exists()
+        if on_hub and isinstance(error, OSError):
+            raise ModelError(
+                f"language model '{source}' is neither a local folder nor reachable on the hub; "
+                f"give {SOURCE_FORMS}. {reason}"
+            ) from error
+        raise ModelError(f"language model '{source}' cannot be loaded: {reason}") from error
+
+
+@contextmanager
+def _quiet(gguf_file: str | None) -> Iterator[None]:
+    """Keeps transformers' load report, progress bars and announcements off the screen.
+
+    The reader of GGUF files draws a bar that no setting turns off.
+    """
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        with redirect_stderr(io.StringIO()) if gguf_file else nullcontext(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()

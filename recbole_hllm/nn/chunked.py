@@ -1,0 +1,73 @@
+"""Encode any number of items under a token budget, with the gradients of encoding them all at once."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from recbole_hllm.errors import ModelError
+
+
+def encode_items(
+    encoder: Callable[[Tensor, Tensor], Tensor],
+    tokens: Tensor,
+    lengths: Tensor,
+    *,
+    token_budget: int,
+    recompute: bool = False,
+) -> Tensor:
+    """Encodes N items chunk by chunk, longest with longest so that little is padded.
+
+    Args:
+        encoder: (tokens, lengths) -> (n, D), an `ItemEncoder` or anything with its `out_features`.
+        tokens: (T,) token ids of the N texts, one after the other.
+        lengths: (N,) tokens per item.
+        token_budget: most tokens of a chunk, padding and one [ITEM] slot per item included; an item longer
+            than that is a chunk of its own.
+        recompute: keep no activations and run every chunk again in the backward pass with the same random
+            state (gradient checkpointing): memory is one chunk's, gradients stay equal.
+
+    Returns:
+        (N, D) vectors in the order of the items.
+
+    Raises:
+        ModelError: if the budget is not positive.
+    """
+    if token_budget < 1:
+        raise ModelError(f"token budget {token_budget}: a chunk needs room for at least one token")
+    if len(lengths) == 0:
+        return torch.zeros(0, encoder.out_features, device=tokens.device)
+
+    lengths_sorted, order = torch.sort(lengths, descending=True, stable=True)
+    tokens_sorted = _reorder_tokens(tokens, lengths, order)
+    lengths_list = lengths_sorted.tolist()
+
+    chunks, first_token = [], 0
+    for first, last in _chunk_bounds(lengths_list, token_budget):
+        last_token = first_token + sum(lengths_list[first:last])
+        chunk = tokens_sorted[first_token:last_token], lengths_sorted[first:last]
+        if recompute and torch.is_grad_enabled():
+            chunks.append(checkpoint(encoder, *chunk, use_reentrant=False, preserve_rng_state=True))
+        else:
+            chunks.append(encoder(*chunk))
+        first_token = last_token
+    return torch.cat(chunks)[torch.argsort(order)]
+
+
+def _reorder_tokens(tokens: Tensor, lengths: Tensor, order: Tensor) -> Tensor:
+    """The same texts one after the other, item `order[0]` first."""
+    old_start = lengths.cumsum(0) - lengths
+    new_length = lengths[order]
+    new_start = new_length.cumsum(0) - new_length
+    shift = torch.repeat_interleave(old_start[order] - new_start, new_length)
+    return tokens[torch.arange(len(tokens), device=tokens.device) + shift]
+
+
+def _chunk_bounds(lengths: list[int], token_budget: int) -> Iterator[tuple[int, int]]:
+    """Cuts falling lengths into slices [first, last) of at most `token_budget` padded tokens."""
+    first = 0
+    while first < len(lengths):
+        last = min(first + max(token_budget // (lengths[first] + 1), 1), len(lengths))
+        yield first, last
+        first = last

@@ -1,0 +1,108 @@
+"""Item LLM: the token ids of item texts -> one vector per item (HLLM, arXiv 2409.12740, section 3.1)."""
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from recbole_hllm.errors import ModelError
+from recbole_hllm.nn.backbone import is_bidirectional, position_range
+
+ITEM_TOKEN_STD = 0.02
+
+
+class ItemEncoder(nn.Module):
+    """Encodes item texts: last hidden state at a learned [ITEM] token, or the mean over the tokens.
+
+    [ITEM] is no vocabulary entry: one learned vector ``item_emb_tokens`` (1, n, H), drawn from N(0, 0.02^2),
+    which takes the place of the input embedding directly after the text.
+
+    Args:
+        backbone: a language model without head; bidirectional ones keep their attention.
+        item_emb_token_n: 1 for the [ITEM] token, 0 for the mean over the item's tokens.
+        out_features: size of the item vectors; a linear layer joins it to another hidden size. None keeps H.
+        max_text_length: longest text in tokens, without [ITEM].
+        right_aligned_positions: count positions so that [ITEM] is always at `max_text_length`, as the
+            official code does, instead of starting at 0. Matters for learned position tables only.
+
+    Raises:
+        ModelError: for another number of [ITEM] tokens, or if the backbone's position table is too short.
+    """
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        *,
+        item_emb_token_n: int = 1,
+        out_features: int | None = None,
+        max_text_length: int = 256,
+        right_aligned_positions: bool = False,
+    ):
+        super().__init__()
+        if item_emb_token_n not in (0, 1):
+            raise ModelError(f"item_emb_token_n={item_emb_token_n}: only 1 ([ITEM] token) and 0 (mean) exist")
+        self.first_position, n_positions = position_range(backbone)
+        if n_positions is not None and max_text_length + item_emb_token_n > n_positions:
+            raise ModelError(
+                f"texts of {max_text_length} tokens and {item_emb_token_n} [ITEM] token do not fit into the "
+                f"{n_positions} positions of the item language model; the longest text it can read has "
+                f"{n_positions - item_emb_token_n} tokens (MAX_TEXT_LENGTH)"
+            )
+        hidden_size = backbone.config.hidden_size
+        self.backbone = backbone
+        self.bidirectional = is_bidirectional(backbone)
+        self.max_text_length = max_text_length
+        self.right_aligned_positions = right_aligned_positions
+        self.item_emb_tokens = (
+            nn.Parameter(torch.randn(1, item_emb_token_n, hidden_size) * ITEM_TOKEN_STD)
+            if item_emb_token_n
+            else None
+        )
+        self.out_features = hidden_size if out_features is None else out_features
+        self.projection = (
+            nn.Identity() if self.out_features == hidden_size else nn.Linear(hidden_size, self.out_features)
+        )
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Encodes N items.
+
+        Args:
+            tokens: (T,) token ids of the N texts, one after the other, no padding and no [ITEM].
+            lengths: (N,) tokens per item, may be 0. T is their sum.
+
+        Returns:
+            (N, out_features) item vectors, not normalised. The mean over no tokens at all is the zero vector
+            (before the projection, where there is one).
+        """
+        n_item_tokens = 0 if self.item_emb_tokens is None else 1
+        used = lengths + n_item_tokens
+        width = max(int(used.max()), 1)
+        column = torch.arange(width, device=tokens.device)
+        is_text = column < lengths[:, None]
+
+        padded = tokens.new_zeros(len(lengths), width).masked_scatter(is_text, tokens)
+        embeddings = self.backbone.get_input_embeddings()(padded)
+        if self.item_emb_tokens is not None:
+            is_item = (column == lengths[:, None])[..., None]
+            embeddings = torch.where(is_item, self.item_emb_tokens.to(embeddings.dtype), embeddings)
+
+        hidden = self._last_hidden_state(embeddings, used, lengths, column)
+        if self.item_emb_tokens is not None:
+            vectors = hidden[torch.arange(len(lengths), device=tokens.device), lengths]
+        else:
+            vectors = (hidden * is_text[..., None]).sum(1) / lengths.clamp(min=1)[:, None]
+        return self.projection(vectors)
+
+    def _last_hidden_state(self, embeddings: Tensor, used: Tensor, lengths: Tensor, column: Tensor) -> Tensor:
+        """(N, W, H) -> (N, W, H). Rows are padded on the right, where causal attention never looks."""
+        options = {}
+        if self.bidirectional:
+            # an item of no tokens still attends to one slot, since softmax over nothing is NaN
+            options["attention_mask"] = (column < used.clamp(min=1)[:, None]).long()
+        else:
+            options["use_cache"] = False
+        if self.right_aligned_positions:
+            positions = (self.max_text_length - lengths)[:, None] + column
+            options["position_ids"] = self.first_position + positions.clamp(max=self.max_text_length)
+            # transformers takes position ids that do not rise by one for packed rows, unless a mask is given
+            options.setdefault("attention_mask", torch.ones_like(positions))
+        return self.backbone(inputs_embeds=embeddings, **options).last_hidden_state

@@ -1,0 +1,34 @@
+"""Learning rate over the steps of a run."""
+
+import math
+
+import torch
+
+from recbole_hllm.errors import ConfigError
+
+
+def build_schedule(optimizer, kind: str, total_steps: int, warmup_ratio: float, start_at_zero: bool):
+    """A scheduler to step after each optimizer step.
+
+    Args:
+        kind: ``none`` keeps the learning rate; ``cosine`` raises it over the first ``warmup_ratio`` of the steps and
+            lowers it to 0 along half a cosine.
+        start_at_zero: the official HLLM code's warm-up, whose first step changes nothing.
+
+    Raises:
+        ConfigError: another kind, or a warm-up outside 0..1.
+    """
+    if kind in (None, "none", "constant"):
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    if kind != "cosine":
+        raise ConfigError(f"scheduler: '{kind}' is neither none nor cosine")
+    if not 0 <= warmup_ratio < 1:
+        raise ConfigError(f"warmup_ratio: {warmup_ratio} must be at least 0 and below 1")
+    warmup = warmup_ratio * total_steps
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step if start_at_zero else min(step + 1, warmup)) / warmup
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1e-9, total_steps - warmup))))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

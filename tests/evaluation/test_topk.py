@@ -1,0 +1,211 @@
+"""The collector without a label matrix gives RecBole's Evaluator the stock collector's values."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import recbole_hllm  # noqa: F401  (NumPy names before RecBole)
+
+# isort: split
+from recbole.evaluator import Evaluator
+from recbole.evaluator.collector import Collector
+
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.evaluation import topk as topk_module
+from recbole_hllm.evaluation.topk import TopKCollector
+
+ACCURACY = ["Recall", "MRR", "NDCG", "Hit", "Precision", "MAP"]
+BEYOND_ACCURACY = ["ItemCoverage", "AveragePopularity", "GiniIndex", "ShannonEntropy", "TailPercentage"]
+METRIC_SETS = [ACCURACY, BEYOND_ACCURACY, ACCURACY + BEYOND_ACCURACY, ["GAUC", *ACCURACY]]
+
+
+def make_config(metrics, topk, **other):
+    return {
+        "metrics": metrics,
+        "topk": topk,
+        "eval_args": {"mode": {"valid": "full", "test": "full"}},
+        "device": torch.device("cpu"),
+        "metric_decimal_place": 12,
+        "USER_ID_FIELD": "user_id",
+        "ITEM_ID_FIELD": "item_id",
+        "LABEL_FIELD": "label",
+        "tail_ratio": 0.4,
+        **other,
+    }
+
+
+@st.composite
+def passes(draw):
+    """Batches (scores, interaction, positive_u, positive_i) with ties, -inf rows, one or many positives."""
+    n_items = draw(st.integers(3, 12))
+    values = st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 0.5, 2.0])
+    batches = []
+    for batch in range(draw(st.integers(1, 3))):
+        n_rows = draw(st.integers(1, 4))
+        row = st.lists(values, min_size=n_items, max_size=n_items)
+        scores = torch.tensor(draw(st.lists(row, min_size=n_rows, max_size=n_rows)))
+        scores[:, 0] = -np.inf
+        some_items = st.lists(st.integers(1, n_items - 1), min_size=1, max_size=4)
+        positives = [draw(some_items) for _ in range(n_rows)]
+        positive_u = torch.tensor([r for r, items in enumerate(positives) for _ in items])
+        positive_i = torch.tensor([item for items in positives for item in items])
+        interaction = {"user_id": torch.arange(n_rows) + 10 * batch + 1}
+        batches.append((scores, interaction, positive_u, positive_i))
+    topk = draw(st.lists(st.integers(1, n_items), min_size=1, max_size=3, unique=True))
+    return n_items, topk, batches
+
+
+def collect(collector, batches):
+    for scores, *rest in batches:
+        collector.eval_batch_collect(scores.clone(), *rest)
+
+
+def set_catalogue(struct, n_items):
+    struct.set("data.num_items", n_items)
+    struct.set("data.count_items", Counter({item: 1 + item * 7 % 5 for item in range(1, n_items)}))
+
+
+@settings(max_examples=150, deadline=None)
+@given(passes(), st.sampled_from(METRIC_SETS))
+def test_every_ranking_metric_equals_the_stock_collectors(case, metrics):
+    n_items, topk, batches = case
+    config = make_config(metrics, topk)
+    stock, ours = Collector(config), TopKCollector(config)
+    collect(stock, batches)
+    collect(ours, batches)
+    set_catalogue(stock.data_struct, n_items)
+    set_catalogue(ours.data_struct, n_items)
+    # (The stock collector's own get_data_struct() fails on the catalogue's plain numbers.)
+    expected, got = stock.data_struct, ours.get_data_struct()
+    for name in ("rec.topk", "rec.items", "rec.meanrank"):
+        assert (name in expected) == (name in got)
+        if name in expected:
+            assert torch.equal(expected.get(name).double(), got.get(name).double())
+    assert Evaluator(config).evaluate(expected) == Evaluator(config).evaluate(got)
+
+
+@settings(max_examples=150, deadline=None)
+@given(passes())
+def test_ranks_agree_with_recboles_hits_at_every_k(case):
+    n_items, topk, batches = case
+    collector = TopKCollector(make_config(["Hit"], topk))
+    collect(collector, batches)
+    rec_topk = collector.get_data_struct().get("rec.topk").numpy()
+    ranks = collector.take_ranks()
+    expected_users, expected_targets, expected_masked, expected_above = [], [], [], []
+    for scores, interaction, positive_u, positive_i in batches:
+        for row, item in sorted(set(zip(positive_u.tolist(), positive_i.tolist(), strict=True))):
+            expected_users.append(interaction["user_id"][row].item())
+            expected_targets.append(item)
+            expected_masked.append(scores[row, item].item() == -np.inf)
+            expected_above.append((scores[row] > scores[row, item]).sum().item())
+    masked, above = np.array(expected_masked), np.array(expected_above)
+    assert ranks["user"].tolist() == expected_users
+    assert ranks["target"].tolist() == expected_targets
+    assert (ranks["rank"][masked] == above[masked] + 1).all()
+    outside = ranks["rank"] > max(topk)
+    assert (ranks["rank"][outside & ~masked] == np.maximum(above + 1, max(topk) + 1)[outside & ~masked]).all()
+    all_users = np.concatenate([batch[1]["user_id"] for batch in batches])
+    for row, user in enumerate(all_users):
+        mine = ranks["user"] == user
+        if masked[mine].any():
+            continue
+        for k in topk:
+            assert (ranks["rank"][mine] <= k).sum() == rec_topk[row, :k].sum()
+
+
+def test_ranks_by_hand(monkeypatch):
+    monkeypatch.setattr(topk_module, "_BLOCK_ELEMENTS", 6)  # one row at a time
+    inf = np.inf
+    scores = torch.tensor(
+        [
+            [-inf, 0.1, 0.9, 0.5, 0.3, 0.2],  # item 3: second
+            [-inf, 0.9, 0.8, 0.7, 0.6, 0.5],  # item 5: four scores above
+            [-inf, 0.5, 0.5, 0.5, 0.5, 0.5],  # all equal: one in the list, one behind it
+            [-inf, 0.9, 0.8, -inf, 0.7, 0.6],  # item 3 masked: behind four candidates
+        ]
+    )
+    collector = TopKCollector(make_config(["Recall"], [2]))
+    positive_u, positive_i = torch.tensor([0, 1, 2, 2, 2, 2, 2, 3]), torch.tensor([3, 5, 1, 2, 3, 4, 5, 3])
+    collector.eval_batch_collect(scores, {"user_id": torch.tensor([7, 3, 9, 1])}, positive_u, positive_i)
+    collector.get_data_struct()
+    ranks = collector.take_ranks()
+    assert ranks["user"].tolist() == [7, 3, 9, 9, 9, 9, 9, 1]
+    assert ranks["rank"][[0, 1, 7]].tolist() == [2, 5, 5]
+    assert sorted(ranks["rank"][2:7]) == [1, 2, 3, 3, 3]  # tied scores outside the list share the first place
+
+
+def test_each_pass_stands_alone_and_ranks_are_handed_over_once():
+    collector = TopKCollector(make_config(["Recall"], [1]))
+    set_catalogue(collector.data_struct, 3)
+
+    def one_pass(user, scores):
+        batch = {"user_id": torch.tensor([user])}
+        collector.eval_batch_collect(torch.tensor([scores]), batch, torch.tensor([0]), torch.tensor([2]))
+        return collector.get_data_struct()
+
+    assert one_pass(4, [-9.0, 1.0, 2.0]).get("rec.topk").tolist() == [[1, 1]]
+    struct = one_pass(5, [-9.0, 2.0, 1.0])
+    assert struct.get("rec.topk").tolist() == [[0, 1]]
+    assert struct.get("data.num_items") == 3  # what belongs to the data stays
+    ranks = collector.take_ranks()
+    assert {name: values.item() for name, values in ranks.items()} == {"user": 5, "target": 2, "rank": 2}
+    assert all(values.dtype == np.int64 for values in ranks.values())
+    assert all(values.size == 0 for values in collector.take_ranks().values())
+
+
+def test_recboles_sampled_batches_name_each_user_once_per_row():
+    collector = TopKCollector(make_config(["Recall"], [1]))
+    interaction = {"user_id": torch.tensor([8, 8, 8, 2, 2, 2])}  # three candidates for each of two rows
+    scores = torch.tensor([[-np.inf, 1.0, 2.0, 3.0], [-np.inf, 3.0, 2.0, 1.0]])
+    collector.eval_batch_collect(scores, interaction, torch.tensor([0, 1]), torch.tensor([3, 3]))
+    collector.get_data_struct()
+    ranks = collector.take_ranks()
+    assert ranks["user"].tolist() == [8, 2]
+    assert ranks["rank"].tolist() == [1, 3]
+
+
+def test_topk_beyond_the_catalogue_names_key_and_size():
+    collector = TopKCollector(make_config(["Recall"], [5, 20]))
+    batch = (torch.zeros(1, 10), {"user_id": torch.tensor([1])}, torch.tensor([0]), torch.tensor([2]))
+    with pytest.raises(ConfigError, match=r"topk: 20 is more than the 10 items"):
+        collector.eval_batch_collect(*batch)
+
+
+def test_value_metrics_go_through_recboles_own_code():
+    config = make_config(["AUC", "LogLoss"], [10], eval_args={"mode": {"valid": "labeled"}})
+    interaction = {"label": torch.tensor([1.0, 0.0, 1.0, 0.0])}
+    stock, ours = Collector(config), TopKCollector(config)
+    for collector in (stock, ours):
+        collector.eval_batch_collect(torch.tensor([0.9, 0.2, 0.4, 0.6]), interaction, None, None)
+    got = Evaluator(config).evaluate(ours.get_data_struct())
+    assert got == Evaluator(config).evaluate(stock.get_data_struct())
+    assert got["auc"] == 0.75
+    assert ours.take_ranks()["rank"].size == 0
+
+
+def test_no_matrix_of_all_users_and_items_is_allocated():
+    """Largest tensor made while collecting: bounded by the top-k lists, far below rows x items."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    sizes = []
+
+    class RecordSizes(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            outputs = result if isinstance(result, tuple | list) else [result]
+            sizes.extend(out.numel() for out in outputs if isinstance(out, torch.Tensor))
+            return result
+
+    n_rows, n_items = 512, 20_000
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(n_rows, n_items, generator=generator)
+    targets = torch.randint(1, n_items, (n_rows,), generator=generator)
+    collector = TopKCollector(make_config(["Recall", "NDCG", "ItemCoverage"], [10]))
+    with RecordSizes():
+        collector.eval_batch_collect(scores, {"user_id": torch.arange(n_rows)}, torch.arange(n_rows), targets)
+    assert max(sizes) <= topk_module._BLOCK_ELEMENTS < n_rows * n_items
