@@ -59,12 +59,16 @@ class SequenceDataset(SequentialDataset):
         raise AssertionError("_load_data checks the files first")
 
     def _get_load_and_unload_col(self, source):
-        """Columns that filters name are read for every model, so that no model sees other interactions."""
+        """Ids, times and what filters name are read for every model, so that no model sees other interactions."""
         load, unload = super()._get_load_and_unload_col(source)
-        if load:
-            load = load | set(self.config["val_interval"] or ())
-        elif load == set() and source in (FeatureSource.USER, FeatureSource.ITEM) and self.config["val_interval"]:
-            load = {self.uid_field if source == FeatureSource.USER else self.iid_field, *self.config["val_interval"]}
+        filters = set(self.config["val_interval"] or ())
+        needed = {
+            FeatureSource.INTERACTION: {self.uid_field, self.iid_field, self.time_field} | filters,
+            FeatureSource.USER: {self.uid_field} | filters if filters or load else set(),
+            FeatureSource.ITEM: {self.iid_field} | filters if filters or load else set(),
+        }
+        if load is not None:
+            load = load | needed.get(source, set())
         return load, unload
 
     def _load_feat(self, filepath, source):

@@ -54,6 +54,7 @@ class HLLM(SequentialRecommender):
         self.catalogue = _build_catalogue(config, dataset)
         user_llm = load_backbone(_user_spec(config))
         item_llm = load_backbone(_item_spec(config))
+        _set_dropout(item_llm, config["item_llm_dropout"])
         pooled = config["item_emb_token_n"]
         self.user_encoder = UserEncoder(user_llm)
         self.item_encoder = ItemEncoder(
@@ -260,9 +261,22 @@ def _spec(config, part, source, llm_config) -> BackboneSpec:
         num_layers=config[f"{part}_llm_layers"],
         config=None if pretrained else llm_config,
         gradient_checkpointing=config["gradient_checkpointing"],
-        attn_implementation=config["attn_implementation"],
+        attn_implementation=_attention(config),
         trust_remote_code=config["trust_remote_code"],
     )
+
+
+def _set_dropout(llm, probability):
+    """Causal LLMs have none; a BERT-type Item LLM without it trains as they do, and faster."""
+    if probability is not None:
+        for module in llm.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = probability
+
+
+def _attention(config):
+    """On a CPU plain matrix products beat the fused kernel for texts and histories of a few dozen tokens."""
+    return config["attn_implementation"] or ("eager" if config["device"].type == "cpu" else None)
 
 
 def _build_catalogue(config, dataset) -> ItemCatalogue:

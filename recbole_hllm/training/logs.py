@@ -23,6 +23,11 @@ def logging_to(file: Path, level: str | None):
     root.setLevel((level or "info").upper())
     try:
         yield
+    except Exception as error:
+        # The console gets it from whoever catches it; the run's folder would otherwise not know why it ended.
+        record = root.makeRecord(root.name, logging.ERROR, __file__, 0, f"{error}", (), None)
+        handlers[1].emit(record)
+        raise
     finally:
         root.setLevel(before)
         for handler in handlers:

@@ -1,0 +1,118 @@
+"""Command line: arguments to `run`, `compare` or `evaluate_run`, and user errors without a traceback."""
+
+import os
+import sys
+
+from recbole_hllm.errors import ConfigError, UserError
+
+_USAGE = """\
+usage: python run_recbole_hllm.py --model=NAME[,NAME...] --dataset=NAME [--key=value ...]
+
+  --model=HLLM              one model: train, evaluate, keep everything in one folder
+  --model=HLLM,SASRec,Pop   several: one after the other, each in a process of its own, and one table
+  --dataset=NAME            folder and file name under data_path; ml-100k comes with RecBole
+  --config_files="A B"      YAML property files, RecBole's style; later ones win
+  --run_dir=PATH            folder of the run (PATH/<Model>/ for several models); default under runs/
+  --evaluate_only --run_dir=PATH [--key=value ...]   evaluate a finished run again, say with another topk
+  --resume --run_dir=PATH   go on with an unfinished run (with its model, dataset and keys)
+  --Model.key=value         a key for one of several models, such as --SASRec.n_layers=4
+  --help [--model=NAME]     this page with the keys of every model [and those of one]
+
+Every key of RecBole's property files works too, as --key=value or --key value.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        argv: arguments, ``sys.argv[1:]`` by default.
+
+    Returns:
+        Exit code: 0, or 2 for an error that is the user's to fix.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        if not argv or "--help" in argv or "-h" in argv:
+            print(help_text(parse_arguments([a for a in argv if a not in ("--help", "-h")]).get("model")))
+            return 0
+        return _dispatch(parse_arguments(argv))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _dispatch(arguments: dict[str, str]) -> int:
+    files = (arguments.pop("config_files", None) or "").split()
+    run_dir = arguments.pop("run_dir", None)
+    # RecBole and PyTorch take seconds to load; --help and wrong arguments do not need them.
+    from recbole_hllm.config import parse_value, read_yaml
+
+    if parse_value(arguments.pop("evaluate_only", "False")):
+        if not run_dir:
+            raise ConfigError("evaluate_only: give --run_dir, the folder of the finished run")
+        from recbole_hllm.experiment import evaluate_run
+
+        changed = {key: value for file in files for key, value in read_yaml(file).items()} | arguments
+        evaluate_run(run_dir, {key: parse_value(value) for key, value in changed.items()})
+        return 0
+    given = {key: value for file in files for key, value in read_yaml(file).items()} | arguments
+    models = given.get("model")
+    models = models.split(",") if isinstance(models, str) else list(models or [])
+    models = [model.strip() for model in models if model.strip()]
+    dataset = arguments.pop("dataset", None)
+    arguments.pop("model", None)
+    if len(models) == 1:
+        from recbole_hllm.experiment import run
+
+        run(models[0], dataset, files, run_dir=run_dir, arguments=arguments)
+        return 0
+    if not models:
+        raise ConfigError("model is not set: give --model=NAME, or several as --model=HLLM,SASRec")
+    from recbole_hllm.benchmark.side_by_side import compare
+
+    return 1 if compare(models, dataset, files, run_dir=run_dir, arguments=arguments)["failed"] else 0
+
+
+def parse_arguments(argv: list[str]) -> dict[str, str]:
+    """``--key=value``, ``--key value`` and ``--flag`` (True) as a dict of strings.
+
+    Raises:
+        ConfigError: a word that belongs to no key, or a key given twice with different values.
+    """
+    arguments: dict[str, str] = {}
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") or word == "--":
+            raise ConfigError(f"'{word}' belongs to no key: write --key=value (several words in quotes)")
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            value = words.pop(0) if words and not words[0].startswith("--") else "True"
+        if arguments.get(key, value) != value:
+            raise ConfigError(f"--{key} is given twice, as '{arguments[key]}' and as '{value}'")
+        arguments[key] = value
+    return arguments
+
+
+def help_text(model: str | None = None) -> str:
+    """Usage, our property file for every model, and that of one model."""
+    from recbole_hllm.properties_path import properties_folder
+
+    folder = properties_folder()
+    text = _USAGE + "\n" + (folder / "overall.yaml").read_text(encoding="utf-8")
+    for name in (model or "").split(","):
+        file = folder / "model" / f"{name.strip()}.yaml"
+        if name and file.is_file():
+            text += "\n" + file.read_text(encoding="utf-8")
+        elif name:
+            text += f"\n{name}: a model of RecBole, see its model/{name}.yaml\n"
+    return text
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
