@@ -2,6 +2,8 @@
 
 import os
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 from recbole_hllm.errors import ConfigError, UserError
 
@@ -14,7 +16,7 @@ usage: python run_recbole_hllm.py --model=NAME[,NAME...] --dataset=NAME [--key=v
   --config_files="A B"      YAML property files, RecBole's style; later ones win
   --run_dir=PATH            folder of the run (PATH/<Model>/ for several models); default under runs/
   --evaluate_only --run_dir=PATH [--key=value ...]   evaluate a finished run again, say with another topk
-  --resume --run_dir=PATH   go on with an unfinished run (with its model, dataset and keys)
+  --resume --run_dir=PATH   go on with an unfinished run, with its own model, dataset and keys
   --Model.key=value         a key for one of several models, such as --SASRec.n_layers=4
   --help [--model=NAME]     this page with the keys of every model [and those of one]
 
@@ -29,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         argv: arguments, ``sys.argv[1:]`` by default.
 
     Returns:
-        Exit code: 0, or 2 for an error that is the user's to fix.
+        Exit code: 0; 1 if a row of a table failed; 2 for an error that is the user's to fix.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     argv = sys.argv[1:] if argv is None else argv
@@ -47,35 +49,26 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _dispatch(arguments: dict[str, str]) -> int:
-    files = (arguments.pop("config_files", None) or "").split()
+    files = _config_files(arguments.pop("config_files", ""))
     run_dir = arguments.pop("run_dir", None)
     # RecBole and PyTorch take seconds to load; --help and wrong arguments do not need them.
-    from recbole_hllm.config import parse_value, read_yaml
+    from recbole_hllm.experiment import merge_keys, run
 
-    if parse_value(arguments.pop("evaluate_only", "False")):
-        if not run_dir:
-            raise ConfigError("evaluate_only: give --run_dir, the folder of the finished run")
-        from recbole_hllm.experiment import evaluate_run
-
-        changed = {key: value for file in files for key, value in read_yaml(file).items()} | arguments
-        evaluate_run(run_dir, {key: parse_value(value) for key, value in changed.items()})
-        return 0
-    given = {key: value for file in files for key, value in read_yaml(file).items()} | arguments
-    models = given.get("model")
+    models = merge_keys(files, arguments=arguments).get("model")
     models = models.split(",") if isinstance(models, str) else list(models or [])
     models = [model.strip() for model in models if model.strip()]
-    dataset = arguments.pop("dataset", None)
     arguments.pop("model", None)
-    if len(models) == 1:
-        from recbole_hllm.experiment import run
+    if len(models) > 1:
+        from recbole_hllm.benchmark.side_by_side import compare
 
-        run(models[0], dataset, files, run_dir=run_dir, arguments=arguments)
-        return 0
-    if not models:
-        raise ConfigError("model is not set: give --model=NAME, or several as --model=HLLM,SASRec")
-    from recbole_hllm.benchmark.side_by_side import compare
+        return 1 if compare(models, None, files, run_dir=run_dir, arguments=arguments)["failed"] else 0
+    run(*models, config_file_list=files, run_dir=run_dir, arguments=arguments)
+    return 0
 
-    return 1 if compare(models, dataset, files, run_dir=run_dir, arguments=arguments)["failed"] else 0
+
+def _config_files(value: str) -> list[str]:
+    """RecBole's style: several files in one value, parted by spaces; a single one may have spaces in its name."""
+    return [value] if Path(value).is_file() else value.split()
 
 
 def parse_arguments(argv: list[str]) -> dict[str, str]:
@@ -99,19 +92,24 @@ def parse_arguments(argv: list[str]) -> dict[str, str]:
     return arguments
 
 
-def help_text(model: str | None = None) -> str:
-    """Usage, our property file for every model, and that of one model."""
+def help_text(models: str | None = None) -> str:
+    """Usage, our property file for every model, and those of the models named.
+
+    Raises:
+        ConfigError: a model without a property file.
+    """
     from recbole_hllm.properties_path import properties_folder
 
-    folder = properties_folder()
-    text = _USAGE + "\n" + (folder / "overall.yaml").read_text(encoding="utf-8")
-    for name in (model or "").split(","):
-        file = folder / "model" / f"{name.strip()}.yaml"
-        if name and file.is_file():
-            text += "\n" + file.read_text(encoding="utf-8")
-        elif name:
-            text += f"\n{name}: a model of RecBole, see its model/{name}.yaml\n"
-    return text
+    ours = properties_folder()
+    recbole = Path(find_spec("recbole").origin).parent / "properties"
+    parts = [_USAGE, (ours / "overall.yaml").read_text(encoding="utf-8")]
+    for model in filter(None, map(str.strip, (models or "").split(","))):
+        files = [folder / "model" / f"{model}.yaml" for folder in (recbole, ours)]
+        found = [file.read_text(encoding="utf-8").strip() for file in files if file.is_file()]
+        if not found:
+            raise ConfigError(f"model: there is no property file of a model named '{model}'")
+        parts.append(f"# ---- {model} ----\n\n" + "\n\n".join(found) + "\n")
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":

@@ -1,44 +1,54 @@
 """Config: RecBole's, plus our property files, plus the refusal of keys that nobody reads."""
 
-import ast
-import copy
 import os
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
-from functools import lru_cache
-from importlib.util import find_spec
+from copy import deepcopy
 from pathlib import Path
 
 import torch
-import yaml
 from recbole.config import Config as RecBoleConfig
-from recbole.utils import ModelType
+from recbole.utils import EvaluatorType, ModelType
 
 from recbole_hllm.data.reader import read_header
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, UserError
+from recbole_hllm.keys import (
+    YamlLoader,
+    as_default,
+    keys_read_by_recbole,
+    listed_keys,
+    parse_value,
+    plain,
+    read_yaml,
+    recbole_folder,
+)
 from recbole_hllm.properties_path import properties_folder
-from recbole_hllm.registry import get_spec, model_names
+from recbole_hllm.registry import did_you_mean, get_spec, model_names
 
-# Keys of the command line and of `run()` themselves, which no property file lists.
-_RUN_KEYS = {"model", "dataset", "config_files", "run_dir"}
-# Keys that RecBole writes into a Config and that a saved config may therefore hold.
-_DERIVED_KEYS = {"MODEL_TYPE"}
-# The evaluation protocol of every row of a table: RecBole's own for sequential models.
+# Arguments of the command line and of `run()`, which are no keys of a config.
+_RUN_ARGUMENTS = {"config_files", "run_dir"}
+# Keys that RecBole's code reads and that the program sets itself.
+_DERIVED_KEYS = {
+    "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "valid_neg_sample_args", "test_neg_sample_args", "device",
+    "single_spec", "local_rank", "world_size", "nproc", "offset", "ip", "port",
+}  # fmt: skip
+_NEVER_EMPTY = ("data_path", "eval_args", "metrics", "topk", "valid_metric", "mask_history")
+# One protocol for every row of a table: RecBole's own for sequential models, and interactions that do not depend
+# on which of the .user and .item files a model reads.
 _PROTOCOL = {
     "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"},
     "repeatable": True,
+    "filter_inter_by_user_or_item": False,
 }
 # Columns that hold an item's category in public data sets, in order of preference.
 _USUAL_FEATURES = ("class", "categories", "category", "genres", "genre", "brand", "tag", "tags")
-_PLAIN = (str, int, float, bool, list, tuple, dict, type(None))
 
 
 class Config(RecBoleConfig):
     """RecBole's Config for a model of ours or of RecBole's.
 
     Order of strength: RecBole's property files, ours, ``config_file_list``, ``config_dict``, ``arguments``.
-    A key ``<Model>.<key>`` sets ``<key>`` for that model only.
+    A key ``<Model>.<key>``, wherever it is given, sets ``<key>`` for that model only and is stronger than ``<key>``.
 
     Args:
         model: model name.
@@ -46,6 +56,11 @@ class Config(RecBoleConfig):
         config_file_list: YAML files, later ones win.
         config_dict: keys and values.
         arguments: keys and values of the command line; ``sys.argv`` itself is never read.
+
+    Attributes:
+        settings: every key and value needed to repeat the run, of plain YAML types. Given as ``config_dict`` they
+            make an equal Config.
+        spec: the model's row in the model table.
 
     Raises:
         ConfigError: an unknown key or model, an unreadable file, a value that cannot be used.
@@ -59,8 +74,14 @@ class Config(RecBoleConfig):
         config_dict: dict | None = None,
         arguments: dict | None = None,
     ):
-        self._arguments = dict(arguments or {})
-        super().__init__(model, dataset, config_file_list, copy.deepcopy(config_dict))
+        self._arguments = arguments or {}
+        self._file_of_key: dict[str, str] = {}
+        try:
+            super().__init__(model, dataset, config_file_list, config_dict)
+        except UserError:
+            raise
+        except (ValueError, TypeError, RuntimeError, AttributeError) as error:  # how RecBole says that a value is wrong
+            raise ConfigError(f"config: {error}") from error
 
     # ---- what the user gives ----
 
@@ -69,19 +90,22 @@ class Config(RecBoleConfig):
 
     def _init_parameters_category(self):
         super()._init_parameters_category()
+        # RecBole adds to these lists, which are its global ones.
         self.parameters = {category: list(keys) for category, keys in self.parameters.items()}
 
     def _build_yaml_loader(self):
-        return _YamlLoader
+        return YamlLoader
 
     def _load_config_files(self, file_list):
         merged = {}
-        for file in file_list or []:
-            merged.update(read_yaml(file))
+        for file in [file_list] if isinstance(file_list, (str, Path)) else file_list or []:
+            content = read_yaml(file)
+            merged.update({key: plain(value, key) for key, value in content.items()})
+            self._file_of_key.update(dict.fromkeys(content, f" in {file}"))
         return merged
 
     def _convert_config_dict(self, config_dict):
-        return {key: parse_value(value) for key, value in config_dict.items()}
+        return {key: plain(parse_value(value, key), key) for key, value in config_dict.items()}
 
     def _load_cmd_line(self):
         return self._convert_config_dict(self._arguments)
@@ -90,197 +114,167 @@ class Config(RecBoleConfig):
         given = self.external_config_dict
         model, dataset = model or given.get("model"), dataset or given.get("dataset")
         for key, value in (("model", model), ("dataset", dataset)):
-            if not isinstance(value, str) or not value:
+            if not value:
                 raise ConfigError(f"{key} is not set: give --{key}=NAME, or {key} in a config file or dict")
+            if not isinstance(value, str):
+                raise ConfigError(f"{key}: {value!r} is not a name")
         self.spec = get_spec(model)
+        for key in list(given):
+            self._refuse_unknown_key(key)
         self._apply_model_keys(model)
-        self._refuse_unknown_keys()
         return model, self.spec.model, dataset
+
+    def _refuse_unknown_key(self, shown):
+        where = self._file_of_key.get(shown, "")
+        prefix, dot, key = shown.rpartition(".") if isinstance(shown, str) else ("", "", str(shown))
+        if dot and prefix not in model_names():
+            raise ConfigError(f"key '{shown}'{where}: '{prefix}' is not a model{did_you_mean(prefix, model_names())}")
+        if key in _RUN_ARGUMENTS and self.external_config_dict[shown]:
+            raise ConfigError(f"'{shown}'{where} is an argument of the command line (or of run), not a key")
+        if key in _DERIVED_KEYS:
+            instead = "; see use_gpu and gpu_id" if key == "device" else ""
+            raise ConfigError(f"key '{shown}'{where} is set by the program itself{instead}")
+        if key not in listed_keys() and not key.startswith("alias_of_") and key not in keys_read_by_recbole():
+            raise ConfigError(f"unknown key '{shown}'{where}{did_you_mean(key, listed_keys() - _RUN_ARGUMENTS)}")
 
     def _apply_model_keys(self, model):
         """``SASRec.n_layers`` becomes ``n_layers`` when the model is SASRec and is dropped when it is another."""
         given = self.external_config_dict
         for dotted in [key for key in given if "." in key]:
             prefix, key = dotted.split(".", 1)
-            if prefix not in model_names():
-                raise ConfigError(f"{dotted}: '{prefix}' is not a model{_hint(prefix, model_names())}")
-            self._refuse_unknown_key(key, dotted)
             value = given.pop(dotted)
             if prefix == model:
                 given[key] = value
-
-    def _refuse_unknown_keys(self):
-        for key in self.external_config_dict:
-            self._refuse_unknown_key(key, key)
-
-    @staticmethod
-    def _refuse_unknown_key(key, shown):
-        known = listed_keys()
-        if key in known or key.startswith("alias_of_") or key in keys_read_by_recbole():
-            return
-        raise ConfigError(f"unknown key '{shown}'{_hint(key, known)}")
 
     # ---- what it is merged with ----
 
     def _load_internal_config_dict(self, model, model_class, dataset):
         super()._load_internal_config_dict(model, model_class, dataset)
-        ranking = self.internal_config_dict["MODEL_TYPE"] != ModelType.CONTEXT
-        self.internal_config_dict.update(copy.deepcopy(_PROTOCOL) if ranking else {})
+        self.internal_config_dict.update(deepcopy(_PROTOCOL))
         folder = properties_folder()
         for file in ("overall.yaml", f"model/{model}.yaml", f"dataset/{dataset}.yaml"):
             if (folder / file).is_file():
                 self._update_internal_config_dict(folder / file)
 
     def _get_final_config_dict(self):
+        for key, value in self.external_config_dict.items():
+            self.external_config_dict[key] = as_default(key, value, self.internal_config_dict.get(key))
         final = super()._get_final_config_dict()
+        for key in _NEVER_EMPTY:
+            if final[key] in (None, "", [], {}):
+                raise ConfigError(f"{key} must not be empty")
+        self._complete_eval_args(final)
         self._drop_default_negatives(final)
         self._choose_precision(final)
+        self._choose_masking(final)
         self._choose_selected_features(final)
         final["data_path"] = os.path.abspath(final["data_path"])
-        # Everything a run needs to be repeated, before RecBole adds objects and derived values.
-        self.settings = {key: copy.deepcopy(value) for key, value in final.items() if isinstance(value, _PLAIN)}
+        # Taken before RecBole adds objects and derived values.
+        self.settings = {"model": self.model, "dataset": self.dataset}
+        kept = final.keys() - _DERIVED_KEYS - _RUN_ARGUMENTS
+        self.settings |= {key: deepcopy(value) for key, value in final.items() if key in kept}
         return final
 
+    def _complete_eval_args(self, final):
+        """RecBole fills missing parts with a random order and split, which no sequential model takes."""
+        given = final["eval_args"]
+        if isinstance(given, dict) and "order" not in given:
+            final["eval_args"] = {**deepcopy(_PROTOCOL["eval_args"]), **given}
+
     def _drop_default_negatives(self, final):
-        """RecBole's default draws a negative per row: its cross-entropy models refuse it, and Pop would count it."""
-        given = "train_neg_sample_args" in self.external_config_dict
-        full_softmax = final.get("loss_type") == "CE" and not hasattr(self.model_class, "input_type")
-        if not given and (full_softmax or self.model_class.type == ModelType.TRADITIONAL):
+        """RecBole's default draws a negative per row: its cross-entropy models refuse it, or take it for a positive
+        (RepeatNet), and Pop would count it."""
+        if "train_neg_sample_args" in self.external_config_dict:
+            return
+        kind = self.model_class.type
+        if kind == ModelType.TRADITIONAL or kind == ModelType.SEQUENTIAL and final.get("loss_type") == "CE":
             final["train_neg_sample_args"] = None
 
     def _choose_precision(self, final):
         """RecBole's ``enable_amp`` and ``enable_scaler`` keep working: they choose ``precision``."""
-        if final.get("precision") is None:
-            amp = "fp16" if final.get("enable_scaler") else "bf16"
-            final["precision"] = amp if final.get("enable_amp") else "fp32"
+        given = self.external_config_dict
+        if given.get("precision") is None and ("enable_amp" in given or final["precision"] is None):
+            amp = "fp16" if final["enable_scaler"] else "bf16"
+            final["precision"] = amp if final["enable_amp"] else "fp32"
         if final["precision"] not in ("fp32", "bf16", "fp16"):
             raise ConfigError(f"precision: '{final['precision']}' is not one of fp32, bf16, fp16")
 
+    def _choose_masking(self, final):
+        """What RecBole's general models do when ``repeatable`` is False is what ``mask_history`` does for any model."""
+        given = self.external_config_dict
+        if given.get("repeatable") is False and self.model_class.type != ModelType.SEQUENTIAL:
+            final["mask_history"] = True
+            if given.get("mask_history") is False:
+                raise ConfigError("repeatable: False and mask_history: False contradict each other; leave one out")
+
     def _choose_selected_features(self, final):
         """RecBole's default is the column of its own example; another data set has other columns."""
-        if "selected_features" not in final:
+        path = self._item_file(final)
+        if "selected_features" not in self.internal_config_dict or not path.parent.is_dir():
             return
-        name = self.dataset
-        path = Path(final["data_path"], name) if name != "ml-100k" else _recbole_folder() / "dataset_example" / name
-        header = read_header(path / f"{name}.item") if (path / f"{name}.item").is_file() else {}
-        id_field = final["ITEM_ID_FIELD"]
-        columns = [column for column, kind in header.items() if "token" in kind.value and column != id_field]
-        if "selected_features" not in self.external_config_dict:
-            usual = [column for column in _USUAL_FEATURES if column in columns] + columns
-            final["selected_features"] = usual[:1]
-        missing = [column for column in final["selected_features"] if column not in header]
-        if missing or not final["selected_features"]:
+        header = {}
+        if path.is_file():
+            header = read_header(path, final["field_separator"], final.get("encoding"))
+        item = final["ITEM_ID_FIELD"]
+        columns = [column for column, kind in header.items() if "token" in kind.value and column != item]
+        selected = self.external_config_dict.get("selected_features")
+        if selected is None:
+            selected = ([column for column in _USUAL_FEATURES if column in columns] + columns)[:1]
+        selected = [selected] if isinstance(selected, str) else selected
+        missing = [column for column in selected if column not in header]
+        if missing or not selected:
+            problem = f"which has no {', '.join(missing) or 'such column'}" if path.is_file() else "which is missing"
             raise ConfigError(
-                f"selected_features: {self.model} needs a column of {path / name}.item"
-                + (f", which has no {missing}" if missing else "")
-                + f"; token columns there: {columns or 'none'}"
+                f"selected_features: {self.model} needs a feature column of {path}, {problem}; "
+                f"token columns there: {', '.join(columns) or 'none'}"
             )
-        load = dict(final.get("load_col") or {})
-        if final.get("load_col") is not None and load.get("item") != "*":
-            wanted = [id_field, *load.get("item", []), *final["selected_features"]]
+        final["selected_features"] = selected
+        load = final["load_col"]
+        if load is not None and load.get("item") != "*":
+            wanted = [item, *(load.get("item") or []), *selected]
             final["load_col"] = {**load, "item": list(dict.fromkeys(wanted))}
 
-    def _set_default_parameters(self):
-        mask = self.final_config_dict.get("mask_history")
-        if not isinstance(mask, bool):
-            raise ConfigError(f"mask_history: {mask!r} is neither True nor False")
-        super()._set_default_parameters()
-        topk_metric = self.final_config_dict["valid_metric"].lower()
-        if "@" in topk_metric:
-            self._check_valid_metric(topk_metric)
+    def _item_file(self, final) -> Path:
+        name = self.dataset
+        # RecBole reads ml-100k from its own folder, whatever data_path says.
+        folder = recbole_folder() / "dataset_example" if name == "ml-100k" else Path(final["data_path"])
+        return folder / name / f"{name}.item"
 
-    def _check_valid_metric(self, valid_metric):
-        name, k = valid_metric.split("@", 1)
-        metrics = {metric.lower() for metric in self.final_config_dict["metrics"]}
-        if name not in metrics or k not in {str(k) for k in self.final_config_dict["topk"]}:
+    # ---- checks of the whole ----
+
+    def _set_default_parameters(self):
+        super()._set_default_parameters()
+        final = self.final_config_dict
+        if final["eval_type"] == EvaluatorType.VALUE:
+            raise ConfigError(f"metrics: {final['metrics']} need labels; rankings have Recall, MRR, NDCG, Hit, ...")
+        names = [metric.lower() for metric in final["metrics"]]
+        computed = [name if name == "gauc" else f"{name}@{k}" for name in names for k in final["topk"]]
+        # Nothing is chosen by it when a finished run is evaluated again, say with another topk.
+        if not final["evaluate_only"] and final["valid_metric"].lower() not in computed:
             raise ConfigError(
-                f"valid_metric: '{valid_metric}' is not computed; metrics are {self.final_config_dict['metrics']}, "
-                f"topk is {self.final_config_dict['topk']}"
+                f"valid_metric: '{final['valid_metric']}' is not computed; "
+                f"metrics and topk give {', '.join(dict.fromkeys(computed))}"
             )
+
+    def _set_eval_neg_sample_args(self, phase):
+        modes = self.final_config_dict["eval_args"]["mode"]
+        mode = modes[phase] if isinstance(modes, dict) else modes
+        if not re.fullmatch(r"full|labeled|(uni|pop)[1-9]\d*", str(mode)):
+            raise ConfigError(f"eval_args: mode '{mode}' is not one of full, uniN, popN (N candidates)")
+        super()._set_eval_neg_sample_args(phase)
 
     def _init_device(self):
         """One process, one device; CUDA_VISIBLE_DEVICES is the user's and stays as it is."""
         final = self.final_config_dict
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if int(os.environ.get("WORLD_SIZE") or 1) > 1:
             raise ConfigError("WORLD_SIZE is above 1: training in several processes is not supported yet")
-        gpu_id = str(final["gpu_id"]).strip("()[] ").split(",")[0].strip()
-        use_gpu = final["use_gpu"] and gpu_id != "" and torch.cuda.is_available()
-        final["device"] = torch.device("cuda", int(gpu_id)) if use_gpu else torch.device("cpu")
+        ids = re.findall(r"[^\s,()\[\]]+", final["gpu_id"] or "")
+        if not all(re.fullmatch(r"-?\d+", number) for number in ids):
+            raise ConfigError(f"gpu_id: '{final['gpu_id']}' is not a number, or several separated by commas")
+        final["device"] = torch.device("cpu")
+        # -1 is CUDA's own word for none.
+        if final["use_gpu"] and ids and int(ids[0]) >= 0 and torch.cuda.is_available():
+            if int(ids[0]) >= torch.cuda.device_count():
+                raise ConfigError(f"gpu_id: {ids[0]} of {torch.cuda.device_count()} visible GPUs, counted from 0")
+            final["device"] = torch.device("cuda", int(ids[0]))
         final.update(single_spec=True, local_rank=0, world_size=1)
-
-
-# ---- helpers of Config, public where others need them ----
-
-
-class _YamlLoader(yaml.SafeLoader):
-    """Reads 1e-4 as a number, as RecBole's property files expect, and never builds Python objects."""
-
-
-_YamlLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def read_yaml(file: str | Path) -> dict:
-    """Reads a YAML mapping.
-
-    Raises:
-        ConfigError: no such file, not YAML (names the line), or not a mapping.
-    """
-    try:
-        with open(file, encoding="utf-8") as stream:
-            content = yaml.load(stream, Loader=_YamlLoader)
-    except OSError as error:
-        raise ConfigError(f"config file {file}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {file} is not readable YAML: {error}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"config file {file}: expected 'key: value' lines, found a {type(content).__name__}")
-    return {str(key): value for key, value in content.items()}
-
-
-def parse_value(value):
-    """A string from the command line as the Python literal it spells, or the string itself; never evaluated."""
-    if not isinstance(value, str):
-        return value
-    words = {"true": True, "false": False, "null": None, "none": None, "~": None}
-    if value.lower() in words:
-        return words[value.lower()]
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return value
-
-
-def _hint(name, known):
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def _recbole_folder() -> Path:
-    return Path(find_spec("recbole").origin).parent
-
-
-@lru_cache(maxsize=1)
-def listed_keys() -> frozenset[str]:
-    """Every key of RecBole's argument lists and of any property file, RecBole's or ours."""
-    from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
-
-    keys = _RUN_KEYS | _DERIVED_KEYS
-    keys |= {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
-    for file in [*_recbole_folder().glob("properties/**/*.yaml"), *properties_folder().glob("**/*.yaml")]:
-        if file.stem not in ("url", "kg_url"):
-            keys |= {key.split(".", 1)[-1] for key in read_yaml(file)}
-    return frozenset(keys)
-
-
-@lru_cache(maxsize=1)
-def keys_read_by_recbole() -> frozenset[str]:
-    """Every key that RecBole's code looks up in a config, found in its source; read only for unlisted keys."""
-    lookup = re.compile(r"""config(?:\[|\.get\()\s*["']([A-Za-z_]\w*)["']""")
-    keys = set()
-    for file in _recbole_folder().glob("**/*.py"):
-        keys.update(lookup.findall(file.read_text(encoding="utf-8")))
-    return frozenset(keys)

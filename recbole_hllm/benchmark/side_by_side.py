@@ -4,22 +4,26 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import yaml
-
 from recbole_hllm.benchmark.table import to_console, to_csv, to_json, to_markdown
-from recbole_hllm.config import Config, read_yaml
+from recbole_hllm.config import Config
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.experiment import merge_keys
+from recbole_hllm.keys import read_yaml
+from recbole_hllm.run_folder import make_folder, refuse_existing, unused_folder, write_yaml
 from recbole_hllm.training.checkpoint import read_json
+from recbole_hllm.training.logs import last_error
 
 # What a row may not set for itself: it would no longer be comparable with the others.
 _SHARED_KEYS = {
-    "data_path", "eval_args", "metrics", "topk", "mask_history", "benchmark_filename", "user_inter_num_interval",
-    "item_inter_num_interval", "val_interval", "rm_dup_inter", "filter_inter_by_user_or_item", "USER_ID_FIELD",
-    "ITEM_ID_FIELD", "TIME_FIELD", "metric_decimal_place", "repeatable",
+    "data_path", "eval_args", "metrics", "topk", "valid_metric", "mask_history", "benchmark_filename", "seed",
+    "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter", "strict_data", "reference",
+    "filter_inter_by_user_or_item", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "metric_decimal_place",
+    "repeatable", "field_separator", "encoding",
 }  # fmt: skip
+_TABLES = ("table.md", "table.csv", "table.json")
+_KEYS = "keys.yaml"
 
 
 def compare(models, dataset=None, config_file_list=None, config_dict=None, run_dir=None, arguments=None) -> dict:
@@ -39,23 +43,29 @@ def compare(models, dataset=None, config_file_list=None, config_dict=None, run_d
     """
     if len(set(models)) != len(models):
         raise ConfigError(f"model: {','.join(models)} names a model twice")
-    given = _merge(config_file_list, config_dict, arguments)
-    dataset = dataset or given.pop("dataset", None)
-    _check(models, dataset, given)
-    folder = Path(run_dir or Path("runs", str(dataset), "table-" + time.strftime("%Y%m%d-%H%M%S")))
-    if any((folder / model / "config.yaml").exists() for model in models) and not given.get("resume"):
-        raise ConfigError(f"run_dir: {folder} already holds runs of these models; name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    keys = folder / "keys.yaml"
-    keys.write_text(yaml.safe_dump(given, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    rows = [_run_alone(model, dataset, keys, folder / model) for model in models]
+    given = merge_keys(config_file_list or (), config_dict, arguments)
+    given.pop("model", None)
+    if given.get("evaluate_only"):
+        raise ConfigError("evaluate_only: one run at a time; give the run_dir of one model, PATH/<Model>")
+    if given.get("resume") and not run_dir:
+        raise ConfigError("resume: name the folder of the unfinished table, run_dir")
+    dataset = dataset or given.get("dataset")
+    folder = Path(run_dir) if run_dir else unused_folder(str(dataset), "table")
+    if not given.get("resume"):
+        refuse_existing(folder, (_KEYS, *_TABLES, *models))
+    elif (folder / _KEYS).is_file():
+        given = {**read_yaml(folder / _KEYS), **given}
+    dataset = given["dataset"] = dataset or given.get("dataset")
+    _check(models, given)
+    make_folder(folder)
+    write_yaml(folder / _KEYS, given)
+    rows = [_run_alone(model, folder / _KEYS, folder / model) for model in models]
     header = _header(rows, dataset)
-    for suffix, text in (
-        ("md", to_markdown(rows, header)), ("csv", to_csv(rows)), ("json", to_json(rows, header)),
-    ):  # fmt: skip
-        (folder / f"table.{suffix}").write_text(text, encoding="utf-8")
+    texts = (to_markdown(rows, header), to_csv(rows), to_json(rows, header))
+    for name, text in zip(_TABLES, texts, strict=True):
+        (folder / name).write_text(text, encoding="utf-8")
     print(to_console(rows, header))
-    print(f"\n{folder}: table.md, table.csv, table.json, and a folder for each run")
+    print(f"{folder}: {', '.join(_TABLES)}, and a folder for each run", flush=True)
     return {
         "rows": rows,
         "header": header,
@@ -64,18 +74,7 @@ def compare(models, dataset=None, config_file_list=None, config_dict=None, run_d
     }
 
 
-def _merge(files, config_dict, arguments) -> dict:
-    from recbole_hllm.config import parse_value
-
-    given = {}
-    for file in files or []:
-        given.update(read_yaml(file))
-    given.update(config_dict or {})
-    given.update({key: parse_value(value) for key, value in (arguments or {}).items()})
-    return {key: value for key, value in given.items() if key != "model"}
-
-
-def _check(models, dataset, given):
+def _check(models, given):
     """Every model's config, before hours are spent on the first one's training."""
     for key in given:
         prefix, dot, rest = key.partition(".")
@@ -84,28 +83,22 @@ def _check(models, dataset, given):
         if dot and rest in _SHARED_KEYS:
             raise ConfigError(f"{key}: '{rest}' is shared by all rows of a table; set it without '{prefix}.'")
     for model in models:
-        Config(model, dataset, config_dict=given)
+        Config(model, config_dict=given)
 
 
-def _run_alone(model, dataset, keys, folder) -> dict:
+def _run_alone(model, keys, folder) -> dict:
     """One model in a new process: a process's peak memory never falls, and a crash leaves the other rows alone."""
-    command = [sys.executable, "-m", "recbole_hllm.cli", f"--model={model}", f"--dataset={dataset}"]
+    command = [sys.executable, "-m", "recbole_hllm.cli", f"--model={model}"]
     command += [f"--config_files={keys}", f"--run_dir={folder}"]
     package = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    process = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, stderr=None)
-    if process.returncode != 0 or not (folder / "metrics.json").is_file():
-        return {"model": model, "error": _reason(folder, process.returncode)}
+    process = subprocess.run(command, env={**os.environ, "PYTHONPATH": path})
+    if process.returncode != 0:
+        log = folder / "run.log"
+        return {"model": model, "error": last_error(log) or f"ended with exit code {process.returncode}; see {log}"}
     row = read_json(folder / "metrics.json")
     row["costs"], row["protocol"] = read_json(folder / "costs.json"), read_json(folder / "protocol.json")
     return row
-
-
-def _reason(folder, code):
-    log = folder / "run.log"
-    lines = log.read_text(encoding="utf-8").strip().splitlines() if log.is_file() else []
-    errors = [line for line in lines if " E " in line]
-    return errors[-1].split(" E ", 1)[1] if errors else f"ended with exit code {code}; see {log}"
 
 
 def _header(rows, dataset) -> dict:
@@ -122,7 +115,8 @@ def _header(rows, dataset) -> dict:
             logging.getLogger().error(f"{row['model']}: {row['error']}")
     mode = first["eval_args"]["mode"]
     lengths = {row["model"]: row["protocol"]["history_length"] for row in done}
-    same = len(set(lengths.values())) == 1
+    lengths = {model: length for model, length in lengths.items() if length is not None}  # Pop reads no history
+    same = len(set(lengths.values())) <= 1
     return {
         "dataset": dataset,
         **first["statistics"],
@@ -130,6 +124,6 @@ def _header(rows, dataset) -> dict:
         "masking": "whole history" if first["mask_history"] else "none (RecBole's for sequential models)",
         "candidates": "whole catalogue" if mode["test"] == "full" else f"{mode['test']}, drawn once from the seed",
         "metrics": "RecBole's Evaluator, best validation weights",
-        "history_length": first["history_length"] if same else str(lengths),
+        "history_length": next(iter(lengths.values()), None) if same else str(lengths),
         "seed": first["seed"],
     }

@@ -42,7 +42,7 @@ def build_table(rows: list[dict]) -> pd.DataFrame:
     lines = [
         [
             row["model"],
-            *(row.get("test_result", {}).get(metric) for metric in metrics),
+            *(_results(row).get(metric) for metric in metrics),
             *(row.get("costs", {}).get(cost) for cost in COSTS),
             *(row.get(error) for error in errors),
         ]
@@ -87,7 +87,7 @@ def to_console(rows: list[dict], header: dict) -> str:
 
 def _metric_names(rows: list[dict]) -> list[str]:
     """All metrics of all rows, in order of their first appearance."""
-    return list(dict.fromkeys(metric for row in rows for metric in row.get("test_result", {})))
+    return list(dict.fromkeys(metric for row in rows for metric in _results(row)))
 
 
 def _cells(rows: list[dict], best: str, escape=str) -> tuple[list[str], list[list[str]]]:
@@ -111,9 +111,14 @@ def _cells(rows: list[dict], best: str, escape=str) -> tuple[list[str], list[lis
     return [escape(name) for name in names], lines
 
 
+def _results(row: dict) -> dict[str, float]:
+    """A row's metrics; none for a row that failed or has nothing to test."""
+    return row.get("test_result") or {}
+
+
 def _value(row: dict, metric: str) -> float | None:
     """A row's value of a metric; None where it is absent or not a finite number."""
-    value = row.get("test_result", {}).get(metric)
+    value = _results(row).get(metric)
     return None if value is None or not math.isfinite(value) else float(value)
 
 

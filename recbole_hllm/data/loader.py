@@ -8,7 +8,7 @@ from recbole.sampler import RepeatableSampler, Sampler
 
 from recbole_hllm.data.candidates import draw_candidates
 from recbole_hllm.data.protocol import referenced
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, DataError
 
 # Most scores of one evaluation batch (rows x items): 512 MB of float32.
 _SCORES_PER_BATCH = 2**27
@@ -35,7 +35,10 @@ def _train_sampler(config, train):
             return None
         arguments = {"distribution": "uniform", "alpha": 1.0}
     kind, data = (Sampler, [train]) if train.rows == "interaction" else (RepeatableSampler, train)
-    sampler = kind(["train"], data, arguments["distribution"], arguments["alpha"])
+    try:
+        sampler = kind(["train"], data, arguments["distribution"], arguments["alpha"])
+    except ValueError as error:
+        raise DataError(f"data set '{train.dataset_name}': no negatives to draw ({error})") from error
     return sampler.set_phase("train")
 
 

@@ -22,6 +22,8 @@ REFERENCE = {
     "weight_decay": "norms, biases and the logit scale decay too",
     "warmup": "the learning rate of the first step is 0",
 }
+# Modes of RecBole's ``LS`` split, and the phases that hold out a target of every user.
+_LEAVE_ONE_OUT = {"valid_and_test": ("valid", "test"), "valid_only": ("valid",), "test_only": ("test",)}
 
 
 def referenced(config) -> frozenset[str]:
@@ -44,54 +46,68 @@ def build_split(dataset) -> seq.Split:
 
     Raises:
         ConfigError: a split RecBole does not know.
-        DataError: nobody left to test or, with ``strict_data``, users too short for the split.
+        DataError: nobody left to train or test or, with ``strict_data``, users too short for the split.
     """
     config, sequences = dataset.config, dataset.sequences
-    split = _split(dataset, config, sequences, dataset._calcu_split_ids)
-    short = _count_short(config, sequences, split)
-    if short and config["strict_data"]:
-        raise DataError(f"strict_data: {short} users are too short for the split {config['eval_args']['split']}")
-    if short:
-        logging.getLogger().warning(f"{short} users are too short to be both validated and tested; kept as they are")
+    split, wanted = _split(dataset, config, sequences)
+    how = config["benchmark_filename"] or config["eval_args"]["split"]
     if len(split.test) == 0 and len(split.valid) == 0:
         raise DataError(
-            f"data set '{dataset.dataset_name}': no user is left to test; the split {config['eval_args']['split']} "
-            f"needs longer sequences than these (longest: {int(sequences.lengths.max())} items)"
+            f"data set '{dataset.dataset_name}': no user is left to test; the split {how} needs longer sequences than "
+            f"these (longest: {int(sequences.lengths.max())} items)"
         )
     if len(split.train) == 0:
-        raise DataError(f"data set '{dataset.dataset_name}': no target is left to train on")
+        raise DataError(f"data set '{dataset.dataset_name}': no target is left to train on by the split {how}")
+    short = _count_short(sequences, split, wanted)
+    if short and config["strict_data"]:
+        raise DataError(f"strict_data: {short} users are too short for {' and '.join(wanted)} of the split {how}")
+    if short:
+        logging.getLogger().warning(f"{short} users are too short for {' and '.join(wanted)}; kept as they are")
     return split
 
 
-def _split(dataset, config, sequences, split_ids):
+def _split(dataset, config, sequences):
+    """The split, and the phases that every user is expected in."""
     if config["benchmark_filename"] is not None:
-        return seq.by_file(sequences, dataset.phase)
-    (mode, value), *more = config["eval_args"]["split"].items()
-    group_by = str(config["eval_args"]["group_by"]).lower()
-    if more or mode not in ("LS", "RS", "TS"):
-        raise ConfigError(f"eval_args: split {config['eval_args']['split']} is not one of LS, RS, TS")
+        by = seq.by_row if dataset.histories_given else seq.by_file
+        return by(sequences, dataset.phase), ()
+    asked = config["eval_args"]["split"]
+    if not isinstance(asked, dict) or len(asked) != 1 or next(iter(asked)) not in ("LS", "RS", "TS"):
+        raise ConfigError(f"eval_args: split {asked} is not one of LS, RS, TS, such as {{'LS': 'valid_and_test'}}")
+    ((mode, value),) = asked.items()
     if mode == "LS":
-        if value not in ("valid_and_test", "valid_only", "test_only"):
-            raise ConfigError(f"eval_args: split LS: '{value}' is not one of valid_and_test, valid_only, test_only")
-        return seq.leave_one_out(sequences, value, "short_users" in referenced(config))
-    if not isinstance(value, list) or len(value) != 3:
-        raise ConfigError(f"eval_args: split {mode}: {value} must be three ratios, such as [0.8, 0.1, 0.1]")
+        if value not in _LEAVE_ONE_OUT:
+            raise ConfigError(f"eval_args: split LS: '{value}' is not one of {', '.join(_LEAVE_ONE_OUT)}")
+        return seq.leave_one_out(sequences, value, "short_users" in referenced(config)), _LEAVE_ONE_OUT[value]
+    _check_ratios(mode, value)
     if mode == "TS":
-        return seq.by_time(sequences, value)
+        return seq.by_time(sequences, value), ()
     ratios = [ratio / sum(value) for ratio in value]
+    group_by = str(config["eval_args"]["group_by"]).lower()
     if group_by == "none":
-        return seq.by_global_ratio(sequences, lambda total: split_ids(total, ratios))
+        return seq.by_global_ratio(sequences, lambda total: dataset._calcu_split_ids(total, ratios)), ()
     if group_by != "user":
         raise ConfigError(f"eval_args: group_by '{group_by}' is neither user nor none")
-    return seq.by_ratio(sequences, lambda total: split_ids(total, ratios))
+    wanted = [phase for phase, ratio in zip(("valid", "test"), ratios[1:], strict=True) if ratio]
+    return seq.by_ratio(sequences, lambda total: dataset._calcu_split_ids(total, ratios)), wanted
 
 
-def _count_short(config, sequences, split):
-    if config["benchmark_filename"] is not None or "LS" not in config["eval_args"]["split"]:
-        return 0
-    if config["eval_args"]["split"]["LS"] != "valid_and_test":
-        return 0
-    return int((sequences.lengths > 0).sum()) - len(split.valid)
+def _check_ratios(mode, value):
+    numbers = isinstance(value, list) and all(isinstance(ratio, (int, float)) and ratio >= 0 for ratio in value)
+    if not numbers or len(value) != 3 or not value[0]:
+        raise ConfigError(
+            f"eval_args: split {mode}: {value} must be three ratios for training, validation and test, "
+            "such as [0.8, 0.1, 0.1]"
+        )
+
+
+def _count_short(sequences, split, wanted) -> int:
+    """Users without a target in some phase."""
+    in_all = sequences.lengths > 0
+    users = int(in_all.sum())
+    for phase in wanted:
+        in_all &= np.isin(np.arange(len(in_all)), sequences.of(getattr(split, phase)))
+    return users - int(in_all.sum())
 
 
 def fingerprint(dataset, parts: dict, candidates: dict[str, np.ndarray | None]) -> dict[str, str | int]:

@@ -7,7 +7,11 @@ import numpy as np
 import pandas as pd
 from recbole.utils import FeatureType
 
-from recbole_hllm.errors import DataError
+from recbole_hllm.errors import ConfigError, DataError
+
+# What stands for a missing value: in text columns nothing does but an empty cell, an item may be called NA.
+_EMPTY = [""]
+_NO_NUMBER = ["", "nan", "NaN", "NA", "N/A", "null", "NULL", "None"]
 
 
 def read_header(path: Path, separator: str = "\t", encoding: str | None = None) -> dict[str, FeatureType]:
@@ -15,56 +19,138 @@ def read_header(path: Path, separator: str = "\t", encoding: str | None = None) 
 
     Raises:
         DataError: no such file, an empty file, or a column that is not ``name:type``.
+        ConfigError: an encoding or separator that cannot be used.
     """
+    path = Path(path)
+    if len(separator) != 1:
+        raise ConfigError(f"field_separator: {separator!r} must be a single character")
     try:
-        with open(path, encoding=encoding or "utf-8-sig", newline="") as stream:
+        with open(path, encoding=_codec(encoding), newline="") as stream:
             line = stream.readline().rstrip("\r\n")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}, line 1: not valid UTF-8 ({error.reason}); set `encoding`") from error
+        raise _undecodable(path, error) from error
     if not line:
         raise DataError(f"{path} is empty: its first line must name the columns, such as user_id:token")
+    kinds = {kind.value: kind for kind in FeatureType}
     columns = {}
     for column in line.split(separator):
         name, _, kind = column.partition(":")
-        if kind not in {kind.value for kind in FeatureType}:
+        if not name or kind not in kinds:
             raise DataError(
-                f"{path}, line 1: column '{column}' must be name:type with a type of "
-                f"{', '.join(kind.value for kind in FeatureType)}, columns parted by {separator!r} (field_separator)"
+                f"{path}, line 1: column '{column}' must be name:type with a type of {', '.join(kinds)}, "
+                f"columns parted by {separator!r} (field_separator)"
             )
         if name in columns:
             raise DataError(f"{path}, line 1: column '{name}' is there twice")
-        columns[name] = FeatureType(kind)
+        columns[name] = kinds[kind]
     return columns
 
 
 def read_table(path: Path, columns: list[str], separator: str = "\t", encoding: str | None = None) -> pd.DataFrame:
     """Some columns of an atomic file: float columns as float64, all others as text; empty cells are NaN.
 
+    Args:
+        columns: names of columns that the file has.
+
+    Returns:
+        One row per line that is not blank; ``line_of`` tells the line of an index label.
+
     Raises:
-        DataError: names the file and, where it can be told, the line and column of a wrong value.
+        DataError: names the file, line and, for a wrong value, the column.
     """
+    path, codec = Path(path), _codec(encoding)
     header = read_header(path, separator, encoding)
-    names = list(header)
+    blank = _check_lines(path, header, separator, codec)
     dtypes = {name: np.float64 if header[name] == FeatureType.FLOAT else str for name in columns}
+    # Blank lines are read as rows and dropped here, so that the index keeps counting lines.
     options = dict(
-        sep=separator, header=None, names=names, skiprows=1, usecols=columns, quoting=csv.QUOTE_NONE,
-        keep_default_na=False, na_values=[""], encoding=encoding or "utf-8-sig", skip_blank_lines=False,
+        sep=separator, header=None, names=list(header), skiprows=1, usecols=columns, quoting=csv.QUOTE_NONE,
+        keep_default_na=False, na_values={name: _EMPTY if dtypes[name] is str else _NO_NUMBER for name in columns},
+        encoding=codec, skip_blank_lines=False,
     )  # fmt: skip
     try:
-        table = pd.read_csv(path, dtype=dtypes, low_memory=False, **options)
-    except pd.errors.ParserError as error:
-        raise DataError(f"{path}: {str(error).strip()} (the header has {len(names)} columns)") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not valid {options['encoding']} ({error}); set `encoding`") from error
+        table = pd.read_csv(path, dtype=dtypes, float_precision="round_trip", **options)
     except ValueError as error:
         raise _wrong_number(path, pd.read_csv(path, dtype=str, **options), dtypes) or error from error
-    if table.index.nlevels > 1 or not isinstance(table.index, pd.RangeIndex):
-        raise DataError(f"{path}: lines have more columns than the header, which has {len(names)}")
-    if table.empty:
+    return table.drop(index=blank)[columns]
+
+
+def line_of(label: int) -> int:
+    """The line of a file that a row of ``read_table`` stood in, by the row's index label."""
+    return int(label) + 2
+
+
+def split_sequences(values: pd.Series, separator: str) -> list[np.ndarray]:
+    """Cells of a ``token_seq`` column as arrays of text; an empty cell is an empty array."""
+    return [np.array([word for word in cell.split(separator) if word], dtype=str) for cell in values.fillna("")]
+
+
+def split_numbers(values: pd.Series, separator: str, path: Path) -> list[np.ndarray]:
+    """Cells of a ``float_seq`` column as arrays; an empty cell is an empty array.
+
+    Raises:
+        DataError: a word that is no number; names line and column.
+    """
+    cells = []
+    for label, cell in values.fillna("").items():
+        try:
+            cells.append(np.array([word for word in cell.split(separator) if word], dtype=np.float64))
+        except ValueError as error:
+            raise DataError(
+                f"{path}, line {line_of(label)}, column {values.name}: '{cell}' is not a list of numbers parted by "
+                f"{separator!r} (seq_separator)"
+            ) from error
+    return cells
+
+
+def _codec(encoding: str | None) -> str:
+    """UTF-8 with or without a byte order mark, unless another encoding is asked for."""
+    name = (encoding or "utf-8").lower().replace("_", "-")
+    try:
+        "".encode(name)
+    except LookupError as error:
+        raise ConfigError(f"encoding: there is no encoding named '{encoding}'") from error
+    return "utf-8-sig" if name in ("utf-8", "utf8") else name
+
+
+def _check_lines(path, header, separator, codec) -> list[int]:
+    """Every line has the header's number of columns; pandas would fill missing ones and skip others unasked.
+
+    Returns:
+        Index labels of blank lines.
+    """
+    blank, label = [], -1
+    try:
+        with open(path, encoding=codec, newline="") as stream:
+            stream.readline()
+            for label, line in enumerate(stream):
+                if line.count(separator) == len(header) - 1 and line not in ("\n", "\r\n"):
+                    continue
+                if line.strip("\r\n"):
+                    raise DataError(
+                        f"{path}, line {line_of(label)}: {line.count(separator) + 1} columns, but the header has "
+                        f"{len(header)} ({', '.join(header)}); a value may hold neither {separator!r} nor a line "
+                        "break, and quotes do not change that"
+                    )
+                blank.append(label)
+    except UnicodeDecodeError as error:
+        raise _undecodable(path, error) from error
+    if len(blank) == label + 1:
         raise DataError(f"{path} has a header but no rows")
-    return table[columns]
+    return blank
+
+
+def _undecodable(path, error) -> DataError:
+    """Text is decoded in blocks, so the error does not know its line: the bytes are read again to find it."""
+    with open(path, "rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode(error.encoding)
+            except UnicodeDecodeError:
+                return DataError(f"{path}, line {number}: not valid {error.encoding} ({error.reason}); set `encoding`")
+    return DataError(f"{path} is not valid {error.encoding} ({error.reason}); set `encoding`")
 
 
 def _wrong_number(path, table, dtypes) -> DataError | None:
@@ -73,11 +159,5 @@ def _wrong_number(path, table, dtypes) -> DataError | None:
         wrong = pd.to_numeric(table[name], errors="coerce").isna() & table[name].notna()
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            return DataError(f"{path}, line {row + 2}, column {name}: '{table[name][row]}' is not a number")
+            return DataError(f"{path}, line {line_of(row)}, column {name}: '{table[name][row]}' is not a number")
     return None
-
-
-def split_sequences(values: pd.Series, separator: str, number: bool) -> list[np.ndarray]:
-    """Cells of a ``_seq`` column as arrays; an empty cell is an empty array."""
-    words = [[word for word in cell.split(separator) if word] for cell in values.fillna("")]
-    return [np.array(cell, dtype=np.float64) if number else np.array(cell, dtype=str) for cell in words]

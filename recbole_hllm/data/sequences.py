@@ -173,6 +173,35 @@ def windows(start: np.ndarray, lengths: np.ndarray, size: int, chunk: bool, over
     return np.stack([begin, end], axis=1)
 
 
+def by_row(sequences: Sequences, phase: np.ndarray) -> Split:
+    """Split of ready-made histories by the file of their row: a row's last item is its target.
+
+    Windows are cut from rows that are no beginning of another training row of the same user, so that they train on
+    every position once where a user's rows are one history, cut after each item.
+
+    Args:
+        phase: (U,) 0 training, 1 validation, 2 test.
+    """
+    last = sequences.offsets[1:] - 1
+    has_history = sequences.lengths >= 2
+    whole = (phase == 0) & ~_begins_another(sequences, phase == 0)
+    parts = (last[has_history & (phase == number)] for number in range(3))
+    return Split(*parts, np.where(whole, sequences.lengths, 0))
+
+
+def _begins_another(sequences, chosen):
+    """(U,) whether a chosen sequence is the beginning of the user's next longer chosen one."""
+    result = np.zeros(len(chosen), dtype=bool)
+    numbers = np.flatnonzero(chosen)
+    numbers = numbers[np.lexsort((sequences.lengths[numbers], sequences.users[numbers]))]
+    for this, longer in zip(numbers[:-1], numbers[1:], strict=True):
+        if sequences.users[this] == sequences.users[longer]:
+            begin, length = sequences.offsets[longer], sequences.lengths[this]
+            own = sequences.items[sequences.offsets[this] : sequences.offsets[this + 1]]
+            result[this] = np.array_equal(own, sequences.items[begin : begin + length])
+    return result
+
+
 def by_file(sequences: Sequences, phase: np.ndarray) -> Split:
     """Split by the file an interaction came from (``benchmark_filename``).
 

@@ -13,7 +13,7 @@ from recbole_hllm.data.cache import cache_folder
 from recbole_hllm.data.catalogue import ItemCatalogue
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.reader import read_header
-from recbole_hllm.data.texts import TextTemplate, read_item_texts
+from recbole_hllm.data.texts import ItemTexts, TextTemplate, read_item_texts
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.nn.backbone import BackboneSpec, is_bidirectional, load_backbone, load_tokenizer
 from recbole_hllm.nn.chunked import encode_items
@@ -35,6 +35,8 @@ class HLLM(SequentialRecommender):
     Args:
         config: the run's Config; keys are explained in ``properties/model/HLLM.yaml``.
         dataset: the training part of a SequenceDataset.
+        item_texts: the fields named in ``text_keys`` of every item, for texts that a tab-separated file cannot hold;
+            read from ``<dataset>.item`` when not given.
 
     Raises:
         ConfigError, DataError, ModelError: texts, language models or their sizes do not fit together.
@@ -42,18 +44,18 @@ class HLLM(SequentialRecommender):
 
     input_type = InputType.POINTWISE
 
-    def __init__(self, config, dataset: Dataset):
+    def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None):
         super().__init__(config, dataset)
         self.nce_thres = config["nce_thres"]
-        self.min_surviving = config["min_surviving_negatives"]
+        self.min_surviving = config["min_surviving_negatives"] or 0.0
         self.token_budget, self.recompute = config["item_chunk_tokens"], config["recompute_items"]
         self.autocast_dtype = _AUTOCAST.get(config["precision"])
         self.rates = {"item": config["item_learning_rate"], "weight_decay": config["weight_decay"]}
         self.decay_everything = "weight_decay" in referenced(config)
 
-        self.catalogue = _build_catalogue(config, dataset)
-        user_llm = load_backbone(_user_spec(config))
-        item_llm = load_backbone(_item_spec(config))
+        item_spec, user_spec = _item_spec(config), _user_spec(config)
+        self.catalogue = build_catalogue(config, item_texts or read_texts(config, dataset))
+        user_llm, item_llm = load_backbone(user_spec), load_backbone(item_spec)
         _set_dropout(item_llm, config["item_llm_dropout"])
         pooled = config["item_emb_token_n"]
         self.user_encoder = UserEncoder(user_llm)
@@ -101,7 +103,7 @@ class HLLM(SequentialRecommender):
             clamp_logit_scale(self.logit_scale),
             self.nce_thres,
         )
-        self._report(result, len(ids))
+        self._report(result, torch.count_nonzero(ids).item())
         return result.loss
 
     def _report(self, result, encoded):
@@ -142,7 +144,7 @@ class HLLM(SequentialRecommender):
     # ---- vectors ----
 
     def _encode(self, ids):
-        """(N,) distinct ids -> (N, D) vectors, the padding item's being 0."""
+        """(N,) distinct ids in rising order -> (N, D) vectors, the padding item's being 0."""
         tokens, lengths = self.catalogue.lookup(ids[ids != 0])
         vectors = encode_items(
             self.item_encoder,
@@ -210,10 +212,16 @@ def load_pretrained_hllm(model: HLLM, path: str | Path) -> None:
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ModelError(f"pretrained_hllm: {path} is no checkpoint of weights: {error}") from error
-    if not isinstance(saved, dict):
-        raise ModelError(f"pretrained_hllm: {path} holds a {type(saved).__name__}, not named weights")
+    except OSError as error:
+        raise ModelError(f"pretrained_hllm: {path}: {error.strerror or error}") from error
+    except Exception as error:  # torch's message would advise to load it all the same
+        raise ModelError(
+            f"pretrained_hllm: {path} is damaged or holds more than weights ({type(error).__name__}); give the "
+            "pytorch_model.bin of the official code"
+        ) from error
+    named = isinstance(saved, dict) and all(isinstance(name, str) for name in saved)
+    if not named or not all(isinstance(weight, torch.Tensor) for weight in saved.values()):
+        raise ModelError(f"pretrained_hllm: {path} is no flat list of named weights, as the official code's is")
     weights = {new: value for name, value in saved.items() if (new := _our_name(name))}
     own = model.state_dict()
     unknown = sorted(weights.keys() - own.keys())
@@ -242,6 +250,8 @@ def _our_name(name: str) -> str | None:
 
 
 def _item_spec(config) -> BackboneSpec:
+    if not config["item_pretrain_dir"]:
+        raise ConfigError("item_pretrain_dir: name the Item LLM; with item_llm_init: False only its sizes are used")
     return _spec(config, "item", config["item_pretrain_dir"], config["item_llm_config"])
 
 
@@ -253,13 +263,16 @@ def _user_spec(config) -> BackboneSpec:
 
 
 def _spec(config, part, source, llm_config) -> BackboneSpec:
+    pretrained = config[f"{part}_llm_init"]
+    if pretrained and llm_config:
+        raise ConfigError(f"{part}_llm_config: pretrained weights fix these keys; {part}_llm_init: False frees them")
     # Weights that a checkpoint replaces at once need not be read first.
-    pretrained = config[f"{part}_llm_init"] and not getattr(config, "weights_follow", False)
+    read = pretrained and not getattr(config, "weights_follow", False)
     return BackboneSpec(
         source,
-        init="pretrained" if pretrained else "scratch",
+        init="pretrained" if read else "scratch",
         num_layers=config[f"{part}_llm_layers"],
-        config=None if pretrained else llm_config,
+        config=llm_config,
         gradient_checkpointing=config["gradient_checkpointing"],
         attn_implementation=_attention(config),
         trust_remote_code=config["trust_remote_code"],
@@ -279,25 +292,29 @@ def _attention(config):
     return config["attn_implementation"] or ("eager" if config["device"].type == "cpu" else None)
 
 
-def _build_catalogue(config, dataset) -> ItemCatalogue:
-    names = referenced(config)
+def read_texts(config, dataset) -> ItemTexts:
+    """The fields named in ``text_keys`` of ``<dataset>.item``, for every item of the data set."""
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
     keys = config["text_keys"] or _text_columns(path, config)
-    raw = "raw_text" in names
-    texts = read_item_texts(
+    return read_item_texts(
         path,
-        keys,
+        [keys] if isinstance(keys, str) else keys,
         dataset.field2id_token[dataset.iid_field],
         item_field=dataset.iid_field,
         field_separator=config["field_separator"],
         encoding=config["encoding"] or "utf-8",
         strict=bool(config["strict_data"]),
     )
+
+
+def build_catalogue(config, texts: ItemTexts) -> ItemCatalogue:
+    """Every item's text and token ids, by the Item LLM's tokenizer."""
+    names = referenced(config)
     template = TextTemplate(
-        tuple(keys),
+        texts.keys,
         config["item_prompt"] or "",
-        config["text_separator"],
-        unescape_html=not raw,
+        config["text_separator"] or "",
+        unescape_html="raw_text" not in names,
         missing_words_dropped="missing_words" in names,
     )
     tokenizer = load_tokenizer(config["item_pretrain_dir"], config["trust_remote_code"])
@@ -320,10 +337,11 @@ def _text_columns(path, config):
 
 def _log_set_up(logger, config, model):
     pooled = "mean over the text" if model.item_encoder.item_emb_tokens is None else "[ITEM] token"
+    item_start, user_start = ("pretrained" if config[f"{part}_llm_init"] else "scratch" for part in ("item", "user"))
     logger.info(
-        f"Item LLM {config['item_pretrain_dir']} ({'pretrained' if config['item_llm_init'] else 'scratch'}, {pooled}), "
-        f"User LLM {config['user_pretrain_dir'] or 'small ' + config['user_llm_config']['model_type']} "
-        f"({'pretrained' if config['user_llm_init'] else 'scratch'}), texts: {config['text_keys'] or 'every text column'}"
+        f"Item LLM {config['item_pretrain_dir']} ({item_start}, {pooled}), "
+        f"User LLM {config['user_pretrain_dir'] or 'small ' + config['user_llm_config']['model_type']} ({user_start}), "
+        f"texts: {config['text_keys'] or 'every text column'}"
     )
     if not config["user_llm_init"]:
         logger.info(

@@ -3,6 +3,9 @@
 import json
 import os
 import random
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +18,38 @@ from recbole_hllm.errors import ModelError
 _PLAIN = (str, int, float, bool, type(None))
 
 
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of ``folder`` once all of it is written, so that a killed run leaves no mix.
+
+    Raises:
+        ModelError: the disk is full or the folder cannot be written.
+    """
+    new, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        yield new
+        put_back(folder)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(new, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise ModelError(f"checkpoint {folder} cannot be written: {error}") from error
+
+
+def put_back(folder: Path) -> None:
+    """Undoes a replacement that was killed midway: the old folder comes back, or goes if the new one is in place."""
+    old = folder.with_name(folder.name + ".old")
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        os.replace(old, folder)
+
+
 def save_model(folder: Path, model: torch.nn.Module, state: dict) -> None:
-    """Writes ``weights.safetensors`` and ``state.json``; both appear whole or not at all.
+    """Writes ``weights.safetensors`` and ``state.json``.
 
     RecBole models keep some state outside their weights (``other_parameter``): tensors go into the weights file,
     plain values into the JSON file, modules as their own weights.
@@ -38,7 +71,8 @@ def save_model(folder: Path, model: torch.nn.Module, state: dict) -> None:
                 f"{type(model).__name__}.{name} is a {type(value).__name__}, which a checkpoint cannot hold safely"
             )
     write_tensors(folder / "weights.safetensors", tensors)
-    write_json(folder / "state.json", {**state, "other_parameter": other})
+    state = {"model": type(model).__name__, **state, "other_parameter": other}
+    write_json(folder / "state.json", state)
 
 
 def load_model(folder: Path, model: torch.nn.Module) -> dict:
@@ -47,20 +81,37 @@ def load_model(folder: Path, model: torch.nn.Module) -> dict:
     Raises:
         ModelError: a file is missing or damaged, or does not fit the model.
     """
+    put_back(folder)
     tensors, state = read_tensors(folder / "weights.safetensors"), read_json(folder / "state.json")
+    _check_state(folder / "state.json", state, tensors, model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    own = {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
     try:
-        model.load_state_dict(own)
-        for name in (name for name, value in model.other_parameter().items() if isinstance(value, torch.nn.Module)):
-            prefix = f"other.{name}."
-            part = {key[len(prefix):]: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-            getattr(model, name).load_state_dict(part)
+        model.load_state_dict(_below("model.", tensors))
+        for name, value in model.other_parameter().items():
+            if isinstance(value, torch.nn.Module):
+                value.load_state_dict(_below(f"other.{name}.", tensors))
     except RuntimeError as error:
         raise ModelError(f"{folder}: the checkpoint does not fit {type(model).__name__}: {error}") from error
-    plain = {name[7:]: tensor.to(device) for name, tensor in tensors.items() if name.startswith("tensor.")}
+    plain = {name: tensor.to(device) for name, tensor in _below("tensor.", tensors).items()}
     model.load_other_parameter({**plain, **state["other_parameter"]})
     return state
+
+
+def _below(prefix, tensors):
+    """The tensors whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _check_state(file, state, tensors, model):
+    if not isinstance(state, dict) or not isinstance(state.get("other_parameter"), dict):
+        raise ModelError(f"{file} is not the state of a checkpoint")
+    if state.get("model") != type(model).__name__:
+        raise ModelError(f"{file} belongs to a {state.get('model')}, not to a {type(model).__name__}")
+    others = model.other_parameter()
+    needed = {name for name, value in others.items() if not isinstance(value, torch.nn.Module)}
+    saved = _below("tensor.", tensors).keys() | state["other_parameter"].keys()
+    if saved != needed:
+        raise ModelError(f"{file}: {sorted(saved ^ needed)} of {type(model).__name__} do not fit the checkpoint")
 
 
 def save_training(
@@ -87,37 +138,62 @@ def save_training(
 
 
 def load_training(folder: Path, optimizer: torch.optim.Optimizer, shuffling: torch.Generator) -> dict:
-    """Restores what ``save_training`` wrote and returns ``loop``."""
+    """Restores what ``save_training`` wrote and returns ``loop``.
+
+    Raises:
+        ModelError: a file is missing or damaged, or belongs to another optimizer.
+    """
     tensors, saved = read_tensors(folder / "training.safetensors"), read_json(folder / "training.json")
+    try:
+        _restore_optimizer(optimizer, tensors, saved)
+        _restore_generators(shuffling, tensors, saved["generators"])
+        return saved["loop"]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ModelError(f"{folder}: the state of the training does not fit this run: {error}") from error
+
+
+def _restore_optimizer(optimizer, tensors, saved):
     state = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = tensor
+    for name, tensor in _below("optimizer.", tensors).items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
     for name, value in saved["plain"].items():
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": saved["groups"]})
+
+
+def _restore_generators(shuffling, tensors, generators):
     torch.set_rng_state(tensors["rng.torch"])
     shuffling.set_state(tensors["rng.shuffling"])
     if "rng.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["rng.cuda"])
-    kind, *rest = saved["generators"]["numpy"]
+    kind, *rest = generators["numpy"]
     np.random.set_state((kind, tensors["rng.numpy"].numpy().astype(np.uint32), *rest))
-    version, internal, gauss = saved["generators"]["python"]
+    version, internal, gauss = generators["python"]
     random.setstate((version, tuple(internal), gauss))
-    return saved["loop"]
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
+    """Writes a safetensors file.
+
+    Raises:
+        ModelError: the disk is full or the file cannot be written.
+    """
     # Clones: safetensors refuses tensors that share memory, as tied weights do.
-    save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, temporary)
-    os.replace(temporary, path)
+    copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(copies, path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be written: {error}") from error
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Reads a safetensors file.
+
+    Raises:
+        ModelError: it is missing or damaged.
+    """
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
@@ -125,13 +201,18 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def write_json(path: Path, content) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a JSON file, which appears whole or not at all."""
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 
 def read_json(path: Path):
+    """Reads a JSON file.
+
+    Raises:
+        ModelError: it is missing or damaged.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -1,9 +1,16 @@
 """Log lines of a run: on the console and in its folder."""
 
 import logging
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+
+from recbole_hllm.errors import ConfigError, UserError
+
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+_LINE = "%(asctime)s %(levelname).1s %(message)s"
+_ERROR_LINE = re.compile(r"\d\d:\d\d:\d\d E (.*)")
 
 
 @contextmanager
@@ -12,24 +19,38 @@ def logging_to(file: Path, level: str | None):
 
     Args:
         file: appended to.
-        level: RecBole's ``state``: debug, info, warning, error or critical.
+        level: RecBole's ``state``: debug, info, warning, error or critical; None is info.
+
+    Raises:
+        ConfigError: another level.
     """
+    level = str(level or "info").lower()
+    if level not in _LEVELS:
+        raise ConfigError(f"state: '{level}' is not one of {', '.join(_LEVELS)}")
     root = logging.getLogger()
     before = root.level
     handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(file, encoding="utf-8")]
     for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(logging.Formatter(_LINE, "%H:%M:%S"))
         root.addHandler(handler)
-    root.setLevel((level or "info").upper())
+    root.setLevel(level.upper())
     try:
         yield
     except Exception as error:
         # The console gets it from whoever catches it; the run's folder would otherwise not know why it ended.
-        record = root.makeRecord(root.name, logging.ERROR, __file__, 0, f"{error}", (), None)
-        handlers[1].emit(record)
+        message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        trace = None if isinstance(error, UserError) else sys.exc_info()
+        handlers[1].emit(root.makeRecord(root.name, logging.ERROR, __file__, 0, message, (), trace))
         raise
     finally:
         root.setLevel(before)
         for handler in handlers:
             root.removeHandler(handler)
-            handler.close() if isinstance(handler, logging.FileHandler) else handler.flush()
+        handlers[1].close()
+
+
+def last_error(file: Path) -> str | None:
+    """The last error a log file tells of, in one line; None if there is none."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    errors = [match[1] for line in lines if (match := _ERROR_LINE.match(line))]
+    return errors[-1] if errors else None

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,9 @@ from tqdm import tqdm
 
 from recbole_hllm.data.loader import CANDIDATES
 from recbole_hllm.data.protocol import referenced
-from recbole_hllm.errors import ModelError
+from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.evaluation.topk import TopKCollector
-from recbole_hllm.training.checkpoint import load_model, load_training, save_model, save_training
+from recbole_hllm.training.checkpoint import load_model, load_training, put_back, replacing, save_model, save_training
 from recbole_hllm.training.schedule import build_schedule
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -43,26 +44,33 @@ class Trainer(RecBoleTrainer):
         self.run_dir, self.device = Path(run_dir), config["device"]
         self.learner, self.learning_rate = config["learner"], config["learning_rate"]
         self.weight_decay, self.clip_grad_norm = config["weight_decay"], config["clip_grad_norm"]
-        # Models that only count see the data once.
-        self.epochs = 1 if model.type == ModelType.TRADITIONAL else config["epochs"]
-        self.eval_step, self.stopping_step = min(config["eval_step"], self.epochs), config["stopping_step"]
+        # Models that only count see the data once, and have no gradients.
+        self.counts_only = model.type == ModelType.TRADITIONAL
+        self.epochs = 1 if self.counts_only else config["epochs"]
+        self.eval_step = min(config["eval_step"], max(self.epochs, 1))
+        self.stopping_step = config["stopping_step"]
         self.valid_metric, self.valid_metric_bigger = config["valid_metric"].lower(), config["valid_metric_bigger"]
         self.accumulation = config["gradient_accumulation_steps"]
         self.gpu_available = self.device.type == "cuda"
         self.autocast_dtype = _AUTOCAST.get(config["precision"])
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config["precision"] == "fp16")
+        scaled = config["precision"] == "fp16" and not self.counts_only
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         self.eval_collector, self.evaluator = TopKCollector(config), Evaluator(config)
         self.item_tensor = self.tot_item_num = None
         self.wandblogger = WandbLogger(config)
-        self.tensorboard = SummaryWriter(str(self.run_dir / "tensorboard"))
+        _check(self.accumulation, self.clip_grad_norm)
         self.optimizer = self._build_optimizer()
         self.test_batch_size = config["eval_batch_size"]
-        self.start_epoch = self.cur_step = self.steps = self.epochs_run = 0
+        self.cur_step = self.steps = self.epochs_run = 0
         self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
         self.best_valid_result, self.best_epoch, self.valid_ranks = None, None, None
         self.training_seconds = self.evaluation_seconds = 0.0
-        self.stop_reason = f"limit of {self.epochs} epochs"
-        self.converged = model.type == ModelType.TRADITIONAL
+        self.stop_reason, self.converged = None, False
+
+    @cached_property
+    def tensorboard(self) -> SummaryWriter:
+        """Opened when first written to: an evaluation alone writes none."""
+        return SummaryWriter(str(self.run_dir / "tensorboard"))
 
     def _build_optimizer(self, **kwargs):
         if hasattr(self.model, "parameter_groups"):
@@ -76,26 +84,39 @@ class Trainer(RecBoleTrainer):
 
         Returns:
             Best validation score and result; the score is None without validation data.
+
+        Raises:
+            ModelError: the loss is not finite, or a checkpoint cannot be written or read.
         """
+        valid_data = valid_data if self.eval_step > 0 else None
         self.eval_collector.data_collect(train_data)
         if self.config["train_neg_sample_args"].get("dynamic"):
             train_data.get_model(self.model)
         self._prepare(train_data)
-        for epoch in range(self.start_epoch, self.epochs):
-            self._check_finite(self._timed_epoch(train_data, epoch, show_progress), epoch)
-            stop = False
-            if not valid_data:
-                self.best_epoch = epoch
-                self._save_best()
-            elif (epoch + 1) % self.eval_step == 0:
-                stop = self._validate(valid_data, epoch, show_progress)
-            self.epochs_run = epoch + 1
-            self._save_last(epoch, train_data)
-            if stop or self._out_of_time():
-                break
-        self.tensorboard.flush()
+        while not self._finished():
+            self._timed_epoch(train_data, show_progress)
+            if valid_data is None:
+                self._keep_as_best()
+            elif self.epochs_run % self.eval_step == 0:
+                self._validate(valid_data, show_progress)
+            self._save_last(train_data)
+        if self.best_epoch is None:  # no epoch at all, or none that was validated
+            self._validate(valid_data, show_progress) if valid_data else self._keep_as_best()
+        self.tensorboard.close()
         load_model(self.run_dir / "best", self.model)
         return (self.best_valid_score if valid_data else None), self.best_valid_result
+
+    def _finished(self) -> bool:
+        """Whether and why to stop, from what a checkpoint keeps, so that a resumed run stops where it would have."""
+        minutes = self.config["max_training_minutes"]
+        if self.cur_step > self.stopping_step:
+            self.stop_reason, self.converged = "early stopping", True
+        elif self.epochs_run >= self.epochs:
+            reason = f"limit of {self.epochs} epoch{'s' if self.epochs != 1 else ''}"
+            self.stop_reason, self.converged = ("counted once", True) if self.counts_only else (reason, False)
+        elif minutes is not None and self.training_seconds > 60 * minutes:
+            self.stop_reason = f"time limit of {minutes:g} minute{'s' if minutes != 1 else ''}"
+        return self.stop_reason is not None
 
     def _prepare(self, train_data):
         steps = self.epochs * math.ceil(len(train_data) / self.accumulation)
@@ -106,36 +127,44 @@ class Trainer(RecBoleTrainer):
             self.config["warmup_ratio"],
             start_at_zero="warmup" in referenced(self.config),
         )
-        if self.config["resume"] and (self.run_dir / "last" / "training.json").is_file():
-            self._resume(train_data)
+        if self.config["resume"]:
+            put_back(self.run_dir / "last")
+            if (self.run_dir / "last").exists():
+                self._resume(train_data)
 
-    def _timed_epoch(self, train_data, epoch, show_progress):
-        start = time.perf_counter()
+    def _timed_epoch(self, train_data, show_progress):
+        epoch, start = self.epochs_run, time.perf_counter()
         loss = self._train_epoch(train_data, epoch, show_progress=show_progress)
         seconds = time.perf_counter() - start
+        if not math.isfinite(loss):
+            raise ModelError(f"the training loss of epoch {epoch} is {loss}; try a smaller learning_rate")
         self.training_seconds += seconds
-        self.logger.info(f"epoch {epoch} training [{seconds:.1f}s, loss {loss:.4f}]")
+        self.epochs_run += 1
+        self.logger.info(f"epoch {epoch} training [{seconds:.1f}s, loss {loss:.{self.config['loss_decimal_place']}f}]")
         self.tensorboard.add_scalar("train/epoch_loss", loss, epoch)
-        self.wandblogger.log_metrics({"epoch": epoch, "train_loss": loss}, head="train")
-        return loss
+        self.wandblogger.log_metrics({"epoch": epoch, "train_loss": loss, "train_step": epoch}, head="train")
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         """One pass over the training rows; returns the mean loss of its batches."""
         self.model.train()
         loss_func = loss_func or self.model.calculate_loss
-        total, batches = 0.0, len(train_data)
+        total, batches, shares = 0.0, len(train_data), _shares(train_data, self.accumulation)
         bar = tqdm(train_data, total=batches, desc=f"train {epoch_idx:>3}", disable=not show_progress, leave=False)
         for index, rows in enumerate(bar):
-            group = min(self.accumulation, batches - index // self.accumulation * self.accumulation)
             with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
                 losses = loss_func(rows.to(self.device))
             loss = sum(losses) if isinstance(losses, tuple) else losses
-            self._check_nan(loss)
-            self.scaler.scale(loss / group).backward()
+            value = loss.item()
+            if math.isnan(value):
+                raise ModelError(
+                    f"the training loss of epoch {epoch_idx}, batch {index} is not a number; "
+                    "try a smaller learning_rate or precision: fp32"
+                )
+            self.scaler.scale(loss * shares[index]).backward()
+            total += value
+            self._show(bar, value)
             if (index + 1) % self.accumulation == 0 or index + 1 == batches:
                 self._step()
-            total += loss.item()
-            self._show(bar, loss.item(), len(rows))
         return total / max(batches, 1)
 
     def _step(self):
@@ -150,7 +179,7 @@ class Trainer(RecBoleTrainer):
             self.schedule.step()
         self.steps += 1
 
-    def _show(self, bar, loss, rows):
+    def _show(self, bar, loss):
         terms = {name: float(value) for name, value in getattr(self.model, "loss_terms", {}).items()}
         self.tensorboard.add_scalar("train/loss", loss, self.steps)
         self.tensorboard.add_scalar("train/learning_rate", self.optimizer.param_groups[-1]["lr"], self.steps)
@@ -159,44 +188,35 @@ class Trainer(RecBoleTrainer):
         shown = {name: f"{terms[name]:.4g}" for name in ("items/s", "surviving_negatives") if name in terms}
         bar.set_postfix(loss=f"{loss:.4f}", **shown)
 
-    def _check_finite(self, loss, epoch):
-        if not math.isfinite(loss):
-            raise ModelError(f"the training loss of epoch {epoch} is {loss}; try a smaller learning_rate")
+    # ---- validation ----
 
-    def _check_nan(self, loss):
-        if torch.isnan(loss):
-            raise ModelError("the training loss is not a number; try a smaller learning_rate or precision: fp32")
-
-    # ---- validation and stopping ----
-
-    def _validate(self, valid_data, epoch, show_progress):
-        result = self.evaluate(valid_data, show_progress=show_progress)
+    def _validate(self, valid_data, show_progress):
+        result, epoch = self.evaluate(valid_data, show_progress=show_progress), self.epochs_run - 1
         score = calculate_valid_score(result, self.valid_metric)
-        self.best_valid_score, self.cur_step, stop, better = early_stopping(
+        self.best_valid_score, self.cur_step, _, better = early_stopping(
             score, self.best_valid_score, self.cur_step, self.stopping_step, self.valid_metric_bigger
         )
         self.logger.info(f"epoch {epoch} validation [{dict2str(result)}]{' best' if better else ''}")
         self.tensorboard.add_scalar(f"valid/{self.valid_metric}", score, epoch)
         self.wandblogger.log_metrics({**result, "valid_step": epoch}, head="valid")
         ranks = self.eval_collector.take_ranks()
-        if better:
-            self.best_valid_result, self.best_epoch, self.valid_ranks = result, epoch, ranks
-            self._save_best()
-        if stop:
-            self.stop_reason, self.converged = "early stopping", True
-        return stop
-
-    def _out_of_time(self):
-        limit = self.config["max_training_minutes"]
-        if limit is None or self.training_seconds < 60 * limit:
-            return False
-        self.stop_reason = f"time limit of {limit:g} minutes"
-        return True
+        if better or self.best_epoch is None:
+            self.best_valid_result, self.valid_ranks = result, ranks
+            self._keep_as_best()
 
     def evaluate(self, eval_data, load_best_model=False, model_file=None, show_progress=False):
-        """RecBole's evaluation of the weights as they are; ``eval_collector.take_ranks()`` then gives the ranks."""
+        """RecBole's evaluation; ``eval_collector.take_ranks()`` then gives the rank of each target.
+
+        Args:
+            eval_data: an evaluation loader; None gives None.
+            load_best_model: evaluate the best weights instead of those the model has.
+            model_file: folder of a checkpoint to take instead of the best one.
+            show_progress: draw a bar.
+        """
         if not eval_data:
             return None
+        if load_best_model:
+            load_model(Path(model_file or self.run_dir / "best"), self.model)
         start = time.perf_counter()
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         self.evaluation_seconds = time.perf_counter() - start
@@ -213,13 +233,14 @@ class Trainer(RecBoleTrainer):
 
     # ---- checkpoints ----
 
-    def _save_best(self):
-        state = {"model": type(self.model).__name__, "epoch": self.best_epoch, "valid_result": self.best_valid_result}
-        save_model(self.run_dir / "best", self.model, state)
+    def _keep_as_best(self):
+        self.best_epoch = self.epochs_run - 1
+        with replacing(self.run_dir / "best") as folder:
+            save_model(folder, self.model, {"epoch": self.best_epoch, "valid_result": self.best_valid_result})
 
-    def _save_last(self, epoch, train_data):
+    def _save_last(self, train_data):
         loop = {
-            "epoch": epoch,
+            "epochs_run": self.epochs_run,
             "steps": self.steps,
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score) if np.isfinite(self.best_valid_score) else None,
@@ -229,21 +250,39 @@ class Trainer(RecBoleTrainer):
             "schedule_steps": self.schedule.last_epoch,
             "scaler": self.scaler.state_dict(),
         }
-        save_model(self.run_dir / "last", self.model, {"model": type(self.model).__name__, "epoch": epoch})
-        save_training(self.run_dir / "last", self.optimizer, train_data.generator, loop)
+        with replacing(self.run_dir / "last") as folder:
+            save_model(folder, self.model, {"epoch": self.epochs_run - 1})
+            save_training(folder, self.optimizer, train_data.generator, loop)
 
     def _resume(self, train_data):
         load_model(self.run_dir / "last", self.model)
         loop = load_training(self.run_dir / "last", self.optimizer, train_data.generator)
-        self.start_epoch, self.steps, self.cur_step = loop["epoch"] + 1, loop["steps"], loop["cur_step"]
+        self.epochs_run, self.steps, self.cur_step = loop["epochs_run"], loop["steps"], loop["cur_step"]
         if loop["best_valid_score"] is not None:
             self.best_valid_score = loop["best_valid_score"]
         self.best_valid_result, self.best_epoch = loop["best_valid_result"], loop["best_epoch"]
         self.training_seconds = loop["training_seconds"]
         self.schedule.last_epoch = loop["schedule_steps"]
         self.scaler.load_state_dict(loop["scaler"])
-        self.logger.info(f"going on with epoch {self.start_epoch}")
+        self.logger.info(f"going on with epoch {self.epochs_run}")
 
     def resume_checkpoint(self, resume_file):
         """RecBole's checkpoints are pickles; set ``resume: True`` with the run's folder instead."""
         raise ModelError(f"{resume_file}: a run goes on with --resume=True --run_dir=FOLDER")
+
+
+def _check(accumulation, clip_grad_norm):
+    if not isinstance(accumulation, int) or accumulation < 1:
+        raise ConfigError(f"gradient_accumulation_steps: {accumulation} must be a whole number of at least 1")
+    if clip_grad_norm and not isinstance(clip_grad_norm, dict):
+        raise ConfigError(f"clip_grad_norm: {clip_grad_norm} must be a dict such as {{'max_norm': 5}}")
+
+
+def _shares(train_data, accumulation):
+    """Each batch's share of the rows of its optimizer step: the last batch and the last group may be smaller."""
+    if accumulation == 1:
+        return np.ones(len(train_data)).tolist()
+    starts = np.arange(0, train_data.sample_size, train_data.batch_size)
+    rows = np.minimum(train_data.sample_size - starts, train_data.batch_size)
+    groups = np.arange(len(rows)) // accumulation
+    return (rows / np.bincount(groups, weights=rows)[groups]).tolist()

@@ -1,14 +1,37 @@
-"""Numbers of the official HLLM code on tiny invented data; HLLM_GOLDENS names another such folder."""
+"""Numbers of the official HLLM code on tiny invented data; HLLM_GOLDENS names another such folder.
 
+`goldens` are the files, `kind` the item language model, `pipeline` a whole run of ours on their data.
+"""
+
+import csv
 import json
 import os
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_hllm.config import Config
+from recbole_hllm.data.dataset import create_dataset
+from recbole_hllm.data.loader import data_preparation
+from recbole_hllm.data.texts import ItemTexts
+from recbole_hllm.model.hllm import HLLM
+from recbole_hllm.training.trainer import Trainer
 
 DEFAULT_ROOT = Path(__file__).parent / "data" / "hllm"
+DEFAULTS = {  # of the reference, where its settings are null
+    "item_prompt": "Compress the following sentence into embedding: ",
+    "text_keys": ["title", "tag", "description"],
+    "MAX_TEXT_LENGTH": 256,
+    "item_emb_token_n": 1,
+    "nce_thres": 0.99,
+    "data_split": None,
+    "num_negatives": None,
+    "MAX_ITEM_LIST_LENGTH_TEST": None,
+}
 
 
 class Goldens:
@@ -49,3 +72,199 @@ def goldens() -> Goldens:
 def kind(request) -> str:
     """A test with an argument `kind` runs once for every item language model there are numbers of."""
     return request.param
+
+
+# ---- golden files as a run of ours ----
+
+
+class Pipeline:
+    """Data set, loaders, model and trainer as `run` makes them; ids of the golden files are translated by token."""
+
+    def __init__(self, goldens, kind, folder, **changes):
+        self.goldens, self.kind, self.folder = goldens, kind, folder
+        name, self.texts = write_dataset(goldens, folder)
+        settings = {**settings_of(goldens, kind), "data_path": str(folder), "cache_dir": str(folder / "cache")}
+        self.config = Config("HLLM", name, config_dict={**settings, **changes})
+        self.dataset = create_dataset(self.config)
+        self.loaders = dict(zip(("train", "valid", "test"), data_preparation(self.config, self.dataset), strict=True))
+        self.items = self._ids(self.dataset.iid_field, "item_tokens")
+        self.users = self._ids(self.dataset.uid_field, "user_tokens")
+
+    def _ids(self, field, tokens):
+        """Golden id -> id here."""
+        id_of = self.dataset.field2token_id[field]
+        assert len(id_of) == len(self.goldens.splits[tokens])
+        return np.array([id_of[token] for token in self.goldens.splits[tokens]])
+
+    def npz(self, name):
+        return self.goldens.npz(self.kind, name)
+
+    def json(self, name):
+        return self.goldens.json(self.kind, name)
+
+    def given(self, name, key):
+        """A value of a JSON file or array of an npz file; the test is skipped where it is null or absent."""
+        content = self.json(name) if (self.goldens.root / self.kind / f"{name}.json").is_file() else self.npz(name)
+        if content.get(key) is None:
+            pytest.skip(f"these goldens have no {key} in {name}")
+        return content[key]
+
+    # -- ours --
+
+    @cached_property
+    def item_texts(self):
+        """The fields as they stand in the CSV file, line breaks and tabs included."""
+        keys = self.config["text_keys"]
+        tokens = self.dataset.field2id_token[self.dataset.iid_field]
+        rows = [self.texts.get(token, {}) for token in tokens]
+        fields = [tuple(row.get(key, "") for key in keys) for row in rows]
+        return ItemTexts(tuple(keys), fields, np.array([bool(row) for row in rows]))
+
+    @cached_property
+    def model(self):
+        model = HLLM(self.config, self.loaders["train"]._dataset, self.item_texts)
+        if self.config["pretrained_hllm"] is None:
+            start = {name: torch.from_numpy(values) for name, values in self.npz("init").items()}
+            model.logit_scale.data.copy_(start["logit_scale"])
+            if model.item_encoder.item_emb_tokens is not None:
+                model.item_encoder.item_emb_tokens.data.copy_(start["item_emb_tokens"])
+        return model
+
+    @cached_property
+    def trainer(self):
+        return Trainer(self.config, self.model, self.folder / "run")
+
+    def official_names(self):
+        """Name in the official code -> parameter of ours."""
+        names = {}
+        for name, parameter in self.model.named_parameters():
+            part, _, rest = name.partition(".backbone.")
+            if rest:
+                official = {"item_encoder": "item_llm", "user_encoder": "user_llm"}[part]
+                inner = "" if part == "item_encoder" and self.model.item_encoder.bidirectional else "model."
+                name = f"{official}.{inner}{rest}"
+            names[name.removeprefix("item_encoder.")] = parameter
+        return names
+
+    # -- batches --
+
+    def batch(self, rows, negatives, mask):
+        """A training batch of ours from one of the reference, whose rows are padded on the left with random items."""
+        rows, negatives, mask = (np.asarray(array) for array in (rows, negatives, mask))
+        assert (np.diff(mask, axis=1) >= 0).all()
+        windows = np.zeros_like(rows)
+        for window, row, inputs in zip(windows, rows, mask.sum(1), strict=True):
+            if inputs:  # the target of the last input is real too
+                window[: inputs + 1] = self.items[row[-(inputs + 1) :]]
+        negatives = torch.from_numpy(self.items[negatives].reshape(1, -1))
+        return Interaction({self.model.ITEM_SEQ: torch.from_numpy(windows), self.model.NEG_ITEM_ID: negatives})
+
+    def batch_of(self, result):
+        """The batch a result was computed from: its own rows, or one of the fixed batches."""
+        source, suffix = result, ""
+        if result.get("pos_item_ids") is None:
+            source, suffix = self.npz("train_batches"), f"_{result['batch']}"
+        return self.batch(*(source[name + suffix] for name in ("pos_item_ids", "neg_item_ids", "attention_mask")))
+
+    def histories(self, item_seq):
+        """Evaluation rows of ours from (B, S) golden ids, padded on the left with 0."""
+        lengths = (item_seq > 0).sum(1)
+        padded = np.zeros_like(item_seq)
+        for row, golden, length in zip(padded, item_seq, lengths, strict=True):
+            row[:length] = self.items[golden[len(golden) - length :]]
+        lengths = torch.from_numpy(lengths)
+        return Interaction({self.model.ITEM_SEQ: torch.from_numpy(padded), self.model.ITEM_SEQ_LEN: lengths})
+
+    def eval_batches(self, phase):
+        """(golden row numbers, batch) of every batch of the evaluation loader; the golden rows are users."""
+        row_of = {self.users[user]: row for row, (user, _) in enumerate(self.goldens.splits["user_seq"])}
+        for batch in self.loaders[phase]:
+            yield np.array([row_of[user.item()] for user in batch[0][self.model.USER_ID]]), batch
+
+
+def write_dataset(goldens, folder):
+    """Writes the atomic files, texts with single spaces; returns the data set's name and every item's CSV row."""
+    (interactions,), (information,) = (list((goldens.root / part).glob("*.csv")) for part in ("dataset", "information"))
+    rows, texts = read_csv(interactions), read_csv(information)
+    path = folder / interactions.stem / interactions.stem
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = ["user_id", "item_id", "timestamp"]
+    cells = [[row[column] for column in columns] for row in rows]
+    write_atomic(path.with_suffix(".inter"), ["user_id:token", "item_id:token", "timestamp:float"], cells)
+    keys = [key for key in texts[0] if key != "item_id"]
+    cells = [[row["item_id"], *(" ".join(row[key].split()) for key in keys)] for row in texts]
+    write_atomic(path.with_suffix(".item"), ["item_id:token", *(f"{key}:token_seq" for key in keys)], cells)
+    return path.name, {row["item_id"]: row for row in texts}
+
+
+def read_csv(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_atomic(path, header, rows):
+    path.write_bytes("".join("\t".join(cells) + "\n" for cells in [header, *rows]).encode())
+
+
+def settings_of(goldens, kind):
+    """Our config for the reference's settings."""
+    settings = {key: goldens.setting(key, default) for key, default in DEFAULTS.items()}
+    shape = goldens.npz(kind, "train_batches")["attention_mask_0"].shape
+    tables = [table for table in goldens.json(kind, "eval").values() if isinstance(table, dict)]
+    metrics = [name.split("@") for table in tables for name, value in table.items() if value is not None]
+    topk = sorted({int(k) for _, k in metrics})
+    names = sorted({{"ndcg": "NDCG", "mrr": "MRR"}.get(name, name.capitalize()) for name, _ in metrics})
+    schedule = {"type": "cosine", "warmup_steps": 3, "total_steps": 30, **goldens.setting("scheduler", {})}
+    weight_decay = goldens.setting("optim_args", {}).get("weight_decay")
+    return {
+        **settings,
+        "reference": True,
+        "text_separator": "",
+        "mask_history": True,
+        "precision": "fp32",
+        "MAX_ITEM_LIST_LENGTH": goldens.setting("MAX_ITEM_LIST_LENGTH", shape[1]),
+        "item_pretrain_dir": str(goldens.root / "models" / f"{kind}_item"),
+        "user_pretrain_dir": str(goldens.root / "models" / "llama_user"),
+        "user_llm_init": True,
+        "topk": topk,
+        "metrics": names,
+        "valid_metric": f"{names[0]}@{topk[0]}",
+        "metric_decimal_place": 9,
+        "train_batch_size": goldens.setting("train_batch_size", shape[0]),
+        "eval_batch_size": goldens.setting("eval_batch_size", 16),
+        "learner": "adamw",
+        "item_learning_rate": None,
+        "weight_decay": 0.01 if weight_decay is None else weight_decay,
+        "scheduler": schedule["type"],
+        "warmup_ratio": schedule["warmup_steps"] / schedule["total_steps"],
+        "epochs": 1,
+        "use_gpu": False,
+        "show_progress": False,
+    }
+
+
+@pytest.fixture
+def new_pipeline(goldens, kind, tmp_path):
+    """(**changes of the config) -> a Pipeline with the start weights, for a test that changes them."""
+    return lambda **changes: Pipeline(goldens, kind, tmp_path, **changes)
+
+
+@pytest.fixture(scope="module")
+def pipeline(goldens, kind, tmp_path_factory):
+    """The start weights, which no test changes."""
+    return Pipeline(goldens, kind, tmp_path_factory.mktemp(kind))
+
+
+@pytest.fixture(scope="module")
+def mean_pooling(goldens, kind, tmp_path_factory):
+    """The same with the mean over the text as item vector."""
+    return Pipeline(goldens, kind, tmp_path_factory.mktemp(f"{kind}-mean"), item_emb_token_n=0)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(goldens, kind, tmp_path_factory):
+    """The trained weights, loaded from the reference's own file."""
+    path = goldens.root / kind / "pytorch_model.bin"
+    if not path.is_file():
+        pytest.skip("no checkpoint in these goldens")
+    return Pipeline(goldens, kind, tmp_path_factory.mktemp(f"{kind}-trained"), pretrained_hllm=str(path))

@@ -1,0 +1,143 @@
+"""Keys and values of a config: how files and words of the command line are read, and which keys anybody reads."""
+
+import ast
+import os
+import re
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.properties_path import properties_folder
+
+# Keys whose value is text even where it reads like a number, a list or a word in quotes.
+_TEXT_KEYS = {
+    "model", "dataset", "data_path", "gpu_id", "user_inter_num_interval", "item_inter_num_interval", "cache_dir",
+    "item_pretrain_dir", "user_pretrain_dir", "pretrained_hllm", "item_prompt", "text_separator",
+    "valid_metric",
+}  # fmt: skip
+
+
+# ---- values ----
+
+
+class YamlLoader(yaml.SafeLoader):
+    """Reads 1e-4 as a number, as RecBole's property files expect, and never builds Python objects."""
+
+
+YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def read_yaml(file: str | Path) -> dict:
+    """Reads a YAML mapping.
+
+    Raises:
+        ConfigError: no such file, not YAML (names the line), or not a mapping.
+    """
+    try:
+        with open(file, encoding="utf-8") as stream:
+            content = yaml.load(stream, Loader=YamlLoader)
+    except OSError as error:
+        raise ConfigError(f"config file {file}: {error.strerror or error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or a day such as 2024-02-31
+        raise ConfigError(f"config file {file} is not readable YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"config file {file}: expected 'key: value' lines, found a {type(content).__name__}")
+    return {str(key): value for key, value in content.items()}
+
+
+def parse_value(value, key: str = ""):
+    """A string of the command line as the Python literal it spells, or the string itself; never evaluated.
+
+    Args:
+        value: anything; only strings are read.
+        key: the key it belongs to; the text of an ``item_prompt`` or a ``dataset`` stays text.
+    """
+    if not isinstance(value, str):
+        return value
+    if value in ("None", "null"):
+        return None
+    if key.rpartition(".")[2] in _TEXT_KEYS:
+        return value
+    words = {"true": True, "false": False, "~": None}
+    if value.lower() in words:
+        return words[value.lower()]
+    try:
+        literal = ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+    return literal if isinstance(literal, (str, int, float, list, tuple, dict)) else value
+
+
+def plain(value, key):
+    """A copy of a value in the types that a YAML file has."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, tuple) and key.rpartition(".")[2] in _TEXT_KEYS:
+        return str(value)  # an interval (5, 10) keeps its brackets
+    if isinstance(value, dict):
+        return {plain(name, key): plain(item, key) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, key) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise ConfigError(f"{key}: {value!r} is a {type(value).__name__}; give text, numbers, lists or dicts")
+
+
+def as_default(key, value, default):
+    """A value in the type of the key's default, where the default tells it.
+
+    Raises:
+        ConfigError: it cannot be that type.
+    """
+    if value is not None and key in _TEXT_KEYS:
+        return str(value)
+    if value is None or default is None or key == "reference":  # reference: True, False or names
+        return value
+    if isinstance(default, bool):
+        if isinstance(value, int) and value in (0, 1):
+            return bool(value)
+        raise ConfigError(f"{key}: {value!r} is neither True nor False")
+    if isinstance(default, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ConfigError(f"{key}: {value!r} is not a number")
+        return int(value) if isinstance(default, int) and value == value // 1 else value
+    return value
+
+
+# ---- keys ----
+
+
+def recbole_folder() -> Path:
+    return Path(find_spec("recbole").origin).parent
+
+
+@lru_cache(maxsize=1)
+def listed_keys() -> frozenset[str]:
+    """Every key of RecBole's argument lists and of any property file, RecBole's or ours."""
+    from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
+
+    keys = {"model", "dataset", *general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
+    for file in [*recbole_folder().glob("properties/**/*.yaml"), *properties_folder().glob("**/*.yaml")]:
+        if file.stem not in ("url", "kg_url"):
+            keys |= {key.split(".", 1)[-1] for key in read_yaml(file)}
+    return frozenset(keys)
+
+
+@lru_cache(maxsize=1)
+def keys_read_by_recbole() -> frozenset[str]:
+    """Every key that RecBole's code looks up in a config, found in its source; read only for unlisted keys."""
+    lookup = re.compile(r"""config(?:_dict)?(?:\[|\.get\()\s*["']([A-Za-z_]\w*)["']""")
+    keys = set()
+    for file in recbole_folder().glob("**/*.py"):
+        keys.update(lookup.findall(file.read_text(encoding="utf-8")))
+    return frozenset(keys)

@@ -1,0 +1,151 @@
+"""The folder that a run leaves: its config, log, metrics, ranks, costs and weights."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from recbole_hllm.data.protocol import fingerprint
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.keys import read_yaml
+from recbole_hllm.training.checkpoint import write_json
+
+# What a run writes; a folder that holds any of it is not written to.
+_FILES = ("config.yaml", "run.log", "metrics.json", "costs.json", "protocol.json", "ranks-valid.npz", "ranks-test.npz")
+_FOLDERS = ("best", "last", "tensorboard")
+
+
+def new_folder(config, run_dir: str | Path | None) -> Path:
+    """Makes the folder with its config.yaml.
+
+    Raises:
+        ConfigError: it holds a run already, or cannot be written.
+    """
+    folder = Path(run_dir) if run_dir else unused_folder(config["dataset"], config["model"])
+    if config["resume"]:
+        if (folder / "config.yaml").is_file():
+            check_same_run(folder, config)
+    else:
+        refuse_existing(folder, (*_FILES, *_FOLDERS))
+    make_folder(folder)
+    # `resume` is asked of one call and is no setting of the run.
+    settings = {key: value for key, value in config.settings.items() if key != "resume"}
+    write_yaml(folder / "config.yaml", settings)
+    return folder
+
+
+def unused_folder(dataset: str, name: str) -> Path:
+    """runs/<dataset>/<name>-<time>, with a number behind it where two start within a second."""
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = (stem, *(f"{stem}-{number}" for number in range(2, 1000)))
+    return next(folder for folder in (Path("runs", dataset, name) for name in names) if not folder.exists())
+
+
+def check_same_run(folder: Path, config) -> None:
+    """Raises ConfigError where the run in a folder is one of another model or data set."""
+    saved = read_yaml(folder / "config.yaml")
+    if (saved.get("model"), saved.get("dataset")) != (config["model"], config["dataset"]):
+        raise ConfigError(
+            f"run_dir: {folder} is a run of {saved.get('model')} on {saved.get('dataset')}, "
+            f"not of {config['model']} on {config['dataset']}"
+        )
+
+
+def refuse_existing(folder: Path, names) -> None:
+    """Raises ConfigError where writing these names into a folder would overwrite something."""
+    there = [name for name in names if (folder / name).exists()]
+    if there:
+        raise ConfigError(
+            f"run_dir: {folder} already holds a run ({', '.join(there)}); name another folder, or go on with it: "
+            "--resume=True"
+        )
+
+
+def make_folder(folder: Path) -> None:
+    """Raises ConfigError where a folder cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"run_dir: cannot make {folder}: {error.strerror}") from error
+
+
+def write_yaml(path: Path, content: dict) -> None:
+    """Raises ConfigError where the file cannot be written."""
+    try:
+        path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"run_dir: cannot write {path}: {error.strerror}") from error
+
+
+def keep_ranks(folder: Path, **ranks_of: dict | None) -> None:
+    """Per-user ranks of the best weights: ranks-valid.npz and ranks-test.npz with arrays user, target, rank."""
+    for phase, ranks in ranks_of.items():
+        if ranks and len(ranks["rank"]):
+            np.savez_compressed(folder / f"ranks-{phase}.npz", **ranks)
+
+
+def write_results(folder: Path, config, data, loaders, trainer, result: dict, seconds: float) -> None:
+    """Writes metrics.json, protocol.json (what rows of one table have in common) and costs.json.
+
+    Args:
+        loaders: of validation and test, None where there is none.
+        trainer: after ``fit`` and the evaluation of the test.
+        result: what ``run`` returns, without run_dir.
+        seconds: of the whole run.
+    """
+    loaders = {phase: loader for phase, loader in zip(("valid", "test"), loaders, strict=True) if loader}
+    parts = {phase: loader._dataset for phase, loader in loaders.items()}
+    candidates = {phase: loader.candidates for phase, loader in loaders.items()}
+    write_json(folder / "metrics.json", {"model": config["model"], "dataset": config["dataset"], **result})
+    write_json(
+        folder / "protocol.json",
+        {
+            "statistics": data.statistics(),
+            "history_length": config["MAX_ITEM_LIST_LENGTH"],
+            "seed": config["seed"],
+            "eval_args": config["eval_args"],
+            "mask_history": config["mask_history"],
+            "fingerprint": fingerprint(data, parts, candidates),
+        },
+    )
+    parameters = list(trainer.model.parameters())
+    write_json(
+        folder / "costs.json",
+        {
+            "parameters_total": sum(p.numel() for p in parameters),
+            "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
+            "epochs": trainer.epochs_run,
+            "best_epoch": trainer.best_epoch,
+            "converged": trainer.converged,
+            "stop_reason": trainer.stop_reason,
+            "training_seconds": round(trainer.training_seconds, 3),
+            "evaluation_seconds": round(trainer.evaluation_seconds, 3),
+            "total_seconds": round(seconds, 3),
+            "peak_memory_bytes": _peak_memory(config["device"]),
+            "device": _device_name(config["device"]),
+        },
+    )
+
+
+def _peak_memory(device) -> int | None:
+    """Bytes: the GPU's peak where one is used, the process's otherwise; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Not getrusage: there a process starts with the peak of the one that started it.
+        (peak,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) * 1024
+    try:
+        from resource import RUSAGE_SELF, getrusage
+    except ImportError:  # Windows
+        return None
+    return getrusage(RUSAGE_SELF).ru_maxrss
+
+
+def _device_name(device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU threads"

@@ -1,0 +1,128 @@
+"""What tests of several folders need: small data sets in RecBole's format, and configs that read them."""
+
+from pathlib import Path
+
+import pytest
+
+INTER = "user_id:token\titem_id:token\ttimestamp:float"
+
+
+def _lines(header, rows):
+    return "\n".join([header, *("\t".join(map(str, row)) for row in rows)]) + "\n"
+
+
+def _write_dataset(folder, name, rows, items=None, users=None, header=INTER, suffix="inter"):
+    """Writes ``folder/name/name.inter``, and ``.item`` and ``.user`` where given.
+
+    Args:
+        folder: becomes ``data_path``.
+        rows: tuples of cells of the interaction file, in file order.
+        items, users: a header and rows each: ``("item_id:token\\ttitle:token_seq", [("a", "Toy Story")])``.
+        header: of the interaction file.
+        suffix: of the interaction file, ``train.inter`` for a file of ``benchmark_filename``.
+
+    Returns:
+        The folder of the data set.
+    """
+    target = Path(folder) / name
+    target.mkdir(parents=True, exist_ok=True)
+    (target / f"{name}.{suffix}").write_text(_lines(header, rows), encoding="utf-8")
+    for kind, table in (("item", items), ("user", users)):
+        if table is not None:
+            (target / f"{name}.{kind}").write_text(_lines(*table), encoding="utf-8")
+    return target
+
+
+@pytest.fixture(scope="session")
+def write_dataset():
+    """The function that writes a small data set."""
+    return _write_dataset
+
+
+# ---- a data set that is easy to learn, for tests of whole runs ----
+
+TINY_LLAMA = {
+    "model_type": "llama", "vocab_size": 8, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "num_key_value_heads": 2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def toy(write_dataset, tmp_path_factory) -> str:
+    """data_path of ``toy``: 14 users walk round 12 items, one step at a time, at distinct times; items have texts."""
+    folder = tmp_path_factory.mktemp("data")
+    colours = ("red", "blue", "green", "grey")
+    rows = [
+        (f"u{user}", f"i{(5 * user + step) % 12}", 1_000_000_000 + 7 * step + 1000 * user)
+        for step in range(10)
+        for user in range(14)
+        if step < 6 + user % 4
+    ]
+    items = [(f"i{item}", f"{colours[item % 4]} thing number {item}", colours[item % 3]) for item in range(12)]
+    write_dataset(folder, "toy", rows, ("item_id:token\ttitle:token_seq\tclass:token_seq", items))
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def settings_of(toy):
+    """model name -> keys of a run of a second on ``toy``."""
+    shared = {
+        "data_path": toy, "dataset": "toy", "epochs": 2, "MAX_ITEM_LIST_LENGTH": 5, "topk": [1, 3, 10],
+        "metrics": ["Recall", "MRR", "NDCG"], "valid_metric": "MRR@10", "metric_decimal_place": 10,
+        "show_progress": False, "train_batch_size": 16, "use_gpu": False, "state": "warning",
+    }  # fmt: skip
+    small = {"hidden_size": 8, "inner_size": 16, "n_layers": 1, "n_heads": 2, "embedding_size": 8}
+    llm = str(Path(__file__).parent / "golden" / "data" / "hllm" / "models" / "llama_item")
+    own = {
+        "HLLM": {
+            "item_pretrain_dir": llm, "item_llm_layers": 1, "user_llm_config": TINY_LLAMA, "text_keys": ["title"],
+            "num_negatives": 8, "precision": "fp32", "MAX_TEXT_LENGTH": 12,
+        }
+    }  # fmt: skip
+    return lambda model: {**shared, **own.get(model, small)}
+
+
+# ---- tiny language models ----
+
+_WORDS = 40
+_SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+
+
+def _write_tiny_llm(folder, kind, **sizes):
+    """Writes a random ``llama`` or ``bert`` with a tokenizer of the words w0 ... w39, as a Hugging Face folder.
+
+    Weights are large, so that a wrong formula shows; the same arguments give the same weights.
+    """
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    around = {"llama": ["<s>"], "bert": ["[CLS]", "[SEP]"]}[kind]
+    vocabulary = ["<unk>", *around, *(f"w{word}" for word in range(_WORDS))]
+    words = Tokenizer(models.WordLevel({word: place for place, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    template = " ".join([around[0], "$A", *around[1:]])
+    words.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=[(token, vocabulary.index(token)) for token in around]
+    )
+    names = {"llama": ["bos_token"], "bert": ["cls_token", "sep_token"]}[kind]
+    tokens = dict(zip(names, around, strict=True))
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", **tokens).save_pretrained(folder)
+
+    keys = {**_SIZES, "vocab_size": len(vocabulary), "initializer_range": 0.3, **sizes}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        model = LlamaForCausalLM(LlamaConfig(**keys)) if kind == "llama" else BertModel(BertConfig(**keys))
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def tiny_llm(tmp_path):
+    """(kind, **sizes) -> folder of a tiny random ``llama`` or ``bert`` with a tokenizer of the words w0 ... w39."""
+
+    def make(kind="llama", **sizes):
+        name = "-".join([kind, *(f"{key}={value}" for key, value in sizes.items())])
+        return _write_tiny_llm(tmp_path / "llms" / name, kind, **sizes)
+
+    return make

@@ -1,0 +1,282 @@
+"""HLLM with `reference: True` gives the official code's numbers: tokens, rows, vectors, loss, gradients.
+
+Tolerances, for float32 on a CPU; the reference and an independent computation differ by less than a quarter of them.
+Sizes and settings come from the golden files, and what they leave out is skipped. `test_hllm_run_golden.py` goes on.
+"""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_hllm.data.protocol import REFERENCE
+from recbole_hllm.model import hllm as hllm_module
+from recbole_hllm.model.hllm import build_catalogue, read_texts
+from recbole_hllm.nn import losses as losses_module
+from recbole_hllm.nn.backbone import position_range
+
+VECTORS = 2e-5  # item vectors and outputs of the User LLM, absolute
+LOSS, LARGE_LOSS = 1e-5, 5e-7  # absolute, and relative for losses above 20
+SAMPLES = 1e-4  # mean number of negatives and the positive, absolute
+GRADIENTS = 1e-5  # norms, relative; elements, relative to the largest
+# BERT's attention does not depend on these: their gradient is rounding noise.
+WITHOUT_GRADIENT = "self.key.bias"
+
+
+def close(ours, expected, tolerance):
+    np.testing.assert_allclose(np.asarray(ours), np.asarray(expected), atol=tolerance, rtol=0)
+
+
+# ---- items and rows ----
+
+
+def check_tokens(pipeline):
+    """Texts and token ids, without the slot at the end that stands for [ITEM]."""
+    slots = pipeline.config["item_emb_token_n"]
+    catalogue = pipeline.model.catalogue
+    for item in pipeline.json("items"):
+        tokens, _ = catalogue.lookup(pipeline.items[[item["id"]]])
+        assert catalogue.texts[pipeline.items[item["id"]]] == item["text"]
+        assert tokens.tolist() == item["input_ids"][: item["input_len"] - slots]
+
+
+def check_targets(pipeline):
+    """Every user's last item but one is validated and the last one tested, users of three items included."""
+    for phase, place in (("valid", -2), ("test", -1)):
+        part = pipeline.loaders[phase]._dataset
+        sequences = part.sequences
+        users, items = sequences.users[sequences.of(part.targets)], sequences.items[part.targets]
+        sequence_of = dict(pipeline.goldens.splits["user_seq"])
+        expected = [(pipeline.users[user], pipeline.items[sequence_of[user][place]]) for user in sequence_of]
+        assert sorted(zip(users, items, strict=True)) == sorted(expected)
+
+
+def check_training_rows(pipeline, name="default"):
+    """The windows hold what the reference's rows hold; rows of a single item have nothing to predict."""
+    expected = pipeline.goldens.splits.get(f"train_sequences_data_split_{name}")
+    if expected is None:
+        pytest.skip("these goldens have no such training rows")
+    train = pipeline.loaders["train"]._dataset
+    size = train.max_item_list_len + 1
+    rows = train.window_rows(np.arange(len(train)))
+    fields = (train.uid_field, train.item_id_list_field, train.item_list_length_field)
+    columns = zip(*(rows[field].tolist() for field in fields), strict=True)
+    ours = [(user, items[:length]) for user, items, length in columns]
+    theirs = [(pipeline.users[user], pipeline.items[row][-size:].tolist()) for user, row in expected if len(row) > 1]
+    assert sorted(ours) == sorted(theirs)
+
+
+def test_texts_and_token_ids(pipeline):
+    check_tokens(pipeline)
+
+
+def test_item_file_gives_the_same_tokens(pipeline):
+    """For the texts that a tab-separated file can hold."""
+    from_file = build_catalogue(pipeline.config, read_texts(pipeline.config, pipeline.dataset))
+    all_fields = pipeline.item_texts.fields
+    same = [item for item, fields in enumerate(all_fields) if all(" ".join(field.split()) == field for field in fields)]
+    assert len(same) > len(all_fields) / 2
+    for ours, expected in zip(from_file.lookup(same), pipeline.model.catalogue.lookup(same), strict=True):
+        assert torch.equal(ours, expected)
+
+
+def test_position_ids(pipeline):
+    items, seen = pipeline.json("items"), {}
+    encoder = pipeline.model.item_encoder
+    hook = encoder.backbone.register_forward_pre_hook(lambda _, args, options: seen.update(options), with_kwargs=True)
+    with torch.no_grad():
+        encoder(*pipeline.model.catalogue.lookup(pipeline.items[[item["id"] for item in items]]))
+    hook.remove()
+    for item, positions in zip(items, seen["position_ids"].tolist(), strict=True):
+        assert positions[: item["input_len"]] == item.get("position_ids", positions[: item["input_len"]])
+
+
+def test_targets(pipeline):
+    check_targets(pipeline)
+
+
+@pytest.mark.parametrize(("data_split", "name"), [(None, "default"), (True, "default"), (False, "false")])
+def test_training_rows(new_pipeline, data_split, name):
+    check_training_rows(new_pipeline(data_split=data_split), name)
+
+
+# ---- vectors, loss and gradients ----
+
+
+def check_item_vectors(pipeline):
+    """Row 0 is zeros here and the empty text's vector there; nothing reads it."""
+    name = "item_emb_token" if pipeline.config["item_emb_token_n"] else "mean_pool"
+    expected, vectors = pipeline.given("item_embeddings", name), pipeline.model.eval().item_vectors()
+    assert not vectors[0].any()
+    usable = np.flatnonzero(np.isfinite(expected).all(1))  # the reference's mean over no tokens is NaN
+    usable = usable[usable > 0]
+    close(vectors[pipeline.items[usable]], expected[usable], VECTORS)
+
+
+def check_loss(pipeline, result):
+    """Loss, negatives that were kept and accuracies; gradients stay in the model."""
+    model = pipeline.model.train()
+    model.nce_thres = result.get("nce_thres") or pipeline.config["nce_thres"]
+    model.zero_grad()
+    loss = model.calculate_loss(pipeline.batch_of(result))
+    loss.backward()
+    assert loss.item() == pytest.approx(result["loss"], abs=LOSS, rel=LARGE_LOSS)
+    if result.get("nce_samples") is not None:  # the reference counts the positive too
+        assert model.loss_terms["surviving_negatives"] + 1 == pytest.approx(result["nce_samples"], abs=SAMPLES)
+    for name, expected in result.items():
+        if name.startswith("nce_top") and expected is not None:
+            k = name.removeprefix("nce_top").removesuffix("_acc")
+            assert model.loss_terms[f"top{k}_accuracy"] == pytest.approx(expected, abs=1e-6), name
+
+
+def check_batch(pipeline, number=0):
+    """One of the fixed batches, with the gradient norm of every parameter."""
+    result = pipeline.json("batch_results")["batches"][number]
+    check_loss(pipeline, {"batch": number, **result})
+    gradients = {name: parameter.grad for name, parameter in pipeline.official_names().items()}
+    expected = result.get("grad_norms") or {}
+    if expected:
+        assert gradients.keys() == expected.keys()
+        compared = [name for name in expected if not name.endswith(WITHOUT_GRADIENT)]
+        norms = {name: gradients[name].norm().item() for name in compared}
+        assert norms == pytest.approx({name: expected[name] for name in compared}, rel=GRADIENTS, abs=1e-9)
+    prefix = f"batch{number}_grad:"
+    for name, elements in pipeline.npz("batches").items():
+        if name.startswith(prefix):
+            close(gradients[name.removeprefix(prefix)], elements, GRADIENTS * np.abs(elements).max())
+
+
+def check_clamp(pipeline):
+    scale = pipeline.model.logit_scale
+    start = scale.item()
+    for result in pipeline.given("batch_results", "logit_scale_clamp"):
+        scale.data.fill_(result["before"])
+        check_loss(pipeline, result)
+        assert scale.item() == pytest.approx(result["after"], abs=1e-6)
+    scale.data.fill_(start)
+
+
+def check_lower_threshold(pipeline):
+    check_loss(pipeline, pipeline.given("batch_results", "nce_thres_variant"))
+
+
+def test_item_vectors(pipeline):
+    check_item_vectors(pipeline)
+
+
+def test_item_vectors_of_mean_pooling(mean_pooling):
+    check_item_vectors(mean_pooling)
+
+
+def test_user_outputs(pipeline):
+    arrays, model = pipeline.npz("batches"), pipeline.model.eval()
+    prefixes = [name.removesuffix("user_llm_output") for name in arrays if name.endswith("user_llm_output")]
+    assert prefixes
+    for prefix in prefixes:
+        result = {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+        windows = pipeline.batch_of(result)[model.ITEM_SEQ]
+        with torch.no_grad():
+            outputs = model.user_encoder(model.item_vectors()[windows[:, :-1]])
+        expected = result["user_llm_output"][result["attention_mask"] == 1]
+        close(outputs[windows[:, 1:] != 0], expected, VECTORS)
+
+
+def test_loss_accuracies_and_gradients(pipeline):
+    for number in range(len(pipeline.given("batch_results", "batches"))):
+        check_batch(pipeline, number)
+
+
+def test_loss_in_the_other_negative_mode(pipeline):
+    check_loss(pipeline, pipeline.given("batch_results", "other_negative_mode"))
+
+
+def test_loss_with_mean_pooling(mean_pooling):
+    for result in mean_pooling.given("batch_results", "mean_pool"):
+        check_loss(mean_pooling, result)
+
+
+def test_loss_with_a_lower_threshold_of_the_filter(pipeline):
+    check_lower_threshold(pipeline)
+
+
+def test_logit_scale_is_clamped(pipeline):
+    check_clamp(pipeline)
+
+
+# ---- the tolerances are tight: a formula that is a little wrong fails ----
+
+only_here = pytest.mark.skipif(bool(os.environ.get("HLLM_GOLDENS")), reason="other data need not show every difference")
+SHOWN_BY = {
+    "positions": check_item_vectors,
+    "truncation": check_tokens,
+    "special_tokens": check_tokens,
+    "empty_text": check_tokens,
+    "missing_words": check_tokens,
+    "raw_text": check_tokens,
+    "chunks": check_training_rows,
+    "short_users": check_targets,
+}
+
+
+@only_here
+@pytest.mark.parametrize("behaviour", SHOWN_BY)
+def test_each_behaviour_of_the_reference_is_needed(new_pipeline, kind, behaviour):
+    pipeline = new_pipeline(reference=[name for name in REFERENCE if name != behaviour])
+    if behaviour == "positions" and position_range(pipeline.model.item_encoder.backbone)[1] is None:
+        pytest.skip("rotary positions are relative")
+    if behaviour == "truncation" and kind == "llama":
+        pytest.skip("this tokenizer closes a text with no special token")
+    with pytest.raises(AssertionError):
+        SHOWN_BY[behaviour](pipeline)
+
+
+@only_here
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("MAX_TEXT_LENGTH", lambda length: length - 1),  # [ITEM] inside the limit instead of after it
+        ("text_separator", lambda separator: separator + " "),
+        ("item_prompt", lambda prompt: prompt.replace(":", "")),
+        ("text_keys", lambda keys: keys[::-1]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_setting_of_the_texts_counts(new_pipeline, pipeline, key, change):
+    with pytest.raises(AssertionError):
+        check_item_vectors(new_pipeline(**{key: change(pipeline.config[key])}))
+
+
+@only_here
+def test_vector_at_the_last_token_of_the_text_fails(new_pipeline):
+    pipeline = new_pipeline()
+    encoder = pipeline.model.item_encoder
+    at_item_token = encoder._last_hidden_state
+    encoder._last_hidden_state = lambda *arguments: at_item_token(*arguments).roll(1, dims=1)
+    with pytest.raises(AssertionError):
+        check_item_vectors(pipeline)
+
+
+def nothing_filtered(targets, negatives, target_ids, negative_ids, nce_thres):
+    return torch.zeros(len(target_ids), len(negative_ids), dtype=torch.bool)
+
+
+def ids_filtered(targets, negatives, target_ids, negative_ids, nce_thres):
+    return target_ids[:, None] == negative_ids
+
+
+@only_here
+@pytest.mark.parametrize(
+    ("module", "function", "wrong", "check"),
+    [
+        (losses_module, "_false_negatives", nothing_filtered, check_batch),
+        (losses_module, "_false_negatives", ids_filtered, check_lower_threshold),
+        (hllm_module, "clamp_logit_scale", lambda scale: scale, check_clamp),
+        (hllm_module, "clamp_logit_scale", lambda scale: scale * 1.0001, check_batch),
+    ],
+    ids=["no filter", "filter of ids only", "no clamp", "another temperature"],
+)
+def test_each_part_of_the_loss_counts(new_pipeline, monkeypatch, module, function, wrong, check):
+    monkeypatch.setattr(module, function, wrong)
+    with pytest.raises(AssertionError):
+        check(new_pipeline())

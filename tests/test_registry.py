@@ -1,0 +1,90 @@
+"""The model table."""
+
+import pytest
+from recbole.model.general_recommender import BPR, Pop
+from recbole.model.sequential_recommender import FDSA, BERT4Rec, GRU4Rec, SASRec, SASRecF
+from recbole.utils import ModelType
+
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.registry import did_you_mean, get_spec, model_names
+
+SPECIAL = (
+    "S3Rec GRU4RecKG KSR DIN DIEN MultiDAE MultiVAE MacridVAE CDAE ENMF RaCT RecVAE DiffRec LDiffRec NCL FEARec "
+    "lightgbm xgboost DeepFM KGAT FM"
+).split()
+
+
+@pytest.mark.parametrize("model", [SASRec, GRU4Rec, BERT4Rec, FDSA, SASRecF])
+def test_sequential_models_of_recbole_train_on_prefixes(model):
+    spec = get_spec(model.__name__)
+    assert spec.model is model and spec.rows == "prefix"
+
+
+@pytest.mark.parametrize("model", [Pop, BPR])
+def test_general_models_of_recbole_train_on_interactions(model):
+    spec = get_spec(model.__name__)
+    assert spec.model is model and spec.rows == "interaction"
+
+
+def test_our_models_train_on_windows():
+    spec = get_spec("HLLM")
+    assert spec.model.__module__ == "recbole_hllm.model.hllm" and spec.rows == "window"
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_models_with_a_pipeline_of_their_own_are_refused(name):
+    assert name in model_names()
+    with pytest.raises(ConfigError, match=f"'{name}' of RecBole needs a data set, loader or trainer of its own"):
+        get_spec(name)
+
+
+def test_every_other_name_has_a_class_of_that_name():
+    kinds = set()
+    for name in model_names():
+        try:
+            spec = get_spec(name)
+        except ConfigError:
+            continue
+        assert spec.model.__name__ == name
+        kinds.add(spec.model.type)
+    assert kinds == {ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL}
+
+
+def test_no_other_model_of_recbole_has_a_trainer_or_data_set_of_its_own():
+    """RecBole finds both by name; our trainer and data set would silently take their place."""
+    import recbole.data.dataset
+    import recbole.trainer
+
+    special = []
+    for name in model_names():
+        if hasattr(recbole.trainer, f"{name}Trainer") or hasattr(recbole.data.dataset, f"{name}Dataset"):
+            special.append(name)
+    for name in special:
+        with pytest.raises(ConfigError):
+            get_spec(name)
+    assert {"S3Rec", "RaCT", "RecVAE", "NCL", "KSR", "DIEN"} <= set(special)
+
+
+@pytest.mark.parametrize(
+    "name, nearest",
+    [("SASRek", "SASRec"), ("sasrec", "SASRec"), ("hllm", "HLLM"), ("Bert4rec", "BERT4Rec"), ("POP", "Pop"),
+     ("LightGNC", "LightGCN")],
+)  # fmt: skip
+def test_an_unknown_model_is_answered_with_the_nearest(name, nearest):
+    with pytest.raises(ConfigError, match=f"no model named '{name}'; did you mean '{nearest}'"):
+        get_spec(name)
+
+
+def test_nothing_near_is_no_hint():
+    assert did_you_mean("qqqqqq", ["epochs", "seed"]) == ""
+    with pytest.raises(ConfigError, match="no model named 'qqqqqq'$"):
+        get_spec("qqqqqq")
+
+
+def test_the_matrix_of_recboles_graph_models_can_be_filled():
+    from scipy.sparse import dok_matrix
+
+    matrix = dok_matrix((2, 3), dtype="float32")
+    matrix._update({(0, 1): 1.0, (1, 2): 2.0})
+    assert matrix.toarray().tolist() == [[0, 1, 0], [0, 0, 2]]
+    assert matrix.tocoo().nnz == 2
