@@ -135,7 +135,7 @@ class Config(RecBoleConfig):
             instead = "; see use_gpu and gpu_id" if key == "device" else ""
             raise ConfigError(f"key '{shown}'{where} is set by the program itself{instead}")
         if key not in listed_keys() and not key.startswith("alias_of_") and key not in keys_read_by_recbole():
-            raise ConfigError(f"unknown key '{shown}'{where}{did_you_mean(key, listed_keys() - _RUN_ARGUMENTS)}")
+            raise ConfigError(f"unknown key '{shown}'{where}{did_you_mean(key, listed_keys())}")
 
     def _apply_model_keys(self, model):
         """``SASRec.n_layers`` becomes ``n_layers`` when the model is SASRec and is dropped when it is another."""
@@ -170,9 +170,9 @@ class Config(RecBoleConfig):
         self._choose_selected_features(final)
         final["data_path"] = os.path.abspath(final["data_path"])
         # Taken before RecBole adds objects and derived values.
-        self.settings = {"model": self.model, "dataset": self.dataset}
+        final.update(model=self.model, dataset=self.dataset)
         kept = final.keys() - _DERIVED_KEYS - _RUN_ARGUMENTS
-        self.settings |= {key: deepcopy(value) for key, value in final.items() if key in kept}
+        self.settings = {key: deepcopy(value) for key, value in final.items() if key in kept}
         return final
 
     def _complete_eval_args(self, final):

@@ -9,23 +9,29 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from recbole.utils import ModelType, get_model
-from scipy.sparse import dok_matrix
 
 from recbole_hllm.errors import ConfigError
 
-# Models of this package, by the module that holds them. Imported when used: transformers takes seconds to load.
-_OURS = {"HLLM": "recbole_hllm.model.hllm"}
+# Models of this package: the module that holds each, imported when used since transformers takes seconds to load,
+# and its training rows.
+_OURS = {
+    "HLLM": ("recbole_hllm.model.hllm", "window"),
+    "Pop": ("recbole_hllm.model.pop", "interaction"),
+}
 
-# RecBole models that need a data set, loader or trainer of their own, which this package does not reproduce.
-_SPECIAL = {
-    "S3Rec", "GRU4RecKG", "KSR", "DIN", "DIEN", "MultiDAE", "MultiVAE", "MacridVAE", "CDAE", "ENMF", "RaCT",
-    "RecVAE", "DiffRec", "LDiffRec", "NCL", "FEARec", "lightgbm", "xgboost",
-}  # fmt: skip
-
-# LightGCN, NGCF, GCMC and SpectralCF fill a matrix by a method that SciPy 1.13 removed; defined only where missing.
-if not hasattr(dok_matrix, "_update"):
-    dok_matrix._update = lambda matrix, entries: matrix._dict.update(entries)
-
+_PIPELINE = (
+    "needs a data set, loader or trainer of its own; the sequential and general models do not "
+    "(SASRec, GRU4Rec, BERT4Rec, FDSA, Pop, ...)"
+)
+_STATE = "keeps its state outside tensors, where only a pickle could store it"
+_SCIPY = "calls a method that SciPy 1.13 removed"
+_REFUSED = {
+    **dict.fromkeys(("S3Rec", "GRU4RecKG", "KSR", "DIN", "DIEN", "NCL", "FEARec", "lightgbm", "xgboost"), _PIPELINE),
+    **dict.fromkeys(("MultiDAE", "MultiVAE", "MacridVAE", "CDAE", "ENMF", "RaCT", "RecVAE"), _PIPELINE),
+    **dict.fromkeys(("DiffRec", "LDiffRec"), _PIPELINE),
+    **dict.fromkeys(("ItemKNN", "AsymKNN", "EASE", "SLIMElastic"), _STATE),
+    **dict.fromkeys(("LightGCN", "NGCF", "GCMC", "SpectralCF"), _SCIPY),
+}
 _SUPPORTED_TYPES = {ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL}
 
 
@@ -50,16 +56,17 @@ def get_spec(name: str) -> ModelSpec:
         ConfigError: nobody has a model of that name, or it needs a pipeline this package does not have.
     """
     if name in _OURS:
-        return ModelSpec(getattr(import_module(_OURS[name]), name), "window")
+        module, rows = _OURS[name]
+        return ModelSpec(getattr(import_module(module), name), rows)
     if name not in model_names():
         raise ConfigError(f"model: there is no model named '{name}'{did_you_mean(name, model_names())}")
-    # Special models are refused before their modules, which may need further packages, are imported.
-    model = None if name in _SPECIAL else get_model(name)
-    if model is None or model.type not in _SUPPORTED_TYPES:
-        raise ConfigError(
-            f"model: '{name}' of RecBole needs a data set, loader or trainer of its own and does not run through "
-            "recbole_hllm; its sequential and general models do (SASRec, GRU4Rec, BERT4Rec, FDSA, Pop, ...)"
-        )
+    # Refused models stay unimported: their modules may need further packages.
+    reason, model = _REFUSED.get(name), None
+    if reason is None:
+        model = get_model(name)
+        reason = None if model.type in _SUPPORTED_TYPES else _PIPELINE
+    if reason:
+        raise ConfigError(f"model: '{name}' of RecBole does not run through recbole_hllm: it {reason}")
     return ModelSpec(model, "prefix" if model.type == ModelType.SEQUENTIAL else "interaction")
 
 
@@ -67,7 +74,8 @@ def get_spec(name: str) -> ModelSpec:
 def model_names() -> tuple[str, ...]:
     """Every name ``get_spec`` can be asked for: ours, and each RecBole model that has a property file."""
     recbole = Path(find_spec("recbole").origin).parent
-    return (*_OURS, "Random", *sorted(path.stem for path in (recbole / "properties" / "model").glob("*.yaml")))
+    theirs = {path.stem for path in (recbole / "properties" / "model").glob("*.yaml")}
+    return (*_OURS, *sorted(theirs - _OURS.keys() | {"Random"}))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hllm.data.reader import line_of, read_header, read_table, split_numbers, split_sequences
 from recbole_hllm.data.sources import where_to_get
-from recbole_hllm.errors import ConfigError, DataError
+from recbole_hllm.errors import ConfigError, DataError, UserError
 
 _KEEP = (None, "first", "last")
 # Filters, and their values that leave everything as it is.
@@ -36,15 +36,23 @@ class AtomicDataset(SequentialDataset):
     """
 
     def __init__(self, config):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # RecBole fills missing values in place
-            super().__init__(config)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # RecBole fills missing values in place
+                super().__init__(config)
+        except UserError:
+            raise
+        except ValueError as error:  # how RecBole says that data and config do not fit
+            raise DataError(f"data set '{config['dataset']}': {error}") from error
 
     def _get_preset(self):
         super()._get_preset()
         self.item_list_field = self.config["ITEM_ID_FIELD"] + self.config["LIST_SUFFIX"]
 
     def _load_data(self, token, dataset_path):
+        for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
+            if not self.config[key]:
+                raise ConfigError(f"{key} must name a column of {token}.inter")
         folder = Path(dataset_path)
         names = self.benchmark_filename_list
         if names is not None:
@@ -200,15 +208,13 @@ class AtomicDataset(SequentialDataset):
         return super()._parse_intervals_str(intervals_str)
 
     def _filter_by_field_value(self):
-        """``val_interval``; with a user or item that is filtered out, its interactions go too."""
+        """``val_interval``; with a user or item that is filtered out, or has no row, its interactions go too."""
         for field, allowed in (self.config["val_interval"] or {}).items():
             self._check_filter(field, allowed)
-        before = {name: set(feat[field]) for name, field, feat in self._side_features()}
         super()._filter_by_field_value()
-        for name, field, feat in self._side_features():
-            gone = before[name] - set(feat[field])
-            if gone:
-                self.inter_feat = self.inter_feat[~self.inter_feat[field].isin(gone)]
+        for _, field, feat in self._side_features():
+            if any(name in feat and name != field for name in self.config["val_interval"] or ()):
+                self.inter_feat = self.inter_feat[self.inter_feat[field].isin(feat[field])]
 
     def _check_filter(self, field, allowed):
         kind = self.field2type.get(field)

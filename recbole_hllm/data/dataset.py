@@ -33,6 +33,10 @@ class SequenceDataset(AtomicDataset):
     """
 
     def __init__(self, config):
+        for key in ("MAX_ITEM_LIST_LENGTH", "MAX_ITEM_LIST_LENGTH_TEST"):
+            length = config[key]
+            if length is not None and (not isinstance(length, int) or length < 1):
+                raise ConfigError(f"{key}: {length!r} is not a number of items, at least 1")
         self.rows = config.spec.rows
         self.targets = None
         super().__init__(config)

@@ -76,7 +76,7 @@ def _split(dataset, config, sequences):
         raise ConfigError(f"eval_args: split {asked} is not one of LS, RS, TS, such as {{'LS': 'valid_and_test'}}")
     ((mode, value),) = asked.items()
     if mode == "LS":
-        if value not in _LEAVE_ONE_OUT:
+        if not isinstance(value, str) or value not in _LEAVE_ONE_OUT:
             raise ConfigError(f"eval_args: split LS: '{value}' is not one of {', '.join(_LEAVE_ONE_OUT)}")
         return seq.leave_one_out(sequences, value, "short_users" in referenced(config)), _LEAVE_ONE_OUT[value]
     _check_ratios(mode, value)

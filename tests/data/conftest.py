@@ -4,10 +4,9 @@ import random
 
 import numpy as np
 import pytest
+from recbole.data.dataset import SequentialDataset
 
 from recbole_hllm import Config, create_dataset
-
-LOAD_ALL = {"inter": ["user_id", "item_id", "timestamp"]}
 
 
 @pytest.fixture
@@ -22,7 +21,7 @@ def toy_config(tmp_path):
 
 
 @pytest.fixture
-def toy(toy_config):
+def built(toy_config):
     """The built data set of a config on ``tmp_path/toy``: the whole and its three parts."""
 
     def make(model="SASRec", **keys):
@@ -34,27 +33,51 @@ def toy(toy_config):
 
 @pytest.fixture(scope="session")
 def random_rows():
-    """Interactions of users with 1 to ``longest`` items, times distinct, file order mixed."""
+    """Interactions of users with 1 to ``longest`` items, at different times, in mixed file order.
 
-    def make(users=12, items=15, longest=12, seed=0, start=0):
+    ``rated`` puts a rating of 1 to 5 before the time.
+    """
+
+    def make(users=12, items=15, longest=12, seed=0, rated=False):
         rng = random.Random(seed)
         owners = [f"u{user}" for user in range(users) for _ in range(rng.randint(1, longest))]
-        times = rng.sample(range(start, start + 10 * len(owners)), len(owners))
-        return [(user, f"i{rng.randint(1, items)}", time) for user, time in zip(owners, times, strict=True)]
+        times = rng.sample(range(10 * len(owners)), len(owners))
+        rows = [(user, f"i{rng.randint(1, items)}", time) for user, time in zip(owners, times, strict=True)]
+        return [(*row[:2], rng.randint(1, 5), row[2]) for row in rows] if rated else rows
 
     return make
+
+
+def _by_user_and_time(part):
+    rows = part[list(range(len(part)))]
+    order = np.lexsort((rows["timestamp"].numpy(), rows["user_id"].numpy()))
+    return {field: values.numpy()[order] for field, values in rows.interaction.items()}
 
 
 @pytest.fixture(scope="session")
-def by_user_and_time():
-    """A part's rows as ``{field: array}``, sorted by user and time."""
+def same_parts():
+    """Asserts that every field, type and row of each part, and all ids, are as stock RecBole has them."""
 
-    def make(part):
-        rows = part[list(range(len(part)))] if len(part) else part.inter_feat
-        order = np.lexsort((rows["timestamp"].numpy(), rows["user_id"].numpy()))
-        return {field: values.numpy()[order] for field, values in rows.interaction.items()}
+    def check(config):
+        ours, stock = create_dataset(config), SequentialDataset(config)
+        parts, stock_parts = ours.build(), stock.build()
+        for field in ("user_id", "item_id"):
+            assert ours.field2id_token[field].tolist() == stock.field2id_token[field].tolist()
+        for part, stock_part in zip(parts, stock_parts, strict=True):
+            assert len(part) == len(stock_part)
+            if len(part) == 0:
+                continue
+            rows, expected = _by_user_and_time(part), _by_user_and_time(stock_part)
+            assert sorted(rows) == sorted(expected)
+            for field in expected:
+                assert rows[field].dtype == expected[field].dtype, field
+                np.testing.assert_array_equal(rows[field], expected[field], err_msg=field)
+                if field in stock_part.field2type:
+                    assert part.field2type[field] == stock_part.field2type[field]
+                    assert part.field2seqlen[field] == stock_part.field2seqlen[field]
+        return parts, stock_parts
 
-    return make
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,8 @@ def check_tokens(pipeline):
         tokens, _ = catalogue.lookup(pipeline.items[[item["id"]]])
         assert catalogue.texts[pipeline.items[item["id"]]] == item["text"]
         assert tokens.tolist() == item["input_ids"][: item["input_len"] - slots]
+    truncated = [item.get("truncated") for item in pipeline.json("items")[1:]]
+    assert None in truncated or catalogue.report.truncated == sum(truncated)
 
 
 def check_targets(pipeline):

@@ -1,0 +1,214 @@
+"""Several models in processes of their own: one protocol, one table, and no row takes another one with it."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from recbole_hllm.benchmark.side_by_side import compare
+from recbole_hllm.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+MODELS = ["Pop", "SASRec", "FDSA", "HLLM"]
+
+
+@pytest.fixture(scope="module")
+def keys_of(settings_of):
+    """One set of keys for a table of these models: those of HLLM and of the small RecBole models, by prefix."""
+    hllm, small = settings_of("HLLM"), settings_of("SASRec")
+    shared = {key: value for key, value in hllm.items() if small.get(key) == value}
+    prefixed = {f"HLLM.{key}": value for key, value in hllm.items() if key not in shared}
+    return {**shared, **prefixed, "FDSA.hidden_size": 4, "SASRec.hidden_size": 8, "SASRec.epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def table(keys_of, tmp_path_factory):
+    """The command line's table, its printed output, and its folder, whose name has a space."""
+    folder = tmp_path_factory.mktemp("table")
+    (folder / "keys.yaml").write_text(yaml.safe_dump({**keys_of, "eval_args": {"mode": "uni3"}}))
+    words = [f"--model={','.join(MODELS)}", "--config_files=keys.yaml", "--run_dir=my table"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run_recbole_hllm.py"), *words],
+        cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["keys.yaml", "my table"]
+    return folder / "my table", done
+
+
+def test_all_rows_rank_the_same_candidates_for_the_same_targets(table):
+    folder, _ = table
+    protocols = [json.loads((folder / model / "protocol.json").read_text()) for model in MODELS]
+    for key in ("fingerprint", "statistics", "eval_args", "mask_history", "seed"):
+        assert all(protocol[key] == protocols[0][key] for protocol in protocols)
+    assert protocols[0]["fingerprint"]["items"] == 12 and protocols[0]["fingerprint"]["test_targets"] == 14
+    assert protocols[0]["fingerprint"]["test_candidates"] != "all"
+    for phase in ("valid", "test"):
+        arrays = [dict(np.load(folder / model / f"ranks-{phase}.npz")) for model in MODELS]
+        for other in arrays:
+            assert np.array_equal(other["user"], arrays[0]["user"])
+            assert np.array_equal(other["target"], arrays[0]["target"])
+            assert other["rank"].max() <= 4
+
+
+def test_keys_of_one_model_reach_it_alone(table):
+    folder, _ = table
+    configs = {model: yaml.safe_load((folder / model / "config.yaml").read_text()) for model in MODELS}
+    assert [configs[model]["hidden_size"] for model in ("SASRec", "FDSA")] == [8, 4]
+    assert [configs[model]["epochs"] for model in MODELS] == [2, 1, 2, 2]
+    assert configs["FDSA"]["selected_features"] == ["class"]
+    assert configs["HLLM"]["num_negatives"] == 8 and "num_negatives" not in configs["SASRec"]
+    epochs = [json.loads((folder / model / "costs.json").read_text())["epochs"] for model in MODELS]
+    assert epochs == [1, 1, 2, 2]
+
+
+def test_tables_hold_what_the_runs_left(table):
+    folder, _ = table
+    content = json.loads((folder / "table.json").read_text())
+    with open(folder / "table.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    markdown = (folder / "table.md").read_text()
+    assert [row["model"] for row in content["rows"]] == [line["model"] for line in lines] == MODELS
+    for row, line in zip(content["rows"], lines, strict=True):
+        run_folder = folder / row["model"]
+        metrics = json.loads((run_folder / "metrics.json").read_text())
+        assert row["test_result"] == metrics["test_result"]
+        assert row["costs"] == json.loads((run_folder / "costs.json").read_text())
+        for metric, value in metrics["test_result"].items():
+            assert float(line[metric]) == value
+        assert re.search(rf"^\| {row['model']} \|", markdown, re.MULTILINE)
+    header = content["header"]
+    assert {key: header[key] for key in ("dataset", "users", "items", "interactions", "seed")} == {
+        "dataset": "toy", "users": 14, "items": 12, "interactions": 103, "seed": 2020,
+    }  # fmt: skip
+    assert (header["history_length"], header["candidates"]) == (5, "uni3, drawn once from the seed")
+
+
+def test_output_is_the_table_and_errors_are_apart(table):
+    _, done = table
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in MODELS] == MODELS
+    assert "table.md, table.csv, table.json" in lines[-1]
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+
+
+def test_each_row_has_the_memory_and_threads_of_its_own_process(table, keys_of, tmp_path):
+    """A parent that holds a gigabyte does not lend it to its rows."""
+    folder, _ = table
+    costs = [json.loads((folder / model / "costs.json").read_text()) for model in MODELS]
+    assert all(cost["device"] == "1 CPU threads" for cost in costs)
+    program = (
+        "import sys, yaml; from recbole_hllm.benchmark.side_by_side import compare; "
+        "held = bytearray(1_500_000_000); keys = yaml.safe_load(open(sys.argv[1])); "
+        "compare(['Pop', 'BPR'], config_dict=keys, run_dir=sys.argv[2])"
+    )
+    keys = {key: value for key, value in keys_of.items() if "." not in key}
+    (tmp_path / "keys.yaml").write_text(yaml.safe_dump(keys))
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "keys.yaml"), str(tmp_path / "table")],
+        check=True, capture_output=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    for model in ("Pop", "BPR"):
+        peak = json.loads((tmp_path / "table" / model / "costs.json").read_text())["peak_memory_bytes"]
+        assert 100e6 < peak < 1.4e9
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """compare() with this process in place of others; gives the models that were started."""
+    from recbole_hllm import cli
+
+    started = []
+
+    def here(command, env):
+        started.append(next(word for word in command if word.startswith("--model=")).removeprefix("--model="))
+        return subprocess.CompletedProcess(command, cli.main(command[command.index("recbole_hllm.cli") + 1 :]))
+
+    monkeypatch.setattr(subprocess, "run", here)
+    return started
+
+
+def test_a_row_that_fails_is_shown_and_the_others_survive(keys_of, tmp_path, rows, capsys):
+    from recbole_hllm import cli
+
+    keys = {key: value for key, value in keys_of.items() if not key.startswith("HLLM")} | {"FDSA.hidden_size": 4}
+    (tmp_path / "keys.yaml").write_text(yaml.safe_dump({**keys, "SASRec.clip_grad_norm": 5}))
+    words = ["--model=SASRec,Pop,FDSA", f"--config_files={tmp_path / 'keys.yaml'}", f"--run_dir={tmp_path / 'table'}"]
+    assert cli.main(words) == 1
+    assert rows == ["SASRec", "Pop", "FDSA"]
+    printed = capsys.readouterr().out
+    assert "SASRec failed: clip_grad_norm: 5 must be a dict" in printed
+    content = {row["model"]: row for row in json.loads((tmp_path / "table" / "table.json").read_text())["rows"]}
+    assert "clip_grad_norm" in content["SASRec"]["error"]
+    assert content["Pop"]["test_result"] and content["FDSA"]["test_result"]
+    # corrected, the table is completed; what was finished stays as it is
+    before = (tmp_path / "table" / "Pop" / "ranks-test.npz").read_bytes()
+    assert cli.main([*words[:1], words[2], "--resume", "--SASRec.clip_grad_norm={'max_norm': 5}"]) == 0
+    assert "failed" not in capsys.readouterr().out
+    assert (tmp_path / "table" / "Pop" / "ranks-test.npz").read_bytes() == before
+    config = yaml.safe_load((tmp_path / "table" / "SASRec" / "config.yaml").read_text())
+    assert (config["clip_grad_norm"], config["epochs"], config["hidden_size"]) == ({"max_norm": 5}, 1, 8)
+
+
+def test_a_table_of_validation_only(keys_of, tmp_path, rows, capsys):
+    keys = {key: value for key, value in keys_of.items() if "." not in key}
+    done = compare(
+        ["Pop", "BPR"], config_dict={**keys, "eval_args": {"split": {"LS": "valid_only"}}}, run_dir=tmp_path / "t"
+    )
+    assert done["failed"] == [] and done["header"]["split"].startswith("{'LS': 'valid_only'}")
+
+
+def test_rows_under_other_protocols_are_not_compared(keys_of, tmp_path, monkeypatch, rows, capsys):
+    from recbole_hllm.benchmark import side_by_side
+
+    keys = {key: value for key, value in keys_of.items() if "." not in key}
+    run_alone = side_by_side._run_alone
+
+    def other_protocol(model, *arguments):
+        row = run_alone(model, *arguments)
+        row["protocol"]["fingerprint"]["test_pairs"] = model
+        return row
+
+    monkeypatch.setattr(side_by_side, "_run_alone", other_protocol)
+    done = compare(["Pop", "BPR"], config_dict=keys, run_dir=tmp_path / "t")
+    assert done["failed"] == ["BPR"]
+    assert "BPR failed: not comparable with Pop: test_pairs differ" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "models, keys, said",
+    [
+        ("Pop,SASRec", {"GRU4Rec.hidden_size": 4}, "'GRU4Rec' is not a model of this run"),
+        ("Pop,SASRec", {"SASRek.hidden_size": 4}, "'SASRek' is not a model of this run"),
+        ("Pop,SASRec", {"SASRec.topk": [5]}, "'topk' is shared by all rows"),
+        ("Pop,SASRec", {"SASRec.eval_args": {"mode": "uni100"}}, "'eval_args' is shared by all rows"),
+        ("Pop,SASRec", {"Pop.seed": 3}, "'seed' is shared by all rows"),
+        ("Pop,SASRec", {"Pop.valid_metric": "NDCG@10"}, "'valid_metric' is shared by all rows"),
+        ("Pop,SASRec", {"SASRec.hidden_sise": 4}, "did you mean 'hidden_size'"),
+        ("Pop,SASRek", {}, "did you mean 'SASRec'"),
+        ("Pop,SASRec", {"SASRec.precision": "fp8"}, "precision: 'fp8'"),
+        ("Pop,Pop", {}, "names a model twice"),
+        ("Pop,SASRec", {"evaluate_only": True}, "evaluate_only: one run at a time"),
+    ],
+)
+def test_wrong_keys_are_refused_before_anything_runs(keys_of, tmp_path, rows, models, keys, said):
+    shared = {key: value for key, value in keys_of.items() if "." not in key}
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        compare(models.split(","), config_dict={**shared, **keys}, run_dir=tmp_path / "table")
+    assert rows == [] and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("there", ["table.md", "keys.yaml", "SASRec"])
+def test_a_folder_that_holds_a_table_is_not_touched(keys_of, tmp_path, rows, there):
+    (tmp_path / there).write_text("mine")
+    keys = {key: value for key, value in keys_of.items() if "." not in key}
+    with pytest.raises(ConfigError, match=f"already holds a run \\({there}\\)"):
+        compare(["Pop", "SASRec"], config_dict=keys, run_dir=tmp_path)
+    assert rows == [] and (tmp_path / there).read_text() == "mine" and len(list(tmp_path.iterdir())) == 1

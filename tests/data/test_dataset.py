@@ -1,0 +1,382 @@
+"""Rows equal RecBole's where RecBole is right, are in time order where it is not, and do not depend on the model."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from recbole.data.dataset import SequentialDataset
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureType
+
+from recbole_hllm import create_dataset
+from recbole_hllm.errors import ConfigError, DataError
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # RecBole's
+
+LOAD = {"inter": ["user_id", "item_id", "rating", "timestamp"]}
+HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+
+
+def eval_args(split, group_by="user"):
+    return {"split": split, "group_by": group_by, "order": "TO", "mode": "full"}
+
+
+# ---- as RecBole's, on data whose order RecBole gets right ----
+
+SPLITS = [
+    eval_args({"LS": "valid_and_test"}),
+    eval_args({"LS": "valid_only"}),
+    eval_args({"LS": "test_only"}),
+    eval_args({"RS": [0.8, 0.1, 0.1]}),
+    eval_args({"RS": [3, 1, 1]}),
+    eval_args({"RS": [0.5, 0.0, 0.5]}),
+    eval_args({"RS": [0.8, 0.1, 0.1]}, "none"),
+    eval_args({"TS": [0.6, 0.2, 0.2]}),
+    eval_args({"TS": [0.9, 0.0, 0.1]}),
+]
+
+
+@pytest.mark.parametrize("args", SPLITS, ids=lambda args: f"{args['split']}-{args['group_by']}")
+@pytest.mark.parametrize("seed", [0, 1])
+def test_prefix_rows_equal_recboles(write_dataset, toy_config, tmp_path, random_rows, same_parts, args, seed):
+    write_dataset(tmp_path, "toy", random_rows(users=15, seed=seed, rated=True), header=HEADER)
+    same_parts(toy_config(load_col=LOAD, eval_args=args))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 10**6), st.integers(1, 10), st.integers(1, 15), st.integers(1, 9), st.sampled_from(SPLITS))
+def test_prefix_rows_equal_recboles_on_any_data(
+    write_dataset, toy_config, tmp_path, random_rows, same_parts, seed, users, longest, length, args
+):
+    rows = random_rows(users=users, items=8, longest=longest, seed=seed, rated=True)
+    write_dataset(tmp_path, "toy", rows + [("long", f"i{n}", 3, n) for n in range(1, 6)], header=HEADER)
+    try:
+        same_parts(toy_config(load_col=LOAD, eval_args=args, MAX_ITEM_LIST_LENGTH=length))
+    except DataError as error:  # a global split may leave a phase without rows, which RecBole lets through
+        assert "left to" in str(error)
+
+
+@pytest.mark.parametrize("args", [SPLITS[0], SPLITS[3], SPLITS[7]], ids=["LS", "RS", "TS"])
+def test_prefix_rows_equal_recboles_on_ml_100k(write_dataset, toy_config, tmp_path, same_parts, args):
+    """RecBole's example data, for each user the first interaction of every moment RecBole can tell apart."""
+    source = create_dataset(toy_config(dataset="ml-100k", load_col=LOAD, normalize_all=None))
+    feat, times = source.inter_feat, source.timestamps
+    seen, rows = set(), []
+    for user, item, rating, time in zip(feat["user_id"], feat["item_id"], feat["rating"], times, strict=True):
+        moment = np.float32(time)
+        if user <= 60 and moment not in seen:  # globally, so that no split of RecBole's cuts between equal times
+            seen.add(moment)
+            rows.append((f"u{user}", f"i{item}", rating, time))
+    if "TS" in args["split"]:  # RecBole rounds the boundary of this split to float32, too
+        ranks = {time: 4 * rank for rank, time in enumerate(sorted(row[3] for row in rows))}
+        rows = [(*row[:3], ranks[row[3]]) for row in rows]
+    random.Random(0).shuffle(rows)
+    write_dataset(tmp_path, "toy", rows, header=HEADER)
+    parts, _ = same_parts(toy_config(load_col=LOAD, eval_args=args, MAX_ITEM_LIST_LENGTH=20))
+    assert len(parts[0]) > 1000
+
+
+def test_rows_with_features_equal_recboles(write_dataset, toy_config, tmp_path, random_rows, same_parts):
+    """Sequences, numbers and tokens of all three files, missing cells, and numbers to be embedded."""
+    rng = random.Random(3)
+    choose = rng.choice
+    rows = [(*row, rng.random(), choose(["", "a", "a b", "a b c"]), choose(["1", "1 2.5"])) for row in random_rows()]
+    header = "user_id:token\titem_id:token\ttimestamp:float\trating:float\ttags:token_seq\tmarks:float_seq"
+    colours, kinds = ["", "red", "blue"], ["", "x y", "z"]
+    items = [(f"i{n}", choose(colours), choose(kinds), n / 7 if n % 5 else "") for n in range(1, 16)]
+    users = [(f"u{n}", choose(["f", "m"])) for n in range(12)]
+    write_dataset(
+        tmp_path, "toy", rows, header=header,
+        items=("item_id:token\tcolour:token\tkinds:token_seq\tprice:float", items),
+        users=("user_id:token\tsex:token", users),
+    )  # fmt: skip
+    parts, _ = same_parts(toy_config(load_col=None, numerical_features=["rating"]))
+    row = parts[0][[0]]
+    assert row["rating_list"].shape == (1, 5, 2) and row["tags_list"].shape == (1, 5, 3)
+    assert row["kinds"].shape == (1, 2) and row["sex"].shape == (1,)
+
+
+def test_columns_dropped_after_preparation(write_dataset, toy_config, tmp_path, random_rows, same_parts):
+    write_dataset(tmp_path, "toy", random_rows(rated=True), header=HEADER)
+    unused = {"inter": ["rating", "timestamp_list"]}
+    parts, _ = same_parts(toy_config(load_col=LOAD, unused_col=unused))
+    assert {"rating_list", "timestamp"} <= set(parts[0][[0]].interaction)
+    assert not {"rating", "timestamp_list"} & set(parts[0][[0]].interaction)
+
+
+def test_any_index_gives_its_rows(write_dataset, built, tmp_path, random_rows):
+    write_dataset(tmp_path, "toy", random_rows())
+    _, train, *_ = built()
+    every = train[torch.arange(len(train))]
+    mask = np.arange(len(train)) % 3 == 0
+    for index, rows in [([4, 1], [4, 1]), (slice(2, 9, 3), [2, 5, 8]), (7, [7]), (np.array([0, 0]), [0, 0])]:
+        for field, values in train[index].interaction.items():
+            assert torch.equal(values, every[field][rows])
+    assert torch.equal(train[torch.from_numpy(mask)]["item_id"], every["item_id"][mask.nonzero()[0]])
+
+
+def test_matrix_of_training_interactions_equals_recboles(write_dataset, toy_config, tmp_path, random_rows):
+    write_dataset(tmp_path, "toy", random_rows(seed=5, rated=True), header=HEADER)
+    config = toy_config(load_col=LOAD)
+    ours, stock = create_dataset(config).build()[0], SequentialDataset(config).build()[0]
+    # A user without a training target (one item alone) is in no row of RecBole's; here its item is training data.
+    rows = np.unique(stock.inter_feat["user_id"].numpy())
+    for value in (None, "rating"):
+        difference = ours.inter_matrix("csr", value) - stock.inter_matrix("csr", value)
+        assert abs(difference[rows]).sum() < 1e-6
+    alone = np.flatnonzero(ours.sequences.lengths == 1)
+    assert ours.inter_matrix("csr")[alone].sum() == len(alone) > 0
+
+
+# ---- time order ----
+
+
+def times_apart(step, users=4, per_user=8, seed=0):
+    """(user, item, time) rows, `step` seconds apart, and each user's items in time order."""
+    rows, expected = [], {}
+    for user in range(users):
+        items = [f"i{user}_{number}" for number in range(per_user)]
+        expected[f"u{user}"] = items
+        rows += [(f"u{user}", item, f"{1_600_000_000 + number * step:.3f}") for number, item in enumerate(items)]
+    random.Random(seed).shuffle(rows)
+    return rows, expected
+
+
+@pytest.mark.parametrize("unit", [1, 1000, 10**6], ids=["seconds", "milliseconds", "microseconds"])
+@pytest.mark.parametrize("model", ["SASRec", "HLLM", "Pop"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_close_times_come_out_in_time_order(write_dataset, built, tmp_path, model, unit, seed):
+    rows, expected = times_apart(1 / unit if unit == 1000 else 1, seed=seed)
+    rows = [(user, item, f"{float(time) * unit:.0f}" if unit > 1 else time) for user, item, time in rows]
+    write_dataset(tmp_path, "toy", rows)
+    whole, train, valid, test = built(model, MAX_ITEM_LIST_LENGTH=20)
+    for user, items in expected.items():
+        number = whole.token2id("user_id", user)
+        begin, end = whole.sequences.offsets[number : number + 2]
+        assert whole.id2token("item_id", whole.sequences.items[begin:end]).tolist() == items
+
+    def listed(part, row, length):
+        return part.id2token("item_id", part[[row]]["item_id_list"][0, :length]).tolist()
+
+    for row in range(len(test)):
+        user = test.id2token("user_id", test.inter_feat["user_id"][row].item())
+        assert test.id2token("item_id", test.inter_feat["item_id"][row].item()) == expected[user][-1]
+        assert valid.id2token("item_id", valid.inter_feat["item_id"][row].item()) == expected[user][-2]
+        if model == "SASRec":
+            assert listed(test, row, 7) == expected[user][:7]
+        if model == "HLLM":
+            assert listed(train, row, 6) == expected[train.id2token("user_id", train[[row]]["user_id"].item())][:6]
+    if model == "Pop":
+        kept = [whole.id2token("item_id", item) for item in train.inter_feat["item_id"]]
+        users = whole.id2token("user_id", train.inter_feat["user_id"])
+        assert kept == [item for user in dict.fromkeys(users) for item in expected[user][:6]]
+
+
+def test_recbole_itself_gets_this_order_wrong(write_dataset, toy_config, tmp_path):
+    """The reason for all this: were it to pass one day, RecBole's own order would do."""
+    rows, expected = times_apart(1)
+    write_dataset(tmp_path, "toy", rows)
+    test = SequentialDataset(toy_config(load_col={"inter": ["user_id", "item_id", "timestamp"]})).build()[2]
+    users, items = (test.id2token(field, test.inter_feat[field].numpy()) for field in ("user_id", "item_id"))
+    assert any(item != expected[user][-1] for user, item in zip(users, items, strict=True))
+
+
+@pytest.mark.parametrize("model", ["SASRec", "HLLM", "Pop"])
+def test_ties_keep_file_order(write_dataset, built, tmp_path, model):
+    rows = [(f"u{number % 3}", f"i{number}", 1_600_000_000 + number // 9) for number in range(36)]
+    write_dataset(tmp_path, "toy", rows)
+    whole, *_ = built(model)
+    for user in range(3):
+        number = whole.token2id("user_id", f"u{user}")
+        begin, end = whole.sequences.offsets[number : number + 2]
+        items = whole.id2token("item_id", whole.sequences.items[begin:end]).tolist()
+        assert items == [item for owner, item, _ in rows if owner == f"u{user}"]
+
+
+@pytest.mark.parametrize("group_by", ["none", "user"])
+def test_a_split_of_all_users_follows_full_precision(write_dataset, built, tmp_path, group_by):
+    rows, _ = times_apart(1, users=5, per_user=10)
+    write_dataset(tmp_path, "toy", [(user, item, float(time) + int(user[1]) * 0.1) for user, item, time in rows])
+    split = {"RS": [0.6, 0.2, 0.2]} if group_by == "none" else {"TS": [0.6, 0.2, 0.2]}
+    whole, train, valid, test = built(eval_args=eval_args(split, group_by))
+    times = [whole.sequences.timestamps[part.targets] for part in (train, valid, test)]
+    assert times[1].max() < times[2].min() and len(times[2]) == 9
+    if group_by == "none":
+        assert times[0].max() < times[1].min()
+
+
+# ---- windows ----
+
+
+@pytest.mark.parametrize("keys", [{}, {"data_split": False}, {"reference": ["chunks"]}])
+def test_window_rows_are_cut_from_training_data_only(write_dataset, built, tmp_path, random_rows, keys):
+    write_dataset(tmp_path, "toy", random_rows(users=10, longest=20, seed=4))
+    whole, train, valid, test = built("HLLM", MAX_ITEM_LIST_LENGTH=4, MAX_ITEM_LIST_LENGTH_TEST=6, **keys)
+    rows = train[list(range(len(train)))]
+    assert rows["item_id_list"].shape == (len(train), 5) and rows["item_id_list"].dtype == torch.int64
+    targets = []
+    for user, items, length in zip(rows["user_id"], rows["item_id_list"], rows["item_length"], strict=True):
+        begin = whole.sequences.offsets[user]
+        history = whole.sequences.items[begin : begin + whole.train_lengths[user]].tolist()
+        window = items[:length].tolist()
+        assert (items[length:] == 0).all() and length >= 2
+        assert any(history[at : at + length] == window for at in range(len(history)))
+        targets += [(int(user), item) for item in window[1:]]
+    if not keys:
+        begin, ends = whole.sequences.offsets[:-1], whole.sequences.offsets[:-1] + whole.train_lengths
+        bounds = enumerate(zip(begin, ends, strict=True))
+        expected = [(u, int(i)) for u, (b, e) in bounds for i in whole.sequences.items[b + 1 : e]]
+        assert sorted(targets) == sorted(expected)
+    if "data_split" in keys:
+        assert len(train) == (whole.train_lengths >= 2).sum()
+    assert test[[0]]["item_id_list"].shape == (1, 6) == valid[[0]]["item_id_list"].shape
+
+
+# ---- benchmark files ----
+
+NAMES = ["part1", "part2", "part3"]
+
+
+@pytest.fixture
+def ready_made(write_dataset, tmp_path, random_rows):
+    """The rows of a leave-one-out split, written as RecBole's sequential benchmark files."""
+
+    def write(times=True, longest=12):
+        rng = random.Random(0)
+        parts = [[], [], []]
+        for user in range(8):
+            items = [f"i{rng.randint(1, 20)}" for _ in range(rng.randint(4, longest))]
+            for end in range(1, len(items)):
+                part = {len(items) - 1: 2, len(items) - 2: 1}.get(end, 0)
+                row = (f"u{user}", " ".join(items[:end]), items[end], 100 * user + end)
+                parts[part].append(row if times else row[:3])
+        header = "user_id:token\titem_id_list:token_seq\titem_id:token" + ("\ttimestamp:float" if times else "")
+        for name, rows in zip(NAMES, parts, strict=True):
+            write_dataset(tmp_path, "toy", rows, header=header, suffix=f"{name}.inter")
+        return parts
+
+    return write
+
+
+GIVEN = {"benchmark_filename": NAMES, "alias_of_item_id": ["item_id_list"]}
+GIVEN_COLUMNS = {"inter": ["user_id", "item_id_list", "item_id", "timestamp"]}
+
+
+def test_ready_made_histories_equal_recboles(ready_made, toy_config, same_parts):
+    ready_made()
+    config = toy_config(**GIVEN, load_col=GIVEN_COLUMNS, MAX_ITEM_LIST_LENGTH=12)
+    parts, stock_parts = same_parts(config)
+    assert [len(part) for part in parts] == [len(part) for part in stock_parts]
+
+
+@pytest.mark.parametrize("times", [True, False])
+@pytest.mark.parametrize("model", ["SASRec", "Pop", "HLLM"])
+def test_ready_made_histories_for_every_model(ready_made, built, times, model):
+    written = ready_made(times)
+    whole, train, *evaluated = built(model, **GIVEN, MAX_ITEM_LIST_LENGTH=4)
+    for part, rows in zip(evaluated, written[1:], strict=True):
+        assert part.id2token("item_id", part.inter_feat["item_id"]).tolist() == [row[2] for row in rows]
+        number, items = part.histories(np.arange(len(rows)))
+        for row, (_, history, *_) in enumerate(rows):
+            assert " ".join(part.id2token("item_id", items[number == row].numpy())) == history
+    if model == "SASRec":
+        for row, (_, history, *_) in enumerate(written[0]):
+            length = train[[row]]["item_length"].item()
+            listed = train[[row]]["item_id_list"][0]
+            assert train.id2token("item_id", listed[:length].numpy()).tolist() == history.split()[-4:]
+            assert listed.shape == (4,) and (listed[length:] == 0).all()
+    if model == "Pop":
+        assert train.id2token("item_id", train.inter_feat["item_id"]).tolist() == [row[2] for row in written[0]]
+    if model == "HLLM":
+        rows = train[slice(None)]
+        targets = sum(int(length) - 1 for length in rows["item_length"])
+        assert targets == len(written[0]) and rows["item_id_list"].shape[1] == 5
+    expected = np.bincount(whole.token2id("item_id", [row[2] for row in written[0]]), minlength=whole.item_num)
+    assert whole.training_counts().tolist() == expected.tolist()
+    assert whole.statistics()["users"] == 8
+
+
+def test_ready_made_histories_keep_one_id_space(ready_made, write_dataset, built, tmp_path):
+    ready_made()
+    items = [(f"i{n}", "c") for n in range(30, 0, -1)]
+    (tmp_path / "toy" / "toy.item").write_text(
+        "item_id:token\tclass:token_seq\n" + "".join(f"{item}\t{kind}\n" for item, kind in items)
+    )
+    reference, *_ = built("SASRec", **GIVEN)
+    for model, keys in (("FDSA", {}), ("Pop", {}), ("HLLM", {}), ("SASRec", {"load_col": None})):
+        whole, *_ = built(model, **GIVEN, **keys)
+        assert whole.field2id_token["item_id"].tolist() == reference.field2id_token["item_id"].tolist()
+
+
+@pytest.mark.parametrize("model", ["SASRec", "Pop", "HLLM"])
+def test_plain_benchmark_files(write_dataset, built, tmp_path, random_rows, pairs, model):
+    """The same interactions in three files, in any order inside, are split as leave-one-out splits them."""
+    rows = sorted(random_rows(seed=6), key=lambda row: (row[0], row[2]))
+    parts = [[], [], []]
+    for user in {row[0] for row in rows}:
+        own = [row for row in rows if row[0] == user]
+        held_out = min(2, max(len(own) - 2, 0))
+        for number, row in enumerate(own):
+            parts[max(number - len(own) + held_out + 1, 0) + (held_out == 1 and number == len(own) - 1)].append(row)
+    for name, part in zip(NAMES, parts, strict=True):
+        random.Random(0).shuffle(part)
+        write_dataset(tmp_path, "toy", part, suffix=f"{name}.inter")
+    write_dataset(tmp_path, "toy", rows)
+    _, train, *given = built(model, benchmark_filename=NAMES)
+    _, other, *expected = built(model)
+    for part, wanted in zip(given, expected, strict=True):
+        assert sorted(pairs(part)) == sorted(pairs(wanted))
+    assert len(train) == len(other)
+    if model == "SASRec":
+        lists = [
+            sorted(tuple(part.id2token("item_id", items.numpy())) for items in part[slice(None)]["item_id_list"])
+            for part in (train, other)
+        ]
+        assert lists[0] == lists[1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"benchmark_filename": ["train", "test"]}, "benchmark_filename: .* must be three names"),
+        ({"benchmark_filename": NAMES, "rm_dup_inter": "first"}, "rm_dup_inter and benchmark_filename"),
+        ({"benchmark_filename": NAMES, "user_inter_num_interval": "[5,inf)"}, "user_inter_num_interval and benchmark"),
+        ({"benchmark_filename": NAMES}, "alias_of_item_id: must name 'item_id_list'"),
+    ],
+)
+def test_benchmark_keys_that_do_not_fit(ready_made, built, keys, message):
+    ready_made()
+    with pytest.raises(ConfigError, match=message):
+        built(**keys)
+
+
+def test_benchmark_rows_without_a_user_are_refused(ready_made, built, tmp_path):
+    ready_made()
+    file = tmp_path / "toy" / "toy.part2.inter"
+    file.write_text(file.read_text() + "\ti1\ti2\t5\n")
+    with pytest.raises(DataError, match="toy.part2.inter, line 10, column user_id: missing"):
+        built(**GIVEN)
+
+
+def test_a_missing_benchmark_file_is_named(ready_made, built, tmp_path):
+    ready_made()
+    with pytest.raises(DataError, match="there is no .*toy.gone.inter"):
+        built(benchmark_filename=["part1", "gone", "part3"])
+
+
+def test_whole_and_parts_have_recboles_types(write_dataset, built, tmp_path, random_rows):
+    write_dataset(tmp_path, "toy", random_rows())
+    whole, train, *_ = built()
+    assert isinstance(train, SequentialDataset) and isinstance(train[[0]], Interaction)
+    assert whole.field2type["item_id_list"] == FeatureType.TOKEN_SEQ
+
+
+def test_building_twice_gives_the_same_parts(write_dataset, toy_config, tmp_path, random_rows):
+    write_dataset(tmp_path, "toy", random_rows())
+    whole = create_dataset(toy_config())
+    first, second = whole.build(), whole.build()
+    for part, other in zip(first, second, strict=True):
+        assert torch.equal(part[slice(None)]["item_id_list"], other[slice(None)]["item_id_list"])

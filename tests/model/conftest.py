@@ -1,0 +1,61 @@
+"""HLLM on a toy data set with two tiny language models."""
+
+import pytest
+import torch
+
+from recbole_hllm.config import Config
+from recbole_hllm.data.dataset import create_dataset
+from recbole_hllm.data.loader import data_preparation
+from recbole_hllm.model.hllm import HLLM
+
+N_ITEMS = 12
+HISTORY = 4
+# every user's items, in time order
+SEQUENCES = [[(3 * user + step * (user + 2)) % N_ITEMS for step in range(4 + user % 5)] for user in range(10)]
+TEXT_HEADER = "item_id:token\ttitle:token_seq\tbrand:token_seq\tprice:float"
+
+
+def text_rows():
+    return [(f"i{item}", f"w{item} w{2 * item} " * (item % 4), f"w{item + 5}", item) for item in range(N_ITEMS)]
+
+
+@pytest.fixture
+def toy(tmp_path, write_dataset, tiny_llm):
+    """(**keys of the config) -> config, dataset, loaders of a toy data set with two tiny language models."""
+    rows = [(f"u{user}", f"i{item}", time) for user, items in enumerate(SEQUENCES) for time, item in enumerate(items)]
+    write_dataset(tmp_path, "toy", rows, items=(TEXT_HEADER, text_rows()))
+
+    def make(**keys):
+        settings = {
+            "data_path": str(tmp_path),
+            "item_pretrain_dir": keys.get("item_pretrain_dir") or tiny_llm("llama"),
+            "user_pretrain_dir": tiny_llm("llama"),
+            "user_llm_init": True,
+            "text_keys": ["title", "brand"],
+            "MAX_TEXT_LENGTH": 10,
+            "MAX_ITEM_LIST_LENGTH": HISTORY,
+            "num_negatives": 6,
+            "item_chunk_tokens": 30,
+            "train_batch_size": 4,
+            "eval_batch_size": 4,
+            "precision": "fp32",
+            "use_gpu": False,
+            "show_progress": False,
+        }
+        config = Config("HLLM", "toy", config_dict={**settings, **keys})
+        dataset = create_dataset(config)
+        return config, dataset, data_preparation(config, dataset)
+
+    return make
+
+
+@pytest.fixture
+def build(toy):
+    """(**keys) -> HLLM and its loaders."""
+
+    def make(**keys):
+        config, _, loaders = toy(**keys)
+        torch.manual_seed(0)
+        return HLLM(config, loaders[0]._dataset), loaders
+
+    return make
