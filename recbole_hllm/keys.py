@@ -118,6 +118,7 @@ def as_default(key, value, default):
 
 
 def recbole_folder() -> Path:
+    """Where RecBole is installed; nothing of it is imported to find out."""
     return Path(find_spec("recbole").origin).parent
 
 

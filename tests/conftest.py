@@ -58,7 +58,7 @@ def toy(write_dataset, tmp_path_factory) -> str:
         for user in range(14)
         if step < 6 + user % 4
     ]
-    items = [(f"i{item}", f"{colours[item % 4]} thing number {item}", colours[item % 3]) for item in range(12)]
+    items = [(f"i{item}", f"{item} {colours[item % 4]}", colours[item % 3]) for item in range(12)]
     write_dataset(folder, "toy", rows, ("item_id:token\ttitle:token_seq\tclass:token_seq", items))
     return str(folder)
 
@@ -76,7 +76,7 @@ def settings_of(toy):
     own = {
         "HLLM": {
             "item_pretrain_dir": llm, "item_llm_layers": 1, "user_llm_config": TINY_LLAMA, "text_keys": ["title"],
-            "num_negatives": 8, "precision": "fp32", "MAX_TEXT_LENGTH": 12,
+            "num_negatives": 8, "precision": "fp32", "MAX_TEXT_LENGTH": 24,
         }
     }  # fmt: skip
     return lambda model: {**shared, **own.get(model, small)}

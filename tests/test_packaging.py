@@ -1,5 +1,6 @@
 """The wheel, the editable install and the plain clone all work from any folder."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sysconfig
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -92,4 +94,21 @@ def test_editable_install_finds_the_property_files_of_the_clone(clone, tmp_path)
 
 def test_nothing_is_written_into_the_folder_it_runs_from(installed, tmp_path):
     command("-c", "import recbole_hllm.config", cwd=tmp_path, PYTHONPATH=str(installed))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_installed_wheel_runs_from_an_empty_folder(installed, tmp_path):
+    line = ("-m", "recbole_hllm.cli", "--model=Pop", "--dataset=ml-100k", "--show_progress=False")
+    command(*line, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    (run,) = (tmp_path / "runs" / "ml-100k").iterdir()
+    metrics = json.loads((run / "metrics.json").read_text())
+    with np.load(run / "ranks-test.npz") as ranks:
+        assert len(ranks["rank"]) == 943
+        assert metrics["test_result"]["recall@10"] == round(float(np.mean(ranks["rank"] <= 10)), 4) > 0.01
+
+
+def test_installed_wheel_explains_itself(installed, tmp_path):
+    shown = command("-m", "recbole_hllm.cli", "--help", "--model=HLLM", cwd=tmp_path, PYTHONPATH=str(installed))
+    assert shown.startswith("usage: ") and "item_pretrain_dir: package:" in shown
     assert list(tmp_path.iterdir()) == []

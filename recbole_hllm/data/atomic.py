@@ -80,10 +80,12 @@ class AtomicDataset(SequentialDataset):
             raise ConfigError(f"load_col and unload_col cannot be set together for the same file: {error}") from error
         filters = set(self.config["val_interval"] or ())
         needed = {
-            FeatureSource.INTERACTION: {self.uid_field, self.iid_field, self.time_field, self.item_list_field},
+            FeatureSource.INTERACTION: {self.uid_field, self.iid_field, self.time_field},
             FeatureSource.USER: {self.uid_field} if filters or load else set(),
             FeatureSource.ITEM: {self.iid_field} if filters or load else set(),
         }
+        if self.benchmark_filename_list is not None:
+            needed[FeatureSource.INTERACTION].add(self.item_list_field)
         if load is not None and source in needed:
             load = load | needed[source] | (filters if needed[source] else set())
         return load, unload and unload - filters
@@ -112,12 +114,13 @@ class AtomicDataset(SequentialDataset):
         required = {self.uid_field: FeatureType.TOKEN, self.iid_field: FeatureType.TOKEN}
         needed = {FeatureSource.USER: [self.uid_field], FeatureSource.ITEM: [self.iid_field]}.get(source, [])
         if source == FeatureSource.INTERACTION:
-            required |= {self.time_field: FeatureType.FLOAT, self.item_list_field: FeatureType.TOKEN_SEQ}
-            needed = [self.uid_field, self.iid_field]
-            if self.benchmark_filename_list is None or self.item_list_field not in header:
-                needed.append(self.time_field)
-            elif self.item_list_field not in (self.config["alias_of_item_id"] or ()):
-                raise ConfigError(f"alias_of_item_id: must name '{self.item_list_field}' of {path}, it holds items")
+            required[self.time_field] = FeatureType.FLOAT
+            needed = [self.uid_field, self.iid_field, self.time_field]
+            if self.benchmark_filename_list is not None and self.item_list_field in header:
+                required[self.item_list_field] = FeatureType.TOKEN_SEQ
+                needed.remove(self.time_field)  # the rows' own order is enough
+                if self.item_list_field not in (self.config["alias_of_item_id"] or ()):
+                    raise ConfigError(f"alias_of_item_id: must name '{self.item_list_field}' of {path}, it holds items")
         for name in needed:
             if name not in header:
                 raise DataError(f"{path}, line 1: no column '{name}' (there are: {', '.join(header)})")

@@ -201,6 +201,16 @@ def test_repeated_interactions_are_told_apart_at_full_precision(write_dataset, b
     assert order == (["a", "b", "c", "d"] if tie == "first" else ["b", "c", "a", "d"])
 
 
+@pytest.mark.parametrize(("keep", "rating"), [("first", 1.0), ("last", 40.0)])
+def test_repeated_interactions_at_one_time_are_told_apart_by_file_order(write_dataset, built, tmp_path, keep, rating):
+    rows = [("u", "a", number, 5) for number in range(1, 41)] + [("u", f"i{number}", 0, number) for number in range(9)]
+    write_dataset(tmp_path, "toy", rows, header=HEADER)
+    whole, *_ = built(load_col=LOAD, rm_dup_inter=keep)
+    assert whole.inter_feat["rating"][whole.inter_feat["item_id"] == whole.token2id("item_id", "a")].tolist() == [
+        rating
+    ]
+
+
 def test_rows_without_user_or_item_are_left_out_with_a_warning(write_dataset, built, tmp_path, caplog):
     rows = [("u", f"i{n}", n) for n in range(6)]
     rows[0] = ("", "i0", 0)

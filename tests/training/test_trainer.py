@@ -207,8 +207,7 @@ def test_no_epoch_evaluates_the_weights_as_they_are(prepare):
 
 
 def test_a_model_that_counts_sees_the_data_once(prepare):
-    # RecBole's Pop counts an item once for each batch it is in.
-    prepared = prepare("Pop", epochs=300, precision="fp16", train_batch_size=1)
+    prepared = prepare("Pop", epochs=300, precision="fp16")
     fit(prepared)
     trainer, data = prepared.trainer, prepared.train._dataset
     assert (trainer.epochs_run, trainer.stop_reason, trainer.converged) == (1, "counted once", True)

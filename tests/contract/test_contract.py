@@ -1,0 +1,186 @@
+"""What every model of this package promises, whatever it computes. A new model needs a line in MODELS."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from recbole_hllm import Config, create_dataset, data_preparation
+
+# isort: split
+from recbole.utils import ModelType, init_seed
+
+from recbole_hllm.registry import _OURS, get_spec
+from recbole_hllm.training.checkpoint import load_model, save_model
+from recbole_hllm.training.trainer import Trainer
+
+# model -> keys beside those of the toy settings (tests/conftest.py)
+MODELS = {
+    "HLLM": {"learning_rate": 0.01, "item_learning_rate": 0.0001, "num_negatives": 8},
+    "Pop": {},
+}
+# model -> keys that cut its step into chunks; a text of the toy data has about 8 tokens
+CHUNKED = {"HLLM": {"item_chunk_tokens": 20, "recompute_items": True}}
+TRAINED = [name for name in MODELS if get_spec(name).model.type != ModelType.TRADITIONAL]
+TOLERANCE = {"rtol": 0, "atol": 2e-6}
+
+
+def test_every_model_is_here():
+    assert MODELS.keys() == _OURS.keys()
+
+
+@pytest.fixture
+def build(settings_of):
+    """(model name, keys) -> config, loaders and a model with the weights of its seed."""
+
+    def make(name, **keys):
+        config = Config(name, config_dict={**settings_of(name), **MODELS[name], **keys})
+        init_seed(config["seed"], config["reproducibility"])
+        train, valid, test = data_preparation(config, create_dataset(config))
+        init_seed(config["seed"], config["reproducibility"])
+        model = config.spec.model(config, train._dataset)
+        return SimpleNamespace(config=config, train=train, valid=valid, test=test, model=model)
+
+    return make
+
+
+@pytest.fixture(params=MODELS)
+def ready(request, build):
+    """A model in evaluation mode that has seen the data where it needs to, and rows to score."""
+    built = build(request.param)
+    if request.param not in TRAINED:
+        for rows in built.train:
+            built.model.calculate_loss(rows)
+    built.model.eval()
+    built.rows = next(iter(built.test))[0]
+    return built
+
+
+@torch.no_grad()
+def scores(model, rows):
+    return model.full_sort_predict(rows).view(len(rows), -1)
+
+
+def losses(built, steps):
+    """Losses of so many steps of the optimizer the Trainer builds."""
+    trainer = Trainer(built.config, built.model, "unused")
+    seen = []
+    built.model.train()
+    while len(seen) < steps:
+        for rows in built.train:
+            loss = built.model.calculate_loss(rows)
+            trainer.optimizer.zero_grad()
+            loss.backward()
+            trainer.optimizer.step()
+            seen.append(loss.item())
+    return seen[:steps]
+
+
+def test_scores_of_the_catalogue_are_those_of_its_items(ready):
+    table = scores(ready.model, ready.rows)
+    assert table.shape == (len(ready.rows), ready.model.n_items) and table.isfinite().all() and table.std() > 0
+    for item in range(1, ready.model.n_items):
+        rows = next(iter(ready.test))[0]
+        rows[ready.model.ITEM_ID][:] = item
+        with torch.no_grad():
+            single = ready.model.predict(rows)
+        assert single.shape == (len(rows),)
+        torch.testing.assert_close(single.double(), table[:, item].double(), **TOLERANCE)
+
+
+def test_a_batch_is_its_rows_one_by_one(ready):
+    table = scores(ready.model, ready.rows)
+    for index in range(len(ready.rows)):
+        torch.testing.assert_close(scores(ready.model, ready.rows[index : index + 1])[0], table[index], **TOLERANCE)
+
+
+def test_the_length_of_padding_does_not_matter(ready):
+    if "item_id_list" not in ready.rows:
+        pytest.skip("reads no history")
+    table = scores(ready.model, ready.rows)
+    history = ready.rows["item_id_list"]
+    short = ready.rows["item_length"] < history.shape[1]
+    for columns in (3, 1):
+        ready.rows.interaction["item_id_list"] = torch.nn.functional.pad(history, (0, columns))
+        torch.testing.assert_close(scores(ready.model, ready.rows), table, **TOLERANCE)
+    rows = ready.rows[torch.nonzero(~short)[:, 0]]
+    width = int(rows["item_length"].max())
+    rows.interaction["item_id_list"] = rows["item_id_list"][:, :width]
+    torch.testing.assert_close(scores(ready.model, rows), table[~short], **TOLERANCE)
+
+
+def test_the_padding_item_is_never_recommended(ready, tmp_path):
+    trainer = Trainer(ready.config, ready.model, tmp_path)
+    trainer.tot_item_num = ready.model.n_items
+    for batch in ready.test:
+        with torch.no_grad():
+            ranked = trainer._full_sort_batch_eval(batch)[1]
+        listed = ranked.topk(ready.model.n_items - 1).indices
+        assert torch.isneginf(ranked[:, 0]).all() and (listed > 0).all() and ranked[:, 1:].isfinite().all()
+    trainer.evaluate(ready.test)
+    ranks = trainer.eval_collector.take_ranks()
+    assert (ranks["target"] > 0).all() and (ranks["rank"] < ready.model.n_items).all()
+
+
+def test_saved_and_loaded_scores_are_equal(ready, build, tmp_path):
+    table = scores(ready.model, ready.rows)
+    save_model(tmp_path, ready.model, {})
+    other = build(ready.config["model"], seed=7).model.eval()
+    if ready.config["model"] in TRAINED:
+        assert not torch.equal(scores(other, ready.rows), table)
+    load_model(tmp_path, other)
+    assert torch.equal(scores(other, ready.rows), table)
+
+
+def test_vectors_give_the_scores_where_a_model_factorises(ready):
+    if not hasattr(ready.model, "item_vectors"):
+        pytest.skip("does not factorise")
+    with torch.no_grad():
+        items, users = ready.model.item_vectors(), ready.model.user_vectors(ready.rows)
+    assert items.shape == (ready.model.n_items, users.shape[1]) and len(users) == len(ready.rows)
+    cosines = torch.nn.functional.cosine_similarity(users[:, None], items[None, 1:], dim=-1)
+    torch.testing.assert_close(scores(ready.model, ready.rows)[:, 1:], cosines, **TOLERANCE)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_loss_falls(build, name):
+    """On data whose next item follows from the last one: far below guessing, not only below the first weights."""
+    seen = losses(build(name), 130)
+    assert sum(seen[-10:]) < 0.2 * sum(seen[:10])
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_loss_is_a_scalar_with_terms(build, name):
+    built = build(name)
+    loss = built.model.calculate_loss(next(iter(built.train)))
+    assert loss.shape == () and loss.requires_grad and loss.isfinite()
+    assert built.model.loss_terms and all(float(value) == value for value in built.model.loss_terms.values())
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_same_seed_gives_the_same_losses(build, name):
+    first = losses(build(name), 4)
+    assert losses(build(name), 4) == first
+    assert losses(build(name, seed=3), 4) != first
+
+
+def step(built, rows):
+    """Loss and gradients of one batch."""
+    loss = built.model.calculate_loss(rows)
+    loss.backward()
+    return loss.item(), {name: parameter.grad for name, parameter in built.model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", CHUNKED)
+def test_a_chunked_step_is_a_plain_step(build, name):
+    plain, chunked = build(name), build(name, **CHUNKED[name])
+    calls = []
+    chunked.model.item_encoder.register_forward_hook(lambda *arguments: calls.append(1))
+    rows = next(iter(plain.train))
+    (loss, gradients), (other_loss, other_gradients) = step(plain, rows), step(chunked, rows)
+    assert len(calls) > 4  # each chunk twice: it was cut, and computed again
+    assert other_loss == pytest.approx(loss, abs=1e-6)
+    assert gradients.keys() == other_gradients.keys()
+    for key, gradient in gradients.items():
+        assert (gradient is None) == (other_gradients[key] is None), key
+        if gradient is not None:
+            assert (other_gradients[key] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7, key
