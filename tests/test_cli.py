@@ -67,12 +67,12 @@ def test_a_run_with_both_spellings_and_files(words_of, tmp_path, monkeypatch, ca
     Path("a.yaml").write_text("seed: 1\nepochs: 7\nmodel: GRU4Rec\n")
     Path("b.yaml").write_text("seed: 2\nMAX_ITEM_LIST_LENGTH: 3\n")
     Path("c d.yaml").write_text("seed: 4\n")
-    words = words_of("SASRec", "MAX_ITEM_LIST_LENGTH", "epochs")
-    assert cli.main(["--config_files", "a.yaml b.yaml", *words, "--epochs", "1", "--run_dir=x y", "--model=SASRec"]) == 0
+    words = [*words_of("SASRec", "MAX_ITEM_LIST_LENGTH", "epochs"), "--model=SASRec"]
+    assert cli.main(["--config_files", "a.yaml b.yaml", *words, "--epochs", "1", "--run_dir=x y"]) == 0
     config = yaml.safe_load(Path("x y/config.yaml").read_text())
     keys = ("model", "dataset", "seed", "epochs", "MAX_ITEM_LIST_LENGTH")
     assert [config[key] for key in keys] == ["SASRec", "toy", 2, 1, 3]
-    assert cli.main(["--config_files=c d.yaml", *words, "--epochs=1", "--run_dir=z", "--model", "SASRec"]) == 0
+    assert cli.main(["--config_files=c d.yaml", *words, "--epochs=1", "--run_dir=z"]) == 0
     assert yaml.safe_load(Path("z/config.yaml").read_text())["seed"] == 4
     assert "error" not in capsys.readouterr().err
 

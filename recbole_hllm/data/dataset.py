@@ -130,7 +130,7 @@ class SequenceDataset(AtomicDataset):
         for field, values in self.history_feat.interaction.items():
             list_field = getattr(self, f"{field}_list_field", None)
             if list_field and list_field not in self._unused:
-                rows[list_field] = values[positions] * _over(real, values)
+                rows[list_field] = _gather(values, positions, real)
         return Interaction(rows)
 
     def given_rows(self, index) -> Interaction:
@@ -157,7 +157,7 @@ class SequenceDataset(AtomicDataset):
         begin, end = bounds[:, 0], bounds[:, 1]
         positions, real = _padded_positions(begin, end, self.max_item_list_len + 1)
         users = torch.from_numpy(self.sequences.users[self.sequences.of(begin.numpy())])
-        items = torch.from_numpy(self.sequences.items)[positions] * real
+        items = _gather(torch.from_numpy(self.sequences.items), positions, real)
         return Interaction(
             {self.uid_field: users, self.item_list_field: items, self.item_list_length_field: end - begin}
         )
@@ -211,6 +211,12 @@ def _padded_positions(begin, end, width):
     positions = begin[:, None] + torch.arange(width)
     real = positions < end[:, None]
     return torch.where(real, positions, 0), real
+
+
+def _gather(values, positions, real):
+    """(B, width, ...) values at flat positions, 0 where nothing is real."""
+    rows = values.index_select(0, positions.reshape(-1)).view(*positions.shape, *values.shape[1:])
+    return rows.masked_fill_(~_over(real, values), 0)
 
 
 def _over(real, values):

@@ -70,7 +70,8 @@ class Trainer(RecBoleTrainer):
     @cached_property
     def tensorboard(self) -> SummaryWriter:
         """Opened when first written to: an evaluation alone writes none."""
-        return SummaryWriter(str(self.run_dir / "tensorboard"))
+        # What a killed run wrote behind its last checkpoint is written again.
+        return SummaryWriter(str(self.run_dir / "tensorboard"), purge_step=self.steps or None)
 
     def _build_optimizer(self, **kwargs):
         if hasattr(self.model, "parameter_groups"):

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+
 from recbole_hllm import Config, create_dataset, data_preparation
 
 # isort: split

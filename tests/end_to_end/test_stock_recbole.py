@@ -33,6 +33,7 @@ def shop(write_dataset, tmp_path):
     return str(tmp_path / "data")
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # RecBole's own
 @pytest.mark.parametrize("model, cls", [("SASRec", SASRec), ("GRU4Rec", GRU4Rec)])
 def test_metrics_equal_stock_recboles(shop, tmp_path, monkeypatch, model, cls):
     monkeypatch.chdir(tmp_path)

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+
 from recbole_hllm import Config, create_dataset, data_preparation
 
 # isort: split
