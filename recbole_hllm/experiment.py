@@ -18,6 +18,9 @@ from recbole_hllm.training.checkpoint import load_model, write_json
 from recbole_hllm.training.logs import logging_to
 from recbole_hllm.training.trainer import Trainer
 
+# Keys of RecBole that say where it pickles things.
+_NO_EFFECT = ("checkpoint_dir", "save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
+
 
 @dataclass
 class Run:
@@ -69,6 +72,9 @@ def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_d
 
 def _run(config, folder):
     start = time.perf_counter()
+    for key in _NO_EFFECT:
+        if config[key] != config.internal_config_dict.get(key):
+            logging.getLogger().warning(f"{key} has no effect: everything of a run is in {folder}, nothing is pickled")
     init_seed(config["seed"], config["reproducibility"])
     data = create_dataset(config)
     train_data, valid_data, test_data = data_preparation(config, data)

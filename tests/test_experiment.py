@@ -258,6 +258,14 @@ def test_the_log_tells_of_an_error(settings_of, tmp_path):
 # ---- evaluation again ----
 
 
+def test_keys_for_recboles_pickles_are_said_to_have_no_effect(settings_of, tmp_path):
+    keys = settings_of("Pop") | {"checkpoint_dir": str(tmp_path / "mine"), "save_dataset": True}
+    run("Pop", "toy", config_dict=keys, run_dir=tmp_path / "run")
+    log = (tmp_path / "run" / "run.log").read_text()
+    assert "checkpoint_dir has no effect" in log and "save_dataset has no effect" in log
+    assert "save_dataloaders" not in log and not (tmp_path / "mine").exists()
+
+
 def test_evaluation_with_other_keys_changes_nothing(finished, settings_of, tmp_path):
     folder = tmp_path / "run"
     result = run("SASRec", config_dict=settings_of("SASRec"), run_dir=folder)
