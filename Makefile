@@ -7,7 +7,7 @@
 #   make lint       ruff
 #   make clean      removes what these made, never your runs or data
 #
-# Another interpreter or folder: make test PYTHON=python3.12 VENV=/tmp/venv
+# Another interpreter or folder: make test PYTHON=python3.12 VENV=.venv-build
 # A few tests only:              make test PYTEST_ARGS=tests/data
 
 PYTHON ?= python3

@@ -10,11 +10,14 @@ import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import EvaluatorType, ModelType
 
+from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.reader import read_header
 from recbole_hllm.errors import ConfigError, UserError
 from recbole_hllm.keys import (
+    AUTOCAST_DTYPES,
     YamlLoader,
     as_default,
+    as_number,
     keys_read_by_recbole,
     listed_keys,
     parse_value,
@@ -163,6 +166,9 @@ class Config(RecBoleConfig):
         for key in _NEVER_EMPTY:
             if final[key] in (None, "", [], {}):
                 raise ConfigError(f"{key} must not be empty")
+        final.update({key: as_number(key, value) for key, value in final.items()})
+        self._check_names(final)
+        self._check_history_length()
         self._complete_eval_args(final)
         self._drop_default_negatives(final)
         self._choose_precision(final)
@@ -174,6 +180,18 @@ class Config(RecBoleConfig):
         kept = final.keys() - _DERIVED_KEYS - _RUN_ARGUMENTS
         self.settings = {key: deepcopy(value) for key, value in final.items() if key in kept}
         return final
+
+    def _check_names(self, final):
+        referenced(final)
+        names = final.get("text_keys") or []
+        if not all(isinstance(name, str) for name in (names if isinstance(names, list) else [names])):
+            raise ConfigError(f"text_keys: {names!r} is neither the name of a column nor a list of names")
+
+    def _check_history_length(self):
+        """RecBole's models are built for one length of history."""
+        key = "MAX_ITEM_LIST_LENGTH_TEST"
+        if self.spec.rows != "window" and self.external_config_dict.get(key) is not None:
+            raise ConfigError(f"{key}: {self.model} is evaluated with MAX_ITEM_LIST_LENGTH; give HLLM.{key} for HLLM")
 
     def _complete_eval_args(self, final):
         """RecBole fills missing parts with a random order and split, which no sequential model takes."""
@@ -196,8 +214,8 @@ class Config(RecBoleConfig):
         if given.get("precision") is None and ("enable_amp" in given or final["precision"] is None):
             amp = "fp16" if final["enable_scaler"] else "bf16"
             final["precision"] = amp if final["enable_amp"] else "fp32"
-        if final["precision"] not in ("fp32", "bf16", "fp16"):
-            raise ConfigError(f"precision: '{final['precision']}' is not one of fp32, bf16, fp16")
+        if final["precision"] not in AUTOCAST_DTYPES:
+            raise ConfigError(f"precision: '{final['precision']}' is not one of {', '.join(AUTOCAST_DTYPES)}")
 
     def _choose_masking(self, final):
         """What RecBole's general models do when ``repeatable`` is False is what ``mask_history`` does for any model."""

@@ -13,8 +13,15 @@ from recbole_hllm.data.dataset import SequenceDataset, create_dataset
 from recbole_hllm.data.loader import data_preparation
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.keys import parse_value, plain, read_yaml
-from recbole_hllm.run_folder import check_same_run, keep_ranks, new_folder, write_results
-from recbole_hllm.training.checkpoint import load_model, write_json
+from recbole_hllm.run_folder import (
+    add_evaluation,
+    check_same_run,
+    keep_ranks,
+    new_folder,
+    read_settings,
+    write_results,
+)
+from recbole_hllm.training.checkpoint import load_model
 from recbole_hllm.training.logs import logging_to
 from recbole_hllm.training.trainer import Trainer
 
@@ -39,7 +46,8 @@ def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_d
     """Trains a model, evaluates its best weights and keeps everything in one folder.
 
     With ``resume`` the unfinished run in ``run_dir`` goes on with its own settings, keys given now on top; with
-    ``evaluate_only`` its best weights are evaluated again, see ``evaluate_run``.
+    ``evaluate_only`` its best weights are evaluated again, see ``evaluate_run``. A run's folder never says that code
+    of a language model may run (``trust_remote_code``): only the keys given now do.
 
     Args:
         model: model name, ours or RecBole's.
@@ -63,9 +71,12 @@ def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_d
     if given.get("resume"):
         if not run_dir:
             raise ConfigError("resume: name the folder of the unfinished run, run_dir")
-        files = [*(file for file in [Path(run_dir, "config.yaml")] if file.is_file()), *files]
-    config = Config(model, dataset, files, config_dict, arguments)
-    folder = new_folder(config, run_dir)
+        settings = read_settings(Path(run_dir))
+        config = Config(model, dataset, config_dict={**settings, **given})
+        folder = new_folder(config, run_dir, settings)
+    else:
+        config = Config(model, dataset, files, config_dict, arguments)
+        folder = new_folder(config, run_dir)
     with logging_to(folder / "run.log", config["state"]):
         return _run(config, folder)
 
@@ -113,7 +124,7 @@ def evaluate_run(run_dir, config_dict=None) -> dict:
         ConfigError, ModelError: see ``load_run``.
     """
     changed = {key: value for key, value in merge_keys(config_dict=config_dict).items() if key != "evaluate_only"}
-    loaded = load_run(run_dir, changed)
+    loaded = load_run(run_dir, {**changed, "evaluate_only": True})
     folder, show = loaded.run_dir, loaded.config["show_progress"]
     with logging_to(folder / "run.log", loaded.config["state"]):
         trainer = Trainer(loaded.config, loaded.model, folder)
@@ -122,8 +133,7 @@ def evaluate_run(run_dir, config_dict=None) -> dict:
             "valid_result": trainer.evaluate(loaded.valid_data, show_progress=show),
             "test_result": trainer.evaluate(loaded.test_data, show_progress=show),
         }
-        number = 1 + sum(1 for _ in folder.glob("evaluation-*.json"))
-        write_json(folder / f"evaluation-{number}.json", {"changed": changed, **result})
+        add_evaluation(folder, {"changed": changed, **result})
         logging.getLogger().info(f"valid {result['valid_result']}, test {result['test_result']}")
     return {**result, "run_dir": str(folder)}
 
@@ -133,7 +143,8 @@ def load_run(run_dir, config_dict=None) -> Run:
 
     Args:
         run_dir: folder of the run.
-        config_dict: keys to change.
+        config_dict: keys to change. ``trust_remote_code`` is taken from here only, never from the folder; with
+            ``evaluate_only`` the ``valid_metric`` need not be among the metrics.
 
     Raises:
         ConfigError: no run in that folder, or one of another model or data set.
@@ -142,10 +153,9 @@ def load_run(run_dir, config_dict=None) -> Run:
     if not run_dir:
         raise ConfigError("run_dir: name the folder of the finished run")
     folder = Path(run_dir)
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"run_dir: there is no finished run in {folder}: no config.yaml")
-    config = Config(config_file_list=[folder / "config.yaml"], config_dict=config_dict)
-    check_same_run(folder, config)
+    settings = read_settings(folder)
+    config = Config(config_dict={**settings, **(config_dict or {})})
+    check_same_run(folder, settings, config)
     config.weights_follow = True
     init_seed(config["seed"], config["reproducibility"])
     data = create_dataset(config)

@@ -5,9 +5,12 @@ import os
 import re
 from functools import lru_cache
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
 import yaml
 
 from recbole_hllm.errors import ConfigError
@@ -19,6 +22,52 @@ _TEXT_KEYS = {
     "item_pretrain_dir", "user_pretrain_dir", "pretrained_hllm", "item_prompt", "text_separator",
     "valid_metric",
 }  # fmt: skip
+# What `precision` may be, and the type that autocast computes in.
+AUTOCAST_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Number(NamedTuple):
+    """Which numbers a key takes.
+
+    Attributes:
+        kind: int for whole numbers, float for any.
+        least, most: bounds, which are allowed themselves.
+        empty: None is allowed too.
+        several: a list of them is allowed too.
+    """
+
+    kind: type
+    least: float = -inf
+    most: float = inf
+    empty: bool = False
+    several: bool = False
+
+
+# Keys whose numbers would fail later, in the middle of a run, or silently mean something else.
+NUMBERS = {
+    "seed": Number(int, 0, 2**32 - 1),
+    "worker": Number(int, 0),
+    "epochs": Number(int, 0),
+    "train_batch_size": Number(int, 1),
+    "eval_batch_size": Number(int, 1),
+    "eval_step": Number(int),  # 0 and below: no validation
+    "stopping_step": Number(float, 0),  # infinite: never
+    "learning_rate": Number(float, 0),
+    "weight_decay": Number(float, 0),
+    "warmup_ratio": Number(float),
+    "max_training_minutes": Number(float, 0, empty=True),
+    "topk": Number(int, 1, several=True),
+    "metric_decimal_place": Number(int),
+    "loss_decimal_place": Number(int, 0),
+    "item_llm_layers": Number(int, 1, empty=True),
+    "user_llm_layers": Number(int, 1, empty=True),
+    "item_emb_token_n": Number(int, 0, 1, empty=True),
+    "item_llm_dropout": Number(float, 0, 1, empty=True),
+    "item_learning_rate": Number(float, 0, empty=True),
+    "num_negatives": Number(int, 1, empty=True),
+    "MAX_TEXT_LENGTH": Number(int, 1),
+    "item_chunk_tokens": Number(int, 1),
+}
 
 
 # ---- values ----
@@ -112,6 +161,34 @@ def as_default(key, value, default):
             raise ConfigError(f"{key}: {value!r} is not a number")
         return int(value) if isinstance(default, int) and value == value // 1 else value
     return value
+
+
+def as_number(key, value):
+    """A value that the table ``NUMBERS`` allows its key, whole numbers as int; other keys' values as they are.
+
+    Raises:
+        ConfigError: it is empty, no number, no whole number or out of bounds.
+    """
+    allowed = NUMBERS.get(key)
+    if allowed is None or (value is None and allowed.empty):
+        return value
+    if allowed.several and isinstance(value, list):
+        return [_number(key, one, allowed) for one in value]
+    return _number(key, value, allowed)
+
+
+def _number(key, value, allowed):
+    if value is None:
+        raise ConfigError(f"{key} must not be empty")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"{key}: {value!r} is not a number")
+    if allowed.kind is int and value % 1 != 0:
+        raise ConfigError(f"{key}: {value!r} is not a whole number")
+    if not value >= allowed.least:
+        raise ConfigError(f"{key}: {value!r} must be at least {allowed.least}")
+    if value > allowed.most:
+        raise ConfigError(f"{key}: {value!r} must be at most {allowed.most}")
+    return int(value) if allowed.kind is int else value
 
 
 # ---- keys ----

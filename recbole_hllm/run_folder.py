@@ -1,5 +1,6 @@
 """The folder that a run leaves: its config, log, metrics, ranks, costs and weights."""
 
+import re
 import time
 from pathlib import Path
 
@@ -10,30 +11,48 @@ import yaml
 from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.keys import read_yaml
-from recbole_hllm.training.checkpoint import write_json
+from recbole_hllm.training.files import json_text, write_json, write_text, writing
 
 # What a run writes; a folder that holds any of it is not written to.
 _FILES = ("config.yaml", "run.log", "metrics.json", "costs.json", "protocol.json", "ranks-valid.npz", "ranks-test.npz")
 _FOLDERS = ("best", "last", "tensorboard")
+# Asked of one call, and no settings of a run: a folder that somebody sent must not allow itself to run code.
+NOT_SAVED = ("resume", "evaluate_only", "trust_remote_code")
 
 
-def new_folder(config, run_dir: str | Path | None) -> Path:
+def new_folder(config, run_dir: str | Path | None, resumed: dict | None = None) -> Path:
     """Makes the folder with its config.yaml.
 
+    Args:
+        resumed: settings of the run in the folder that goes on, from ``read_settings``; None for a new run.
+
     Raises:
-        ConfigError: it holds a run already, or cannot be written.
+        ConfigError: it holds another run already, or cannot be written.
     """
     folder = Path(run_dir) if run_dir else unused_folder(config["dataset"], config["model"])
-    if config["resume"]:
-        if (folder / "config.yaml").is_file():
-            check_same_run(folder, config)
-    else:
+    if resumed is None:
         refuse_existing(folder, (*_FILES, *_FOLDERS))
+    else:
+        check_same_run(folder, resumed, config)
     make_folder(folder)
-    # `resume` is asked of one call and is no setting of the run.
-    settings = {key: value for key, value in config.settings.items() if key != "resume"}
-    write_yaml(folder / "config.yaml", settings)
+    write_yaml(folder / "config.yaml", saved_keys(config.settings))
     return folder
+
+
+def saved_keys(keys: dict) -> dict:
+    """Keys and values without those of one call, ``<Model>.<key>`` included."""
+    return {key: value for key, value in keys.items() if key.rpartition(".")[2] not in NOT_SAVED}
+
+
+def read_settings(folder: Path) -> dict:
+    """Keys and values of the run in a folder.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(f"run_dir: there is no run in {folder}: no config.yaml")
+    return saved_keys(read_yaml(folder / "config.yaml"))
 
 
 def unused_folder(dataset: str, name: str) -> Path:
@@ -43,9 +62,8 @@ def unused_folder(dataset: str, name: str) -> Path:
     return next(folder for folder in (Path("runs", dataset, name) for name in names) if not folder.exists())
 
 
-def check_same_run(folder: Path, config) -> None:
-    """Raises ConfigError where the run in a folder is one of another model or data set."""
-    saved = read_yaml(folder / "config.yaml")
+def check_same_run(folder: Path, saved: dict, config) -> None:
+    """Raises ConfigError where the settings of the run in a folder are of another model or data set."""
     if (saved.get("model"), saved.get("dataset")) != (config["model"], config["dataset"]):
         raise ConfigError(
             f"run_dir: {folder} is a run of {saved.get('model')} on {saved.get('dataset')}, "
@@ -73,17 +91,29 @@ def make_folder(folder: Path) -> None:
 
 def write_yaml(path: Path, content: dict) -> None:
     """Raises ConfigError where the file cannot be written."""
-    try:
-        path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"run_dir: cannot write {path}: {error.strerror}") from error
+    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def keep_ranks(folder: Path, **ranks_of: dict | None) -> None:
     """Per-user ranks of the best weights: ranks-valid.npz and ranks-test.npz with arrays user, target, rank."""
     for phase, ranks in ranks_of.items():
         if ranks and len(ranks["rank"]):
-            np.savez_compressed(folder / f"ranks-{phase}.npz", **ranks)
+            with writing(path := folder / f"ranks-{phase}.npz"):
+                np.savez_compressed(path, **ranks)
+
+
+def add_evaluation(folder: Path, content: dict) -> None:
+    """Writes evaluation-<n>.json behind those there are; none of them is overwritten."""
+    with writing(folder / "evaluation-<n>.json"):
+        while True:
+            there = (re.fullmatch(r"evaluation-([0-9]+)\.json", path.name) for path in folder.iterdir())
+            number = 1 + max((int(match[1]) for match in there if match), default=0)
+            try:
+                with open(folder / f"evaluation-{number}.json", "x", encoding="utf-8") as file:
+                    file.write(json_text(content))
+                return
+            except FileExistsError:  # another evaluation, at the same time
+                continue
 
 
 def write_results(folder: Path, config, data, loaders, trainer, result: dict, seconds: float) -> None:
@@ -98,12 +128,14 @@ def write_results(folder: Path, config, data, loaders, trainer, result: dict, se
     loaders = {phase: loader for phase, loader in zip(("valid", "test"), loaders, strict=True) if loader}
     parts = {phase: loader._dataset for phase, loader in loaders.items()}
     candidates = {phase: loader.candidates for phase, loader in loaders.items()}
+    length, test_length = config["MAX_ITEM_LIST_LENGTH"], config["MAX_ITEM_LIST_LENGTH_TEST"]
     write_json(folder / "metrics.json", {"model": config["model"], "dataset": config["dataset"], **result})
     write_json(
         folder / "protocol.json",
         {
             "statistics": data.statistics(),
-            "history_length": config["MAX_ITEM_LIST_LENGTH"],
+            "history_length": length,
+            "history_length_test": (test_length or length) if config.spec.rows == "window" else length,
             "seed": config["seed"],
             "eval_args": config["eval_args"],
             "mask_history": config["mask_history"],

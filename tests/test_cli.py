@@ -80,7 +80,7 @@ def test_a_run_with_both_spellings_and_files(words_of, tmp_path, monkeypatch, ca
 def test_evaluation_and_resumption(words_of, tmp_path, capsys):
     folder = tmp_path / "run"
     assert cli.main(["--model=SASRec", *words_of("SASRec"), f"--run_dir={folder}"]) == 0
-    assert cli.main(["--evaluate_only", "--topk=[12]", "--valid_metric=MRR@12", f"--run_dir={folder}"]) == 0
+    assert cli.main(["--evaluate_only", "--topk=[12]", f"--run_dir={folder}"]) == 0
     assert json.loads((folder / "evaluation-1.json").read_text())["test_result"]["recall@12"] == 1.0
     assert cli.main(["--resume", "--epochs=3", f"--run_dir={folder}"]) == 0
     assert json.loads((folder / "costs.json").read_text())["epochs"] == 3
@@ -99,8 +99,10 @@ def test_evaluation_and_resumption(words_of, tmp_path, capsys):
         (["--model=SASRec", "--dataset=pixel200k"], "pixel200k"),
         (["--model=SASRec", "--dataset=toy", "--config_files=gone.yaml"], "gone.yaml"),
         (["--evaluate_only"], "run_dir"),
-        (["--evaluate_only", "--run_dir=gone"], "no finished run in gone"),
+        (["--evaluate_only", "--run_dir=gone"], "no run in gone"),
         (["--resume", "--model=SASRec", "--dataset=toy"], "run_dir"),
+        (["--resume", "--model=SASRec", "--dataset=toy", "--run_dir=gone"], "no run in gone"),
+        (["--resume", "--model=SASRec,Pop", "--dataset=toy", "--run_dir=gone"], "no table in gone"),
         (["--model=SASRec,SASRec", "--dataset=toy"], "names a model twice"),
         (["SASRec"], "belongs to no key"),
     ],

@@ -494,8 +494,34 @@ def test_a_valid_metric_that_is(toy, keys):
         ({"metrics": ["AUC", "NDCG"]}, "can not be used at the same time"),
         ({"metrics": ["AUC"]}, "Full sort evaluation do not match value-based metrics"),
         ({"metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "uni100"}}, "metrics: .* need labels"),
-        ({"topk": [10, 0]}, "topk must be a positive integer"),
-        ({"topk": "ten"}, r"The topk \[ten\] must be"),
+        ({"topk": [10, 0]}, "topk: 0 must be at least 1"),
+        ({"topk": "ten"}, "topk: 'ten' is not a number"),
+        ({"topk": ["a"]}, "topk: 'a' is not a number"),
+        ({"topk": [[5]]}, r"topk: \[5\] is not a number"),
+        ({"train_batch_size": 0}, "train_batch_size: 0 must be at least 1"),
+        ({"train_batch_size": 2048.5}, "train_batch_size: 2048.5 is not a whole number"),
+        ({"eval_batch_size": 0}, "eval_batch_size: 0 must be at least 1"),
+        ({"seed": 1.5}, "seed: 1.5 is not a whole number"),
+        ({"seed": -1}, "seed: -1 must be at least 0"),
+        ({"seed": 2**32}, "seed: 4294967296 must be at most 4294967295"),
+        ({"seed": None}, "seed must not be empty"),
+        ({"worker": 2.5}, "worker: 2.5 is not a whole number"),
+        ({"epochs": 2.5}, "epochs: 2.5 is not a whole number"),
+        ({"stopping_step": None}, "stopping_step must not be empty"),
+        ({"max_training_minutes": "x"}, "max_training_minutes: 'x' is not a number"),
+        ({"learning_rate": -0.1}, "learning_rate: -0.1 must be at least 0"),
+        ({"learning_rate": float("nan")}, "learning_rate: nan must be at least 0"),
+        ({"num_negatives": 2.5, "model": "HLLM"}, "num_negatives: 2.5 is not a whole number"),
+        ({"MAX_TEXT_LENGTH": None, "model": "HLLM"}, "MAX_TEXT_LENGTH must not be empty"),
+        ({"item_chunk_tokens": None, "model": "HLLM"}, "item_chunk_tokens must not be empty"),
+        ({"user_llm_layers": "two", "model": "HLLM"}, "user_llm_layers: 'two' is not a number"),
+        ({"item_llm_dropout": 1.5, "model": "HLLM"}, "item_llm_dropout: 1.5 must be at most 1"),
+        ({"text_keys": 5, "model": "HLLM"}, "text_keys: 5 is neither the name of a column nor a list"),
+        ({"text_keys": ["title", 5], "model": "HLLM"}, "text_keys: .* nor a list of names"),
+        ({"reference": 1}, "reference: 1 is neither True, False nor a list"),
+        ({"reference": ["chunk"]}, r"reference: \['chunk'\] unknown"),
+        ({"SASRec.MAX_ITEM_LIST_LENGTH_TEST": 20}, "MAX_ITEM_LIST_LENGTH_TEST: SASRec is evaluated with MAX_ITEM"),
+        ({"MAX_ITEM_LIST_LENGTH_TEST": 20, "model": "Pop"}, "MAX_ITEM_LIST_LENGTH_TEST: Pop is evaluated"),
         ({"repeatable": False}, "please set `repeatable` as `True`"),
         ({"eval_args": "full"}, "eval_args:.* should be a dict"),
         ({"eval_args": {"mode": "uni"}}, "eval_args: mode 'uni' is not one of full, uniN, popN"),
@@ -516,6 +542,28 @@ def test_a_valid_metric_that_is(toy, keys):
 )
 def test_a_wrong_value_is_a_config_error_in_recboles_words_or_ours(toy, keys, words):
     refused(words, keys.get("model", "SASRec"), "toy", config_dict=toy | keys)
+
+
+@pytest.mark.parametrize(
+    "key, value, kept",
+    [
+        ("epochs", 0, 0), ("eval_step", 0, 0), ("eval_step", -1, -1), ("train_batch_size", 512.0, 512),
+        ("topk", 10.0, [10]), ("topk", [5.0, 10], [5, 10]), ("num_negatives", None, None), ("num_negatives", 8.0, 8),
+        ("max_training_minutes", 0.5, 0.5), ("max_training_minutes", None, None), ("text_keys", "title", "title"),
+        ("stopping_step", float("inf"), float("inf")), ("item_emb_token_n", 1.0, 1), ("reference", False, False),
+        ("MAX_ITEM_LIST_LENGTH_TEST", 20, 20),
+    ],
+)  # fmt: skip
+def test_numbers_and_names_that_can_be_used(toy, key, value, kept):
+    made = Config("HLLM", "toy", config_dict=toy | {key: value})[key]
+    assert made == kept and type(made) is type(kept)
+
+
+def test_a_history_length_of_evaluation_for_one_row_of_a_table(toy):
+    given = toy | {"HLLM.MAX_ITEM_LIST_LENGTH_TEST": 20}
+    assert Config("HLLM", "toy", config_dict=given)["MAX_ITEM_LIST_LENGTH_TEST"] == 20
+    assert "MAX_ITEM_LIST_LENGTH_TEST" not in Config("SASRec", "toy", config_dict=given)
+    Config("SASRec", "toy", config_dict=toy | {"MAX_ITEM_LIST_LENGTH_TEST": None})
 
 
 def test_repeatable_of_a_general_model_is_the_history_mask(toy):

@@ -3,6 +3,7 @@
 import json
 import logging
 import pickle
+import shutil
 import sys
 import threading
 import warnings
@@ -16,7 +17,9 @@ import yaml
 from recbole_hllm import Config, experiment, load_run, run
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.experiment import evaluate_run
-from recbole_hllm.training.checkpoint import read_json, read_tensors
+from recbole_hllm.run_folder import add_evaluation, read_settings
+from recbole_hllm.training.checkpoint import read_tensors
+from recbole_hllm.training.files import read_json
 from recbole_hllm.training.trainer import Trainer
 
 SIX = ["Pop", "SASRec", "GRU4Rec", "BERT4Rec", "FDSA", "SASRecF"]
@@ -106,7 +109,10 @@ def test_result_and_files(finished, name):
     parameters = sum(p.numel() for p in trainer.model.parameters())
     assert costs["parameters_total"] == costs["parameters_trained"] == parameters
     assert costs["epochs"] == (1 if name == "Pop" else 2)
-    assert costs["stop_reason"] == ("counted once" if name == "Pop" else "limit of 2 epochs")
+    reasons = {"Pop": "counted once", "SASRec": "limit of 2 epochs", "HLLM": "end of the schedule (2 epochs)"}
+    assert costs["stop_reason"] == reasons[name]
+    protocol = read_json(folder / "protocol.json")
+    assert protocol["history_length"] == protocol["history_length_test"] == 5
     assert 100e6 < costs["peak_memory_bytes"] < 64e9
     for part in ("best", "last"):
         assert read_json(folder / part / "state.json")["model"] == name
@@ -287,10 +293,75 @@ def test_evaluation_with_other_keys_changes_nothing(finished, settings_of, tmp_p
 def test_evaluation_needs_a_run(tmp_path, finished):
     with pytest.raises(ConfigError, match="run_dir: name the folder"):
         run(config_dict={"evaluate_only": True})
-    with pytest.raises(ConfigError, match="no finished run in .*: no config.yaml"):
+    with pytest.raises(ConfigError, match="no run in .*: no config.yaml"):
         load_run(tmp_path)
     with pytest.raises(ConfigError, match="is a run of SASRec on toy, not of GRU4Rec on toy"):
         run("GRU4Rec", config_dict={"evaluate_only": True}, run_dir=finished("SASRec")[0]["run_dir"])
+
+
+def test_evaluation_with_a_topk_that_lacks_the_valid_metric(finished):
+    result = finished("SASRec")[0]
+    again = run(run_dir=result["run_dir"], config_dict={"evaluate_only": True, "topk": [3]})
+    assert set(again["test_result"]) == {"recall@3", "mrr@3", "ndcg@3"}
+    assert again["test_result"]["mrr@3"] == result["test_result"]["mrr@3"]
+    with pytest.raises(ConfigError, match="valid_metric: 'MRR@10' is not computed"):
+        load_run(result["run_dir"], {"topk": [3]})
+    assert load_run(result["run_dir"], {"topk": [3], "evaluate_only": True}).config["topk"] == [3]
+
+
+def test_no_evaluation_is_overwritten(tmp_path):
+    names = ["evaluation-2.json", "evaluation-10.json", "evaluation-99.json.bak", "evaluation-x.json"]
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    add_evaluation(tmp_path, {"a": 1})
+    add_evaluation(tmp_path, {"a": 2})
+    assert [read_json(tmp_path / f"evaluation-{number}.json")["a"] for number in (11, 12)] == [1, 2]
+    assert all((tmp_path / name).read_text() == "mine" for name in names)
+    with pytest.raises(ConfigError, match="cannot write .*gone"):
+        add_evaluation(tmp_path / "gone", {})
+
+
+@pytest.mark.parametrize("length, used", [(None, 5), (9, 9)])
+def test_the_history_length_of_the_evaluation_is_kept(settings_of, tmp_path, length, used):
+    keys = {**settings_of("HLLM"), "epochs": 0, "MAX_ITEM_LIST_LENGTH_TEST": length}
+    run("HLLM", config_dict=keys, run_dir=tmp_path / "run")
+    protocol = read_json(tmp_path / "run" / "protocol.json")
+    assert (protocol["history_length"], protocol["history_length_test"]) == (5, used)
+
+
+# ---- a folder that somebody sent ----
+
+
+@pytest.fixture
+def sent(settings_of, tmp_path, monkeypatch):
+    """A run's folder that asks for the code of its Item LLM, and the file that this code would write."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    settings, marker, folder = settings_of("HLLM"), tmp_path / "marker", tmp_path / "run"
+    llm = tmp_path / "llm"
+    shutil.copytree(settings["item_pretrain_dir"], llm)
+    run("HLLM", config_dict={**settings, "item_pretrain_dir": llm, "epochs": 1}, run_dir=folder)
+    code = f"from pathlib import Path\nPath({str(marker)!r}).touch()\nclass Own:\n    pass\n"
+    (llm / "sent_code.py").write_text(code)
+    config = json.loads((llm / "config.json").read_text())
+    own = dict.fromkeys(("AutoConfig", "AutoModel"), "sent_code.Own")
+    (llm / "config.json").write_text(json.dumps({**config, "auto_map": own}))
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert "trust_remote_code" not in saved
+    asked = {"trust_remote_code": True, "HLLM.trust_remote_code": True}
+    (folder / "config.yaml").write_text(yaml.safe_dump({**saved, **asked}))
+    return folder, marker
+
+
+def test_a_run_folder_cannot_allow_itself_to_run_code(sent):
+    folder, marker = sent
+    assert load_run(folder).config["trust_remote_code"] is False
+    evaluate_run(folder)
+    run(config_dict={"resume": True, "epochs": 2}, run_dir=folder)
+    assert read_json(folder / "costs.json")["epochs"] == 2
+    assert not marker.exists() and not any("trust_remote_code" in key for key in read_settings(folder))
+    with pytest.raises(ModelError):  # the code is run, and is no model
+        load_run(folder, {"trust_remote_code": True})
+    assert marker.exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "foreign"])
@@ -444,6 +515,36 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(settings_of, kill
     resumed = run(run_dir=tmp_path / "a", config_dict={"resume": True})
     whole = run("SASRec", config_dict=settings_of("SASRec"), run_dir=tmp_path / "b")
     assert resumed["test_result"] == whole["test_result"] and losses[: len(losses) // 2] == losses[len(losses) // 2 :]
+
+
+def test_only_a_run_goes_on(settings_of, tmp_path):
+    """A mistyped folder is not begun anew, and what is in it stays."""
+    for name in ("last", "best.old", "metrics.json"):
+        (tmp_path / "other" / name).mkdir(parents=True)
+    (tmp_path / "other" / "run.log").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    for folder in (tmp_path / "other", tmp_path / "gone"):
+        with pytest.raises(ConfigError, match=f"there is no run in {folder}: no config.yaml"):
+            run("Pop", config_dict={**settings_of("Pop"), "resume": True}, run_dir=folder)
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "other" / "run.log").read_text() == "mine"
+
+
+def test_a_run_killed_while_its_last_checkpoint_was_replaced_goes_on(settings_of, tmp_path):
+    settings = settings_of("SASRec")
+    run("SASRec", config_dict=settings, run_dir=tmp_path / "a")
+    for part in ("best", "last"):
+        (tmp_path / "a" / part).rename(tmp_path / "a" / f".{part}.replaced")
+    load_run(tmp_path / "a")
+    resumed = run(config_dict={"resume": True, "epochs": 3}, run_dir=tmp_path / "a")
+    whole = run("SASRec", config_dict={**settings, "epochs": 3}, run_dir=tmp_path / "b")
+    assert resumed["test_result"] == whole["test_result"]
+
+
+def test_files_given_when_a_run_goes_on_win_over_its_own(settings_of, tmp_path):
+    run("Pop", config_dict={**settings_of("Pop"), "seed": 1}, run_dir=tmp_path / "run")
+    (tmp_path / "more.yaml").write_text("seed: 2\nepochs: 7\n")
+    run("Pop", None, tmp_path / "more.yaml", {"resume": True, "epochs": 8}, run_dir=tmp_path / "run")
+    assert [read_settings(tmp_path / "run")[key] for key in ("seed", "epochs")] == [2, 8]
 
 
 def test_a_finished_run_taken_up_again_stays_as_it_is(settings_of, killed_at, tmp_path):

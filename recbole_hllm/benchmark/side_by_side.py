@@ -11,12 +11,13 @@ from recbole_hllm.config import Config
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.experiment import merge_keys
 from recbole_hllm.keys import read_yaml
-from recbole_hllm.run_folder import make_folder, refuse_existing, unused_folder, write_yaml
-from recbole_hllm.training.checkpoint import read_json
+from recbole_hllm.run_folder import make_folder, refuse_existing, saved_keys, unused_folder, write_yaml
+from recbole_hllm.training.files import read_json, write_text
 from recbole_hllm.training.logs import last_error
 
 # What a row may not set for itself: it would no longer be comparable with the others.
 _SHARED_KEYS = {
+    "model", "dataset", "resume", "evaluate_only",
     "data_path", "eval_args", "metrics", "topk", "valid_metric", "mask_history", "benchmark_filename", "seed",
     "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter", "strict_data", "reference",
     "filter_inter_by_user_or_item", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "metric_decimal_place",
@@ -49,21 +50,21 @@ def compare(models, dataset=None, config_file_list=None, config_dict=None, run_d
         raise ConfigError("evaluate_only: one run at a time; give the run_dir of one model, PATH/<Model>")
     if given.get("resume") and not run_dir:
         raise ConfigError("resume: name the folder of the unfinished table, run_dir")
-    dataset = dataset or given.get("dataset")
-    folder = Path(run_dir) if run_dir else unused_folder(str(dataset), "table")
-    if not given.get("resume"):
+    given["dataset"] = dataset or given.get("dataset")
+    folder = Path(run_dir) if run_dir else unused_folder(str(given["dataset"]), "table")
+    if given.get("resume"):
+        saved = _read_keys(folder, given["dataset"])
+        given = {**saved, **given, "dataset": saved["dataset"]}
+    else:
         refuse_existing(folder, (_KEYS, *_TABLES, *models))
-    elif (folder / _KEYS).is_file():
-        given = {**read_yaml(folder / _KEYS), **given}
-    dataset = given["dataset"] = dataset or given.get("dataset")
     _check(models, given)
     make_folder(folder)
-    write_yaml(folder / _KEYS, given)
-    rows = [_run_alone(model, folder / _KEYS, folder / model) for model in models]
-    header = _header(rows, dataset)
+    write_yaml(folder / _KEYS, saved_keys(given))
+    rows = [_run_alone(model, folder / _KEYS, folder / model, _own_words(given, folder / model)) for model in models]
+    header = _header(rows, given["dataset"])
     texts = (to_markdown(rows, header), to_csv(rows), to_json(rows, header))
     for name, text in zip(_TABLES, texts, strict=True):
-        (folder / name).write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     print(to_console(rows, header))
     print(f"{folder}: {', '.join(_TABLES)}, and a folder for each run", flush=True)
     return {
@@ -72,6 +73,23 @@ def compare(models, dataset=None, config_file_list=None, config_dict=None, run_d
         "failed": [row["model"] for row in rows if "error" in row],
         "run_dir": str(folder),
     }
+
+
+def _read_keys(folder, dataset) -> dict:
+    """Keys of the table in a folder, which is to go on."""
+    keys = saved_keys(read_yaml(folder / _KEYS)) if (folder / _KEYS).is_file() else {}
+    if "dataset" not in keys:
+        raise ConfigError(f"run_dir: there is no table in {folder}: no {_KEYS} of one")
+    if dataset not in (None, keys["dataset"]):
+        raise ConfigError(f"run_dir: {folder} is a table of {keys['dataset']}, not of {dataset}")
+    return keys
+
+
+def _own_words(given, folder) -> list[str]:
+    """What a row's process is told besides the table's keys; a row that was never begun is no run to go on with."""
+    saved = saved_keys(given)
+    words = [f"--{key}={value}" for key, value in given.items() if key not in saved and key != "resume"]
+    return words + ["--resume=True"] * bool(given.get("resume") and (folder / "config.yaml").is_file())
 
 
 def _check(models, given):
@@ -86,10 +104,10 @@ def _check(models, given):
         Config(model, config_dict=given)
 
 
-def _run_alone(model, keys, folder) -> dict:
+def _run_alone(model, keys, folder, words) -> dict:
     """One model in a new process: a process's peak memory never falls, and a crash leaves the other rows alone."""
     command = [sys.executable, "-m", "recbole_hllm.cli", f"--model={model}"]
-    command += [f"--config_files={keys}", f"--run_dir={folder}"]
+    command += [f"--config_files={keys}", f"--run_dir={folder}", *words]
     package = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.run(command, env={**os.environ, "PYTHONPATH": path})
@@ -112,11 +130,10 @@ def _header(rows, dataset) -> dict:
         differing = [key for key, value in first["fingerprint"].items() if other.get(key) != value]
         if differing:
             row["error"] = f"not comparable with {done[0]['model']}: {', '.join(differing)} differ"
+            for result in ("test_result", "best_valid_result", "best_valid_score"):
+                row.pop(result, None)
             logging.getLogger().error(f"{row['model']}: {row['error']}")
     mode = first["eval_args"]["mode"]
-    lengths = {row["model"]: row["protocol"]["history_length"] for row in done}
-    lengths = {model: length for model, length in lengths.items() if length is not None}  # Pop reads no history
-    same = len(set(lengths.values())) <= 1
     return {
         "dataset": dataset,
         **first["statistics"],
@@ -124,6 +141,21 @@ def _header(rows, dataset) -> dict:
         "masking": "whole history" if first["mask_history"] else "none (RecBole's for sequential models)",
         "candidates": "whole catalogue" if mode["test"] == "full" else f"{mode['test']}, drawn once from the seed",
         "metrics": "RecBole's Evaluator, best validation weights",
-        "history_length": next(iter(lengths.values()), None) if same else str(lengths),
+        "history_length": _history_lengths([row for row in done if "error" not in row]),
         "seed": first["seed"],
     }
+
+
+def _history_lengths(rows) -> int | str | None:
+    """The one length of all rows, in training and evaluation; those of each row where they differ."""
+    lengths = {
+        row["model"]: (row["protocol"]["history_length"], row["protocol"]["history_length_test"]) for row in rows
+    }
+    lengths = {model: pair for model, pair in lengths.items() if pair != (None, None)}  # Pop reads no history
+    different = {length for pair in lengths.values() for length in pair}
+    if len(different) <= 1:
+        return next(iter(different), None)
+    return ", ".join(
+        f"{model} {trained}" + (f" ({tested} in evaluation)" if tested != trained else "")
+        for model, (trained, tested) in lengths.items()
+    )

@@ -8,9 +8,9 @@ Everything here is a pure function of plain dicts, so a table can be made again 
                "stop_reason": str, "training_seconds": float, "evaluation_seconds": float,
                "peak_memory_bytes": int}}
 
-or, for a model that failed, ``{"model": "HLLM", "error": "what went wrong"}``; other keys go into the JSON
-as they are. The header is a dict of what all rows share: ``dataset``, ``users``, ``items``,
-``interactions``, ``mean_length``, then ``split``, ``masking``, ``candidates``, ``metrics``,
+or, for a model that failed, ``{"model": "HLLM", "error": "what went wrong"}``, whose metrics, if it has any,
+do not count; other keys go into the JSON as they are. The header is a dict of what all rows share: ``dataset``,
+``users``, ``items``, ``interactions``, ``mean_length``, then ``split``, ``masking``, ``candidates``, ``metrics``,
 ``history_length``, ``seed``; absent keys are left out, further ones are shown behind these.
 """
 
@@ -113,7 +113,7 @@ def _cells(rows: list[dict], best: str, escape=str) -> tuple[list[str], list[lis
 
 def _results(row: dict) -> dict[str, float]:
     """A row's metrics; none for a row that failed or has nothing to test."""
-    return row.get("test_result") or {}
+    return {} if "error" in row else row.get("test_result") or {}
 
 
 def _value(row: dict, metric: str) -> float | None:

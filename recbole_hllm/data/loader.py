@@ -56,8 +56,6 @@ class WindowLoader(TrainDataLoader):
         self.step = self.config["train_batch_size"]
         self.set_batch_size(self.step)
         self.num_negatives = self.config["num_negatives"]
-        if self.num_negatives is not None and self.num_negatives < 1:
-            raise ConfigError(f"num_negatives: {self.num_negatives} must be at least 1, or empty for S + 1 a row")
 
     def collate_fn(self, index):
         rows = self.transform(self._dataset, self._dataset[index])

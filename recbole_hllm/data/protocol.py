@@ -30,15 +30,18 @@ def referenced(config) -> frozenset[str]:
     """The names switched on by ``reference``: False, True for all, or a list of names.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown name, or something else.
     """
     value = config["reference"]
-    if isinstance(value, str):
-        value = [value]
-    names = frozenset(REFERENCE) if value is True else frozenset(value or ())
-    if names - set(REFERENCE):
-        raise ConfigError(f"reference: {sorted(names - set(REFERENCE))} unknown; there are {sorted(REFERENCE)}")
-    return names
+    if value is None or isinstance(value, bool):
+        return frozenset(REFERENCE if value else ())
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)):
+        raise ConfigError(f"reference: {value!r} is neither True, False nor a list of {sorted(REFERENCE)}")
+    unknown = [name for name in names if not isinstance(name, str) or name not in REFERENCE]
+    if unknown:
+        raise ConfigError(f"reference: {unknown} unknown; there are {sorted(REFERENCE)}")
+    return frozenset(names)
 
 
 def build_split(dataset) -> seq.Split:
@@ -114,20 +117,28 @@ def fingerprint(dataset, parts: dict, candidates: dict[str, np.ndarray | None]) 
     """Numbers and digests that two rows of one table must have in common.
 
     Args:
-        dataset: the whole data set.
+        dataset: the whole data set, after ``build``.
         parts: phase -> the part of the data set evaluated in it.
         candidates: phase -> drawn candidates, None for the full catalogue.
     """
-    config = dataset.config
+    config, sequences = dataset.config, dataset.sequences
     shared = {key: config[key] for key in ("eval_args", "metrics", "topk", "mask_history", "metric_decimal_place")}
     result = {
         "items": dataset.item_num - 1,
         "item_ids": digest("\n".join(map(str, dataset.field2id_token[dataset.iid_field]))),
         "protocol": digest(shared),
+        "training": _training_digest(dataset),
     }
     for phase, part in parts.items():
-        users = dataset.sequences.users[dataset.sequences.of(part.targets)]
+        users = sequences.users[sequences.of(part.targets)]
         result[f"{phase}_targets"] = len(part.targets)
-        result[f"{phase}_pairs"] = digest(users, dataset.sequences.items[part.targets])
+        result[f"{phase}_pairs"] = digest(users, sequences.items[part.targets])
         result[f"{phase}_candidates"] = "all" if candidates[phase] is None else digest(candidates[phase])
     return result
+
+
+def _training_digest(dataset) -> str:
+    """Who had what and when in the training interactions, and how much of each sequence may be trained on."""
+    sequences, positions = dataset.sequences, dataset.training_positions
+    users = sequences.users[sequences.of(positions)]
+    return digest(users, sequences.items[positions], sequences.timestamps[positions], dataset.train_lengths)

@@ -15,6 +15,7 @@ from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.reader import read_header
 from recbole_hllm.data.texts import ItemTexts, TextTemplate, read_item_texts
 from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.nn.backbone import BackboneSpec, is_bidirectional, load_backbone, load_tokenizer
 from recbole_hllm.nn.chunked import encode_items
 from recbole_hllm.nn.item_encoder import ItemEncoder
@@ -23,7 +24,6 @@ from recbole_hllm.nn.user_encoder import UserEncoder
 
 # So many batches in a row with almost no negatives left are a collapse and not an accident.
 _COLLAPSE_PATIENCE = 10
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class HLLM(SequentialRecommender):
@@ -49,7 +49,7 @@ class HLLM(SequentialRecommender):
         self.nce_thres = config["nce_thres"]
         self.min_surviving = config["min_surviving_negatives"] or 0.0
         self.token_budget, self.recompute = config["item_chunk_tokens"], config["recompute_items"]
-        self.autocast_dtype = _AUTOCAST.get(config["precision"])
+        self.autocast_dtype = AUTOCAST_DTYPES[config["precision"]]
         self.rates = {"item": config["item_learning_rate"], "weight_decay": config["weight_decay"]}
         self.decay_everything = "weight_decay" in referenced(config)
 
@@ -259,11 +259,17 @@ def _user_spec(config) -> BackboneSpec:
     folder = config["user_pretrain_dir"]
     if config["user_llm_init"] and not folder:
         raise ConfigError("user_llm_init: True needs user_pretrain_dir, the pretrained User LLM")
-    return _spec(config, "user", folder, None if folder else config["user_llm_config"])
+    llm_config = config["user_llm_config"]
+    # Our default is for a User LLM without a folder; a finished run's config.yaml names it as if the user had.
+    if folder and llm_config == config.internal_config_dict.get("user_llm_config"):
+        llm_config = None
+    return _spec(config, "user", folder, llm_config)
 
 
 def _spec(config, part, source, llm_config) -> BackboneSpec:
     pretrained = config[f"{part}_llm_init"]
+    if llm_config is not None and not isinstance(llm_config, dict):
+        raise ConfigError(f"{part}_llm_config: {llm_config!r} is not a dict of keys of the Hugging Face config")
     if pretrained and llm_config:
         raise ConfigError(f"{part}_llm_config: pretrained weights fix these keys; {part}_llm_init: False frees them")
     # Weights that a checkpoint replaces at once need not be read first.

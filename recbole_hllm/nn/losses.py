@@ -45,7 +45,7 @@ def info_nce(
     logit_scale: Tensor,
     nce_thres: float | None = 0.99,
 ) -> InfoNCEResult:
-    """Generative loss of HLLM (arXiv 2409.12740, section 3.2, equation 1), averaged over positions.
+    """Generative loss of HLLM (arXiv 2409.12740, section 3.2), averaged over positions.
 
     With s(a, b) = exp(t) cos(a, b), the mean over p of
     ``-log(exp s(h_p, E_p) / (exp s(h_p, E_p) + sum_k exp s(h_p, E_k)))`` over the negatives k that are kept.

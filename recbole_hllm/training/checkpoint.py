@@ -1,6 +1,5 @@
 """Checkpoints without pickle: tensors in safetensors, everything else in JSON."""
 
-import json
 import os
 import random
 import shutil
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from recbole_hllm.errors import ModelError
+from recbole_hllm.training.files import read_json, write_json, writing
 
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -23,29 +23,28 @@ def replacing(folder: Path) -> Iterator[Path]:
     """A new folder that takes the place of ``folder`` once all of it is written, so that a killed run leaves no mix.
 
     Raises:
-        ModelError: the disk is full or the folder cannot be written.
+        ConfigError: the disk is full or the folder cannot be written.
     """
-    new, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
-    try:
+    new, old = folder.with_name(f".{folder.name}.part"), _replaced(folder)
+    with writing(folder):
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         yield new
-        put_back(folder)
         if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
             os.replace(folder, old)
         os.replace(new, folder)
         shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise ModelError(f"checkpoint {folder} cannot be written: {error}") from error
 
 
-def put_back(folder: Path) -> None:
-    """Undoes a replacement that was killed midway: the old folder comes back, or goes if the new one is in place."""
-    old = folder.with_name(folder.name + ".old")
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-    elif old.exists():
-        os.replace(old, folder)
+def newest(folder: Path) -> Path:
+    """The folder, or what it was to replace where a run was killed between the two steps of a replacement."""
+    old = _replaced(folder)
+    return old if old.exists() and not folder.exists() else folder
+
+
+def _replaced(folder):
+    return folder.with_name(f".{folder.name}.replaced")
 
 
 def save_model(folder: Path, model: torch.nn.Module, state: dict) -> None:
@@ -81,7 +80,7 @@ def load_model(folder: Path, model: torch.nn.Module) -> dict:
     Raises:
         ModelError: a file is missing or damaged, or does not fit the model.
     """
-    put_back(folder)
+    folder = newest(folder)
     tensors, state = read_tensors(folder / "weights.safetensors"), read_json(folder / "state.json")
     _check_state(folder / "state.json", state, tensors, model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -114,9 +113,7 @@ def _check_state(file, state, tensors, model):
         raise ModelError(f"{file}: {sorted(saved ^ needed)} of {type(model).__name__} do not fit the checkpoint")
 
 
-def save_training(
-    folder: Path, optimizer: torch.optim.Optimizer, shuffling: torch.Generator, loop: dict
-) -> None:
+def save_training(folder: Path, optimizer: torch.optim.Optimizer, shuffling: torch.Generator, loop: dict) -> None:
     """Writes what the next epoch needs besides the weights: optimizer, random generators and ``loop`` (plain)."""
     state = optimizer.state_dict()
     tensors, plain = {"rng.torch": torch.get_rng_state(), "rng.shuffling": shuffling.get_state()}, {}
@@ -143,6 +140,7 @@ def load_training(folder: Path, optimizer: torch.optim.Optimizer, shuffling: tor
     Raises:
         ModelError: a file is missing or damaged, or belongs to another optimizer.
     """
+    folder = newest(folder)
     tensors, saved = read_tensors(folder / "training.safetensors"), read_json(folder / "training.json")
     try:
         _restore_optimizer(optimizer, tensors, saved)
@@ -178,14 +176,12 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Writes a safetensors file.
 
     Raises:
-        ModelError: the disk is full or the file cannot be written.
+        ConfigError: the disk is full or the file cannot be written.
     """
     # Clones: safetensors refuses tensors that share memory, as tied weights do.
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    try:
+    with writing(path):
         save_file(copies, path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be written: {error}") from error
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -198,25 +194,6 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"checkpoint {path} is missing or damaged: {error}") from error
-
-
-def write_json(path: Path, content) -> None:
-    """Writes a JSON file, which appears whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def read_json(path: Path):
-    """Reads a JSON file.
-
-    Raises:
-        ModelError: it is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is missing or damaged: {error}") from error
 
 
 def _is_plain(value) -> bool:

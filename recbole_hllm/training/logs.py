@@ -3,10 +3,11 @@
 import logging
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recbole_hllm.errors import ConfigError, UserError
+from recbole_hllm.training.files import writing
 
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _LINE = "%(asctime)s %(levelname).1s %(message)s"
@@ -22,14 +23,15 @@ def logging_to(file: Path, level: str | None):
         level: RecBole's ``state``: debug, info, warning, error or critical; None is info.
 
     Raises:
-        ConfigError: another level.
+        ConfigError: another level, or a file that cannot be written.
     """
     level = str(level or "info").lower()
     if level not in _LEVELS:
         raise ConfigError(f"state: '{level}' is not one of {', '.join(_LEVELS)}")
     root = logging.getLogger()
     before = root.level
-    handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(file, encoding="utf-8")]
+    with writing(file):
+        handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(file, encoding="utf-8")]
     for handler in handlers:
         handler.setFormatter(logging.Formatter(_LINE, "%H:%M:%S"))
         root.addHandler(handler)
@@ -46,7 +48,8 @@ def logging_to(file: Path, level: str | None):
         root.setLevel(before)
         for handler in handlers:
             root.removeHandler(handler)
-        handlers[1].close()
+        with suppress(OSError):  # a full disk: each line that is missing was complained of on the console
+            handlers[1].close()
 
 
 def last_error(file: Path) -> str | None:

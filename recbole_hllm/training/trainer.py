@@ -20,10 +20,10 @@ from recbole_hllm.data.loader import CANDIDATES
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.evaluation.topk import TopKCollector
-from recbole_hllm.training.checkpoint import load_model, load_training, put_back, replacing, save_model, save_training
+from recbole_hllm.keys import AUTOCAST_DTYPES
+from recbole_hllm.training.checkpoint import load_model, load_training, newest, replacing, save_model, save_training
+from recbole_hllm.training.files import writing
 from recbole_hllm.training.schedule import build_schedule
-
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Trainer(RecBoleTrainer):
@@ -52,7 +52,7 @@ class Trainer(RecBoleTrainer):
         self.valid_metric, self.valid_metric_bigger = config["valid_metric"].lower(), config["valid_metric_bigger"]
         self.accumulation = config["gradient_accumulation_steps"]
         self.gpu_available = self.device.type == "cuda"
-        self.autocast_dtype = _AUTOCAST.get(config["precision"])
+        self.autocast_dtype = AUTOCAST_DTYPES[config["precision"]]
         scaled = config["precision"] == "fp16" and not self.counts_only
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         self.eval_collector, self.evaluator = TopKCollector(config), Evaluator(config)
@@ -73,6 +73,10 @@ class Trainer(RecBoleTrainer):
         # What a killed run wrote behind its last checkpoint is written again.
         return SummaryWriter(str(self.run_dir / "tensorboard"), purge_step=self.steps or None)
 
+    def _record(self, tag, value, step):
+        with writing(self.run_dir / "tensorboard"):
+            self.tensorboard.add_scalar(tag, value, step)
+
     def _build_optimizer(self, **kwargs):
         if hasattr(self.model, "parameter_groups"):
             kwargs.setdefault("params", self.model.parameter_groups())
@@ -87,7 +91,8 @@ class Trainer(RecBoleTrainer):
             Best validation score and result; the score is None without validation data.
 
         Raises:
-            ModelError: the loss is not finite, or a checkpoint cannot be written or read.
+            ModelError: the loss is not finite, or a checkpoint cannot be read.
+        ConfigError: the run folder cannot be written.
         """
         valid_data = valid_data if self.eval_step > 0 else None
         self.eval_collector.data_collect(train_data)
@@ -103,7 +108,8 @@ class Trainer(RecBoleTrainer):
             self._save_last(train_data)
         if self.best_epoch is None:  # no epoch at all, or none that was validated
             self._validate(valid_data, show_progress) if valid_data else self._keep_as_best()
-        self.tensorboard.close()
+        with writing(self.run_dir / "tensorboard"):
+            self.tensorboard.close()
         load_model(self.run_dir / "best", self.model)
         return (self.best_valid_score if valid_data else None), self.best_valid_result
 
@@ -113,11 +119,17 @@ class Trainer(RecBoleTrainer):
         if self.cur_step > self.stopping_step:
             self.stop_reason, self.converged = "early stopping", True
         elif self.epochs_run >= self.epochs:
-            reason = f"limit of {self.epochs} epoch{'s' if self.epochs != 1 else ''}"
-            self.stop_reason, self.converged = ("counted once", True) if self.counts_only else (reason, False)
+            self.stop_reason, self.converged = self._last_epoch_reason(), self.counts_only
         elif minutes is not None and self.training_seconds > 60 * minutes:
             self.stop_reason = f"time limit of {minutes:g} minute{'s' if minutes != 1 else ''}"
         return self.stop_reason is not None
+
+    def _last_epoch_reason(self) -> str:
+        if self.counts_only:
+            return "counted once"
+        epochs = f"{self.epochs} epoch{'s' if self.epochs != 1 else ''}"
+        # The learning rate has come down to 0: more epochs would be another schedule, not the rest of this one.
+        return f"end of the schedule ({epochs})" if self.config["scheduler"] == "cosine" else f"limit of {epochs}"
 
     def _prepare(self, train_data):
         steps = self.epochs * math.ceil(len(train_data) / self.accumulation)
@@ -128,10 +140,8 @@ class Trainer(RecBoleTrainer):
             self.config["warmup_ratio"],
             start_at_zero="warmup" in referenced(self.config),
         )
-        if self.config["resume"]:
-            put_back(self.run_dir / "last")
-            if (self.run_dir / "last").exists():
-                self._resume(train_data)
+        if self.config["resume"] and newest(self.run_dir / "last").exists():
+            self._resume(train_data)
 
     def _timed_epoch(self, train_data, show_progress):
         epoch, start = self.epochs_run, time.perf_counter()
@@ -142,7 +152,7 @@ class Trainer(RecBoleTrainer):
         self.training_seconds += seconds
         self.epochs_run += 1
         self.logger.info(f"epoch {epoch} training [{seconds:.1f}s, loss {loss:.{self.config['loss_decimal_place']}f}]")
-        self.tensorboard.add_scalar("train/epoch_loss", loss, epoch)
+        self._record("train/epoch_loss", loss, epoch)
         self.wandblogger.log_metrics({"epoch": epoch, "train_loss": loss, "train_step": epoch}, head="train")
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
@@ -182,10 +192,10 @@ class Trainer(RecBoleTrainer):
 
     def _show(self, bar, loss):
         terms = {name: float(value) for name, value in getattr(self.model, "loss_terms", {}).items()}
-        self.tensorboard.add_scalar("train/loss", loss, self.steps)
-        self.tensorboard.add_scalar("train/learning_rate", self.optimizer.param_groups[-1]["lr"], self.steps)
+        self._record("train/loss", loss, self.steps)
+        self._record("train/learning_rate", self.optimizer.param_groups[-1]["lr"], self.steps)
         for name, value in terms.items():
-            self.tensorboard.add_scalar(f"train/{name}", value, self.steps)
+            self._record(f"train/{name}", value, self.steps)
         shown = {name: f"{terms[name]:.4g}" for name in ("items/s", "surviving_negatives") if name in terms}
         bar.set_postfix(loss=f"{loss:.4f}", **shown)
 
@@ -198,7 +208,7 @@ class Trainer(RecBoleTrainer):
             score, self.best_valid_score, self.cur_step, self.stopping_step, self.valid_metric_bigger
         )
         self.logger.info(f"epoch {epoch} validation [{dict2str(result)}]{' best' if better else ''}")
-        self.tensorboard.add_scalar(f"valid/{self.valid_metric}", score, epoch)
+        self._record(f"valid/{self.valid_metric}", score, epoch)
         self.wandblogger.log_metrics({**result, "valid_step": epoch}, head="valid")
         ranks = self.eval_collector.take_ranks()
         if better or self.best_epoch is None:

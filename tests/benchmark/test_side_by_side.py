@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from recbole_hllm.benchmark.side_by_side import compare
+from recbole_hllm.benchmark.side_by_side import _history_lengths, compare
 from recbole_hllm.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -157,6 +157,68 @@ def test_a_row_that_fails_is_shown_and_the_others_survive(keys_of, tmp_path, row
     assert (config["clip_grad_norm"], config["epochs"], config["hidden_size"]) == ({"max_norm": 5}, 1, 8)
 
 
+def test_only_a_table_goes_on_and_each_row_from_where_it_was(keys_of, tmp_path, rows, capsys):
+    keys, folder = {key: value for key, value in keys_of.items() if "." not in key}, tmp_path / "t"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="no table in .*t: no keys.yaml"):
+        compare(["Pop", "BPR"], config_dict={**keys, "resume": True}, run_dir=folder)
+    assert rows == [] and [path.name for path in folder.iterdir()] == ["notes.txt"]
+    compare(["Pop", "SASRec"], config_dict={**keys, "trust_remote_code": False}, run_dir=folder)
+    with pytest.raises(ConfigError, match="is a table of toy, not of other"):
+        compare(["Pop", "SASRec"], "other", config_dict={"resume": True}, run_dir=folder)
+    # of three rows one is finished, one was never begun, and one has a folder of the user's in its place
+    (folder / "SASRec").rename(tmp_path / "away")
+    (folder / "BPR" / "best").mkdir(parents=True)
+    (folder / "BPR" / "best" / "mine").write_text("mine")
+    done = compare(["Pop", "SASRec", "BPR"], config_dict={"resume": True}, run_dir=folder)
+    assert done["failed"] == ["BPR"] and (folder / "BPR" / "best" / "mine").read_text() == "mine"
+    assert [row["model"] for row in done["rows"] if "test_result" in row] == ["Pop", "SASRec"]
+    assert not {"resume", "trust_remote_code"} & yaml.safe_load((folder / "keys.yaml").read_text()).keys()
+
+
+def test_code_of_a_language_model_is_allowed_by_the_call_alone(keys_of, tmp_path, monkeypatch):
+    started = []
+
+    def not_at_all(command, env):
+        started.append(command)
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(subprocess, "run", not_at_all)
+    keys = {key: value for key, value in keys_of.items() if "." not in key}
+    compare(["Pop", "BPR"], config_dict={**keys, "trust_remote_code": True}, run_dir=tmp_path / "t")
+    assert all("--trust_remote_code=True" in command for command in started)
+    with open(tmp_path / "t" / "keys.yaml", "a") as file:
+        file.write("trust_remote_code: true\n")
+    started.clear()
+    compare(["Pop", "BPR"], config_dict={"resume": True}, run_dir=tmp_path / "t")
+    assert len(started) == 2 and not any("trust_remote_code" in word for command in started for word in command)
+    assert "trust_remote_code" not in (tmp_path / "t" / "keys.yaml").read_text()
+
+
+def test_history_lengths_that_differ_are_told_row_by_row(keys_of, tmp_path, rows, capsys):
+    keys = {key: value for key, value in keys_of.items() if "." not in key}
+    done = compare(["SASRec", "BPR"], config_dict={**keys, "SASRec.MAX_ITEM_LIST_LENGTH": 3}, run_dir=tmp_path / "t")
+    assert done["header"]["history_length"] == "SASRec 3, BPR 5" and done["failed"] == []
+
+
+@pytest.mark.parametrize(
+    "pairs, told",
+    [
+        ({"HLLM": (20, 20), "SASRec": (20, 20), "Pop": (None, None)}, 20),
+        ({"Pop": (None, None)}, None),
+        ({"HLLM": (20, 40), "SASRec": (20, 20)}, "HLLM 20 (40 in evaluation), SASRec 20"),
+        ({"HLLM": (20, 40), "Pop": (None, None)}, "HLLM 20 (40 in evaluation)"),
+    ],
+)
+def test_history_lengths_of_training_and_evaluation(pairs, told):
+    finished = [
+        {"model": model, "protocol": {"history_length": trained, "history_length_test": tested}}
+        for model, (trained, tested) in pairs.items()
+    ]
+    assert _history_lengths(finished) == told
+
+
 def test_a_table_of_validation_only(keys_of, tmp_path, rows, capsys):
     keys = {key: value for key, value in keys_of.items() if "." not in key}
     done = compare(
@@ -179,6 +241,7 @@ def test_rows_under_other_protocols_are_not_compared(keys_of, tmp_path, monkeypa
     monkeypatch.setattr(side_by_side, "_run_alone", other_protocol)
     done = compare(["Pop", "BPR"], config_dict=keys, run_dir=tmp_path / "t")
     assert done["failed"] == ["BPR"]
+    assert done["rows"][0]["test_result"] and not {"test_result", "best_valid_result"} & done["rows"][1].keys()
     assert "BPR failed: not comparable with Pop: test_pairs differ" in capsys.readouterr().out
 
 
@@ -191,6 +254,10 @@ def test_rows_under_other_protocols_are_not_compared(keys_of, tmp_path, monkeypa
         ("Pop,SASRec", {"SASRec.eval_args": {"mode": "uni100"}}, "'eval_args' is shared by all rows"),
         ("Pop,SASRec", {"Pop.seed": 3}, "'seed' is shared by all rows"),
         ("Pop,SASRec", {"Pop.valid_metric": "NDCG@10"}, "'valid_metric' is shared by all rows"),
+        ("Pop,SASRec", {"SASRec.dataset": "other"}, "'dataset' is shared by all rows"),
+        ("Pop,SASRec", {"SASRec.model": "GRU4Rec"}, "'model' is shared by all rows"),
+        ("Pop,SASRec", {"SASRec.resume": True}, "'resume' is shared by all rows"),
+        ("Pop,HLLM", {"MAX_ITEM_LIST_LENGTH_TEST": 9}, "is evaluated with MAX_ITEM"),
         ("Pop,SASRec", {"SASRec.hidden_sise": 4}, "did you mean 'hidden_size'"),
         ("Pop,SASRek", {}, "did you mean 'SASRec'"),
         ("Pop,SASRec", {"SASRec.precision": "fp8"}, "precision: 'fp8'"),

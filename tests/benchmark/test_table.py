@@ -139,6 +139,14 @@ def test_values_that_are_no_number_are_never_the_best():
     ]  # fmt: skip
 
 
+def test_a_row_that_failed_has_no_metrics_and_is_never_the_best():
+    failed = {**row("C", 0.9, 0.1), "error": "not comparable with A: items differ"}
+    rows = [row("A", 0.1, 0.5), row("B", 0.2, 0.6), failed]
+    assert metric_cells(rows) == ["0.1000", "**0.2000**", "–"]
+    assert metric_cells(rows, "giniindex@10") == ["**0.5000**", "0.6000", "–"]
+    assert build_table(rows)["recall@10"].tolist() == [0.1, 0.2, None]
+
+
 def test_digits_that_decide_are_shown():
     assert metric_cells([row("A", 0.1234567, 1), row("B", 0.1234566, 1)]) == ["**0.1234567**", "0.1234566"]
 

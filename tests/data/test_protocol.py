@@ -2,7 +2,7 @@
 
 import pytest
 
-from recbole_hllm.data.protocol import REFERENCE, referenced
+from recbole_hllm.data.protocol import REFERENCE, fingerprint, referenced
 from recbole_hllm.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -34,9 +34,52 @@ def test_behaviours_of_the_official_code(value, expected):
     assert referenced({"reference": value}) == expected
 
 
+@pytest.mark.parametrize("value", [0, 1, 2.5, {"chunks": True}])
+def test_reference_is_a_switch_or_names(value):
+    with pytest.raises(ConfigError, match=r"reference: .* is neither True, False nor a list of \['chunks'"):
+        referenced({"reference": value})
+
+
 def test_unknown_behaviour():
     with pytest.raises(ConfigError, match=r"reference: \['chunk'\] unknown; there are \['chunks'"):
         referenced({"reference": ["chunk"]})
+    with pytest.raises(ConfigError, match=r"reference: \[1, \['chunks'\]\] unknown"):
+        referenced({"reference": ["chunks", 1, ["chunks"]]})
+
+
+# ---- fingerprint ----
+
+
+def training_of(built, model, **keys):
+    whole, *_ = built(model, **keys)
+    return fingerprint(whole, {}, {})["training"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ("u0", "i1", 1_600_000_001.25),  # another time, the order kept
+        ("u0", "i2", 1_600_000_001),  # another item
+        ("u1", "i1", 1_600_000_001),  # another user
+    ],
+)
+def test_fingerprint_holds_the_training_interactions(write_dataset, built, tmp_path, changed):
+    rows = [(user, item, time + 1_600_000_000) for user, item, time in histories(6, 5, 4)]
+    write_dataset(tmp_path, "toy", rows)
+    first = training_of(built, "SASRec")
+    for model in ("Pop", "HLLM", "BPR"):
+        assert training_of(built, model) == first
+    assert training_of(built, "SASRec", eval_args=args(split={"LS": "test_only"})) != first
+    write_dataset(tmp_path, "toy", [changed if row == rows[1] else row for row in rows])
+    assert training_of(built, "SASRec") != first
+
+
+def test_fingerprint_of_training_leaves_the_targets_out(write_dataset, built, tmp_path):
+    rows = histories(6, 5, 4)
+    write_dataset(tmp_path, "toy", rows)
+    first = training_of(built, "SASRec")
+    write_dataset(tmp_path, "toy", [("u0", "i4", 9) if row == rows[5] else row for row in rows + [("u9", "i5", 1)]])
+    assert training_of(built, "SASRec", user_inter_num_interval="[2,inf)") == first
 
 
 # ---- splits ----

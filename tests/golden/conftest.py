@@ -26,6 +26,7 @@ DEFAULTS = {  # of the reference, where its settings are null
     "item_prompt": "Compress the following sentence into embedding: ",
     "text_keys": ["title", "tag", "description"],
     "MAX_TEXT_LENGTH": 256,
+    "MAX_ITEM_LIST_LENGTH": 10,
     "item_emb_token_n": 1,
     "nce_thres": 0.99,
     "data_split": None,
@@ -34,27 +35,72 @@ DEFAULTS = {  # of the reference, where its settings are null
 }
 
 
+SCHEDULE = {"type": "cosine", "warmup_steps": 3, "total_steps": 30}
+WEIGHT_DECAY = 0.01
+ROWS = ("pos_item_ids", "neg_item_ids", "attention_mask")
+
+
 class Goldens:
-    """The reference's files. `kinds`: the item language models they were made with (llama, bert)."""
+    """The reference's files; what is null in them counts as absent.
+
+    `kinds`: the item language models they were made with (llama, bert).
+
+    Raises:
+        FileNotFoundError: there are numbers of none.
+    """
 
     def __init__(self, root: Path):
-        self.root = root
-        self.settings = json.loads((root / "settings.json").read_text(encoding="utf-8"))
-        self.splits = json.loads((root / "splits.json").read_text(encoding="utf-8"))
-        self.kinds = [kind for kind in ("llama", "bert") if (root / kind).is_dir()]
-        self.npz, self.json = cache(self._npz), cache(self._json)
+        self.root, self.read = root, cache(self._read)
+        self.settings, self.splits = self.read("settings.json"), self.read("splits.json")
+        self.kinds = [kind for kind in ("llama", "bert") if any((root / kind).glob("*"))]
+        if not self.settings or not self.kinds:
+            raise FileNotFoundError(f"{root} holds no goldens: settings.json and llama/ or bert/ are needed")
+        self.schedule = {**SCHEDULE, **self.setting("scheduler", {})}
 
     def setting(self, name, default):
         """A setting, or the default where the files leave it null or out."""
-        value = self.settings.get(name)
-        return default if value is None else value
+        return self.settings.get(name, default)
 
-    def _npz(self, kind: str, name: str) -> dict[str, np.ndarray]:
-        with np.load(self.root / kind / f"{name}.npz", allow_pickle=False) as arrays:
-            return dict(arrays)
+    def _read(self, name: str):
+        """The content of a JSON or npz file; empty where there is no such file."""
+        path = self.root / name
+        if not path.is_file():
+            return {}
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=without_nulls) or {}
 
-    def _json(self, kind: str, name: str):
-        return json.loads((self.root / kind / f"{name}.json").read_text(encoding="utf-8"))
+    def given(self, name: str, *keys):
+        """What stands under the keys in a file; the test is skipped where it is null or absent."""
+        found = self.read(name)
+        for key in keys:
+            within = key < len(found) if isinstance(found, list) else key in found
+            found = found[key] if within else None
+            if found is None:
+                break
+        if found is None or (isinstance(found, (dict, list)) and not found):
+            pytest.skip(f"these goldens have no {' '.join(map(str, keys))} in {name}")
+        return found
+
+    def holding(self, results, *keys):
+        """Those of the results that have all the keys; the test is skipped where none has."""
+        found = [result for result in results if result and all(key in result for key in keys)]
+        if not found:
+            pytest.skip(f"these goldens have no {' and '.join(keys)}")
+        return found
+
+    def rows_of(self, kind, result):
+        """(rows, negatives, mask) a result was computed from: its own, or those of one of the fixed batches."""
+        if all(name in result for name in ROWS):
+            return tuple(np.asarray(result[name]) for name in ROWS)
+        if "batch" not in result:
+            pytest.skip("these goldens do not say which rows a result belongs to")
+        return tuple(self.given(f"{kind}/train_batches.npz", f"{name}_{result['batch']}") for name in ROWS)
+
+
+def without_nulls(pairs):
+    return {key: value for key, value in pairs if value is not None}
 
 
 @cache
@@ -72,6 +118,27 @@ def goldens() -> Goldens:
 def kind(request) -> str:
     """A test with an argument `kind` runs once for every item language model there are numbers of."""
     return request.param
+
+
+LISTS = {  # argument of a test -> the list it runs through, by place, or dict, by key
+    "batch": ("batch_results", "batches"),
+    "mean_pool": ("batch_results", "mean_pool"),
+    "clamp": ("batch_results", "logit_scale_clamp"),
+    "rate": ("train30",),
+}
+
+
+def pytest_generate_tests(metafunc):
+    """A test with one of these arguments runs once for every place of the list that any of the kinds has."""
+    for argument, (name, *keys) in LISTS.items():
+        if argument in metafunc.fixturenames:
+            places = {}
+            for kind in load_goldens().kinds:
+                content = load_goldens().read(f"{kind}/{name}.json")
+                for key in keys:
+                    content = content.get(key, [])
+                places |= dict.fromkeys(content if isinstance(content, dict) else range(len(content)))
+            metafunc.parametrize(argument, list(places))
 
 
 # ---- golden files as a run of ours ----
@@ -93,21 +160,15 @@ class Pipeline:
     def _ids(self, field, tokens):
         """Golden id -> id here."""
         id_of = self.dataset.field2token_id[field]
-        assert len(id_of) == len(self.goldens.splits[tokens])
-        return np.array([id_of[token] for token in self.goldens.splits[tokens]])
+        golden = self.goldens.given("splits.json", tokens)
+        assert len(id_of) == len(golden)
+        return np.array([id_of[token] for token in golden])
 
-    def npz(self, name):
-        return self.goldens.npz(self.kind, name)
+    def read(self, name):
+        return self.goldens.read(f"{self.kind}/{name}")
 
-    def json(self, name):
-        return self.goldens.json(self.kind, name)
-
-    def given(self, name, key):
-        """A value of a JSON file or array of an npz file; the test is skipped where it is null or absent."""
-        content = self.json(name) if (self.goldens.root / self.kind / f"{name}.json").is_file() else self.npz(name)
-        if content.get(key) is None:
-            pytest.skip(f"these goldens have no {key} in {name}")
-        return content[key]
+    def given(self, name, *keys):
+        return self.goldens.given(f"{self.kind}/{name}", *keys)
 
     # -- ours --
 
@@ -117,17 +178,18 @@ class Pipeline:
         keys = self.config["text_keys"]
         tokens = self.dataset.field2id_token[self.dataset.iid_field]
         rows = [self.texts.get(token, {}) for token in tokens]
-        fields = [tuple(row.get(key, "") for key in keys) for row in rows]
+        fields = [tuple(row.get(key) or "" for key in keys) for row in rows]
         return ItemTexts(tuple(keys), fields, np.array([bool(row) for row in rows]))
 
     @cached_property
     def model(self):
         model = HLLM(self.config, self.loaders["train"]._dataset, self.item_texts)
         if self.config["pretrained_hllm"] is None:
-            start = {name: torch.from_numpy(values) for name, values in self.npz("init").items()}
-            model.logit_scale.data.copy_(start["logit_scale"])
+            if "logit_scale" in self.read("init.npz"):
+                model.logit_scale.data.copy_(torch.from_numpy(self.read("init.npz")["logit_scale"]))
             if model.item_encoder.item_emb_tokens is not None:
-                model.item_encoder.item_emb_tokens.data.copy_(start["item_emb_tokens"])
+                tokens = self.given("init.npz", "item_emb_tokens")
+                model.item_encoder.item_emb_tokens.data.copy_(torch.from_numpy(tokens))
         return model
 
     @cached_property
@@ -150,7 +212,6 @@ class Pipeline:
 
     def batch(self, rows, negatives, mask):
         """A training batch of ours from one of the reference, whose rows are padded on the left with random items."""
-        rows, negatives, mask = (np.asarray(array) for array in (rows, negatives, mask))
         assert (np.diff(mask, axis=1) >= 0).all()
         windows = np.zeros_like(rows)
         for window, row, inputs in zip(windows, rows, mask.sum(1), strict=True):
@@ -160,11 +221,7 @@ class Pipeline:
         return Interaction({self.model.ITEM_SEQ: torch.from_numpy(windows), self.model.NEG_ITEM_ID: negatives})
 
     def batch_of(self, result):
-        """The batch a result was computed from: its own rows, or one of the fixed batches."""
-        source, suffix = result, ""
-        if result.get("pos_item_ids") is None:
-            source, suffix = self.npz("train_batches"), f"_{result['batch']}"
-        return self.batch(*(source[name + suffix] for name in ("pos_item_ids", "neg_item_ids", "attention_mask")))
+        return self.batch(*self.goldens.rows_of(self.kind, result))
 
     def histories(self, item_seq):
         """Evaluation rows of ours from (B, S) golden ids, padded on the left with 0."""
@@ -177,7 +234,7 @@ class Pipeline:
 
     def eval_batches(self, phase):
         """(golden row numbers, batch) of every batch of the evaluation loader; the golden rows are users."""
-        row_of = {self.users[user]: row for row, (user, _) in enumerate(self.goldens.splits["user_seq"])}
+        row_of = {self.users[user]: row for row, (user, _) in enumerate(self.goldens.given("splits.json", "user_seq"))}
         for batch in self.loaders[phase]:
             yield np.array([row_of[user.item()] for user in batch[0][self.model.USER_ID]]), batch
 
@@ -191,8 +248,9 @@ def write_dataset(goldens, folder):
     columns = ["user_id", "item_id", "timestamp"]
     cells = [[row[column] for column in columns] for row in rows]
     write_atomic(path.with_suffix(".inter"), ["user_id:token", "item_id:token", "timestamp:float"], cells)
-    keys = [key for key in texts[0] if key != "item_id"]
-    cells = [[row["item_id"], *(" ".join(row[key].split()) for key in keys)] for row in texts]
+    columns = dict.fromkeys([*texts[0], *goldens.setting("text_keys", DEFAULTS["text_keys"])])
+    keys = [key for key in columns if key != "item_id"]
+    cells = [[row["item_id"], *(" ".join((row.get(key) or "").split()) for key in keys)] for row in texts]
     write_atomic(path.with_suffix(".item"), ["item_id:token", *(f"{key}:token_seq" for key in keys)], cells)
     return path.name, {row["item_id"]: row for row in texts}
 
@@ -209,20 +267,18 @@ def write_atomic(path, header, rows):
 def settings_of(goldens, kind):
     """Our config for the reference's settings."""
     settings = {key: goldens.setting(key, default) for key, default in DEFAULTS.items()}
-    shape = goldens.npz(kind, "train_batches")["attention_mask_0"].shape
-    tables = [table for table in goldens.json(kind, "eval").values() if isinstance(table, dict)]
-    metrics = [name.split("@") for table in tables for name, value in table.items() if value is not None]
+    masks = goldens.read(f"{kind}/train_batches.npz")
+    if "MAX_ITEM_LIST_LENGTH" not in goldens.settings and "attention_mask_0" in masks:
+        settings["MAX_ITEM_LIST_LENGTH"] = masks["attention_mask_0"].shape[1]
+    metrics = metrics_of(goldens, kind)
     topk = sorted({int(k) for _, k in metrics})
     names = sorted({{"ndcg": "NDCG", "mrr": "MRR"}.get(name, name.capitalize()) for name, _ in metrics})
-    schedule = {"type": "cosine", "warmup_steps": 3, "total_steps": 30, **goldens.setting("scheduler", {})}
-    weight_decay = goldens.setting("optim_args", {}).get("weight_decay")
     return {
         **settings,
         "reference": True,
         "text_separator": "",
         "mask_history": True,
         "precision": "fp32",
-        "MAX_ITEM_LIST_LENGTH": goldens.setting("MAX_ITEM_LIST_LENGTH", shape[1]),
         "item_pretrain_dir": str(goldens.root / "models" / f"{kind}_item"),
         "user_pretrain_dir": str(goldens.root / "models" / "llama_user"),
         "user_llm_init": True,
@@ -230,17 +286,25 @@ def settings_of(goldens, kind):
         "metrics": names,
         "valid_metric": f"{names[0]}@{topk[0]}",
         "metric_decimal_place": 9,
-        "train_batch_size": goldens.setting("train_batch_size", shape[0]),
+        "train_batch_size": goldens.setting("train_batch_size", 6),
         "eval_batch_size": goldens.setting("eval_batch_size", 16),
         "learner": "adamw",
         "item_learning_rate": None,
-        "weight_decay": 0.01 if weight_decay is None else weight_decay,
-        "scheduler": schedule["type"],
-        "warmup_ratio": schedule["warmup_steps"] / schedule["total_steps"],
+        "weight_decay": goldens.setting("optim_args", {}).get("weight_decay", WEIGHT_DECAY),
+        "scheduler": goldens.schedule["type"],
+        "warmup_ratio": goldens.schedule["warmup_steps"] / goldens.schedule["total_steps"],
         "epochs": 1,
         "use_gpu": False,
         "show_progress": False,
     }
+
+
+def metrics_of(goldens, kind):
+    """(name, k) of every metric in the tables."""
+    tables = [*goldens.read(f"{kind}/eval.json").values()]
+    tables += goldens.read(f"{kind}/checkpoint.json").get("metrics", {}).values()
+    found = [name.split("@") for table in tables if isinstance(table, dict) for name in table]
+    return found or [("recall", 10)]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_hllm.config import Config
 from recbole_hllm.data.texts import ItemTexts
 from recbole_hllm.errors import ConfigError, DataError, ModelError
 from recbole_hllm.model.hllm import HLLM, load_pretrained_hllm
@@ -33,6 +34,38 @@ def test_config_of_pretrained_weights_cannot_change(build):
 def test_item_llm_from_scratch_with_other_sizes(build):
     model, _ = build(item_llm_init=False, item_llm_config={"num_hidden_layers": 1})
     assert len(model.item_encoder.backbone.layers) == 1
+
+
+def test_user_llm_of_a_folder_from_scratch_with_other_sizes(build):
+    model, _ = build(user_llm_init=False, user_llm_config={"num_hidden_layers": 1, "intermediate_size": 20})
+    backbone = model.user_encoder.backbone
+    assert len(backbone.layers) == 1 and backbone.layers[0].mlp.gate_proj.weight.shape == (20, 16)
+
+
+def test_our_default_does_not_change_the_user_llm_of_a_folder(build):
+    for init in (False, True):
+        model, _ = build(user_llm_init=init)
+        assert len(model.user_encoder.backbone.layers) == 2 and model.user_encoder.hidden_size == 16
+
+
+@pytest.mark.parametrize("keys", [{}, {"user_llm_config": {"num_hidden_layers": 1}}, {"user_llm_init": True}])
+def test_a_finished_runs_settings_give_the_same_user_llm(toy, keys):
+    config, _, loaders = toy(**{"user_llm_init": False, **keys})
+    again = Config(config_dict=config.settings)
+    first, second = (HLLM(either, loaders[0]._dataset).state_dict() for either in (config, again))
+    assert {name: weight.shape for name, weight in first.items()} == {
+        name: weight.shape for name, weight in second.items()
+    }
+
+
+def test_config_of_a_pretrained_user_llm_cannot_change(build):
+    with pytest.raises(ConfigError, match="user_llm_config.*user_llm_init: False"):
+        build(user_llm_config={"num_hidden_layers": 1})
+
+
+def test_config_of_a_language_model_is_a_dict(build):
+    with pytest.raises(ConfigError, match="user_llm_config: 5 is not a dict"):
+        build(user_llm_init=False, user_llm_config=5)
 
 
 def test_user_llm_must_be_causal(build, tiny_llm):

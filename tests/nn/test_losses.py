@@ -20,7 +20,7 @@ def case(n_targets, n_negatives, n_items, seed, dim=5, dtype=torch.float64):
 
 
 def slow_info_nce(outputs, targets, negatives, target_ids, negative_ids, logit_scale, nce_thres):
-    """Equation 1 of the paper, one pair at a time, in double precision."""
+    """The loss of section 3.2, one pair at a time, in double precision."""
     losses, n_kept, ranks = [], [], []
     for h, target, target_id in zip(outputs, targets, target_ids, strict=True):
         positive = logit_scale.exp() * torch.dot(h, target) / (h.norm() * target.norm())

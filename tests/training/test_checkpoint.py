@@ -14,8 +14,8 @@ import recbole_hllm  # noqa: F401  (NumPy names before RecBole)
 # isort: split
 from recbole.model.abstract_recommender import AbstractRecommender
 
-from recbole_hllm.errors import ModelError
-from recbole_hllm.training.checkpoint import load_model, load_training, put_back, replacing, save_model, save_training
+from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.training.checkpoint import load_model, load_training, replacing, save_model, save_training
 
 
 class Toy(AbstractRecommender):
@@ -144,23 +144,49 @@ def test_a_replacement_is_all_or_nothing(tmp_path):
     assert [path.name for path in folder.iterdir()] == ["b"]
 
 
+def checkpoint(folder, value):
+    folder.mkdir()
+    model = Toy()
+    model.top = value
+    save_model(folder, model, {})
+    save_training(folder, optimizer_of(model), torch.Generator(), {"epoch": value})
+
+
 @pytest.mark.parametrize("new_in_place", [True, False])
-def test_a_replacement_killed_between_its_two_steps_is_undone_or_ended(tmp_path, new_in_place):
-    folder, old = tmp_path / "last", tmp_path / "last.old"
-    old.mkdir()
-    (old / "a").write_text("old")
-    if new_in_place:
+def test_a_replacement_killed_between_its_two_steps(tmp_path, new_in_place):
+    """Reading takes what is whole and changes nothing; the next replacement tidies up."""
+    checkpoint(tmp_path / ".last.replaced", 1.0)
+    checkpoint(tmp_path / ("last" if new_in_place else ".last.part"), 2.0)
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+    model = Toy()
+    load_model(tmp_path / "last", model)
+    loop = load_training(tmp_path / "last", optimizer_of(model), torch.Generator())
+    assert model.top == loop["epoch"] == (2.0 if new_in_place else 1.0)
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+    with replacing(tmp_path / "last") as new:
+        assert list(new.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+
+
+def test_folders_of_the_user_beside_a_checkpoint_stay(tmp_path):
+    mine = [tmp_path / "best.old", tmp_path / "best.part"]
+    for folder in mine:
         folder.mkdir()
-        (folder / "a").write_text("new")
-    put_back(folder)
-    assert (folder / "a").read_text() == ("new" if new_in_place else "old")
-    assert not old.exists()
+        (folder / "mine").write_text("mine")
+    for _ in range(2):
+        with replacing(tmp_path / "best") as new:
+            save_model(new, Toy(), {})
+        load_model(tmp_path / "best", Toy())
+    assert all((folder / "mine").read_text() == "mine" for folder in mine)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ModelError, match="best cannot be written"), replacing(tmp_path / "file" / "best"):
+    with pytest.raises(ConfigError, match="cannot write .*best"), replacing(tmp_path / "file" / "best"):
         pass
+    with pytest.raises(ConfigError, match="cannot write .*weights.safetensors"):
+        save_model(tmp_path / "file", Toy(), {})
 
 
 # ---- optimizer and random generators ----

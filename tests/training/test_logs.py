@@ -1,6 +1,7 @@
 """Lines go to the console and the run's file while a run lasts, and nothing stays behind."""
 
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,23 @@ def test_no_file_and_no_error(tmp_path):
     with logging_to(tmp_path / "run.log", "info"):
         logging.getLogger().info("fine")
     assert last_error(tmp_path / "run.log") is None
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    before = state()
+    with (
+        pytest.raises(ConfigError, match="cannot write .*run.log: No such file"),
+        logging_to(tmp_path / "a" / "run.log", None),
+    ):
+        pass
+    assert state() == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_does_not_end_a_run(capsys):
+    with logging_to(Path("/dev/full"), None):
+        logging.getLogger().info("a line")
+    assert "No space left on device" in capsys.readouterr().err
 
 
 def test_a_level_nobody_knows_is_refused(tmp_path):

@@ -197,6 +197,15 @@ def test_one_epoch(prepare, keys):
     assert (prepared.trainer.stop_reason, prepared.trainer.converged) == ("limit of 1 epoch", False)
 
 
+@pytest.mark.parametrize("epochs, shown", [(1, "1 epoch"), (2, "2 epochs")])
+def test_a_schedule_that_came_to_its_end_is_the_reason(prepare, epochs, shown):
+    prepared = prepare(scheduler="cosine", epochs=epochs)
+    fit(prepared)
+    trainer = prepared.trainer
+    assert (trainer.stop_reason, trainer.converged) == (f"end of the schedule ({shown})", False)
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+
+
 def test_no_epoch_evaluates_the_weights_as_they_are(prepare):
     prepared = prepare(epochs=0)
     before = weights(prepared.model)
@@ -257,6 +266,13 @@ def test_the_bar_shows_loss_and_negatives_or_nothing(prepare, capfd, shown):
     printed = "".join(capfd.readouterr())
     for word in ("loss=", "items/s=", "surviving_negatives=", "Evaluate"):
         assert (word in printed) == shown
+
+
+def test_tensorboard_that_cannot_be_written_is_named(prepare, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tensorboard").write_text("a file")
+    with pytest.raises(ConfigError, match="cannot write .*tensorboard"):
+        fit(prepare(epochs=1))
 
 
 def test_evaluation_takes_the_best_weights_if_asked(prepare, tmp_path):

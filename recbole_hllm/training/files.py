@@ -1,0 +1,59 @@
+"""Files of a run folder: JSON whole or not at all, and an error that names what cannot be written."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from recbole_hllm.errors import ConfigError, ModelError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around everything that writes into a run folder.
+
+    Raises:
+        ConfigError: the disk is full or the path cannot be written.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"run_dir: cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Raises ConfigError where the file cannot be written."""
+    with writing(path):
+        path.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content) -> None:
+    """Writes a JSON file, which appears whole or not at all.
+
+    Raises:
+        ConfigError: the disk is full or the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    with writing(path):
+        temporary.write_text(json_text(content), encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def json_text(content) -> str:
+    """The text of a JSON file: indented, with a line break at its end."""
+    return json.dumps(content, indent=2) + "\n"
+
+
+def read_json(path: Path):
+    """Reads a JSON file.
+
+    Raises:
+        ModelError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is missing or damaged: {error}") from error
