@@ -92,7 +92,7 @@ class Trainer(RecBoleTrainer):
 
         Raises:
             ModelError: the loss is not finite, or a checkpoint cannot be read.
-        ConfigError: the run folder cannot be written.
+            ConfigError: the run folder cannot be written.
         """
         valid_data = valid_data if self.eval_step > 0 else None
         self.eval_collector.data_collect(train_data)
