@@ -2,7 +2,6 @@
 
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from recbole_hllm.errors import ConfigError, UserError
@@ -98,10 +97,10 @@ def help_text(models: str | None = None) -> str:
     Raises:
         ConfigError: a model without a property file.
     """
-    from recbole_hllm.properties_path import properties_folder
+    from recbole_hllm.properties_path import properties_folder, recbole_folder
 
     ours = properties_folder()
-    recbole = Path(find_spec("recbole").origin).parent / "properties"
+    recbole = recbole_folder() / "properties"
     parts = [_USAGE, (ours / "overall.yaml").read_text(encoding="utf-8")]
     for model in filter(None, map(str.strip, (models or "").split(","))):
         files = [folder / "model" / f"{model}.yaml" for folder in (recbole, ours)]

@@ -12,7 +12,7 @@ from recbole.utils import EvaluatorType, ModelType
 
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.reader import read_header
-from recbole_hllm.errors import ConfigError, UserError
+from recbole_hllm.errors import ConfigError, UserError, did_you_mean
 from recbole_hllm.keys import (
     AUTOCAST_DTYPES,
     YamlLoader,
@@ -23,10 +23,9 @@ from recbole_hllm.keys import (
     parse_value,
     plain,
     read_yaml,
-    recbole_folder,
 )
-from recbole_hllm.properties_path import properties_folder
-from recbole_hllm.registry import did_you_mean, get_spec, model_names
+from recbole_hllm.properties_path import properties_folder, recbole_folder
+from recbole_hllm.registry import get_spec, model_names
 
 # Arguments of the command line and of `run()`, which are no keys of a config.
 _RUN_ARGUMENTS = {"config_files", "run_dir"}

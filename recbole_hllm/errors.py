@@ -1,5 +1,8 @@
 """Errors that are the user's to fix: the command line prints their message without a traceback."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class UserError(ValueError):
     """What is wrong, where (file, line, key), and what to do about it."""
@@ -22,3 +25,10 @@ class MissingExtra(UserError, ImportError):
 
     def __init__(self, package: str, extra: str, why: str):
         super().__init__(f"{why} needs the package '{package}': pip install 'recbole-hllm[{extra}]'")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The nearest known name as the end of an error message, whatever its case; empty when none is near."""
+    by_lower = {word.lower(): word for word in sorted(known)}
+    close = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean '{by_lower[close[0]]}'?" if close else ""

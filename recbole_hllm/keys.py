@@ -4,7 +4,6 @@ import ast
 import os
 import re
 from functools import lru_cache
-from importlib.util import find_spec
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
@@ -14,12 +13,12 @@ import torch
 import yaml
 
 from recbole_hllm.errors import ConfigError
-from recbole_hllm.properties_path import properties_folder
+from recbole_hllm.properties_path import properties_folder, recbole_folder
 
 # Keys whose value is text even where it reads like a number, a list or a word in quotes.
 _TEXT_KEYS = {
     "model", "dataset", "data_path", "gpu_id", "user_inter_num_interval", "item_inter_num_interval", "cache_dir",
-    "item_pretrain_dir", "user_pretrain_dir", "pretrained_hllm", "item_prompt", "text_separator",
+    "item_pretrain_dir", "user_pretrain_dir", "pretrained_hllm", "item_prompt", "text_separator", "text_field",
     "valid_metric",
 }  # fmt: skip
 # What `precision` may be, and the type that autocast computes in.
@@ -192,11 +191,6 @@ def _number(key, value, allowed):
 
 
 # ---- keys ----
-
-
-def recbole_folder() -> Path:
-    """Where RecBole is installed; nothing of it is imported to find out."""
-    return Path(find_spec("recbole").origin).parent
 
 
 @lru_cache(maxsize=1)

@@ -1,5 +1,6 @@
-"""Where the property files are: inside an installed package, or beside it in a clone."""
+"""Where the property files are: ours, inside an installed package or beside it in a clone, and RecBole's."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from recbole_hllm.errors import ConfigError
@@ -23,3 +24,8 @@ def properties_folder() -> Path:
         f"overall.yaml is in neither {places[0]} nor {places[1]}: the installation is incomplete, "
         "install recbole-hllm again"
     )
+
+
+def recbole_folder() -> Path:
+    """Where RecBole is installed; nothing of it is imported to find out."""
+    return Path(find_spec("recbole").origin).parent

@@ -1,16 +1,13 @@
 """The model table: which class and which rows a model name stands for."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
 
 from recbole.utils import ModelType, get_model
 
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.properties_path import recbole_folder
 
 # Models of this package: the module that holds each, imported when used since transformers takes seconds to load,
 # and its training rows.
@@ -73,13 +70,5 @@ def get_spec(name: str) -> ModelSpec:
 @lru_cache(maxsize=1)
 def model_names() -> tuple[str, ...]:
     """Every name ``get_spec`` can be asked for: ours, and each RecBole model that has a property file."""
-    recbole = Path(find_spec("recbole").origin).parent
-    theirs = {path.stem for path in (recbole / "properties" / "model").glob("*.yaml")}
+    theirs = {path.stem for path in (recbole_folder() / "properties" / "model").glob("*.yaml")}
     return (*_OURS, *sorted(theirs - _OURS.keys() | {"Random"}))
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The nearest known name as the end of an error message, whatever its case; empty when none is near."""
-    by_lower = {word.lower(): word for word in sorted(known)}
-    close = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return f"; did you mean '{by_lower[close[0]]}'?" if close else ""

@@ -6,7 +6,6 @@ An entry appears whole or not at all, and one that is not exactly as described i
 
 import errno
 import hashlib
-import importlib.util
 import json
 import logging
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_hllm.errors import DataError
+from recbole_hllm.properties_path import recbole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +41,7 @@ def cache_folder(cache_dir: str | None, data_path: str | Path) -> Path:
 
 
 def _inside_package(path: Path) -> bool:
-    if {"site-packages", "dist-packages"} & set(path.parts):
-        return True
-    recbole = importlib.util.find_spec("recbole")  # finds the folder without importing it
-    folders = (recbole.submodule_search_locations or []) if recbole else []
-    return any(path.is_relative_to(Path(folder).resolve()) for folder in folders)
+    return bool({"site-packages", "dist-packages"} & set(path.parts)) or path.is_relative_to(recbole_folder().resolve())
 
 
 def digest(*parts) -> str:

@@ -25,12 +25,12 @@ def read_header(path: Path, separator: str = "\t", encoding: str | None = None) 
     if len(separator) != 1:
         raise ConfigError(f"field_separator: {separator!r} must be a single character")
     try:
-        with open(path, encoding=_codec(encoding), newline="") as stream:
+        with open(path, encoding=codec_of(encoding), newline="") as stream:
             line = stream.readline().rstrip("\r\n")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise _undecodable(path, error) from error
+        raise undecodable(path, error) from error
     if not line:
         raise DataError(f"{path} is empty: its first line must name the columns, such as user_id:token")
     kinds = {kind.value: kind for kind in FeatureType}
@@ -60,7 +60,7 @@ def read_table(path: Path, columns: list[str], separator: str = "\t", encoding: 
     Raises:
         DataError: names the file, line and, for a wrong value, the column.
     """
-    path, codec = Path(path), _codec(encoding)
+    path, codec = Path(path), codec_of(encoding)
     header = read_header(path, separator, encoding)
     blank = _check_lines(path, header, separator, codec)
     dtypes = {name: np.float64 if header[name] == FeatureType.FLOAT else str for name in columns}
@@ -105,7 +105,7 @@ def split_numbers(values: pd.Series, separator: str, path: Path) -> list[np.ndar
     return cells
 
 
-def _codec(encoding: str | None) -> str:
+def codec_of(encoding: str | None) -> str:
     """UTF-8 with or without a byte order mark, unless another encoding is asked for."""
     name = (encoding or "utf-8").lower().replace("_", "-")
     try:
@@ -136,13 +136,13 @@ def _check_lines(path, header, separator, codec) -> list[int]:
                     )
                 blank.append(label)
     except UnicodeDecodeError as error:
-        raise _undecodable(path, error) from error
+        raise undecodable(path, error) from error
     if len(blank) == label + 1:
         raise DataError(f"{path} has a header but no rows")
     return blank
 
 
-def _undecodable(path, error) -> DataError:
+def undecodable(path, error) -> DataError:
     """Text is decoded in blocks, so the error does not know its line: the bytes are read again to find it."""
     with open(path, "rb") as stream:
         for number, line in enumerate(stream, 1):

@@ -9,16 +9,14 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 
-from recbole_hllm.errors import DataError
+from recbole_hllm.data.reader import codec_of, read_header, undecodable
+from recbole_hllm.errors import ConfigError, DataError, did_you_mean
 
 logger = logging.getLogger(__name__)
-
-COLUMN_TYPES = ("token", "token_seq", "float", "float_seq")
 
 # What pandas.read_csv takes for a missing value unless told otherwise.
 MISSING_WORDS = frozenset(
@@ -29,7 +27,6 @@ MISSING_WORDS = frozenset(
 # Entities must end with a semicolon: html.unescape alone would turn "pen&notebook" into "pen¬ebook".
 _ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);")
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
-_UNDECODABLE = re.compile("[\udc80-\udcff]")
 
 
 def _unescape(text: str) -> str:
@@ -38,7 +35,7 @@ def _unescape(text: str) -> str:
 
 @dataclass(frozen=True)
 class TextTemplate:
-    """How the fields of an item become one text: the prompt, then `key: value` for each value not empty.
+    """How the fields of an item become one text: the prompt, then each value not empty behind its key.
 
     Args:
         text_keys: names of the fields, in the order in which they are written.
@@ -48,6 +45,10 @@ class TextTemplate:
             of white space and control characters become one space; tags stay. False keeps the raw value.
         missing_words_dropped: leave out a value that pandas reads as missing ("None", "NA", "nan", ...),
             as the official code does by accident.
+        field: how one field is written, with the places `{key}` and `{value}`; `{value}` alone leaves names out.
+
+    Raises:
+        ConfigError: `field` has no place for the value, or another place than these two.
     """
 
     text_keys: tuple[str, ...]
@@ -55,12 +56,25 @@ class TextTemplate:
     separator: str = ". "
     unescape_html: bool = True
     missing_words_dropped: bool = False
+    field: str = "{key}: {value}"
+
+    def __post_init__(self):
+        try:
+            fields_differ = self.field.format(key="", value="a") != self.field.format(key="", value="b")
+        except (LookupError, ValueError, AttributeError):
+            fields_differ = False
+        if not fields_differ:
+            raise ConfigError(
+                f"text_field: {self.field!r} must hold {{value}} and may hold {{key}}, such as '{{key}}: {{value}}'; "
+                "a brace that is meant as such is written twice"
+            )
 
     def render(self, fields: Sequence[str]) -> str:
         """The text of one item; `fields` are its raw values in the order of `text_keys`."""
         values = (self._value(field) for field in fields)
         pairs = zip(self.text_keys, values, strict=True)
-        return self.item_prompt + self.separator.join(f"{key}: {value}" for key, value in pairs if value)
+        written = (self.field.format(key=key, value=value) for key, value in pairs if value)
+        return self.item_prompt + self.separator.join(written)
 
     def _value(self, field: str) -> str:
         if self.missing_words_dropped and field in MISSING_WORDS:
@@ -118,8 +132,7 @@ def read_item_texts(
             f"{path}: no such file. HLLM needs the texts of the items; write them into this file, "
             f"tab-separated, with the header '{item_field}:token' and one 'name:token_seq' per text column."
         )
-    lines = _lines(path, encoding)
-    columns = _read_header(path, next(lines, (1, ""))[1], field_separator)
+    columns = list(read_header(path, field_separator, encoding))
     item_column = _find_column(path, columns, item_field, "the item column")
     text_columns = [_find_column(path, columns, key, "text_keys") for key in text_keys]
 
@@ -127,7 +140,7 @@ def read_item_texts(
     fields = [("",) * len(text_keys)] * len(item_tokens)
     has_row = np.zeros(len(item_tokens), dtype=bool)
     line_of: dict[str, int] = {}
-    for number, line in lines:
+    for number, line in _lines(path, encoding):
         if not line:
             continue
         cells = line.split(field_separator)
@@ -156,48 +169,22 @@ def read_item_texts(
 
 
 def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
-    """(line number, line without its end). Only a line feed ends a line: texts may hold U+2028."""
+    """(line number, line without its end) behind the header. Only a line feed ends a line: texts may hold U+2028."""
     try:
-        with open(path, encoding=encoding, newline="\n") as file:
+        with open(path, encoding=codec_of(encoding), newline="\n") as file:
             for number, line in enumerate(file, 1):
-                yield number, line.rstrip("\r\n")
+                if number > 1:
+                    yield number, line.rstrip("\r\n")
     except UnicodeDecodeError as error:
-        number = _first_undecodable_line(path, encoding)
-        raise DataError(
-            f"{path}, line {number}: not valid {encoding} ({error.reason}). Save the file as UTF-8, or name "
-            "its encoding with the key 'encoding'."
-        ) from None
-
-
-def _first_undecodable_line(path: Path, encoding: str) -> int:
-    """Files are decoded in blocks, so the error does not know its line: read again and look for it."""
-    with open(path, encoding=encoding, newline="\n", errors="surrogateescape") as file:
-        return next((number for number, line in enumerate(file, 1) if _UNDECODABLE.search(line)), 1)
-
-
-def _read_header(path: Path, header: str, field_separator: str) -> list[str]:
-    header = header.removeprefix("\ufeff")
-    if not header:
-        raise DataError(f"{path}: the file is empty. Its first line must name the columns as 'name:type'.")
-    columns = []
-    for cell in header.split(field_separator):
-        name, _, column_type = cell.partition(":")
-        if not name or column_type not in COLUMN_TYPES:
-            raise DataError(
-                f"{path}, line 1: the header column '{cell}' is not 'name:type' with a type among "
-                f"{', '.join(COLUMN_TYPES)}. Columns are separated by {field_separator!r} "
-                "(key 'field_separator')."
-            )
-        columns.append(name)
-    return columns
+        raise undecodable(path, error) from error
 
 
 def _find_column(path: Path, columns: list[str], name: str, role: str) -> int:
     if name in columns:
         return columns.index(name)
-    nearest = get_close_matches(name, columns, n=1, cutoff=0.5)
-    hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
-    raise DataError(f"{path}, line 1: no column '{name}' ({role}).{hint} The file has: {', '.join(columns)}.")
+    raise DataError(
+        f"{path}, line 1: no column '{name}' ({role}){did_you_mean(name, columns)}; there are {', '.join(columns)}"
+    )
 
 
 def _report_missing_rows(path: Path, texts: ItemTexts, item_tokens: Sequence[str], strict: bool) -> None:

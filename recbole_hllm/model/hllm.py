@@ -322,6 +322,7 @@ def build_catalogue(config, texts: ItemTexts) -> ItemCatalogue:
         config["text_separator"] or "",
         unescape_html="raw_text" not in names,
         missing_words_dropped="missing_words" in names,
+        field=config["text_field"],
     )
     tokenizer = load_tokenizer(config["item_pretrain_dir"], config["trust_remote_code"])
     cache = cache_folder(config["cache_dir"], config["data_path"])

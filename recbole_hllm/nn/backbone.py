@@ -4,7 +4,6 @@ Everything a recommender asks of a language model before it has its own layers: 
 (pretrained or from scratch), how many of its layers are kept, and whether its attention looks ahead.
 """
 
-import difflib
 import importlib.util
 import io
 import re
@@ -28,7 +27,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as hf_logging
 
-from recbole_hllm.errors import MissingExtra, ModelError
+from recbole_hllm.errors import MissingExtra, ModelError, did_you_mean
 
 try:
     from transformers import GgufConfig
@@ -214,8 +213,7 @@ def _model_config(spec: BackboneSpec, folder: str | None, gguf_file: str | None)
     if folder is None:
         model_type = changes.pop("model_type")
         if model_type not in CONFIG_MAPPING:
-            nearest = _nearest(model_type, CONFIG_MAPPING)
-            raise ModelError(f"config: unknown model_type '{model_type}'{nearest}")
+            raise ModelError(f"config: unknown model_type '{model_type}'{did_you_mean(model_type, CONFIG_MAPPING)}")
         config_class, stored = CONFIG_MAPPING[model_type], {}
         known = config_class()
     else:
@@ -233,15 +231,9 @@ def _model_config(spec: BackboneSpec, folder: str | None, gguf_file: str | None)
             raise ModelError(f"config: model_type of '{spec.source}' is {known.model_type}, it cannot change")
     for key in changes:
         if not hasattr(known, key):
-            raise ModelError(
-                f"config: a {known.model_type} model has no key '{key}'{_nearest(key, known.to_dict())}"
-            )
+            nearest = did_you_mean(key, known.to_dict())
+            raise ModelError(f"config: a {known.model_type} model has no key '{key}'{nearest}")
     return config_class(**{**stored, **changes})
-
-
-def _nearest(name: str, known: Mapping) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def _check_architecture(config: PreTrainedConfig, source: str | None) -> None:

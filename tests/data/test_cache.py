@@ -1,7 +1,6 @@
 """Cache entries: their place, their key, and that only whole, fitting ones are trusted."""
 
 import contextlib
-import importlib.util
 import json
 import logging
 import shutil
@@ -68,9 +67,7 @@ def test_never_inside_an_installed_package(tmp_path, user_cache, packages):
 def test_never_inside_recbole_wherever_it_is_installed(tmp_path, user_cache, monkeypatch):
     data = tmp_path / "checkout" / "recbole" / "dataset_example" / "ml-100k"
     data.mkdir(parents=True)
-    spec = importlib.util.spec_from_loader("recbole", loader=None)
-    spec.submodule_search_locations = [str(tmp_path / "checkout" / "recbole")]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr("recbole_hllm.data.cache.recbole_folder", lambda: tmp_path / "checkout" / "recbole")
     assert cache_folder(None, data).parent == user_cache
 
 

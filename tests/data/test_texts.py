@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pandas._libs.parsers import STR_NA_VALUES
 
 from recbole_hllm.data.texts import MISSING_WORDS, TextTemplate, read_item_texts
-from recbole_hllm.errors import DataError
+from recbole_hllm.errors import ConfigError, DataError
 
 KEYS = ("title", "tag", "description")
 TOKENS = ["[PAD]", "a", "b", "c"]
@@ -50,6 +50,22 @@ def test_reference_style_has_no_separator():
 
 def test_reference_style_keeps_the_raw_value():
     assert raw_template().render([" A &amp; B\n ", "  ", ""]) == "Say: title:  A &amp; B\n tag:   "
+
+
+def test_names_of_fields_can_be_left_out():
+    assert template(field="{value}").render(["X {key}", "", "Z"]) == "Say: X {key}. Z"
+
+
+def test_a_field_can_be_written_in_any_way():
+    assert template(field="{{{key}}}={value!r}", separator=";").render(["X", "", "Z"]) == (
+        "Say: {title}='X';{description}='Z'"
+    )
+
+
+@pytest.mark.parametrize("field", ["", "{key}", "{val}: {value}", "{value", "{value} {0}", "{value.x}", "value", None])
+def test_a_field_without_place_for_the_value_or_with_another_is_refused(field):
+    with pytest.raises(ConfigError, match="text_field: .* must hold {value}"):
+        template(field=field)
 
 
 def test_missing_words_are_those_of_pandas():
@@ -156,14 +172,14 @@ def test_missing_file_says_what_to_do(tmp_path):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("", "the file is empty"),
-        ("\n", "the file is empty"),
+        ("", "is empty: its first line"),
+        ("\n", "is empty: its first line"),
         (HEADER, "a header but no item"),
-        ("item_id:token\ttitle\na\tA\n", r"line 1: the header column 'title' is not 'name:type'"),
-        ("item_id:token\ttitle:text\na\tA\n", r"line 1: the header column 'title:text'.*token_seq"),
-        ("item_id:token,title:token_seq\na,A\n", r"separated by '\\t' \(key 'field_separator'\)"),
+        ("item_id:token\ttitle\na\tA\n", "line 1: column 'title' must be name:type"),
+        ("item_id:token\ttitle:text\na\tA\n", "line 1: column 'title:text'.*token_seq"),
+        ("item_id:token,title:token_seq\na,A\n", r"parted by '\\t' \(field_separator\)"),
         ("id:token\ttitle:token_seq\na\tA\n", r"line 1: no column 'item_id' \(the item column\).*id, title"),
-        ("item_id:token\ttitles:token_seq\na\tA\n", r"'title' \(text_keys\).*mean 'titles'\?.*has: item_id"),
+        ("item_id:token\ttitles:token_seq\na\tA\n", r"'title' \(text_keys\).*mean 'titles'\?; there are item_id, titles"),
         (HEADER + "a\tA\tx\nb\tB\n", "line 3: 2 columns, but the header has 3"),
         (HEADER + "a\tA\tB\tx\n", "line 2: 4 columns, but the header has 3"),
         (HEADER + "a\tA\t\nb\tB\t\n\na\tC\t\n", r"line 5: item 'a' \(column 'item_id'\) .* line 2"),
