@@ -12,6 +12,9 @@ from recbole_hllm.data.atomic import AtomicDataset
 from recbole_hllm.data.protocol import build_split, referenced
 from recbole_hllm.errors import ConfigError
 
+# Full-precision times of the rows of our own models, in seconds: of the items of a history, and of its target.
+EVENT_TIMES, EVENT_TIME = "event_time_list", "event_time"
+
 
 def create_dataset(config) -> "SequenceDataset":
     """Reads the data set a config names; nothing is unpickled or downloaded."""
@@ -37,7 +40,7 @@ class SequenceDataset(AtomicDataset):
             length = config[key]
             if length is not None and (not isinstance(length, int) or length < 1):
                 raise ConfigError(f"{key}: {length!r} is not a number of items, at least 1")
-        self.rows = config.spec.rows
+        self.rows, self.timed = config.spec.rows, False
         self.targets = None
         super().__init__(config)
 
@@ -83,7 +86,7 @@ class SequenceDataset(AtomicDataset):
         if phase == "train" and self.rows == "window":
             part.windows = self._cut_windows()
         elif self.rows == "window":
-            part.rows = "prefix"
+            part.rows, part.timed = "prefix", True
             part.max_item_list_len = self.config["MAX_ITEM_LIST_LENGTH_TEST"] or self.max_item_list_len
         part.targets = self.training_positions if phase == "train" and self.rows != "prefix" else targets
         # Ready-made histories: a row stands where its target's sequence does.
@@ -131,19 +134,27 @@ class SequenceDataset(AtomicDataset):
             list_field = getattr(self, f"{field}_list_field", None)
             if list_field and list_field not in self._unused:
                 rows[list_field] = _gather(values, positions, real)
+        if self.timed:
+            times = torch.from_numpy(self.sequences.timestamps)
+            rows |= {EVENT_TIMES: _gather(times, positions, real), EVENT_TIME: times[targets]}
         return Interaction(rows)
 
     def given_rows(self, index) -> Interaction:
         """Rows as the files of ``benchmark_filename`` hold them, of longer histories the last items."""
-        rows = _take(self.inter_feat, _as_index(index, len(self.inter_feat)))
+        index = _as_index(index, len(self.inter_feat))
+        rows = _take(self.inter_feat, index)
         lengths, longest = rows[self.item_list_length_field], rows[self.item_list_field].shape[1]
+        if self.timed:  # such files tell the time of the target only
+            times = torch.from_numpy(self.sequences.timestamps[self.targets])[index]
+            real = torch.arange(longest) < lengths[:, None]
+            rows.update(Interaction({EVENT_TIMES: times[:, None] * real, EVENT_TIME: times}))
         if longest <= self.max_item_list_len:
             return rows
         begin = (lengths - self.max_item_list_len).clamp(min=0)
         positions, real = _padded_positions(begin, lengths, self.max_item_list_len)
         rows[self.item_list_length_field] = lengths - begin
         for field, values in rows.interaction.items():
-            if field.endswith(self.config["LIST_SUFFIX"]) and values.shape[1:2] == (longest,):
+            if (field.endswith(self.config["LIST_SUFFIX"]) or field == EVENT_TIMES) and values.shape[1:2] == (longest,):
                 rows[field] = values[torch.arange(len(values))[:, None], positions] * _over(real, values[0])
         return rows
 
@@ -152,14 +163,19 @@ class SequenceDataset(AtomicDataset):
         return (self.config["unused_col"] or {}).get("inter") or ()
 
     def window_rows(self, index) -> Interaction:
-        """(B, S + 1) items of a chunk of each user's training data, padded on the right with 0, and its length."""
+        """(B, S + 1) items and times of a chunk of a user's training data, padded on the right with 0; its length."""
         bounds = torch.from_numpy(self.windows)[_as_index(index, len(self.windows))]
         begin, end = bounds[:, 0], bounds[:, 1]
         positions, real = _padded_positions(begin, end, self.max_item_list_len + 1)
         users = torch.from_numpy(self.sequences.users[self.sequences.of(begin.numpy())])
         items = _gather(torch.from_numpy(self.sequences.items), positions, real)
         return Interaction(
-            {self.uid_field: users, self.item_list_field: items, self.item_list_length_field: end - begin}
+            {
+                self.uid_field: users,
+                self.item_list_field: items,
+                self.item_list_length_field: end - begin,
+                EVENT_TIMES: _gather(torch.from_numpy(self.sequences.timestamps), positions, real),
+            }
         )
 
     def histories(self, index) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,13 +1,10 @@
 """HLLM, generative (arXiv 2409.12740): an Item LLM turns texts into item vectors, a User LLM predicts the next one."""
 
-import time
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from recbole.data.dataset.dataset import Dataset
-from recbole.model.abstract_recommender import SequentialRecommender
-from recbole.utils import FeatureType, InputType
+from recbole.utils import FeatureType
 
 from recbole_hllm.data.cache import cache_folder
 from recbole_hllm.data.catalogue import ItemCatalogue
@@ -16,21 +13,17 @@ from recbole_hllm.data.reader import read_header
 from recbole_hllm.data.texts import ItemTexts, TextTemplate, read_item_texts
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.keys import AUTOCAST_DTYPES
+from recbole_hllm.model.next_item import NextItemRecommender
 from recbole_hllm.nn.backbone import BackboneSpec, is_bidirectional, load_backbone, load_tokenizer
 from recbole_hllm.nn.chunked import encode_items
 from recbole_hllm.nn.item_encoder import ItemEncoder
-from recbole_hllm.nn.losses import clamp_logit_scale, info_nce, new_logit_scale
 from recbole_hllm.nn.user_encoder import UserEncoder
 
-# So many batches in a row with almost no negatives left are a collapse and not an accident.
-_COLLAPSE_PATIENCE = 10
-
-
-class HLLM(SequentialRecommender):
+class HLLM(NextItemRecommender):
     """Hierarchical LLM for sequential recommendation.
 
     Trains on windows of S + 1 items with K negatives shared by the batch; each distinct item of a batch is encoded
-    once. In evaluation mode the whole catalogue is encoded at the first need and kept until training goes on.
+    once.
 
     Args:
         config: the run's Config; keys are explained in ``properties/model/HLLM.yaml``.
@@ -42,12 +35,8 @@ class HLLM(SequentialRecommender):
         ConfigError, DataError, ModelError: texts, language models or their sizes do not fit together.
     """
 
-    input_type = InputType.POINTWISE
-
     def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None):
         super().__init__(config, dataset)
-        self.nce_thres = config["nce_thres"]
-        self.min_surviving = config["min_surviving_negatives"] or 0.0
         self.token_budget, self.recompute = config["item_chunk_tokens"], config["recompute_items"]
         self.autocast_dtype = AUTOCAST_DTYPES[config["precision"]]
         self.rates = {"item": config["item_learning_rate"], "weight_decay": config["weight_decay"]}
@@ -66,66 +55,45 @@ class HLLM(SequentialRecommender):
             max_text_length=config["MAX_TEXT_LENGTH"],
             right_aligned_positions="positions" in referenced(config),
         )
-        self.logit_scale = new_logit_scale()
-        self.loss_terms: dict[str, float] = {}
-        self._table, self._starved, self._clock = None, 0, None
         if config["pretrained_hllm"] and not getattr(config, "weights_follow", False):
             load_pretrained_hllm(self, config["pretrained_hllm"])
         _log_set_up(self.logger, config, self)
 
+    # ---- what the two language models compute ----
+
+    def vectors_of(self, ids):
+        """(N,) item ids -> (N, D) vectors; each distinct item is encoded once, the padding item's vector is 0."""
+        distinct, places = torch.unique(ids, return_inverse=True)
+        real = distinct[distinct != 0]
+        tokens, lengths = self.catalogue.lookup(real)
+        vectors = encode_items(
+            self.item_encoder,
+            tokens.to(ids.device),
+            lengths.to(ids.device),
+            token_budget=self.token_budget,
+            recompute=self.recompute and self.training,
+        )
+        self.items_encoded = len(real)
+        padding = vectors.new_zeros(len(distinct) - len(real), vectors.shape[1])
+        return torch.cat([padding, vectors])[places]
+
+    def read_history(self, vectors, history):
+        """(B, S, D) item vectors -> (B, S, D) predictions by the User LLM."""
+        return self.user_encoder(vectors)
+
+    def catalogue_vectors(self):
+        """(n_items, D) vectors of all items, in the precision of the training."""
+        dtype = self.autocast_dtype
+        with torch.autocast(self.logit_scale.device.type, dtype=dtype, enabled=dtype is not None):
+            return super().catalogue_vectors()
+
     # ---- training ----
 
-    def calculate_loss(self, interaction):
-        """InfoNCE of every position of the windows against the shared negatives (section 3.2).
-
-        Args:
-            interaction: ``item_id_list`` (B, S + 1) padded on the right with 0, ``neg_item_id`` (1, K).
-
-        Returns:
-            Scalar loss; ``loss_terms`` holds the numbers behind it.
-
-        Raises:
-            ModelError: almost no negative has been left for many batches in a row.
-        """
-        windows = interaction[self.ITEM_SEQ]
-        negatives = interaction[self.NEG_ITEM_ID].reshape(-1)
-        ids, places = torch.unique(torch.cat([windows.reshape(-1), negatives]), return_inverse=True)
-        vectors = self._encode(ids)
-        sequence = vectors[places[: windows.numel()].view_as(windows)]
-        outputs = self.user_encoder(sequence[:, :-1])
-        real = windows[:, 1:] != 0
-        result = info_nce(
-            outputs[real],
-            sequence[:, 1:][real],
-            vectors[places[windows.numel() :]],
-            windows[:, 1:][real],
-            negatives,
-            clamp_logit_scale(self.logit_scale),
-            self.nce_thres,
-        )
-        self._report(result, torch.count_nonzero(ids).item())
-        return result.loss
-
-    def _report(self, result, encoded):
-        now = time.perf_counter()
-        rate = encoded / (now - self._clock) if self._clock else 0.0
-        self._clock = now
-        surviving = result.surviving.item()
-        self.loss_terms = {
-            "surviving_negatives": surviving,
-            "items/s": rate,
-            "distinct_items": encoded,
-            "logit_scale": self.logit_scale.detach().exp().item(),
-            **{f"top{k}_accuracy": value.item() for k, value in result.accuracy.items()},
-        }
-        self._starved = self._starved + 1 if surviving < self.min_surviving else 0
-        if self._starved >= _COLLAPSE_PATIENCE:
-            raise ModelError(
-                f"collapse: for {self._starved} batches fewer than {self.min_surviving} negatives a target survived "
-                f"the filter (nce_thres {self.nce_thres}), so item vectors have become nearly parallel or "
-                "num_negatives is too small for this catalogue; try a smaller item_learning_rate, a larger "
-                "nce_thres, or more negatives"
-            )
+    def report(self, result):
+        """Also how many items were encoded."""
+        super().report(result)
+        rate = self.loss_terms.pop("batches/s") * self.items_encoded
+        self.loss_terms |= {"distinct_items": self.items_encoded, "items/s": rate}
 
     def parameter_groups(self):
         """Item LLM and the rest with their own learning rates; norms, biases and the logit scale do not decay."""
@@ -140,66 +108,6 @@ class HLLM(SequentialRecommender):
             | ({} if decays else {"weight_decay": 0.0})
             for (part, decays), parameters in sorted(groups.items())
         ]
-
-    # ---- vectors ----
-
-    def _encode(self, ids):
-        """(N,) distinct ids in rising order -> (N, D) vectors, the padding item's being 0."""
-        tokens, lengths = self.catalogue.lookup(ids[ids != 0])
-        vectors = encode_items(
-            self.item_encoder,
-            tokens.to(ids.device),
-            lengths.to(ids.device),
-            token_budget=self.token_budget,
-            recompute=self.recompute and self.training,
-        )
-        padding = vectors.new_zeros(len(ids) - len(lengths), vectors.shape[1])
-        return torch.cat([padding, vectors])
-
-    def train(self, mode: bool = True):
-        """The catalogue's vectors are forgotten when training goes on."""
-        if mode:
-            self._table = None
-        self._clock = None
-        return super().train(mode)
-
-    def load_state_dict(self, *args, **kwargs):
-        """The catalogue's vectors are those of the old weights."""
-        self._table = None
-        return super().load_state_dict(*args, **kwargs)
-
-    @torch.no_grad()
-    def item_vectors(self) -> torch.Tensor:
-        """(n_items, D) vectors of the whole catalogue, not normalised; row 0 is the padding item's, zeros."""
-        if self._table is None or self.training:
-            mode, device = self.training, self.logit_scale.device
-            super().train(False)
-            with torch.autocast(device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
-                self._table = self._encode(torch.arange(self.n_items, device=device)).float()
-            super().train(mode)
-        return self._table
-
-    def user_vectors(self, interaction) -> torch.Tensor:
-        """(B, D) predicted vectors of each user's next item, not normalised.
-
-        Args:
-            interaction: ``item_id_list`` (B, L) padded on the right with 0, ``item_length`` (B,).
-        """
-        history, length = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
-        history = history[:, : max(int(length.max()), 1)]
-        outputs = self.user_encoder(self.item_vectors()[history])
-        return self.gather_indexes(outputs, (length - 1).clamp(min=0)).float()
-
-    # ---- scores ----
-
-    def predict(self, interaction) -> torch.Tensor:
-        """(B,) cosine of each row's user vector and its item's vector."""
-        items = self.item_vectors()[interaction[self.ITEM_ID]]
-        return F.cosine_similarity(self.user_vectors(interaction), items, dim=-1)
-
-    def full_sort_predict(self, interaction) -> torch.Tensor:
-        """(B, n_items) cosine of each row's user vector and every item's vector."""
-        return F.normalize(self.user_vectors(interaction), dim=-1) @ F.normalize(self.item_vectors(), dim=-1).T
 
 
 def load_pretrained_hllm(model: HLLM, path: str | Path) -> None:
