@@ -100,7 +100,7 @@ def test_prompt_and_separator(build):
 
 
 def test_unknown_text_key(build):
-    with pytest.raises(DataError, match="toy.item.*'titel'.*text_keys.*Did you mean 'title'"):
+    with pytest.raises(DataError, match="toy.item.*'titel'.*text_keys.*did you mean 'title'"):
         build(text_keys=["titel"])
 
 
