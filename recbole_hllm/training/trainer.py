@@ -158,25 +158,28 @@ class Trainer(RecBoleTrainer):
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         """One pass over the training rows; returns the mean loss of its batches."""
         self.model.train()
-        loss_func = loss_func or self.model.calculate_loss
         total, batches, shares = 0.0, len(train_data), _shares(train_data, self.accumulation)
         bar = tqdm(train_data, total=batches, desc=f"train {epoch_idx:>3}", disable=not show_progress, leave=False)
         for index, rows in enumerate(bar):
-            with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
-                losses = loss_func(rows.to(self.device))
-            loss = sum(losses) if isinstance(losses, tuple) else losses
-            value = loss.item()
+            value = self.train_batch(rows, loss_func, shares[index])
             if math.isnan(value):
                 raise ModelError(
                     f"the training loss of epoch {epoch_idx}, batch {index} is not a number; "
                     "try a smaller learning_rate or precision: fp32"
                 )
-            self.scaler.scale(loss * shares[index]).backward()
             total += value
             self._show(bar, value)
             if (index + 1) % self.accumulation == 0 or index + 1 == batches:
                 self._step()
         return total / max(batches, 1)
+
+    def train_batch(self, rows, loss_func=None, share=1.0) -> float:
+        """Loss of a batch, whose gradients are added, ``share`` of them; the weights stay as they are."""
+        with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            losses = (loss_func or self.model.calculate_loss)(rows.to(self.device))
+        loss = sum(losses) if isinstance(losses, tuple) else losses
+        self.scaler.scale(loss * share).backward()
+        return loss.item()
 
     def _step(self):
         if self.clip_grad_norm:

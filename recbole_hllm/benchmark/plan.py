@@ -1,0 +1,192 @@
+"""What a training will cost, before it starts: parameters, tokens, FLOPs, memory, and time from a few timed steps."""
+
+import time
+from itertools import islice
+
+import numpy as np
+import torch
+from recbole.utils import init_seed
+from torch import nn
+
+from recbole_hllm.benchmark.table import format_seconds
+from recbole_hllm.config import Config
+from recbole_hllm.data.dataset import create_dataset
+from recbole_hllm.data.loader import data_preparation
+from recbole_hllm.run_folder import peak_memory
+from recbole_hllm.training.trainer import Trainer
+
+# Batches looked at for the number of tokens, and steps timed after one that warms up.
+SAMPLED_BATCHES, TIMED_STEPS = 32, 3
+# Bytes a trained parameter takes: float32 weight, gradient and AdamW's two moments. A frozen one: its weight.
+TRAINED_BYTES, FROZEN_BYTES = 16, 4
+# Activations a transformer layer keeps for the backward pass, in values per token and hidden unit, without the
+# attention matrix (Korthikanti et al., arXiv 2205.05198, section 4.1: 34 bytes of 2-byte values). Autocast keeps some
+# in float32 and some in both precisions, 4 bytes on average.
+KEPT_VALUES, VALUE_BYTES = 17, 4
+
+
+def plan(model=None, dataset=None, config_file_list=None, config_dict=None, arguments=None) -> dict:
+    """Estimates what ``run`` with these arguments would cost; nothing is trained or written but tokenised texts.
+
+    Args:
+        model, dataset, config_file_list, config_dict, arguments: as for ``run``.
+
+    Returns:
+        parameters (of each part: total and trained), batches, item_tokens, positions and flops per epoch,
+        memory_bytes by purpose, a rule of thumb; and, from a few steps, seconds per step, per epoch and of all epochs,
+        and peak_memory_bytes of this process, both None where the model does not fit into the memory there is.
+
+    Raises:
+        UserError: as ``run``.
+    """
+    config = Config(model, dataset, config_file_list, config_dict, arguments)
+    init_seed(config["seed"], config["reproducibility"])
+    train, *_ = data_preparation(config, create_dataset(config))
+    skeleton = meta_model(config, train)
+    work = _work(config, skeleton, train)
+    result = {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "parameters": _parameters(skeleton),
+        "batches": len(train),
+        **work,
+        "memory_bytes": _memory(config, skeleton, work, len(train)),
+    }
+    fits = sum(result["memory_bytes"].values()) < _free_memory(config["device"])
+    result["seconds"] = _timed(config, train) if fits else None
+    result["peak_memory_bytes"] = peak_memory(config["device"]) if fits else None
+    return result
+
+
+def plan_text(result: dict) -> str:
+    """The plan as lines to read."""
+    lines = [f"{result['model']} on {result['dataset']}, estimated before any training:"]
+    for part, (total, trained) in result["parameters"].items():
+        lines.append(f"  parameters {part:<14} {total:>15,}, trained {trained:,}")
+    lines.append(f"  an epoch has {result['batches']:,} batches, {result['positions']:,.0f} positions of histories")
+    if result["item_tokens"]:
+        lines.append(f"  item tokens an epoch     {result['item_tokens']:>12,.0f}, each distinct item of a batch once")
+    lines.append(f"  FLOPs an epoch           {result['flops']:>12.3g}")
+    memory, seconds = result["memory_bytes"], result["seconds"]
+    parts = ", ".join(f"{name.replace('_', ' ')} {_gigabytes(size)}" for name, size in memory.items())
+    lines.append(f"  memory by rule of thumb  {_gigabytes(sum(memory.values())):>12} ({parts})")
+    if result["peak_memory_bytes"] is not None:
+        lines.append(f"  memory, peak of steps    {_gigabytes(result['peak_memory_bytes']):>12} (the whole process)")
+    if seconds is None:
+        lines.append("  time: not measured, the model does not fit into the memory of this machine")
+    else:
+        lines.append(
+            f"  time on this machine     {seconds['step']:>11.2f}s a step, {format_seconds(seconds['epoch'])} an epoch, "
+            f"{format_seconds(seconds['all'])} for all {seconds['epochs']} epochs, evaluation not counted"
+        )
+    return "\n".join(lines)
+
+
+def meta_model(config, train) -> nn.Module:
+    """The model without memory for its weights."""
+    config.weights_follow = True
+    with torch.device("meta"):
+        model = config.spec.model(config, train._dataset)
+    config.weights_follow = False
+    return model
+
+
+def _parameters(model) -> dict[str, tuple[int, int]]:
+    """Part -> all and trained parameters, the whole last."""
+    counts: dict[str, list[int]] = {}
+    for name, parameter in model.named_parameters():
+        count = counts.setdefault(name.split(".")[0], [0, 0])
+        count[0] += parameter.numel()
+        count[1] += parameter.numel() * parameter.requires_grad
+    whole = tuple(map(sum, zip(*counts.values(), strict=True))) if counts else (0, 0)
+    return {**{part: tuple(count) for part, count in counts.items()}, "all": whole}
+
+
+def _work(config, model, train) -> dict[str, float]:
+    """Tokens, positions and FLOPs of an epoch, from some of its batches."""
+    tokens, positions = [], []
+    lengths = np.diff(model.catalogue.offsets) if hasattr(model, "catalogue") else None
+    for rows in islice(train, SAMPLED_BATCHES):
+        history = rows[model.ITEM_SEQ] if getattr(model, "ITEM_SEQ", None) in rows else rows[model.ITEM_ID]
+        positions.append(int((history != 0).sum()))
+        if lengths is not None:
+            ids = [history.reshape(-1)] + ([rows[model.NEG_ITEM_ID].reshape(-1)] if model.NEG_ITEM_ID in rows else [])
+            distinct = torch.unique(torch.cat(ids))
+            tokens.append(int(lengths[distinct[distinct != 0].numpy()].sum()))
+    scale = len(train)
+    item_tokens = float(np.mean(tokens)) * scale if tokens else 0.0
+    history_positions = float(np.mean(positions)) * scale
+    item_encoder = getattr(model, "item_encoder", None)
+    flops = _flops(item_encoder, item_tokens, config) if item_encoder is not None else 0.0
+    others = (part for name, part in model.named_children() if name != "item_encoder")
+    flops += sum(_flops(part, history_positions, config) for part in others)
+    return {"item_tokens": item_tokens, "positions": history_positions, "flops": flops}
+
+
+def _flops(part, tokens, config) -> float:
+    """Two FLOPs per weight of a matrix and token, forward; twice that backward; forward again where recomputed."""
+    weights = trained = 0
+    for module in part.modules():
+        if not isinstance(module, nn.Embedding):
+            for parameter in module.parameters(recurse=False):
+                if parameter.dim() > 1:
+                    weights += parameter.numel()
+                    trained += parameter.numel() * parameter.requires_grad
+    passes = 1 + (2 if trained else 0) + (1 if trained and config["gradient_checkpointing"] else 0)
+    return 2.0 * weights * tokens * passes
+
+
+def _memory(config, model, work, batches) -> dict[str, float]:
+    total, trained = _parameters(model)["all"]
+    return {
+        "weights": FROZEN_BYTES * total,
+        "gradients_and_optimizer": (TRAINED_BYTES - FROZEN_BYTES) * trained,
+        "activations": _activations(config, model, work, batches),
+    }
+
+
+def _activations(config, model, work, batches) -> float:
+    """Of the Item LLM, the largest part of a language model recommender's."""
+    encoder = getattr(model, "item_encoder", None)
+    if encoder is None or not any(parameter.requires_grad for parameter in encoder.parameters()):
+        return 0.0
+    llm = encoder.backbone.config
+    tokens = work["item_tokens"] / batches
+    if config["recompute_items"]:
+        tokens = min(tokens, config["item_chunk_tokens"])
+    layers = 1 if config["gradient_checkpointing"] else llm.num_hidden_layers
+    return VALUE_BYTES * KEPT_VALUES * tokens * llm.hidden_size * layers
+
+
+def _free_memory(device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    with open("/proc/meminfo", encoding="ascii") as file:
+        available = next(line for line in file if line.startswith("MemAvailable"))
+    return int(available.split()[1]) * 1024
+
+
+def _timed(config, train) -> dict[str, float]:
+    """Seconds of a step, by running some; the model is thrown away."""
+    init_seed(config["seed"], config["reproducibility"])
+    model = config.spec.model(config, train._dataset).to(config["device"])
+    return _time_steps(Trainer(config, model, "unused"), train)
+
+
+def _time_steps(trainer, train) -> dict[str, float]:
+    seconds = []
+    batches = islice(train, 1 + TIMED_STEPS)
+    trainer.model.train()
+    for rows in batches:
+        start = time.perf_counter()
+        trainer.train_batch(rows)
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad(set_to_none=True)
+        seconds.append(time.perf_counter() - start)
+    step = float(np.mean(seconds[1:] or seconds))
+    epoch = step * len(train)
+    return {"step": step, "epoch": epoch, "epochs": trainer.epochs, "all": epoch * trainer.epochs}
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 2**30:.2f} GiB"

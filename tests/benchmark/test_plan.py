@@ -1,0 +1,91 @@
+"""The plan of a training: numbers that can be counted another way."""
+
+import pytest
+import torch
+
+from recbole_hllm import Config, create_dataset, data_preparation
+from recbole_hllm.benchmark import plan as module
+from recbole_hllm.benchmark.plan import plan, plan_text
+from recbole_hllm.cli import main
+
+
+@pytest.fixture
+def settings(settings_of):
+    return {**settings_of("HLLM"), "model": "HLLM", "num_negatives": 8, "epochs": 3}
+
+
+def build(settings):
+    config = Config("HLLM", config_dict=settings)
+    train, *_ = data_preparation(config, create_dataset(config))
+    return config, train, config.spec.model(config, train._dataset)
+
+
+def test_parameters_and_batches_are_the_models(settings):
+    result, (_, train, model) = plan(config_dict=settings), build(settings)
+    counts = result["parameters"]
+    assert counts["all"] == (sum(p.numel() for p in model.parameters()),) * 2
+    assert counts["user_encoder"][0] == sum(p.numel() for p in model.user_encoder.parameters())
+    assert sum(total for part, (total, _) in counts.items() if part != "all") == counts["all"][0]
+    assert result["batches"] == len(train)
+
+
+def test_tokens_and_positions_are_those_of_the_batches(settings, monkeypatch):
+    result, (_, train, model) = plan(config_dict=settings), build(settings)
+    torch.manual_seed(0)
+    positions = sum(int((rows["item_id_list"] != 0).sum()) for rows in train)
+    assert result["positions"] == positions, "an epoch has every window once, whatever the order"
+    longest = sum(len(model.catalogue.lookup(torch.arange(1, model.n_items))[0]) for _ in train)
+    assert 0 < result["item_tokens"] <= longest
+
+
+def test_flops_are_six_for_each_weight_and_token(settings):
+    result, (_, _, model) = plan(config_dict=settings), build(settings)
+
+    def matrices(part):
+        names = {n for n, m in part.named_modules() if isinstance(m, torch.nn.Embedding)}
+        return sum(p.numel() for n, p in part.named_parameters() if p.dim() > 1 and n.rpartition(".")[0] not in names)
+
+    # [ITEM] is a (1, 1, H) parameter and counts as a matrix: a millionth of a real model.
+    expected = 6 * matrices(model.item_encoder) * result["item_tokens"]
+    expected += 6 * matrices(model.user_encoder) * result["positions"]
+    assert result["flops"] == pytest.approx(expected)
+    again = plan(config_dict={**settings, "gradient_checkpointing": True})
+    assert again["flops"] / again["item_tokens"] > 1.2 * result["flops"] / result["item_tokens"]
+
+
+def test_memory_of_weights_and_optimizer(settings):
+    result = plan(config_dict=settings)
+    total = result["parameters"]["all"][0]
+    assert result["memory_bytes"]["weights"] + result["memory_bytes"]["gradients_and_optimizer"] == 16 * total
+    assert result["peak_memory_bytes"] > result["memory_bytes"]["weights"]
+
+
+def test_time_is_that_of_the_steps(settings):
+    seconds = plan(config_dict=settings)["seconds"]
+    batches = len(build(settings)[1])
+    assert seconds["epochs"] == 3 and seconds["step"] > 0
+    assert seconds["epoch"] == pytest.approx(seconds["step"] * batches)
+    assert seconds["all"] == pytest.approx(3 * seconds["epoch"])
+
+
+def test_a_model_too_large_for_this_machine_is_not_built(settings, monkeypatch):
+    monkeypatch.setattr(module, "_free_memory", lambda device: 1)
+    monkeypatch.setattr(module, "_timed", None)  # would fail if called
+    result = plan(config_dict=settings)
+    assert result["seconds"] is None and "does not fit" in plan_text(result)
+
+
+def test_the_command_line_plans_every_model_and_leaves_nothing(settings, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {**settings, "train_batch_size": 64}
+    words = [f"--{key}={value}" for key, value in settings.items() if key not in ("model", "user_llm_config")]
+    config = f"--HLLM.user_llm_config={settings['user_llm_config']}" if "user_llm_config" in settings else "--plan"
+    assert main(["--model=HLLM,SASRec", "--plan", *words, config]) == 0
+    printed = capsys.readouterr().out
+    assert "HLLM on toy" in printed and "SASRec on toy" in printed and "item tokens an epoch" in printed
+    assert not list(tmp_path.glob("runs*"))
+
+
+def test_plan_takes_no_value(capsys):
+    assert main(["--model=HLLM", "--dataset=toy", "--plan=maybe"]) == 2
+    assert "--plan takes no value" in capsys.readouterr().err
