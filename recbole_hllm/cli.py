@@ -59,7 +59,8 @@ def _dispatch(arguments: dict[str, str]) -> int:
     models = [model.strip() for model in models if model.strip()]
     arguments.pop("model", None)
     if planned:
-        from recbole_hllm.benchmark.plan import plan, plan_text
+        from recbole_hllm.benchmark.table import plan_text
+        from recbole_hllm.plan import plan
 
         for model in models or [None]:
             print(plan_text(plan(model, None, files, arguments=arguments)))

@@ -10,6 +10,7 @@ import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import EvaluatorType, ModelType
 
+from recbole_hllm.data.labels import check_labelled_settings, has_label_column
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.reader import read_header
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
@@ -154,9 +155,13 @@ class Config(RecBoleConfig):
         super()._load_internal_config_dict(model, model_class, dataset)
         self.internal_config_dict.update(deepcopy(_PROTOCOL))
         folder = properties_folder()
-        for file in ("overall.yaml", f"model/{model}.yaml", f"dataset/{dataset}.yaml"):
+        # A model built on another of ours has the keys of both.
+        models = [f"model/{name.__name__}.yaml" for name in reversed(model_class.__mro__)]
+        for file in ("overall.yaml", *models, f"dataset/{dataset}.yaml"):
             if (folder / file).is_file():
                 self._update_internal_config_dict(folder / file)
+        if self.spec.rows == "labelled":
+            self._update_internal_config_dict(folder / "labelled.yaml")
 
     def _get_final_config_dict(self):
         for key, value in self.external_config_dict.items():
@@ -165,6 +170,7 @@ class Config(RecBoleConfig):
         for key in _NEVER_EMPTY:
             if final[key] in (None, "", [], {}):
                 raise ConfigError(f"{key} must not be empty")
+        self._choose_variant(final)
         final.update({key: as_number(key, value) for key, value in final.items()})
         self._check_names(final)
         self._check_history_length()
@@ -172,6 +178,7 @@ class Config(RecBoleConfig):
         self._drop_default_negatives(final)
         self._choose_precision(final)
         self._choose_masking(final)
+        self._choose_labels(final)
         self._choose_selected_features(final)
         final["data_path"] = os.path.abspath(final["data_path"])
         # Taken before RecBole adds objects and derived values.
@@ -192,11 +199,24 @@ class Config(RecBoleConfig):
         if self.spec.rows != "window" and self.external_config_dict.get(key) is not None:
             raise ConfigError(f"{key}: {self.model} is evaluated with MAX_ITEM_LIST_LENGTH; give HLLM.{key} for HLLM")
 
+    def _choose_variant(self, final):
+        """A variant of a model has defaults of its own; what the user gives is stronger."""
+        variants = getattr(self.model_class, "VARIANTS", None)
+        if variants is None:
+            return
+        name = str(final["variant"])
+        if name not in variants:
+            hint = did_you_mean(name, variants)
+            raise ConfigError(f"variant: {self.model} has no variant '{name}', only {', '.join(variants)}{hint}")
+        given = self.external_config_dict
+        final.update({key: value for key, value in variants[name].items() if key not in given})
+
     def _complete_eval_args(self, final):
         """RecBole fills missing parts with a random order and split, which no sequential model takes."""
         given = final["eval_args"]
         if isinstance(given, dict) and "order" not in given:
-            final["eval_args"] = {**deepcopy(_PROTOCOL["eval_args"]), **given}
+            ours = self.internal_config_dict if self.spec.rows == "labelled" else _PROTOCOL
+            final["eval_args"] = {**deepcopy(ours["eval_args"]), **given}
 
     def _drop_default_negatives(self, final):
         """RecBole's default draws a negative per row: its cross-entropy models refuse it, or take it for a positive
@@ -223,6 +243,15 @@ class Config(RecBoleConfig):
             final["mask_history"] = True
             if given.get("mask_history") is False:
                 raise ConfigError("repeatable: False and mask_history: False contradict each other; leave one out")
+
+    def _choose_labels(self, final):
+        """A column of labels in the data is stronger than our default of a threshold, not than the user's."""
+        if self.spec.rows != "labelled":
+            return
+        if "threshold" not in self.external_config_dict:
+            if has_label_column(self._item_file(final).with_suffix(".inter"), final):
+                final["threshold"] = None
+        check_labelled_settings(self.model, final)
 
     def _choose_selected_features(self, final):
         """RecBole's default is the column of its own example; another data set has other columns."""
@@ -260,12 +289,16 @@ class Config(RecBoleConfig):
     # ---- checks of the whole ----
 
     def _set_default_parameters(self):
+        final, labelled = self.final_config_dict, self.spec.rows == "labelled"
+        metrics = [final["metrics"]] if isinstance(final["metrics"], str) else final["metrics"]
+        if labelled:  # RecBole's GAUC is of rankings, and goes with no metric of labels
+            final["metrics"] = [metric for metric in metrics if metric.lower() != "gauc"] or ["AUC"]
         super()._set_default_parameters()
-        final = self.final_config_dict
-        if final["eval_type"] == EvaluatorType.VALUE:
+        final["metrics"] = metrics
+        if final["eval_type"] == EvaluatorType.VALUE and not labelled:
             raise ConfigError(f"metrics: {final['metrics']} need labels; rankings have Recall, MRR, NDCG, Hit, ...")
-        names = [metric.lower() for metric in final["metrics"]]
-        computed = [name if name == "gauc" else f"{name}@{k}" for name in names for k in final["topk"]]
+        names = [metric.lower() for metric in metrics]
+        computed = [name if name == "gauc" or labelled else f"{name}@{k}" for name in names for k in final["topk"]]
         # Nothing is chosen by it when a finished run is evaluated again, say with another topk.
         if not final["evaluate_only"] and final["valid_metric"].lower() not in computed:
             raise ConfigError(

@@ -351,7 +351,7 @@ def test_a_missing_model_or_data_set_says_how_to_give_it(model, dataset, key):
 def test_a_model_that_is_no_name(toy):
     refused("model: .* is not a name", StockConfig, "toy")
     refused("no model named 'SASRek'; did you mean 'SASRec'", "SASRek", "toy")
-    refused("'DIN' of RecBole does not run", "DIN", "toy")
+    refused("'S3Rec' of RecBole does not run", "S3Rec", "toy")
 
 
 # ---- what each model needs ----

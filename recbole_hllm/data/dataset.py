@@ -14,10 +14,16 @@ from recbole_hllm.errors import ConfigError
 
 # Full-precision times of the rows of our own models, in seconds: of the items of a history, and of its target.
 EVENT_TIMES, EVENT_TIME = "event_time_list", "event_time"
+# Numbers of their actions or ratings, 0 is padding; there with the key ``action_field``.
+EVENT_ACTIONS = "event_action_list"
 
 
 def create_dataset(config) -> "SequenceDataset":
     """Reads the data set a config names; nothing is unpickled or downloaded."""
+    if config.spec.rows == "labelled":
+        from recbole_hllm.data.labelled import LabelledDataset  # built on this module
+
+        return LabelledDataset(config)
     return SequenceDataset(config)
 
 
@@ -31,6 +37,7 @@ class SequenceDataset(AtomicDataset):
     Attributes:
         sequences: all users' items, times and offsets, full-precision time order, ties in file order.
         targets: (R,) flat positions of this part's targets, after ``build``.
+        labels: (T,) 0/1 label of each interaction; None where rows have none.
         training_positions: flat positions of the training interactions, first items included, after ``build``.
         train_lengths: (U,) how many first interactions of each user are training data, after ``build``.
     """
@@ -41,7 +48,7 @@ class SequenceDataset(AtomicDataset):
             if length is not None and (not isinstance(length, int) or length < 1):
                 raise ConfigError(f"{key}: {length!r} is not a number of items, at least 1")
         self.rows, self.timed = config.spec.rows, False
-        self.targets = None
+        self.targets, self.labels = None, None
         super().__init__(config)
 
     # ---- rows ----
@@ -136,7 +143,7 @@ class SequenceDataset(AtomicDataset):
                 rows[list_field] = _gather(values, positions, real)
         if self.timed:
             times = torch.from_numpy(self.sequences.timestamps)
-            rows |= {EVENT_TIMES: _gather(times, positions, real), EVENT_TIME: times[targets]}
+            rows |= {**self._events(positions, real), EVENT_TIME: times[targets]}
         return Interaction(rows)
 
     def given_rows(self, index) -> Interaction:
@@ -174,9 +181,16 @@ class SequenceDataset(AtomicDataset):
                 self.uid_field: users,
                 self.item_list_field: items,
                 self.item_list_length_field: end - begin,
-                EVENT_TIMES: _gather(torch.from_numpy(self.sequences.timestamps), positions, real),
+                **self._events(positions, real),
             }
         )
+
+    def _events(self, positions, real):
+        """Times, and actions where there are any, at padded flat positions."""
+        events = {EVENT_TIMES: _gather(torch.from_numpy(self.sequences.timestamps), positions, real)}
+        if self.actions is not None:
+            events[EVENT_ACTIONS] = _gather(torch.from_numpy(self.actions), positions, real)
+        return events
 
     def histories(self, index) -> tuple[torch.Tensor, torch.Tensor]:
         """Row numbers and items of everything before each target, not cut to ``MAX_ITEM_LIST_LENGTH``."""

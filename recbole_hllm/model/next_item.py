@@ -10,7 +10,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
-from recbole_hllm.data.dataset import EVENT_TIME, EVENT_TIMES
+from recbole_hllm.data.dataset import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.losses import clamp_logit_scale, info_nce, new_logit_scale
 
@@ -26,25 +26,31 @@ class History:
         items: (B, S) item ids, 0 is padding.
         times: (B, S) seconds of each of them, float64; None in rows made by hand without.
         next_times: (B, S) seconds of the item after each of them, the one to predict.
+        actions: (B, S) numbers of their actions; None without ``action_field``.
     """
 
     items: Tensor
     times: Tensor | None
     next_times: Tensor | None
+    actions: Tensor | None
 
     @classmethod
-    def of_windows(cls, items: Tensor, times: Tensor | None) -> "History":
-        """(B, S + 1) items and their times: all but the last are read, all but the first predicted."""
-        return cls(items[:, :-1], *((None, None) if times is None else (times[:, :-1], times[:, 1:])))
+    def of_windows(cls, windows: Tensor, rows) -> "History":
+        """(B, S + 1) items of training rows: all but the last are read, all but the first predicted."""
+        times, actions = _field(rows, EVENT_TIMES), _field(rows, EVENT_ACTIONS)
+        read, predicted = slice(None, -1), slice(1, None)
+        return cls(windows[:, read], _cut(times, read), _cut(times, predicted), _cut(actions, read))
 
     @classmethod
-    def before_target(cls, items: Tensor, last: Tensor, times: Tensor | None, target_time: Tensor | None) -> "History":
+    def before_target(cls, items: Tensor, last: Tensor, rows) -> "History":
         """(B, S) items before one target each; ``last`` (B,) is where the target follows."""
-        if times is None or target_time is None:
-            return cls(items, None, None)
-        next_times = torch.cat([times[:, 1:], times[:, -1:]], dim=1)
-        next_times[torch.arange(len(last), device=last.device), last] = target_time
-        return cls(items, times, next_times)
+        width = slice(items.shape[1])
+        times, target_time = _cut(_field(rows, EVENT_TIMES), width), _field(rows, EVENT_TIME)
+        next_times = None
+        if times is not None and target_time is not None:
+            next_times = torch.cat([times[:, 1:], times[:, -1:]], dim=1)
+            next_times[torch.arange(len(last), device=last.device), last] = target_time
+        return cls(items, times, next_times, _cut(_field(rows, EVENT_ACTIONS), width))
 
 
 class NextItemRecommender(SequentialRecommender):
@@ -104,7 +110,7 @@ class NextItemRecommender(SequentialRecommender):
         vectors = self.vectors_of(torch.cat([windows.reshape(-1), negatives.reshape(-1)]))
         sequence, negative = vectors.split([windows.numel(), negatives.numel()])
         sequence = sequence.view(*windows.shape, -1)
-        outputs = self.read_history(sequence[:, :-1], History.of_windows(windows, _field(interaction, EVENT_TIMES)))
+        outputs = self.read_history(sequence[:, :-1], History.of_windows(windows, interaction))
         real = windows[:, 1:] != 0
         shared = negatives.dim() == 2
         result = info_nce(
@@ -172,10 +178,8 @@ class NextItemRecommender(SequentialRecommender):
         """
         items, length = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         width, last = max(int(length.max()), 1), (length - 1).clamp(min=0)
-        items, times = items[:, :width], _field(interaction, EVENT_TIMES)
-        times = None if times is None else times[:, :width]
-        history = History.before_target(items, last, times, _field(interaction, EVENT_TIME))
-        outputs = self.read_history(self.item_vectors()[items], history)
+        items = items[:, :width]
+        outputs = self.read_history(self.item_vectors()[items], History.before_target(items, last, interaction))
         return self.gather_indexes(outputs, last).float()
 
     # ---- scores ----
@@ -190,5 +194,9 @@ class NextItemRecommender(SequentialRecommender):
         return F.normalize(self.user_vectors(interaction), dim=-1) @ F.normalize(self.item_vectors(), dim=-1).T
 
 
-def _field(interaction, name):
-    return interaction[name] if name in interaction else None
+def _field(rows, name):
+    return rows[name] if name in rows else None
+
+
+def _cut(columns, part):
+    return None if columns is None else columns[:, part]

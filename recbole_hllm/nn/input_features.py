@@ -69,7 +69,13 @@ class InputFeatures(nn.Module):
     """
 
     def __init__(
-        self, out_features: int, *, n_items: int = 0, n_actions: int = 0, time_num: int = 0, time_width: int = TIME_WIDTH
+        self,
+        out_features: int,
+        *,
+        n_items: int = 0,
+        n_actions: int = 0,
+        time_num: int = 0,
+        time_width: int = TIME_WIDTH,
     ):
         super().__init__()
         self.item = _table(n_items, out_features)

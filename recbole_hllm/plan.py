@@ -8,7 +8,6 @@ import torch
 from recbole.utils import init_seed
 from torch import nn
 
-from recbole_hllm.benchmark.table import format_seconds
 from recbole_hllm.config import Config
 from recbole_hllm.data.dataset import create_dataset
 from recbole_hllm.data.loader import data_preparation
@@ -56,30 +55,6 @@ def plan(model=None, dataset=None, config_file_list=None, config_dict=None, argu
     result["seconds"] = _timed(config, train) if fits else None
     result["peak_memory_bytes"] = peak_memory(config["device"]) if fits else None
     return result
-
-
-def plan_text(result: dict) -> str:
-    """The plan as lines to read."""
-    lines = [f"{result['model']} on {result['dataset']}, estimated before any training:"]
-    for part, (total, trained) in result["parameters"].items():
-        lines.append(f"  parameters {part:<14} {total:>15,}, trained {trained:,}")
-    lines.append(f"  an epoch has {result['batches']:,} batches, {result['positions']:,.0f} positions of histories")
-    if result["item_tokens"]:
-        lines.append(f"  item tokens an epoch     {result['item_tokens']:>12,.0f}, each distinct item of a batch once")
-    lines.append(f"  FLOPs an epoch           {result['flops']:>12.3g}")
-    memory, seconds = result["memory_bytes"], result["seconds"]
-    parts = ", ".join(f"{name.replace('_', ' ')} {_gigabytes(size)}" for name, size in memory.items())
-    lines.append(f"  memory by rule of thumb  {_gigabytes(sum(memory.values())):>12} ({parts})")
-    if result["peak_memory_bytes"] is not None:
-        lines.append(f"  memory, peak of steps    {_gigabytes(result['peak_memory_bytes']):>12} (the whole process)")
-    if seconds is None:
-        lines.append("  time: not measured, the model does not fit into the memory of this machine")
-    else:
-        lines.append(
-            f"  time on this machine     {seconds['step']:>11.2f}s a step, {format_seconds(seconds['epoch'])} an epoch, "
-            f"{format_seconds(seconds['all'])} for all {seconds['epochs']} epochs, evaluation not counted"
-        )
-    return "\n".join(lines)
 
 
 def meta_model(config, train) -> nn.Module:
@@ -186,7 +161,3 @@ def _time_steps(trainer, train) -> dict[str, float]:
     step = float(np.mean(seconds[1:] or seconds))
     epoch = step * len(train)
     return {"step": step, "epoch": epoch, "epochs": trainer.epochs, "all": epoch * trainer.epochs}
-
-
-def _gigabytes(size: float) -> str:
-    return f"{size / 2**30:.2f} GiB"
