@@ -180,6 +180,7 @@ class Config(RecBoleConfig):
         self._choose_masking(final)
         self._choose_labels(final)
         self._choose_selected_features(final)
+        self._load_action_field(final)
         final["data_path"] = os.path.abspath(final["data_path"])
         # Taken before RecBole adds objects and derived values.
         final.update(model=self.model, dataset=self.dataset)
@@ -279,6 +280,13 @@ class Config(RecBoleConfig):
         if load is not None and load.get("item") != "*":
             wanted = [item, *(load.get("item") or []), *selected]
             final["load_col"] = {**load, "item": list(dict.fromkeys(wanted))}
+
+    def _load_action_field(self, final):
+        """Columns that nobody names are not read."""
+        field, load = final.get("action_field"), final["load_col"]
+        columns = (load or {}).get("inter")
+        if field is not None and isinstance(columns, list) and field not in columns:
+            final["load_col"] = {**load, "inter": [*columns, field]}
 
     def _item_file(self, final) -> Path:
         name = self.dataset

@@ -61,6 +61,8 @@ NUMBERS = {
     "metric_decimal_place": Number(int),
     "loss_decimal_place": Number(int, 0),
     "item_llm_layers": Number(int, 1, empty=True),
+    "time_num": Number(int, 0),
+    "time_width": Number(int, 1),
     "user_llm_layers": Number(int, 1, empty=True),
     "item_emb_token_n": Number(int, 0, 1, empty=True),
     "lora_r": Number(int, 1),

@@ -312,11 +312,8 @@ class AtomicDataset(SequentialDataset):
         if field is None:
             return None
         if self.histories_given or field not in self.inter_feat:
-            columns = ", ".join(self.inter_feat) if not self.histories_given else "files of histories have none"
-            raise ConfigError(
-                f"action_field: there is no column '{field}' among those read from {self.dataset_name}.inter "
-                f"({columns}); load_col chooses what is read"
-            )
+            columns = "files of histories have none" if self.histories_given else ", ".join(self.inter_feat)
+            raise ConfigError(f"action_field: {self.dataset_name}.inter has no column '{field}' ({columns})")
         if self.field2type[field] not in (FeatureType.TOKEN, FeatureType.FLOAT):
             raise ConfigError(f"action_field: '{field}' is a {self.field2type[field].value} column, not token or float")
         values, numbers = np.unique(self.inter_feat[field].to_numpy(), return_inverse=True)

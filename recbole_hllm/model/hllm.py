@@ -7,10 +7,12 @@ import torch
 from recbole.data.dataset.dataset import Dataset
 
 from recbole_hllm.data.cache import cache_folder
+from recbole_hllm.data.dataset import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.texts import ItemTexts
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.keys import AUTOCAST_DTYPES
+from recbole_hllm.model.input_features import build_input_features
 from recbole_hllm.model.item_texts import build_catalogue, read_texts, text_columns
 from recbole_hllm.model.item_vectors import encode_catalogue, encoder_digest
 from recbole_hllm.model.language_models import (
@@ -60,6 +62,8 @@ class HLLM(NextItemRecommender):
         self.catalogue = build_catalogue(config, item_texts or read_texts(config, dataset))
         self.user_encoder = UserEncoder(load_backbone(user_llm_spec))
         self.item_encoder = build_item_encoder(config, self.user_encoder.hidden_size)
+        self.time_of = config["time_of"]
+        self.input_features = build_input_features(config, dataset, self.user_encoder.hidden_size)
         _log_set_up(self.logger, config, self)
         if pretrained_hllm_needed(config):
             load_pretrained_hllm(self, config["pretrained_hllm"])
@@ -111,8 +115,19 @@ class HLLM(NextItemRecommender):
         )
 
     def read_history(self, vectors, history):
-        """(B, S, D) item vectors -> (B, S, D) predictions by the User LLM."""
-        return self.user_encoder(vectors)
+        """(B, S, D) item vectors -> (B, S, D) predictions by the User LLM, which reads them with their features.
+
+        Raises:
+            ModelError: rows made by hand lack times or actions that the model was trained with.
+        """
+        seconds = history.times if self.time_of == "item" else history.next_times
+        for wanted, given, field in (
+            (self.input_features.time, seconds, f"{EVENT_TIMES} and {EVENT_TIME}"),
+            (self.input_features.action, history.actions, EVENT_ACTIONS),
+        ):
+            if wanted is not None and given is None:
+                raise ModelError(f"the rows have no {field}, which this model reads; take rows of the data's loaders")
+        return self.user_encoder(self.input_features(vectors, history.items, seconds, history.actions))
 
     def catalogue_vectors(self):
         """(n_items, D) vectors of all items, in the precision of the training.

@@ -38,7 +38,8 @@ def load_pretrained_hllm(model: nn.Module, path: str | Path) -> None:
     elsewhere = (*_OF_LLMS, "logit_scale") if exported_folder(path) else ()
     unknown = sorted(weights.keys() - own.keys())
     missing = sorted(name for name in own.keys() - weights.keys() if not name.startswith(elsewhere))
-    missing = [name for name in missing if "projection" not in name]
+    # What the official code has no weights for starts as it is.
+    missing = [name for name in missing if "projection" not in name and not name.startswith("input_features.")]
     shapes = [name for name in weights.keys() & own.keys() if weights[name].shape != own[name].shape]
     if unknown or missing or shapes:
         raise ModelError(
