@@ -26,7 +26,7 @@ from recbole_hllm.keys import (
     read_yaml,
 )
 from recbole_hllm.properties_path import properties_folder, recbole_folder
-from recbole_hllm.registry import get_spec, model_names
+from recbole_hllm.registry import base_model, get_spec, model_names
 
 # Arguments of the command line and of `run()`, which are no keys of a config.
 _RUN_ARGUMENTS = {"config_files", "run_dir"}
@@ -43,6 +43,8 @@ _PROTOCOL = {
     "repeatable": True,
     "filter_inter_by_user_or_item": False,
 }
+# A model, or a variant of one.
+_ROW_NAME = r"\w+(@[\w-]+)?"
 # Columns that hold an item's category in public data sets, in order of preference.
 _USUAL_FEATURES = ("class", "categories", "category", "genres", "genre", "brand", "tag", "tags")
 
@@ -51,10 +53,11 @@ class Config(RecBoleConfig):
     """RecBole's Config for a model of ours or of RecBole's.
 
     Order of strength: RecBole's property files, ours, ``config_file_list``, ``config_dict``, ``arguments``.
-    A key ``<Model>.<key>``, wherever it is given, sets ``<key>`` for that model only and is stronger than ``<key>``.
+    A key ``<Model>.<key>``, wherever it is given, sets ``<key>`` for that model only and is stronger than ``<key>``;
+    ``<Model>@<variant>.<key>`` is for that variant of it, and stronger still.
 
     Args:
-        model: model name.
+        model: model name, or ``<Model>@<variant>``.
         dataset: data set name, the folder and file name under ``data_path``.
         config_file_list: YAML files, later ones win.
         config_dict: keys and values.
@@ -121,16 +124,22 @@ class Config(RecBoleConfig):
                 raise ConfigError(f"{key} is not set: give --{key}=NAME, or {key} in a config file or dict")
             if not isinstance(value, str):
                 raise ConfigError(f"{key}: {value!r} is not a name")
+        if not re.fullmatch(_ROW_NAME, model):
+            raise ConfigError(f"model: '{model}' is neither a name nor NAME@VARIANT of letters, digits, - and _")
+        row, model = model, base_model(model)
         self.spec = get_spec(model)
         for key in list(given):
             self._refuse_unknown_key(key)
-        self._apply_model_keys(model)
+        for prefix in dict.fromkeys((model, row)):
+            self._apply_model_keys(prefix)
+        for key in [key for key in given if "." in key]:
+            del given[key]
         return model, self.spec.model, dataset
 
     def _refuse_unknown_key(self, shown):
         where = self._file_of_key.get(shown, "")
         prefix, dot, key = shown.rpartition(".") if isinstance(shown, str) else ("", "", str(shown))
-        if dot and prefix not in model_names():
+        if dot and base_model(prefix) not in model_names():
             raise ConfigError(f"key '{shown}'{where}: '{prefix}' is not a model{did_you_mean(prefix, model_names())}")
         if key in _RUN_ARGUMENTS and self.external_config_dict[shown]:
             raise ConfigError(f"'{shown}'{where} is an argument of the command line (or of run), not a key")
@@ -140,14 +149,11 @@ class Config(RecBoleConfig):
         if key not in listed_keys() and not key.startswith("alias_of_") and key not in keys_read_by_recbole():
             raise ConfigError(f"unknown key '{shown}'{where}{did_you_mean(key, listed_keys())}")
 
-    def _apply_model_keys(self, model):
-        """``SASRec.n_layers`` becomes ``n_layers`` when the model is SASRec and is dropped when it is another."""
+    def _apply_model_keys(self, name):
+        """``SASRec.n_layers`` becomes ``n_layers`` when the model is SASRec."""
         given = self.external_config_dict
-        for dotted in [key for key in given if "." in key]:
-            prefix, key = dotted.split(".", 1)
-            value = given.pop(dotted)
-            if prefix == model:
-                given[key] = value
+        for dotted in [key for key in given if key.startswith(f"{name}.")]:
+            given[dotted.split(".", 1)[1]] = given[dotted]
 
     # ---- what it is merged with ----
 

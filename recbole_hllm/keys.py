@@ -61,6 +61,7 @@ NUMBERS = {
     "metric_decimal_place": Number(int),
     "loss_decimal_place": Number(int, 0),
     "item_llm_layers": Number(int, 1, empty=True),
+    "train_user_fraction": Number(float, 0, 1),
     "time_num": Number(int, 0),
     "time_width": Number(int, 1),
     "user_llm_layers": Number(int, 1, empty=True),

@@ -84,6 +84,11 @@ def get_spec(name: str) -> ModelSpec:
     return ModelSpec(model, "labelled" if name in _LABELLED else _ROWS[model.type])
 
 
+def base_model(name: str) -> str:
+    """The model of a row's name: ``HLLM`` of ``HLLM@scratch``, a variant with keys of its own."""
+    return name.partition("@")[0]
+
+
 @lru_cache(maxsize=1)
 def model_names() -> tuple[str, ...]:
     """Every name ``get_spec`` can be asked for: ours, and each RecBole model that has a property file."""

@@ -2,6 +2,7 @@
 
 from recbole_hllm.config import Config
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
+from recbole_hllm.registry import base_model
 
 SANITY_MODELS = ("Pop", "Markov", "TextKNN")
 # How HLLM reads items, and TextKNN with it.
@@ -29,7 +30,7 @@ def with_sanity_rows(models: list[str], keys: dict) -> tuple[list[str], dict, di
     asked = [] if config.spec.rows == "labelled" else _names(config["sanity_rows"])
     added = [name for name in SANITY_MODELS if name in asked and name not in models]
     models, derived, left_out = [*models, *added], {}, {}
-    if "HLLM" in models and "TextKNN" in models:
+    if "HLLM" in map(base_model, models) and "TextKNN" in models:
         derived = {f"TextKNN.{key}": keys[f"HLLM.{key}"] for key in _READING if f"HLLM.{key}" in keys}
     if "Pop" in added and "train_neg_sample_args" in keys:  # Pop would count negatives too
         derived["Pop.train_neg_sample_args"] = None

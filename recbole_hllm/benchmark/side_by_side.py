@@ -12,6 +12,7 @@ from recbole_hllm.config import Config
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.experiment import merge_keys
 from recbole_hllm.keys import read_yaml
+from recbole_hllm.registry import base_model
 from recbole_hllm.run_folder import make_folder, refuse_existing, saved_keys, unused_folder, write_yaml
 from recbole_hllm.training.files import read_json, write_text
 from recbole_hllm.training.logs import last_error
@@ -19,7 +20,7 @@ from recbole_hllm.training.logs import last_error
 # What a row may not set for itself: it would no longer be comparable with the others.
 _SHARED_KEYS = {
     "model", "dataset", "resume", "evaluate_only",
-    "data_path", "eval_args", "metrics", "topk", "valid_metric", "mask_history", "benchmark_filename", "seed",
+    "data_path", "eval_args", "metrics", "topk", "valid_metric", "mask_history", "benchmark_filename",
     "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter", "strict_data", "reference",
     "filter_inter_by_user_or_item", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "metric_decimal_place",
     "repeatable", "field_separator", "encoding", "segments_user", "segments_item", "sanity_rows",
@@ -33,7 +34,8 @@ def compare(models, dataset=None, config_file_list=None, config_dict=None, run_d
     """Trains and evaluates models one after the other and writes one table.
 
     Args:
-        models: two or more model names; the rows of ``sanity_rows`` come behind them.
+        models: two or more model names, or variants such as ``HLLM@scratch`` with keys of their own; the rows of
+            ``sanity_rows`` come behind them.
         dataset, config_file_list, config_dict, arguments: as for ``run``, for all models; a key ``<Model>.<key>``
             is for one of them.
         run_dir: folder of the table, with a run folder ``<Model>/`` for each.
@@ -101,7 +103,8 @@ def _check(models, given, left_out) -> Config:
     """Makes every model's config, before hours are spent on the first one's training; returns that of the first."""
     for key in given:
         prefix, dot, rest = key.partition(".")
-        if dot and prefix not in models and prefix not in left_out:
+        named = {*models, *map(base_model, models), *left_out}
+        if dot and prefix not in named:
             raise ConfigError(f"{key}: '{prefix}' is not a model of this run ({', '.join(models)})")
         if dot and rest in _SHARED_KEYS:
             raise ConfigError(f"{key}: '{rest}' is shared by all rows of a table; set it without '{prefix}.'")
@@ -126,7 +129,7 @@ def _run_alone(model, keys, folder, words) -> dict:
     if process.returncode != 0:
         log = folder / "run.log"
         return {"model": model, "error": last_error(log) or f"ended with exit code {process.returncode}; see {log}"}
-    row = read_json(folder / "metrics.json")
+    row = {**read_json(folder / "metrics.json"), "model": model}
     row["costs"], row["protocol"] = read_json(folder / "costs.json"), read_json(folder / "protocol.json")
     if (folder / "segments.json").is_file():  # nothing to test, nothing to part
         row["segments"] = read_json(folder / "segments.json")
@@ -157,8 +160,16 @@ def _header(rows, dataset) -> dict:
         "candidates": drawn.get(mode["test"], f"{mode['test']}, drawn once from the seed"),
         "metrics": "RecBole's Evaluator, best validation weights",
         "history_length": _history_lengths([row for row in done if "error" not in row]),
-        "seed": first["seed"],
+        "seed": _seeds([row for row in done if "error" not in row]),
     }
+
+
+def _seeds(rows) -> int | str:
+    """The one seed of all rows; that of each row where they differ."""
+    seeds = {row["model"]: row["protocol"]["seed"] for row in rows}
+    if len(set(seeds.values())) == 1:
+        return next(iter(seeds.values()))
+    return ", ".join(f"{model} {seed}" for model, seed in seeds.items())
 
 
 def _history_lengths(rows) -> int | str | None:

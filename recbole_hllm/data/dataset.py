@@ -1,6 +1,7 @@
 """SequenceDataset: RecBole's SequentialDataset over flat arrays, the same users, items and targets for every model."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ class SequenceDataset(AtomicDataset):
         labels: (T,) 0/1 label of each interaction; None where rows have none.
         training_positions: flat positions of the training interactions, first items included, after ``build``.
         train_lengths: (U,) how many first interactions of each user are training data, after ``build``.
+        whole_training: both of these before ``train_user_fraction`` leaves users out.
     """
 
     def __init__(self, config):
@@ -78,15 +80,29 @@ class SequenceDataset(AtomicDataset):
         if self.config["eval_args"]["order"] != "TO":
             raise ConfigError(f"eval_args: order '{self.config['eval_args']['order']}': sequences need order TO")
         self._change_feat_format()
-        split = build_split(self)
+        whole = build_split(self)
+        split = self._of_some_users(whole)
         self._drop_unused_col()
-        begin = self.sequences.offsets[:-1]
-        self.train_lengths = split.train_lengths
-        # Each user's first item is no target but is training data all the same, unless histories overlap.
-        self.training_positions = (
-            split.train if self.histories_given else _ranges(begin, begin + split.train_lengths)
-        )
+        self.train_lengths, self.training_positions = split.train_lengths, self._training_positions(split)
+        self.whole_training = self._training_positions(whole), whole.train_lengths
         return [self._part("train", split.train), self._part("valid", split.valid), self._part("test", split.test)]
+
+    def _training_positions(self, split: seq.Split) -> np.ndarray:
+        """Each user's first item is no target but is training data all the same, unless histories overlap."""
+        begin = self.sequences.offsets[:-1]
+        return split.train if self.histories_given else _ranges(begin, begin + split.train_lengths)
+
+    def _of_some_users(self, split: seq.Split) -> seq.Split:
+        """Training data of a share of the users, the same ones for every model; more users include the fewer."""
+        share = self.config["train_user_fraction"]
+        if share == 1:
+            return split
+        kept = np.random.default_rng(self.config["seed"]).random(self.user_num) < share
+        of_kept = kept[self.sequences.users]
+        train = split.train[of_kept[self.sequences.of(split.train)]]
+        if len(train) == 0:
+            raise ConfigError(f"train_user_fraction: {share} leaves nobody of {self.user_num - 1} users to train on")
+        return replace(split, train=train, train_lengths=np.where(of_kept, split.train_lengths, 0))
 
     def _part(self, phase, targets):
         part = copy.copy(self)

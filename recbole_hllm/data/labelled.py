@@ -130,6 +130,7 @@ class LabelledDataset(SequenceDataset):
         self.training_positions = parts["train"]
         users = self.sequences.of(parts["train"])
         self.train_lengths = np.bincount(users, minlength=len(self.sequences.users))
+        self.whole_training = self.training_positions, self.train_lengths
         return [self._part(phase, positions) for phase, positions in parts.items()]
 
     def __getitem__(self, index, join=True):

@@ -30,6 +30,8 @@ def check_labelled_settings(model: str, keys: dict) -> None:
         raise ConfigError(f"metrics: {others}: labelled rows of {model} have AUC, LogLoss, GAUC, MAE and RMSE only")
     if keys["train_neg_sample_args"] is not None:
         raise ConfigError(f"train_neg_sample_args: {model} trains on labelled rows, which bring their own negatives")
+    if keys["train_user_fraction"] != 1:
+        raise ConfigError(f"train_user_fraction: {model} trains on the labelled rows of all users; leave it at 1.0")
     if keys["mask_history"]:
         raise ConfigError(f"mask_history: {model} scores labelled rows, of which none is masked")
 

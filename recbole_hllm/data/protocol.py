@@ -144,7 +144,8 @@ def fingerprint(dataset, parts: dict, candidates: dict[str, np.ndarray | None]) 
 
 
 def _training_digest(dataset) -> str:
-    """Who had what and when in the training interactions, and how much of each sequence may be trained on."""
-    sequences, positions = dataset.sequences, dataset.training_positions
+    """Who had what and when in the training interactions, and how much of each sequence may be trained on; rows that
+    train on a share of the users only (`train_user_fraction`) still stand in one table."""
+    sequences, (positions, train_lengths) = dataset.sequences, dataset.whole_training
     users = sequences.users[sequences.of(positions)]
-    return digest(users, sequences.items[positions], sequences.timestamps[positions], dataset.train_lengths)
+    return digest(users, sequences.items[positions], sequences.timestamps[positions], train_lengths)

@@ -75,6 +75,17 @@ def test_keys_of_one_model_reach_it_alone(table):
     assert epochs == [1, 1, 2, 2, 1, 1]
 
 
+def test_variants_are_rows_with_keys_and_seeds_of_their_own(keys_of, tmp_path):
+    keys = shared_of(keys_of) | {"SASRec.hidden_size": 8, "SASRec.epochs": 1, "SASRec@wide-2.hidden_size": 16}
+    done = compare(["SASRec", "SASRec@wide-2"], config_dict={**keys, "SASRec@wide-2.seed": 7}, run_dir=tmp_path / "t")
+    assert [row["model"] for row in done["rows"]] == ["SASRec", "SASRec@wide-2"] and not done["failed"]
+    small, wide = (row["costs"]["parameters_total"] for row in done["rows"])
+    assert wide > 1.5 * small
+    assert done["header"]["seed"] == "SASRec 2020, SASRec@wide-2 7"
+    assert "| SASRec@wide-2 |" in (tmp_path / "t" / "table.md").read_text()
+    assert (tmp_path / "t" / "SASRec@wide-2" / "metrics.json").is_file()
+
+
 def test_tables_hold_what_the_runs_left(table):
     folder, _ = table
     content = json.loads((folder / "table.json").read_text())
@@ -279,7 +290,8 @@ def test_rows_under_other_protocols_are_not_compared(keys_of, tmp_path, monkeypa
         ("Pop,SASRec", {"SASRek.hidden_size": 4}, "'SASRek' is not a model; did you mean 'SASRec'"),
         ("Pop,SASRec", {"SASRec.topk": [5]}, "'topk' is shared by all rows"),
         ("Pop,SASRec", {"SASRec.eval_args": {"mode": "uni100"}}, "'eval_args' is shared by all rows"),
-        ("Pop,SASRec", {"Pop.seed": 3}, "'seed' is shared by all rows"),
+        ("Pop,SASRec", {"Pop.mask_history": True}, "'mask_history' is shared by all rows"),
+        ("Pop,SASRec@wide", {"SASRec@wider.n_layers": 1}, "'SASRec@wider' is not a model of this run"),
         ("Pop,SASRec", {"Pop.valid_metric": "NDCG@10"}, "'valid_metric' is shared by all rows"),
         ("Pop,SASRec", {"SASRec.dataset": "other"}, "'dataset' is shared by all rows"),
         ("Pop,SASRec", {"SASRec.model": "GRU4Rec"}, "'model' is shared by all rows"),
