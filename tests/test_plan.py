@@ -10,6 +10,9 @@ from recbole_hllm import Config, create_dataset, data_preparation
 from recbole_hllm import plan as module
 from recbole_hllm.benchmark.table import plan_text
 from recbole_hllm.cli import main
+from recbole_hllm.keys import read_yaml
+from recbole_hllm.model.language_models import user_spec
+from recbole_hllm.nn.backbone import load_backbone
 from recbole_hllm.plan import meta_model, plan
 
 
@@ -145,3 +148,27 @@ def test_a_recipe_builds_with_the_size_it_says(recipe, tiny_llm, settings_of, tm
     negatives = config["num_negatives"] or len(rows) * (config["MAX_ITEM_LIST_LENGTH"] + 1)
     assert rows["neg_item_id"].shape == (1, negatives)
     assert model.item_encoder.item_emb_tokens.shape == (1, 1, sizes["hidden_size"])
+
+
+# ---- ablations ----
+
+ABLATION = RECIPES[0].parents[1] / "benchmark" / "hllm_ablation.yaml"
+ROWS = read_yaml(ABLATION)["model"]
+
+
+def test_every_ablation_differs_from_the_plain_model():
+    keys = read_yaml(ABLATION)
+    variants = [row for row in ROWS if "@" in row]
+    assert len(variants) == len(set(variants)) >= 14
+    assert {key.partition(".")[0] for key in keys if "@" in key} == set(variants)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_of_the_ablations_builds(row, settings_of):
+    """Its config, and its user LLM without memory for weights; the Item LLMs named there are packages of their own."""
+    keys = {"data_path": settings_of("HLLM")["data_path"], "use_gpu": False}
+    config = Config(row, "toy", [ABLATION], keys)
+    if config["model"] == "HLLM":
+        with torch.device("meta"):
+            layers = load_backbone(user_spec(config)).config.num_hidden_layers
+        assert layers == (4 if row == "HLLM@user-4-layers" else 2)
