@@ -2,6 +2,7 @@
 
 import time
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ KEPT_VALUES, VALUE_BYTES = 17, 4
 
 
 def plan(model=None, dataset=None, config_file_list=None, config_dict=None, arguments=None) -> dict:
-    """Estimates what ``run`` with these arguments would cost; nothing is trained or written but tokenised texts.
+    """Estimates what ``run`` with these arguments would cost; nothing is trained, and nothing written but what a
+    cache keeps: tokenised texts, and vectors of a frozen Item LLM.
 
     Args:
         model, dataset, config_file_list, config_dict, arguments: as for ``run``.
@@ -58,12 +60,15 @@ def plan(model=None, dataset=None, config_file_list=None, config_dict=None, argu
 
 
 def meta_model(config, train) -> nn.Module:
-    """The model without memory for its weights."""
-    config.weights_follow = True
-    with torch.device("meta"):
-        model = config.spec.model(config, train._dataset)
-    config.weights_follow = False
-    return model
+    """The model without memory for its weights; RecBole's that cannot be made so are small."""
+    config.weights_follow = config.weightless = True
+    try:
+        with torch.device("meta"):
+            return config.spec.model(config, train._dataset)
+    except (NotImplementedError, RuntimeError):
+        return config.spec.model(config, train._dataset)
+    finally:
+        config.weights_follow = config.weightless = False
 
 
 def _parameters(model) -> dict[str, tuple[int, int]]:
@@ -79,27 +84,40 @@ def _parameters(model) -> dict[str, tuple[int, int]]:
 
 def _work(config, model, train) -> dict[str, float]:
     """Tokens, positions and FLOPs of an epoch, from some of its batches."""
-    tokens, positions = [], []
-    lengths = np.diff(model.catalogue.offsets) if hasattr(model, "catalogue") else None
+    item_encoder, counts = getattr(model, "item_encoder", None), []
+    of_items = _tokens_of_items(model) if hasattr(item_encoder, "backbone") else None
     for rows in islice(train, SAMPLED_BATCHES):
-        history = rows[model.ITEM_SEQ] if getattr(model, "ITEM_SEQ", None) in rows else rows[model.ITEM_ID]
-        positions.append(int((history != 0).sum()))
-        if lengths is not None:
-            ids = [history.reshape(-1)] + ([rows[model.NEG_ITEM_ID].reshape(-1)] if model.NEG_ITEM_ID in rows else [])
-            distinct = torch.unique(torch.cat(ids))
-            tokens.append(int(lengths[distinct[distinct != 0].numpy()].sum()))
-    scale = len(train)
-    item_tokens = float(np.mean(tokens)) * scale if tokens else 0.0
-    history_positions = float(np.mean(positions)) * scale
-    item_encoder = getattr(model, "item_encoder", None)
-    flops = _flops(item_encoder, item_tokens, config) if item_encoder is not None else 0.0
+        ids = _ids_of(config, train._dataset, rows)
+        distinct = torch.unique(torch.cat([part.reshape(-1) for part in ids.values()]))
+        tokens = 0 if of_items is None else int(of_items[distinct[distinct != 0].numpy()].sum())
+        counts.append((tokens, int((ids["read"] != 0).sum())))
+    item_tokens, positions = (float(mean) * len(train) for mean in np.mean(counts, axis=0))
+    flops = _flops(item_encoder, item_tokens, config, config["recompute_items"]) if of_items is not None else 0.0
     others = (part for name, part in model.named_children() if name != "item_encoder")
-    flops += sum(_flops(part, history_positions, config) for part in others)
-    return {"item_tokens": item_tokens, "positions": history_positions, "flops": flops}
+    flops += sum(_flops(part, positions, config) for part in others)
+    return {"item_tokens": item_tokens, "positions": positions, "flops": flops}
 
 
-def _flops(part, tokens, config) -> float:
-    """Two FLOPs per weight of a matrix and token, forward; twice that backward; forward again where recomputed."""
+def _ids_of(config, dataset, rows) -> dict[str, torch.Tensor]:
+    """Items of a batch: those read by the user model, a labelled row's candidate among them, and those beside."""
+    item = config["ITEM_ID_FIELD"]
+    history, candidate = item + config["LIST_SUFFIX"], rows[item] if item in rows else None
+    read = [rows[history]] if history in rows else []
+    if candidate is not None and (dataset.rows == "labelled" or not read):
+        read.append(candidate[:, None])
+    negatives = config["NEG_PREFIX"] + item
+    beside = {"negatives": rows[negatives]} if negatives in rows else {}
+    return {"read": torch.cat(read, dim=1), **beside}
+
+
+def _tokens_of_items(model) -> np.ndarray:
+    """(n_items,) tokens of each item's text, its [ITEM] token included."""
+    return np.diff(model.catalogue.offsets) + (model.item_encoder.item_emb_tokens is not None)
+
+
+def _flops(part, tokens, config, recomputed=False) -> float:
+    """Two FLOPs per weight of a matrix and token forward, again where recomputed, for the gradient of its input, and,
+    if it is trained, for its own."""
     weights = trained = 0
     for module in part.modules():
         if not isinstance(module, nn.Embedding):
@@ -107,8 +125,8 @@ def _flops(part, tokens, config) -> float:
                 if parameter.dim() > 1:
                     weights += parameter.numel()
                     trained += parameter.numel() * parameter.requires_grad
-    passes = 1 + (2 if trained else 0) + (1 if trained and config["gradient_checkpointing"] else 0)
-    return 2.0 * weights * tokens * passes
+    again = 1 if trained and (recomputed or config["gradient_checkpointing"]) else 0
+    return 2.0 * tokens * (weights * (1 + again + bool(trained)) + trained)
 
 
 def _memory(config, model, work, batches) -> dict[str, float]:
@@ -123,7 +141,7 @@ def _memory(config, model, work, batches) -> dict[str, float]:
 def _activations(config, model, work, batches) -> float:
     """Of the Item LLM, the largest part of a language model recommender's."""
     encoder = getattr(model, "item_encoder", None)
-    if encoder is None or not any(parameter.requires_grad for parameter in encoder.parameters()):
+    if not hasattr(encoder, "backbone") or not any(parameter.requires_grad for parameter in encoder.parameters()):
         return 0.0
     llm = encoder.backbone.config
     tokens = work["item_tokens"] / batches
@@ -136,6 +154,8 @@ def _activations(config, model, work, batches) -> float:
 def _free_memory(device) -> float:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    if not Path("/proc/meminfo").is_file():  # the steps will show
+        return float("inf")
     with open("/proc/meminfo", encoding="ascii") as file:
         available = next(line for line in file if line.startswith("MemAvailable"))
     return int(available.split()[1]) * 1024

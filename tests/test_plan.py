@@ -93,6 +93,36 @@ def test_the_command_line_plans_every_model_and_leaves_nothing(settings, capsys,
     assert not list(tmp_path.glob("runs*"))
 
 
+def test_a_frozen_item_llm_costs_no_tokens(settings, tiny_llm):
+    llm = tiny_llm("llama")
+    keys = {**settings, "item_pretrain_dir": llm, "item_llm_layers": None, "item_llm_tuning": "frozen"}
+    result = plan(config_dict={**keys, "item_emb_token_n": 0})
+    assert result["item_tokens"] == 0 and result["seconds"]["step"] > 0
+    assert "item_encoder" not in result["parameters"], "equal widths need no projection, and the LLM is gone"
+
+
+def test_recomputing_items_is_one_more_forward_pass(settings):
+    once, twice = plan(config_dict=settings), plan(config_dict={**settings, "recompute_items": True})
+    model = build(settings)[2]
+    names = {n for n, m in model.item_encoder.named_modules() if isinstance(m, torch.nn.Embedding)}
+    matrices = sum(
+        p.numel()
+        for n, p in model.item_encoder.named_parameters()
+        if p.dim() > 1 and n.rpartition(".")[0] not in names
+    )
+    assert twice["flops"] - once["flops"] == pytest.approx(2 * matrices * once["item_tokens"])
+
+
+@pytest.mark.parametrize("name", ["DIN", "FM"])
+def test_models_of_recbole_on_labelled_rows(name, tmp_path, write_dataset):
+    pairs = [(user, step) for step in range(9) for user in range(8)]
+    rows = [(f"u{user}", f"i{(user + step) % 7}", 3 + (user + step) % 3, 10 * step + user) for user, step in pairs]
+    write_dataset(tmp_path, "liked", rows, header="user_id:token\titem_id:token\trating:float\ttimestamp:float")
+    keys = {"data_path": str(tmp_path), "use_gpu": False, "MAX_ITEM_LIST_LENGTH": 4, "train_batch_size": 16}
+    result = plan(name, "liked", config_dict=keys)
+    assert result["item_tokens"] == 0 and result["positions"] > 0 and result["seconds"]["step"] > 0
+
+
 def test_plan_takes_no_value(capsys):
     assert main(["--model=HLLM", "--dataset=toy", "--plan=maybe"]) == 2
     assert "--plan takes no value" in capsys.readouterr().err

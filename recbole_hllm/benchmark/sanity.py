@@ -32,6 +32,8 @@ def with_sanity_rows(models: list[str], keys: dict) -> tuple[list[str], dict, di
     models, derived, left_out = [*models, *added], {}, {}
     if "HLLM" in map(base_model, models) and "TextKNN" in models:
         derived = {f"TextKNN.{key}": keys[f"HLLM.{key}"] for key in _READING if f"HLLM.{key}" in keys}
+    if keys.get("MAX_ITEM_LIST_LENGTH_TEST") is not None:  # of the models named; these know one length only
+        derived |= {f"{name}.MAX_ITEM_LIST_LENGTH_TEST": None for name in added}
     if "Pop" in added and "train_neg_sample_args" in keys:  # Pop would count negatives too
         derived["Pop.train_neg_sample_args"] = None
     keys = {**derived, **keys}

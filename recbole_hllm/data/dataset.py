@@ -229,6 +229,10 @@ class SequenceDataset(AtomicDataset):
         """(n_items,) how often each item occurs in the training interactions."""
         return np.bincount(self.sequences.items[self.training_positions], minlength=self.item_num)
 
+    def whole_counts(self) -> np.ndarray:
+        """The same before ``train_user_fraction`` leaves users out, so that rows of one table agree on it."""
+        return np.bincount(self.sequences.items[self.whole_training[0]], minlength=self.item_num)
+
     def statistics(self) -> dict[str, float]:
         """Users, items and interactions after filtering (padding not counted), and the mean length."""
         lengths = self.sequences.lengths[self.sequences.lengths > 0]

@@ -49,7 +49,7 @@ def _eval_loader(config, phase, train, part):
         return None
     if part.rows == "labelled":
         return LabelledEvalLoader(config, part)
-    return EvalLoader(config, part, phase, train.training_counts())
+    return EvalLoader(config, part, phase, train.whole_counts())
 
 
 class WindowLoader(TrainDataLoader):
@@ -149,12 +149,16 @@ class EvalLoader(FullSortEvalDataLoader):
 
 
 class LabelledLoader(TrainDataLoader):
-    """Labelled interactions; with ``loss_lambda`` also ``num_negatives`` items shared by the batch, (1, K)."""
+    """Labelled interactions; with ``loss_lambda`` also K items shared by the batch, (1, K).
+
+    K is ``num_negatives``, or S + 1 for each row of the batch when that is not set.
+    """
 
     def collate_fn(self, index):
         rows = self.transform(self._dataset, self._dataset[index])
         if self._sampler is not None:
-            drawn = torch.as_tensor(self._sampler.sampling(self.config["num_negatives"]), dtype=torch.long)
+            number = self.config["num_negatives"] or len(rows) * (self._dataset.max_item_list_len + 1)
+            drawn = torch.as_tensor(self._sampler.sampling(number), dtype=torch.long)
             rows[self.config["NEG_PREFIX"] + self.iid_field] = drawn[None]
         return rows
 

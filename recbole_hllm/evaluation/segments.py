@@ -32,9 +32,9 @@ def describe_targets(ranks: Mapping[str, np.ndarray], dataset) -> dict[str, np.n
         Also ``history_length`` (R,), how many training interactions the user has (a validation item before a test
         target does not count), and ``popularity`` (R,), how many the target has.
     """
-    sequences = dataset.sequences
-    lengths = np.bincount(sequences.users, dataset.train_lengths, dataset.user_num).astype(np.int64)
-    popularity = dataset.training_counts()[ranks["target"]]
+    sequences, (_, train_lengths) = dataset.sequences, dataset.whole_training
+    lengths = np.bincount(sequences.users, train_lengths, dataset.user_num).astype(np.int64)
+    popularity = dataset.whole_counts()[ranks["target"]]
     return {**ranks, "history_length": lengths[ranks["user"]], "popularity": popularity}
 
 

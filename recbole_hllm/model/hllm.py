@@ -57,13 +57,13 @@ class HLLM(NextItemRecommender):
         self.autocast_dtype = AUTOCAST_DTYPES[config["precision"]]
         self.rates = {"item": config["item_learning_rate"], "weight_decay": config["weight_decay"]}
         self.decay_everything = "weight_decay" in referenced(config)
+        self._finished = getattr(config, "weights_follow", False)  # until it is trained again
         self._config, self.tuning = config, {part: tuning_mode(config, part) for part in ("item", "user")}
         user_llm_spec, _ = user_spec(config), item_spec(config)  # wrong keys are told before anything is read
         self.catalogue = build_catalogue(config, item_texts or read_texts(config, dataset))
         self.user_encoder = UserEncoder(load_backbone(user_llm_spec))
         self.item_encoder = build_item_encoder(config, self.user_encoder.hidden_size)
-        self.time_of = config["time_of"]
-        self.input_features = build_input_features(config, dataset, self.user_encoder.hidden_size)
+        self.add_parts(config, dataset)
         _log_set_up(self.logger, config, self)
         if pretrained_hllm_needed(config):
             load_pretrained_hllm(self, config["pretrained_hllm"])
@@ -73,8 +73,16 @@ class HLLM(NextItemRecommender):
         else:
             tune(self.item_encoder.backbone, self.tuning["item"], lora_settings(config))
 
+    def add_parts(self, config, dataset):
+        """What is trained beside the two LLMs, before weights of ``pretrained_hllm`` are read."""
+        self.time_of = config["time_of"]
+        self.input_features = build_input_features(config, dataset, self.user_encoder.hidden_size)
+
     def _let_go_of_item_llm(self) -> StoredItemVectors:
         """Every item's vector is computed now, or read from the cache; the Item LLM's memory is free again."""
+        if getattr(self._config, "weightless", False):  # a plan's model: nothing to compute them with
+            hidden_size = self.item_encoder.backbone.config.hidden_size
+            return StoredItemVectors(np.zeros((0, hidden_size), np.float32), self.item_encoder.projection, "00")
         encoder = self.item_encoder.to(self._config["device"])
         source = encoder_digest(encoder)
         return StoredItemVectors(self._vectors_before_projection(encoder, source), encoder.projection, source)
@@ -136,14 +144,18 @@ class HLLM(NextItemRecommender):
         weights are trained nothing is written.
         """
         device, dtype = self.logit_scale.device, self.autocast_dtype
-        finished = getattr(self._config, "weights_follow", False)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            if self.tuning["item"] == "frozen" or not (finished and self._config["item_vector_cache"]):
+            if self.tuning["item"] == "frozen" or not (self._finished and self._config["item_vector_cache"]):
                 return super().catalogue_vectors()
             vectors = np.array(self._vectors_before_projection(self.item_encoder))
             table = self.item_encoder.projection(torch.from_numpy(vectors).to(device))
             table[0] = 0  # the padding item's; a projection has a bias
             return table
+
+    def train(self, mode: bool = True):
+        """Weights that are trained are no finished run's any more."""
+        self._finished = self._finished and not mode
+        return super().train(mode)
 
     # ---- for other programs ----
 

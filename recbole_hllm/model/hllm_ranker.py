@@ -35,9 +35,13 @@ class HLLMRanker(HLLM):
 
     def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None):
         self._check(config)
-        super().__init__(config, dataset, item_texts)
         self.late, self.loss_lambda = config["fusion"] == "late", config["loss_lambda"]
         self.pairs_at_once, self.label_field = config["candidates_per_batch"], config["LABEL_FIELD"]
+        super().__init__(config, dataset, item_texts)
+
+    def add_parts(self, config, dataset):
+        """Also the head and the [USER] vector."""
+        super().add_parts(config, dataset)
         width = self.user_encoder.hidden_size
         self.head = RankingHead(width, config["head_hidden"], config["head_input"] if self.late else None)
         self.user_token = nn.Parameter(torch.randn(width) * _USER_TOKEN_STD) if self.late else None
@@ -48,6 +52,8 @@ class HLLMRanker(HLLM):
             if config[key] not in known:
                 hint = did_you_mean(str(config[key]), known)
                 raise ConfigError(f"{key}: {config[key]!r} is not one of {', '.join(known)}{hint}")
+        if config["negatives"] != "shared":
+            raise ConfigError(f"negatives: {config['negatives']!r}: those of the generative loss are shared by a batch")
         sizes = config["head_hidden"]
         if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
             raise ConfigError(f"head_hidden: {sizes!r} is not a list of layer sizes such as [128]")
@@ -68,12 +74,13 @@ class HLLMRanker(HLLM):
         """
         last = torch.zeros_like(candidates) if self.late else candidates
         added = self.user_token.expand(len(items), -1) if self.late else candidate_vectors
-        times, actions = None, None
+        times, next_times, actions = None, None, None
         if EVENT_TIMES in rows:
             times = _behind(rows[EVENT_TIMES][:, : items.shape[1]], length, rows[EVENT_TIME])
+            # The row's last place has nothing behind it: its time is that of the request too.
+            next_times = _behind(times[:, 1:], length, rows[EVENT_TIME])
         if EVENT_ACTIONS in rows:  # what the user will do with the candidate is not known
             actions = F.pad(rows[EVENT_ACTIONS][:, : items.shape[1]], (0, 1))
-        next_times = None if times is None else torch.cat([times[:, 1:], times[:, -1:]], dim=1)
         history = History(_behind(items, length, last), times, next_times, actions)
         outputs = self.read_history(_behind(vectors, length, added), history)
         return outputs, self.gather_indexes(outputs, length)

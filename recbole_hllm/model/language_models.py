@@ -86,7 +86,8 @@ def _spec(config, part, source, llm_config) -> BackboneSpec:
 
 def _weights_follow(config, part) -> bool:
     """Weights that a checkpoint replaces at once need not be read first; a frozen Item LLM's are in no checkpoint."""
-    return getattr(config, "weights_follow", False) and (part, config[f"{part}_llm_tuning"]) != ("item", "frozen")
+    stored = (part, config[f"{part}_llm_tuning"]) != ("item", "frozen") or getattr(config, "weightless", False)
+    return getattr(config, "weights_follow", False) and stored
 
 
 def pretrained_hllm_needed(config) -> bool:

@@ -107,18 +107,18 @@ class NextItemRecommender(SequentialRecommender):
             ModelError: almost no negative has been left for many batches in a row.
         """
         windows, negatives = interaction[self.ITEM_SEQ], interaction[self.NEG_ITEM_ID]
+        real = windows[:, 1:] != 0
+        negatives = negatives[0] if negatives.dim() == 2 else negatives[real]  # (K,) shared, or (P, K)
         vectors = self.vectors_of(torch.cat([windows.reshape(-1), negatives.reshape(-1)]))
         sequence, negative = vectors.split([windows.numel(), negatives.numel()])
         sequence = sequence.view(*windows.shape, -1)
         outputs = self.read_history(sequence[:, :-1], History.of_windows(windows, interaction))
-        real = windows[:, 1:] != 0
-        shared = negatives.dim() == 2
         result = info_nce(
             outputs[real],
             sequence[:, 1:][real],
-            negative if shared else negative.view(*negatives.shape, -1)[real],
+            negative.view(*negatives.shape, -1),
             windows[:, 1:][real],
-            negatives.reshape(-1) if shared else negatives[real],
+            negatives,
             clamp_logit_scale(self.logit_scale),
             self.nce_thres,
         )

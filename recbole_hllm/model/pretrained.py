@@ -16,6 +16,8 @@ from recbole_hllm.nn.item_encoder import ItemEncoder, StoredItemVectors
 from recbole_hllm.nn.tuning import merged_weights
 
 _OF_LLMS = ("item_encoder.backbone.", "user_encoder.backbone.")
+# What keys of HLLM and HLLMRanker add to the two LLMs.
+_ADDED = ("input_features.", "head.", "user_token")
 
 
 # ---- from elsewhere ----
@@ -38,8 +40,10 @@ def load_pretrained_hllm(model: nn.Module, path: str | Path) -> None:
     elsewhere = (*_OF_LLMS, "logit_scale") if exported_folder(path) else ()
     unknown = sorted(weights.keys() - own.keys())
     missing = sorted(name for name in own.keys() - weights.keys() if not name.startswith(elsewhere))
-    # What the official code has no weights for starts as it is.
-    missing = [name for name in missing if "projection" not in name and not name.startswith("input_features.")]
+    # What the official code, or an HLLM that ranks, has no weights for starts as it is; and the other way round.
+    missing = [name for name in missing if "projection" not in name and not name.startswith(_ADDED)]
+    unknown = [name for name in unknown if not name.startswith(_ADDED)]
+    weights = {name: weight for name, weight in weights.items() if name in own or name in unknown}
     shapes = [name for name in weights.keys() & own.keys() if weights[name].shape != own[name].shape]
     if unknown or missing or shapes:
         raise ModelError(

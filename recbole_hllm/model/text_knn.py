@@ -10,6 +10,7 @@ from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.model.item_texts import build_catalogue, read_texts, text_columns
+from recbole_hllm.model.language_models import llm_source
 from recbole_hllm.model.training_free import TrainingFree
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer
 from recbole_hllm.nn.chunked import encode_items
@@ -84,9 +85,10 @@ class TextKNN(TrainingFree):
 
 
 def _source(config) -> str:
-    if not config["item_pretrain_dir"]:
+    source = llm_source(config, "item")
+    if not source:
         raise ConfigError("item_pretrain_dir: name the Item LLM whose vectors are compared")
-    return config["item_pretrain_dir"]
+    return source
 
 
 @torch.no_grad()

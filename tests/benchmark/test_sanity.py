@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from recbole_hllm import Config
 from recbole_hllm.benchmark.sanity import with_sanity_rows
 from recbole_hllm.benchmark.side_by_side import compare
 from recbole_hllm.errors import ConfigError
@@ -95,3 +96,17 @@ def test_a_table_without_texts_says_why_textknn_is_not_there(tmp_path, write_dat
     # the next item follows from the last one: what is not learned is counted
     results = {row["model"]: row["test_result"]["recall@3"] for row in done["rows"]}
     assert results["Markov"] == 1.0 > results["Pop"]
+
+
+def test_a_history_length_of_evaluation_is_for_the_models_named(keys):
+    keys |= {"MAX_ITEM_LIST_LENGTH_TEST": 4}
+    rows, added, _ = with_sanity_rows(["HLLM"], keys)
+    assert rows == ["HLLM", "Pop", "Markov", "TextKNN"]
+    for name in rows[1:]:
+        assert Config(name, config_dict=added)["MAX_ITEM_LIST_LENGTH_TEST"] is None
+    assert Config("HLLM", config_dict=added)["MAX_ITEM_LIST_LENGTH_TEST"] == 4
+
+
+def test_variants_of_hllm_alone_tell_textknn_how_to_read(keys):
+    _, added, _ = with_sanity_rows(["HLLM@a", "HLLM@b"], keys | {"HLLM.text_field": "{value}"})
+    assert added["TextKNN.text_field"] == "{value}"

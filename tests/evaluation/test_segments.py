@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from recbole_hllm import load_run, run
+from recbole_hllm import Config, create_dataset, data_preparation, load_run, run
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.evaluation.segments import SEGMENTED_BY, describe_targets, segment_metrics, segment_table
 from recbole_hllm.experiment import evaluate_run
@@ -153,9 +153,9 @@ def test_a_users_ready_made_rows_are_one_history(finished):
 
     class Data:
         sequences = type("Sequences", (), {"users": np.array([1, 1, 2, 1])})
-        train_lengths, user_num = np.array([4, 0, 3, 2]), 4
+        whole_training, user_num = (None, np.array([4, 0, 3, 2])), 4
 
-        def training_counts(self):
+        def whole_counts(self):
             return np.array([0, 5, 7])
 
     described = describe_targets({"user": np.array([1, 3]), "target": np.array([2, 1])}, Data())
@@ -222,3 +222,29 @@ def test_files_that_are_damaged_or_of_an_earlier_version(tmp_path):
     np.savez(tmp_path / "ranks-test.npz", rank=np.array([{"any": "object"}]))
     with pytest.raises(ModelError, match="ranks-test.npz is damaged"):
         segment_table(tmp_path)
+
+
+def test_segments_do_not_depend_on_the_share_of_users_trained_on(settings_of):
+    """Rows of one table with several shares have the same segments."""
+
+    def described(share):
+        config = Config("SASRec", config_dict={**settings_of("SASRec"), "train_user_fraction": share})
+        data = create_dataset(config)
+        test = data.build()[2]
+        users = test.sequences.users[test.sequences.of(test.targets)]
+        ranks = {"user": users, "target": test.sequences.items[test.targets], "rank": np.ones(len(users))}
+        return describe_targets(ranks, data)
+
+    whole, half = described(1.0), described(0.5)
+    assert whole["history_length"].min() > 0
+    for name in ("history_length", "popularity"):
+        assert np.array_equal(whole[name], half[name])
+
+
+def test_candidates_by_popularity_do_not_depend_on_it_either(settings_of):
+    keys = settings_of("SASRec") | {"eval_args": {"mode": "pop3"}}
+    loaders = []
+    for share in (1.0, 0.5):
+        config = Config("SASRec", config_dict={**keys, "train_user_fraction": share})
+        loaders.append(data_preparation(config, create_dataset(config))[2])
+    assert np.array_equal(*(loader.candidates for loader in loaders))

@@ -16,12 +16,12 @@ FUSIONS = ("late", "early")
 @pytest.fixture
 def build(tmp_path, write_dataset, tiny_llm):
     """(**keys) -> HLLMRanker with the weights of a seed, and its loaders."""
-    events = [(f"u{user}", f"i{(3 * user + step * (user + 2)) % N_ITEMS}", (user + step) % 2, 10 * step)
-              for step in range(9) for user in range(10)]  # fmt: skip
     texts = [(f"i{item}", f"w{item} w{2 * item} " * (item % 4)) for item in range(N_ITEMS)]
-    write_dataset(tmp_path, "liked", events, items=("item_id:token\ttitle:token_seq", texts), header=HEADER)
 
-    def make(**keys):
+    def make(start=0, **keys):
+        events = [(f"u{user}", f"i{(3 * user + step * (user + 2)) % N_ITEMS}", (user + step) % 2, start + 10 * step)
+                  for step in range(9) for user in range(10)]  # fmt: skip
+        write_dataset(tmp_path, "liked", events, items=("item_id:token\ttitle:token_seq", texts), header=HEADER)
         settings = {
             "data_path": str(tmp_path), "item_pretrain_dir": tiny_llm("llama"), "user_pretrain_dir": tiny_llm("llama"),
             "user_llm_init": True, "MAX_ITEM_LIST_LENGTH": HISTORY, "history_filter": "all", "num_negatives": 6,
@@ -214,3 +214,36 @@ def test_what_the_head_reads(build, inputs, width):
 def test_keys_that_cannot_be_used(build, keys, words):
     with pytest.raises(ConfigError, match=words):
         build(**keys)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("time_of", ["item", "next"])
+def test_times_of_a_row_are_its_own(build, fusion, time_of):
+    """In a batch and alone: [USER] and the candidate have the time of the request, whatever the longest history."""
+    model, loaders = build(fusion=fusion, time_num=6, time_of=time_of, start=1_000_000_000)
+    with torch.no_grad():
+        for table in model.input_features.time.tables:
+            table.weight.mul_(50)
+    rows = loaders[0]._dataset[list(range(0, 70, 3))]
+    assert rows["item_length"].unique().numel() > 2
+    together = model.eval().predict(rows)
+    alone = torch.cat([model.predict(rows[index : index + 1]) for index in range(len(rows))])
+    torch.testing.assert_close(together, alone, atol=2e-6, rtol=0)
+    rows.interaction["event_time"] = rows["event_time"] + 40_000_000
+    assert (model.predict(rows) - together).abs().min() > 1e-7, "the time of the request counts"
+
+
+def test_negatives_without_a_number_are_as_many_as_the_batch_has_places(build):
+    _, loaders = build(num_negatives=None)
+    assert next(iter(loaders[0]))["neg_item_id"].shape == (1, 16 * (HISTORY + 1))
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_an_export_is_read_back(build, tmp_path, fusion):
+    model, loaders = build(fusion=fusion)
+    rows = next(iter(loaders[0]))
+    expected = model.eval().predict(rows)
+    model.export(tmp_path / "out")
+    other = {"item_pretrain_dir": None, "user_pretrain_dir": None, "user_llm_init": False, "item_llm_init": False}
+    again, _ = build(fusion=fusion, pretrained_hllm=str(tmp_path / "out"), **other)
+    torch.testing.assert_close(again.eval().predict(rows), expected, atol=1e-6, rtol=0)
