@@ -16,6 +16,7 @@ usage: python run_recbole_hllm.py --model=NAME[,NAME...] --dataset=NAME [--key=v
   --run_dir=PATH            folder of the run (PATH/<Model>/ for several models); default under runs/
   --evaluate_only --run_dir=PATH [--key=value ...]   evaluate a finished run again, say with another topk
   --resume --run_dir=PATH   go on with an unfinished run, with its own model, dataset and keys
+  --plan                    only estimate: parameters, tokens, FLOPs, memory, and time from a few timed steps
   --Model.key=value         a key for one of several models, such as --SASRec.n_layers=4
   --help [--model=NAME]     this page with the keys of every model [and those of one]
 
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _dispatch(arguments: dict[str, str]) -> int:
     files = _config_files(arguments.pop("config_files", ""))
-    run_dir = arguments.pop("run_dir", None)
+    run_dir, planned = arguments.pop("run_dir", None), _switched_on(arguments.pop("plan", "False"))
     # RecBole and PyTorch take seconds to load; --help and wrong arguments do not need them.
     from recbole_hllm.experiment import merge_keys, run
 
@@ -57,12 +58,26 @@ def _dispatch(arguments: dict[str, str]) -> int:
     models = models.split(",") if isinstance(models, str) else list(models or [])
     models = [model.strip() for model in models if model.strip()]
     arguments.pop("model", None)
+    if planned:
+        from recbole_hllm.benchmark.table import plan_text
+        from recbole_hllm.plan import plan
+
+        for model in models or [None]:
+            print(plan_text(plan(model, None, files, arguments=arguments)))
+        return 0
     if len(models) > 1:
         from recbole_hllm.benchmark.side_by_side import compare
 
         return 1 if compare(models, None, files, run_dir=run_dir, arguments=arguments)["failed"] else 0
     run(*models, config_file_list=files, run_dir=run_dir, arguments=arguments)
     return 0
+
+
+def _switched_on(value: str) -> bool:
+    """Raises ConfigError for a value of --plan other than True and False."""
+    if value not in ("True", "False"):
+        raise ConfigError(f"--plan takes no value, not '{value}'")
+    return value == "True"
 
 
 def _config_files(value: str) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import EvaluatorType, ModelType
 
+from recbole_hllm.data.labels import check_labelled_settings, has_label_column
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.reader import read_header
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
@@ -25,7 +26,7 @@ from recbole_hllm.keys import (
     read_yaml,
 )
 from recbole_hllm.properties_path import properties_folder, recbole_folder
-from recbole_hllm.registry import get_spec, model_names
+from recbole_hllm.registry import base_model, get_spec, model_names
 
 # Arguments of the command line and of `run()`, which are no keys of a config.
 _RUN_ARGUMENTS = {"config_files", "run_dir"}
@@ -42,6 +43,8 @@ _PROTOCOL = {
     "repeatable": True,
     "filter_inter_by_user_or_item": False,
 }
+# A model, or a variant of one.
+_ROW_NAME = r"\w+(@[\w-]+)?"
 # Columns that hold an item's category in public data sets, in order of preference.
 _USUAL_FEATURES = ("class", "categories", "category", "genres", "genre", "brand", "tag", "tags")
 
@@ -50,10 +53,11 @@ class Config(RecBoleConfig):
     """RecBole's Config for a model of ours or of RecBole's.
 
     Order of strength: RecBole's property files, ours, ``config_file_list``, ``config_dict``, ``arguments``.
-    A key ``<Model>.<key>``, wherever it is given, sets ``<key>`` for that model only and is stronger than ``<key>``.
+    A key ``<Model>.<key>``, wherever it is given, sets ``<key>`` for that model only and is stronger than ``<key>``;
+    ``<Model>@<variant>.<key>`` is for that variant of it, and stronger still.
 
     Args:
-        model: model name.
+        model: model name, or ``<Model>@<variant>``.
         dataset: data set name, the folder and file name under ``data_path``.
         config_file_list: YAML files, later ones win.
         config_dict: keys and values.
@@ -120,16 +124,22 @@ class Config(RecBoleConfig):
                 raise ConfigError(f"{key} is not set: give --{key}=NAME, or {key} in a config file or dict")
             if not isinstance(value, str):
                 raise ConfigError(f"{key}: {value!r} is not a name")
+        if not re.fullmatch(_ROW_NAME, model):
+            raise ConfigError(f"model: '{model}' is neither a name nor NAME@VARIANT of letters, digits, - and _")
+        row, model = model, base_model(model)
         self.spec = get_spec(model)
         for key in list(given):
             self._refuse_unknown_key(key)
-        self._apply_model_keys(model)
+        for prefix in dict.fromkeys((model, row)):
+            self._apply_model_keys(prefix)
+        for key in [key for key in given if "." in key]:
+            del given[key]
         return model, self.spec.model, dataset
 
     def _refuse_unknown_key(self, shown):
         where = self._file_of_key.get(shown, "")
         prefix, dot, key = shown.rpartition(".") if isinstance(shown, str) else ("", "", str(shown))
-        if dot and prefix not in model_names():
+        if dot and base_model(prefix) not in model_names():
             raise ConfigError(f"key '{shown}'{where}: '{prefix}' is not a model{did_you_mean(prefix, model_names())}")
         if key in _RUN_ARGUMENTS and self.external_config_dict[shown]:
             raise ConfigError(f"'{shown}'{where} is an argument of the command line (or of run), not a key")
@@ -139,14 +149,11 @@ class Config(RecBoleConfig):
         if key not in listed_keys() and not key.startswith("alias_of_") and key not in keys_read_by_recbole():
             raise ConfigError(f"unknown key '{shown}'{where}{did_you_mean(key, listed_keys())}")
 
-    def _apply_model_keys(self, model):
-        """``SASRec.n_layers`` becomes ``n_layers`` when the model is SASRec and is dropped when it is another."""
+    def _apply_model_keys(self, name):
+        """``SASRec.n_layers`` becomes ``n_layers`` when the model is SASRec."""
         given = self.external_config_dict
-        for dotted in [key for key in given if "." in key]:
-            prefix, key = dotted.split(".", 1)
-            value = given.pop(dotted)
-            if prefix == model:
-                given[key] = value
+        for dotted in [key for key in given if key.startswith(f"{name}.")]:
+            given[dotted.split(".", 1)[1]] = given[dotted]
 
     # ---- what it is merged with ----
 
@@ -154,9 +161,13 @@ class Config(RecBoleConfig):
         super()._load_internal_config_dict(model, model_class, dataset)
         self.internal_config_dict.update(deepcopy(_PROTOCOL))
         folder = properties_folder()
-        for file in ("overall.yaml", f"model/{model}.yaml", f"dataset/{dataset}.yaml"):
+        # A model built on another of ours has the keys of both.
+        models = [f"model/{name.__name__}.yaml" for name in reversed(model_class.__mro__)]
+        for file in ("overall.yaml", *models, f"dataset/{dataset}.yaml"):
             if (folder / file).is_file():
                 self._update_internal_config_dict(folder / file)
+        if self.spec.rows == "labelled":
+            self._update_internal_config_dict(folder / "labelled.yaml")
 
     def _get_final_config_dict(self):
         for key, value in self.external_config_dict.items():
@@ -165,6 +176,7 @@ class Config(RecBoleConfig):
         for key in _NEVER_EMPTY:
             if final[key] in (None, "", [], {}):
                 raise ConfigError(f"{key} must not be empty")
+        self._choose_variant(final)
         final.update({key: as_number(key, value) for key, value in final.items()})
         self._check_names(final)
         self._check_history_length()
@@ -172,7 +184,9 @@ class Config(RecBoleConfig):
         self._drop_default_negatives(final)
         self._choose_precision(final)
         self._choose_masking(final)
+        self._choose_labels(final)
         self._choose_selected_features(final)
+        self._load_action_field(final)
         final["data_path"] = os.path.abspath(final["data_path"])
         # Taken before RecBole adds objects and derived values.
         final.update(model=self.model, dataset=self.dataset)
@@ -192,11 +206,24 @@ class Config(RecBoleConfig):
         if self.spec.rows != "window" and self.external_config_dict.get(key) is not None:
             raise ConfigError(f"{key}: {self.model} is evaluated with MAX_ITEM_LIST_LENGTH; give HLLM.{key} for HLLM")
 
+    def _choose_variant(self, final):
+        """A variant of a model has defaults of its own; what the user gives is stronger."""
+        variants = getattr(self.model_class, "VARIANTS", None)
+        if variants is None:
+            return
+        name = str(final["variant"])
+        if name not in variants:
+            hint = did_you_mean(name, variants)
+            raise ConfigError(f"variant: {self.model} has no variant '{name}', only {', '.join(variants)}{hint}")
+        given = self.external_config_dict
+        final.update({key: value for key, value in variants[name].items() if key not in given})
+
     def _complete_eval_args(self, final):
         """RecBole fills missing parts with a random order and split, which no sequential model takes."""
         given = final["eval_args"]
         if isinstance(given, dict) and "order" not in given:
-            final["eval_args"] = {**deepcopy(_PROTOCOL["eval_args"]), **given}
+            ours = self.internal_config_dict if self.spec.rows == "labelled" else _PROTOCOL
+            final["eval_args"] = {**deepcopy(ours["eval_args"]), **given}
 
     def _drop_default_negatives(self, final):
         """RecBole's default draws a negative per row: its cross-entropy models refuse it, or take it for a positive
@@ -223,6 +250,15 @@ class Config(RecBoleConfig):
             final["mask_history"] = True
             if given.get("mask_history") is False:
                 raise ConfigError("repeatable: False and mask_history: False contradict each other; leave one out")
+
+    def _choose_labels(self, final):
+        """A column of labels in the data is stronger than our default of a threshold, not than the user's."""
+        if self.spec.rows != "labelled":
+            return
+        if "threshold" not in self.external_config_dict:
+            if has_label_column(self._item_file(final).with_suffix(".inter"), final):
+                final["threshold"] = None
+        check_labelled_settings(self.model, final)
 
     def _choose_selected_features(self, final):
         """RecBole's default is the column of its own example; another data set has other columns."""
@@ -251,6 +287,13 @@ class Config(RecBoleConfig):
             wanted = [item, *(load.get("item") or []), *selected]
             final["load_col"] = {**load, "item": list(dict.fromkeys(wanted))}
 
+    def _load_action_field(self, final):
+        """Columns that nobody names are not read."""
+        field, load = final.get("action_field"), final["load_col"]
+        columns = (load or {}).get("inter")
+        if field is not None and isinstance(columns, list) and field not in columns:
+            final["load_col"] = {**load, "inter": [*columns, field]}
+
     def _item_file(self, final) -> Path:
         name = self.dataset
         # RecBole reads ml-100k from its own folder, whatever data_path says.
@@ -260,12 +303,16 @@ class Config(RecBoleConfig):
     # ---- checks of the whole ----
 
     def _set_default_parameters(self):
+        final, labelled = self.final_config_dict, self.spec.rows == "labelled"
+        metrics = [final["metrics"]] if isinstance(final["metrics"], str) else final["metrics"]
+        if labelled:  # RecBole's GAUC is of rankings, and goes with no metric of labels
+            final["metrics"] = [metric for metric in metrics if metric.lower() != "gauc"] or ["AUC"]
         super()._set_default_parameters()
-        final = self.final_config_dict
-        if final["eval_type"] == EvaluatorType.VALUE:
+        final["metrics"] = metrics
+        if final["eval_type"] == EvaluatorType.VALUE and not labelled:
             raise ConfigError(f"metrics: {final['metrics']} need labels; rankings have Recall, MRR, NDCG, Hit, ...")
-        names = [metric.lower() for metric in final["metrics"]]
-        computed = [name if name == "gauc" else f"{name}@{k}" for name in names for k in final["topk"]]
+        names = [metric.lower() for metric in metrics]
+        computed = [name if name == "gauc" or labelled else f"{name}@{k}" for name in names for k in final["topk"]]
         # Nothing is chosen by it when a finished run is evaluated again, say with another topk.
         if not final["evaluate_only"] and final["valid_metric"].lower() not in computed:
             raise ConfigError(

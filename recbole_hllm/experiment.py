@@ -12,16 +12,19 @@ from recbole_hllm.config import Config
 from recbole_hllm.data.dataset import SequenceDataset, create_dataset
 from recbole_hllm.data.loader import data_preparation
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.evaluation.segments import describe_targets, segment_metrics, segment_table
 from recbole_hllm.keys import parse_value, plain, read_yaml
 from recbole_hllm.run_folder import (
     add_evaluation,
     check_same_run,
     keep_ranks,
+    keep_scores,
     new_folder,
     read_settings,
     write_results,
 )
 from recbole_hllm.training.checkpoint import load_model
+from recbole_hllm.training.files import write_json
 from recbole_hllm.training.logs import logging_to
 from recbole_hllm.training.trainer import Trainer
 
@@ -95,7 +98,7 @@ def _run(config, folder):
     trainer = Trainer(config, recommender, folder)
     show = config["show_progress"]
     best_score, best_valid = trainer.fit(train_data, valid_data, show_progress=show)
-    if valid_data and trainer.valid_ranks is None:  # a resumed run whose best epoch was before
+    if valid_data and trainer.valid_ranks is None and not trainer.labelled:  # a resumed run whose best epoch was before
         trainer.evaluate(valid_data, show_progress=show)
         trainer.valid_ranks = trainer.eval_collector.take_ranks()
     result = {
@@ -104,10 +107,21 @@ def _run(config, folder):
         "best_valid_result": best_valid,
         "test_result": trainer.evaluate(test_data, show_progress=show),
     }
-    keep_ranks(folder, valid=trainer.valid_ranks, test=trainer.eval_collector.take_ranks())
+    if trainer.labelled:
+        keep_scores(folder, trainer.eval_collector.take_scores() if test_data else None)
+    else:
+        _keep_ranks(folder, data, trainer, test_data)
     write_results(folder, config, data, (valid_data, test_data), trainer, result, time.perf_counter() - start)
     logging.getLogger().info(f"test {result['test_result']}, all of it in {folder}")
     return {**result, "run_dir": str(folder)}
+
+
+def _keep_ranks(folder, data, trainer, test_data):
+    """The ranks of each target, and metrics by segment of those of the test."""
+    ranks = {"valid": trainer.valid_ranks, "test": trainer.eval_collector.take_ranks()}
+    keep_ranks(folder, **{phase: describe_targets(kept, data) for phase, kept in ranks.items() if kept})
+    if test_data:
+        write_json(folder / "segments.json", segment_table(folder))
 
 
 def evaluate_run(run_dir, config_dict=None) -> dict:
@@ -133,7 +147,11 @@ def evaluate_run(run_dir, config_dict=None) -> dict:
             "valid_result": trainer.evaluate(loaded.valid_data, show_progress=show),
             "test_result": trainer.evaluate(loaded.test_data, show_progress=show),
         }
-        add_evaluation(folder, {"changed": changed, **result})
+        segments = {}
+        if loaded.test_data and not trainer.labelled:
+            ranks = describe_targets(trainer.eval_collector.take_ranks(), loaded.dataset)
+            segments = {"segments": segment_metrics(ranks, loaded.config)}
+        add_evaluation(folder, {"changed": changed, **result, **segments})
         logging.getLogger().info(f"valid {result['valid_result']}, test {result['test_result']}")
     return {**result, "run_dir": str(folder)}
 

@@ -21,6 +21,8 @@ _TEXT_KEYS = {
     "item_pretrain_dir", "user_pretrain_dir", "pretrained_hllm", "item_prompt", "text_separator", "text_field",
     "valid_metric",
 }  # fmt: skip
+# Keys that are True, False or names.
+_SWITCHES_OR_NAMES = ("reference", "sanity_rows")
 # What `precision` may be, and the type that autocast computes in.
 AUTOCAST_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -59,13 +61,34 @@ NUMBERS = {
     "metric_decimal_place": Number(int),
     "loss_decimal_place": Number(int, 0),
     "item_llm_layers": Number(int, 1, empty=True),
+    "train_user_fraction": Number(float, 0, 1),
+    "time_num": Number(int, 0),
+    "time_width": Number(int, 1),
     "user_llm_layers": Number(int, 1, empty=True),
     "item_emb_token_n": Number(int, 0, 1, empty=True),
+    "lora_r": Number(int, 1),
+    "lora_alpha": Number(float, 0),
+    "lora_dropout": Number(float, 0, 1),
     "item_llm_dropout": Number(float, 0, 1, empty=True),
     "item_learning_rate": Number(float, 0, empty=True),
     "num_negatives": Number(int, 1, empty=True),
     "MAX_TEXT_LENGTH": Number(int, 1),
     "item_chunk_tokens": Number(int, 1),
+    "loss_lambda": Number(float, 0),
+    "candidates_per_batch": Number(int, 1),
+    "knn_history": Number(int, 1, empty=True),
+    "segments_user": Number(int, 1, several=True),
+    "segments_item": Number(int, 1, several=True),
+    "temperature": Number(float, 1e-3, empty=True),
+    "nce_thres": Number(float, -1, 1, empty=True),
+    "min_surviving_negatives": Number(float, 0, empty=True),
+    "n_layers": Number(int, 0),
+    "n_heads": Number(int, 1),
+    "hidden_size": Number(int, 1),
+    "inner_size": Number(int, 1),
+    "hidden_dropout_prob": Number(float, 0, 1),
+    "attn_dropout_prob": Number(float, 0, 1),
+    "item_embed_dim": Number(int, 1),
 }
 
 
@@ -149,7 +172,7 @@ def as_default(key, value, default):
     """
     if value is not None and key in _TEXT_KEYS:
         return str(value)
-    if value is None or default is None or key == "reference":  # reference: True, False or names
+    if value is None or default is None or key in _SWITCHES_OR_NAMES:
         return value
     if isinstance(default, bool):
         if isinstance(value, int) and value in (0, 1):

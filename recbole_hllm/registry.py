@@ -13,7 +13,13 @@ from recbole_hllm.properties_path import recbole_folder
 # and its training rows.
 _OURS = {
     "HLLM": ("recbole_hllm.model.hllm", "window"),
+    "HLLMRanker": ("recbole_hllm.model.hllm_ranker", "labelled"),
+    "HSTU": ("recbole_hllm.model.hstu", "window"),
+    "LLMIDRec": ("recbole_hllm.model.llm_id_rec", "window"),
     "Pop": ("recbole_hllm.model.pop", "interaction"),
+    "SASRecNCE": ("recbole_hllm.model.sasrec_nce", "window"),
+    "Markov": ("recbole_hllm.model.markov", "prefix"),
+    "TextKNN": ("recbole_hllm.model.text_knn", "prefix"),
 }
 
 _PIPELINE = (
@@ -23,13 +29,23 @@ _PIPELINE = (
 _STATE = "keeps its state outside tensors, where only a pickle could store it"
 _SCIPY = "calls a method that SciPy 1.13 removed"
 _REFUSED = {
-    **dict.fromkeys(("S3Rec", "GRU4RecKG", "KSR", "DIN", "DIEN", "NCL", "FEARec", "lightgbm", "xgboost"), _PIPELINE),
+    **dict.fromkeys(("S3Rec", "GRU4RecKG", "KSR", "NCL", "FEARec", "lightgbm", "xgboost"), _PIPELINE),
     **dict.fromkeys(("MultiDAE", "MultiVAE", "MacridVAE", "CDAE", "ENMF", "RaCT", "RecVAE"), _PIPELINE),
     **dict.fromkeys(("DiffRec", "LDiffRec"), _PIPELINE),
+    "KD_DAGFM": "is trained in phases, each from a pickle of the one before",
     **dict.fromkeys(("ItemKNN", "AsymKNN", "EASE", "SLIMElastic"), _STATE),
     **dict.fromkeys(("LightGCN", "NGCF", "GCMC", "SpectralCF"), _SCIPY),
 }
-_SUPPORTED_TYPES = {ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL}
+# Models of RecBole that are trained and tested on labelled interactions, besides the context-aware ones; DIEN with a
+# repair.
+_LABELLED = {"DIN", "DIEN"}
+_MENDED = {"DIEN": "recbole_hllm.model.dien"}
+_ROWS = {
+    ModelType.SEQUENTIAL: "prefix",
+    ModelType.GENERAL: "interaction",
+    ModelType.TRADITIONAL: "interaction",
+    ModelType.CONTEXT: "labelled",
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +55,8 @@ class ModelSpec:
     Attributes:
         model: the recommender class.
         rows: training rows, ``window`` (every position of a chunk is a target), ``prefix`` (one history, one
-            target) or ``interaction`` (a user and an item, no history).
+            target), ``interaction`` (a user and an item, no history) or ``labelled`` (an interaction, its 0/1
+            label and what was before it; tested on such rows too).
     """
 
     model: type
@@ -60,11 +77,16 @@ def get_spec(name: str) -> ModelSpec:
     # Refused models stay unimported: their modules may need further packages.
     reason, model = _REFUSED.get(name), None
     if reason is None:
-        model = get_model(name)
-        reason = None if model.type in _SUPPORTED_TYPES else _PIPELINE
+        model = getattr(import_module(_MENDED[name]), name) if name in _MENDED else get_model(name)
+        reason = None if model.type in _ROWS else _PIPELINE
     if reason:
         raise ConfigError(f"model: '{name}' of RecBole does not run through recbole_hllm: it {reason}")
-    return ModelSpec(model, "prefix" if model.type == ModelType.SEQUENTIAL else "interaction")
+    return ModelSpec(model, "labelled" if name in _LABELLED else _ROWS[model.type])
+
+
+def base_model(name: str) -> str:
+    """The model of a row's name: ``HLLM`` of ``HLLM@scratch``, a variant with keys of its own."""
+    return name.partition("@")[0]
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,8 @@ from recbole_hllm.keys import read_yaml
 from recbole_hllm.training.files import json_text, write_json, write_text, writing
 
 # What a run writes; a folder that holds any of it is not written to.
-_FILES = ("config.yaml", "run.log", "metrics.json", "costs.json", "protocol.json", "ranks-valid.npz", "ranks-test.npz")
+_FILES = ("config.yaml", "run.log", "metrics.json", "costs.json", "protocol.json", "ranks-valid.npz", "ranks-test.npz",
+          "segments.json", "scores-test.npz")  # fmt: skip
 _FOLDERS = ("best", "last", "tensorboard")
 # Asked of one call, and no settings of a run: a folder that somebody sent must not allow itself to run code.
 NOT_SAVED = ("resume", "evaluate_only", "trust_remote_code")
@@ -95,11 +96,18 @@ def write_yaml(path: Path, content: dict) -> None:
 
 
 def keep_ranks(folder: Path, **ranks_of: dict | None) -> None:
-    """Per-user ranks of the best weights: ranks-valid.npz and ranks-test.npz with arrays user, target, rank."""
+    """Per-user ranks of the best weights: ranks-valid.npz and ranks-test.npz, each with the arrays given."""
     for phase, ranks in ranks_of.items():
         if ranks and len(ranks["rank"]):
             with writing(path := folder / f"ranks-{phase}.npz"):
                 np.savez_compressed(path, **ranks)
+
+
+def keep_scores(folder: Path, scores: dict | None) -> None:
+    """Scores of the test's labelled rows by the best weights: scores-test.npz, arrays user, item, label, score."""
+    if scores:
+        with writing(path := folder / "scores-test.npz"):
+            np.savez_compressed(path, **scores)
 
 
 def add_evaluation(folder: Path, content: dict) -> None:
@@ -155,13 +163,13 @@ def write_results(folder: Path, config, data, loaders, trainer, result: dict, se
             "training_seconds": round(trainer.training_seconds, 3),
             "evaluation_seconds": round(trainer.evaluation_seconds, 3),
             "total_seconds": round(seconds, 3),
-            "peak_memory_bytes": _peak_memory(config["device"]),
+            "peak_memory_bytes": peak_memory(config["device"]),
             "device": _device_name(config["device"]),
         },
     )
 
 
-def _peak_memory(device) -> int | None:
+def peak_memory(device) -> int | None:
     """Bytes: the GPU's peak where one is used, the process's otherwise; None where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

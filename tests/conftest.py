@@ -54,7 +54,10 @@ TINY_LLAMA = {
 
 @pytest.fixture(scope="session")
 def toy(write_dataset, tmp_path_factory) -> str:
-    """data_path of ``toy``: 14 users walk round 12 items, one step at a time, at distinct times; items have texts."""
+    """data_path of ``toy``: 14 users walk round 12 items, one step at a time, at distinct times; items have texts.
+
+    And of ``labelled``: the same walks, all users at once; every third item is liked.
+    """
     folder = tmp_path_factory.mktemp("data")
     colours = ("red", "blue", "green", "grey")
     rows = [
@@ -64,7 +67,13 @@ def toy(write_dataset, tmp_path_factory) -> str:
         if step < 6 + user % 4
     ]
     items = [(f"i{item}", f"{item} {colours[item % 4]}", colours[item % 3]) for item in range(12)]
-    write_dataset(folder, "toy", rows, ("item_id:token\ttitle:token_seq\tclass:token_seq", items))
+    items = ("item_id:token\ttitle:token_seq\tclass:token_seq", items)
+    write_dataset(folder, "toy", rows, items)
+    labelled = [
+        (user, item, int(item[1:]) % 3 // 2, time % 1000 // 7 * 100 + int(user[1:])) for user, item, time in rows
+    ]
+    header = "user_id:token\titem_id:token\tlabel:float\ttimestamp:float"
+    write_dataset(folder, "labelled", labelled, items, header=header)
     return str(folder)
 
 
@@ -82,8 +91,12 @@ def settings_of(toy):
         "HLLM": {
             "item_pretrain_dir": llm, "item_llm_layers": 1, "user_llm_config": TINY_LLAMA, "text_keys": ["title"],
             "num_negatives": 8, "precision": "fp32", "MAX_TEXT_LENGTH": 24,
-        }
+        },
+        "TextKNN": {"item_pretrain_dir": llm, "item_llm_layers": 1, "text_keys": ["title"]},
+        "LLMIDRec": {"user_llm_config": TINY_LLAMA, "item_embed_dim": 8},
     }  # fmt: skip
+    labelled = {"dataset": "labelled", "metrics": ["AUC", "LogLoss", "GAUC"], "valid_metric": "AUC"}
+    own["HLLMRanker"] = {**own["HLLM"], **labelled, "head_hidden": [16]}
     return lambda model: {**shared, **own.get(model, small)}
 
 

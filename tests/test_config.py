@@ -1,6 +1,7 @@
 """Config: merge order, unknown keys, RecBole's YAML unchanged, and what each model needs by default."""
 
 import os
+import re
 import subprocess
 import sys
 from copy import deepcopy
@@ -114,6 +115,29 @@ def test_a_key_for_one_model_is_for_that_model_only(toy, yaml_file):
     assert (sasrec["n_layers"], sasrec["hidden_size"], sasrec["text_keys"]) == (1, 64, None)
     assert (bert4rec["n_layers"], bert4rec["hidden_size"]) == (3, 32)
     assert "SASRec.n_layers" not in sasrec and "SASRec.n_layers" not in sasrec.settings
+
+
+def test_a_variant_has_the_keys_of_its_model_and_its_own_on_top(toy):
+    keys = toy | {"SASRec.n_layers": 3, "SASRec.n_heads": 1, "SASRec@wide.hidden_size": 128, "SASRec@wide.n_layers": 4}
+    plain, wide = Config("SASRec", "toy", config_dict=keys), Config("SASRec@wide", "toy", config_dict=keys)
+    sizes = ("n_layers", "n_heads", "hidden_size")
+    assert [[config[size] for size in sizes] for config in (plain, wide)] == [[3, 1, 64], [4, 1, 128]]
+    assert wide["model"] == "SASRec" and not [key for key in wide.settings if "." in key]
+
+
+@pytest.mark.parametrize(
+    "model, keys, said",
+    [
+        ("SASRec@", {}, "'SASRec@' is neither a name nor NAME@VARIANT"),
+        ("SASRec@a.b", {}, "neither a name nor NAME@VARIANT"),
+        ("SASRek@wide", {}, "did you mean 'SASRec'"),
+        ("SASRec", {"SASRek@wide.n_layers": 1}, "'SASRek@wide' is not a model"),
+        ("SASRec", {"SASRec@wide.n_layer": 1}, "did you mean 'n_layers'"),
+    ],
+)
+def test_wrong_variants(toy, model, keys, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        Config(model, "toy", config_dict=toy | keys)
 
 
 def test_a_key_for_one_model_is_the_stronger_one(toy):
@@ -351,7 +375,7 @@ def test_a_missing_model_or_data_set_says_how_to_give_it(model, dataset, key):
 def test_a_model_that_is_no_name(toy):
     refused("model: .* is not a name", StockConfig, "toy")
     refused("no model named 'SASRek'; did you mean 'SASRec'", "SASRek", "toy")
-    refused("'DIN' of RecBole does not run", "DIN", "toy")
+    refused("'S3Rec' of RecBole does not run", "S3Rec", "toy")
 
 
 # ---- what each model needs ----

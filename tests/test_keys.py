@@ -244,7 +244,7 @@ def test_a_number_is_kept_or_refused_by_key(key, value):
 
 
 def test_other_keys_are_not_looked_at():
-    assert as_number("hidden_size", 0.5) == 0.5 and as_number("metrics", ["Recall"]) == ["Recall"]
+    assert as_number("embedding_size", 0.5) == 0.5 and as_number("metrics", ["Recall"]) == ["Recall"]
 
 
 # ---- keys ----

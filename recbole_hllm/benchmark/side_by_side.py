@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from recbole_hllm.benchmark.sanity import with_sanity_rows
 from recbole_hllm.benchmark.table import to_console, to_csv, to_json, to_markdown
 from recbole_hllm.config import Config
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.experiment import merge_keys
 from recbole_hllm.keys import read_yaml
+from recbole_hllm.registry import base_model
 from recbole_hllm.run_folder import make_folder, refuse_existing, saved_keys, unused_folder, write_yaml
 from recbole_hllm.training.files import read_json, write_text
 from recbole_hllm.training.logs import last_error
@@ -18,10 +20,11 @@ from recbole_hllm.training.logs import last_error
 # What a row may not set for itself: it would no longer be comparable with the others.
 _SHARED_KEYS = {
     "model", "dataset", "resume", "evaluate_only",
-    "data_path", "eval_args", "metrics", "topk", "valid_metric", "mask_history", "benchmark_filename", "seed",
+    "data_path", "eval_args", "metrics", "topk", "valid_metric", "mask_history", "benchmark_filename",
     "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter", "strict_data", "reference",
     "filter_inter_by_user_or_item", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "metric_decimal_place",
-    "repeatable", "field_separator", "encoding",
+    "repeatable", "field_separator", "encoding", "segments_user", "segments_item", "sanity_rows",
+    "threshold", "LABEL_FIELD", "history_filter",
 }  # fmt: skip
 _TABLES = ("table.md", "table.csv", "table.json")
 _KEYS = "keys.yaml"
@@ -31,7 +34,8 @@ def compare(models, dataset=None, config_file_list=None, config_dict=None, run_d
     """Trains and evaluates models one after the other and writes one table.
 
     Args:
-        models: two or more model names.
+        models: two or more model names, or variants such as ``HLLM@scratch`` with keys of their own; the rows of
+            ``sanity_rows`` come behind them.
         dataset, config_file_list, config_dict, arguments: as for ``run``, for all models; a key ``<Model>.<key>``
             is for one of them.
         run_dir: folder of the table, with a run folder ``<Model>/`` for each.
@@ -55,13 +59,16 @@ def compare(models, dataset=None, config_file_list=None, config_dict=None, run_d
     if given.get("resume"):
         saved = _read_keys(folder, given["dataset"])
         given = {**saved, **given, "dataset": saved["dataset"]}
-    else:
+    models, given, left_out = with_sanity_rows(models, given)
+    if not given.get("resume"):
         refuse_existing(folder, (_KEYS, *_TABLES, *models))
-    _check(models, given)
+    shared = _check(models, given, left_out)
     make_folder(folder)
     write_yaml(folder / _KEYS, saved_keys(given))
     rows = [_run_alone(model, folder / _KEYS, folder / model, _own_words(given, folder / model)) for model in models]
-    header = _header(rows, given["dataset"])
+    header = {**_header(rows, given["dataset"]), "valid_metric": shared["valid_metric"]}
+    if left_out:
+        header["left_out"] = [f"{model} ({reason})" for model, reason in left_out.items()]
     texts = (to_markdown(rows, header), to_csv(rows), to_json(rows, header))
     for name, text in zip(_TABLES, texts, strict=True):
         write_text(folder / name, text)
@@ -92,16 +99,24 @@ def _own_words(given, folder) -> list[str]:
     return words + ["--resume=True"] * bool(given.get("resume") and (folder / "config.yaml").is_file())
 
 
-def _check(models, given):
-    """Every model's config, before hours are spent on the first one's training."""
+def _check(models, given, left_out) -> Config:
+    """Makes every model's config, before hours are spent on the first one's training; returns that of the first."""
     for key in given:
         prefix, dot, rest = key.partition(".")
-        if dot and prefix not in models:
+        named = {*models, *map(base_model, models), *left_out}
+        if dot and prefix not in named:
             raise ConfigError(f"{key}: '{prefix}' is not a model of this run ({', '.join(models)})")
         if dot and rest in _SHARED_KEYS:
             raise ConfigError(f"{key}: '{rest}' is shared by all rows of a table; set it without '{prefix}.'")
-    for model in models:
-        Config(model, config_dict=given)
+    configs = {model: Config(model, config_dict=given) for model in models}
+    labelled = [model for model, config in configs.items() if config.spec.rows == "labelled"]
+    if 0 < len(labelled) < len(models):
+        others = [model for model in models if model not in labelled]
+        raise ConfigError(
+            f"model: {', '.join(labelled)} score labelled rows and {', '.join(others)} rank items; "
+            "no table can hold both, make one for each"
+        )
+    return configs[models[0]]
 
 
 def _run_alone(model, keys, folder, words) -> dict:
@@ -114,8 +129,10 @@ def _run_alone(model, keys, folder, words) -> dict:
     if process.returncode != 0:
         log = folder / "run.log"
         return {"model": model, "error": last_error(log) or f"ended with exit code {process.returncode}; see {log}"}
-    row = read_json(folder / "metrics.json")
+    row = {**read_json(folder / "metrics.json"), "model": model}
     row["costs"], row["protocol"] = read_json(folder / "costs.json"), read_json(folder / "protocol.json")
+    if (folder / "segments.json").is_file():  # nothing to test, nothing to part
+        row["segments"] = read_json(folder / "segments.json")
     return row
 
 
@@ -134,16 +151,25 @@ def _header(rows, dataset) -> dict:
                 row.pop(result, None)
             logging.getLogger().error(f"{row['model']}: {row['error']}")
     mode = first["eval_args"]["mode"]
+    drawn = {"full": "whole catalogue", "labeled": "labelled interactions"}
     return {
         "dataset": dataset,
         **first["statistics"],
         "split": f"{first['eval_args']['split']}, order {first['eval_args']['order']}",
         "masking": "whole history" if first["mask_history"] else "none (RecBole's for sequential models)",
-        "candidates": "whole catalogue" if mode["test"] == "full" else f"{mode['test']}, drawn once from the seed",
+        "candidates": drawn.get(mode["test"], f"{mode['test']}, drawn once from the seed"),
         "metrics": "RecBole's Evaluator, best validation weights",
         "history_length": _history_lengths([row for row in done if "error" not in row]),
-        "seed": first["seed"],
+        "seed": _seeds([row for row in done if "error" not in row]),
     }
+
+
+def _seeds(rows) -> int | str:
+    """The one seed of all rows; that of each row where they differ."""
+    seeds = {row["model"]: row["protocol"]["seed"] for row in rows}
+    if len(set(seeds.values())) == 1:
+        return next(iter(seeds.values()))
+    return ", ".join(f"{model} {seed}" for model, seed in seeds.items())
 
 
 def _history_lengths(rows) -> int | str | None:

@@ -8,6 +8,8 @@ Everything here is a pure function of plain dicts, so a table can be made again 
                "stop_reason": str, "training_seconds": float, "evaluation_seconds": float,
                "peak_memory_bytes": int}}
 
+and ``segments``, what ``evaluation.segments.segment_table`` returns, where there is a test;
+
 or, for a model that failed, ``{"model": "HLLM", "error": "what went wrong"}``, whose metrics, if it has any,
 do not count; other keys go into the JSON as they are. The header is a dict of what all rows share: ``dataset``,
 ``users``, ``items``, ``interactions``, ``mean_length``, then ``split``, ``masking``, ``candidates``, ``metrics``,
@@ -69,7 +71,8 @@ def to_markdown(rows: list[dict], header: dict) -> str:
     table = ["| " + " | ".join(line) + " |" for line in (names, alignment, *lines)]
     above = [f"- {label}: {value}" for label, value in _header_lines(header)]
     below = [f"- {note}" for note in _notes(rows)]
-    return "\n\n".join("\n".join(block) for block in (above, table, below) if block) + "\n"
+    parts = _segment_lines(rows, header)
+    return "\n\n".join("\n".join(block) for block in (above, table, below, *parts) if block) + "\n"
 
 
 def to_console(rows: list[dict], header: dict) -> str:
@@ -104,8 +107,8 @@ def _cells(rows: list[dict], best: str, escape=str) -> tuple[list[str], list[lis
         line.append(f"{_format_count(total)} / {_format_count(trained)}")
         line.append(_format_integer(costs.get("epochs")))
         line.append("failed" if "error" in row else _one_line(costs.get("stop_reason") or _MISSING))
-        line.append(_format_seconds(costs.get("training_seconds")))
-        line.append(_format_seconds(costs.get("evaluation_seconds")))
+        line.append(format_seconds(costs.get("training_seconds")))
+        line.append(format_seconds(costs.get("evaluation_seconds")))
         line.append(_format_bytes(costs.get("peak_memory_bytes")))
         lines.append([escape(cell) for cell in line])
     return [escape(name) for name in names], lines
@@ -135,6 +138,29 @@ def _metric_cells(rows: list[dict], metric: str, best: str) -> list[str]:
         cell = _MISSING if value is None else f"{value:.{decimals}f}"
         cells.append(best.format(cell) if value is not None and value == winner else cell)
     return cells
+
+
+def _segment_lines(rows: list[dict], header: dict) -> list[list[str]]:
+    """A heading and a Markdown table of segments x models, in the metric that chose the epochs if it has segments."""
+    parted = [row for row in rows if "segments" in row and "error" not in row]
+    if not parted:
+        return []
+    first = parted[0]["segments"]
+    metrics = [name for name in next(iter(first.values()))[0] if "@" in name]
+    if not metrics:
+        return []
+    metric = str(header.get("valid_metric")).lower()
+    metric = metric if metric in metrics else metrics[0]
+    names = ["interactions in training", "targets", *(row["model"].replace("|", "\\|") for row in parted)]
+    lines = [names, ["---"] + ["---:"] * (len(names) - 1)]
+    for kind, label in (("history_length", "user"), ("popularity", "item")):
+        for index, segment in enumerate(first[kind]):
+            values = [row["segments"][kind][index][metric] for row in parted]
+            results = [{} if value is None else {"test_result": {metric: round(value, 4)}} for value in values]
+            cells = _metric_cells(results, metric, "**{}**")
+            lines.append([f"{label} {segment['segment']}", _format_integer(segment["targets"]), *cells])
+    heading = f"{metric} by how many interactions the user, and the target item, has in training:"
+    return [[heading], ["| " + " | ".join(line) + " |" for line in lines]]
 
 
 def _header_lines(header: dict) -> list[tuple[str, str]]:
@@ -196,7 +222,7 @@ def _scaled(value: int, units: tuple[str, ...]) -> str:
     return f"{scaled / 1000:.1f}{units[-1]}"
 
 
-def _format_seconds(value: float | None) -> str:
+def format_seconds(value: float | None) -> str:
     """0.8s, 45s, 3m 12s, 2h 5m."""
     if value is None:
         return _MISSING
@@ -209,6 +235,34 @@ def _format_seconds(value: float | None) -> str:
         return f"{seconds // 60}m {seconds % 60}s"
     minutes = round(value / 60)
     return f"{minutes // 60}h {minutes % 60}m"
+
+
+def plan_text(result: dict) -> str:
+    """What ``recbole_hllm.plan.plan`` returns, as lines to read."""
+    lines = [f"{result['model']} on {result['dataset']}, estimated before any training:"]
+    for part, (total, trained) in result["parameters"].items():
+        lines.append(f"  parameters {part:<14} {total:>15,}, trained {trained:,}")
+    lines.append(f"  an epoch has {result['batches']:,} batches, {result['positions']:,.0f} positions of histories")
+    if result["item_tokens"]:
+        lines.append(f"  item tokens an epoch     {result['item_tokens']:>12,.0f}, each distinct item of a batch once")
+    lines.append(f"  FLOPs an epoch           {result['flops']:>12.3g}")
+    memory, seconds = result["memory_bytes"], result["seconds"]
+    parts = ", ".join(f"{name.replace('_', ' ')} {_gigabytes(size)}" for name, size in memory.items())
+    lines.append(f"  memory by rule of thumb  {_gigabytes(sum(memory.values())):>12} ({parts})")
+    if result["peak_memory_bytes"] is not None:
+        lines.append(f"  memory, peak of steps    {_gigabytes(result['peak_memory_bytes']):>12} (the whole process)")
+    if seconds is None:
+        lines.append("  time: not measured, the model does not fit into the memory of this machine")
+    else:
+        lines.append(
+            f"  time on this machine     {seconds['step']:>11.2f}s a step, {format_seconds(seconds['epoch'])} an "
+            f"epoch, {format_seconds(seconds['all'])} for all {seconds['epochs']} epochs, evaluation not counted"
+        )
+    return "\n".join(lines)
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 2**30:.2f} GiB"
 
 
 def _plain(value):

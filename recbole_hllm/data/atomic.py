@@ -14,6 +14,7 @@ from recbole_hllm.data.sources import where_to_get
 from recbole_hllm.errors import ConfigError, DataError, UserError
 
 _KEEP = (None, "first", "last")
+_MOST_ACTIONS = 1000
 # Filters, and their values that leave everything as it is.
 _FILTERS = {
     "rm_dup_inter": (None,),
@@ -32,6 +33,7 @@ class AtomicDataset(SequentialDataset):
 
     Attributes:
         timestamps: (T,) float64 times of the rows of ``inter_feat``; zeros where ready-made histories have none.
+        actions: (T,) int64 number, from 1 on, of each row's value of ``action_field``; None without that key.
         phase: (T,) the file of ``benchmark_filename`` a row came from, 0 training, 1 validation, 2 test.
     """
 
@@ -302,6 +304,24 @@ class AtomicDataset(SequentialDataset):
             order = np.lexsort((self.timestamps, self.phase, self.inter_feat[self.uid_field].to_numpy()))
             self.inter_feat = self.inter_feat.iloc[order].reset_index(drop=True)
             self.timestamps, self.phase = self.timestamps[order], self.phase[order]
+        self.actions = self._number_actions()
+
+    def _number_actions(self):
+        """(T,) int64, 1, 2, ... for each value of the column ``action_field`` in rising order; None without."""
+        field = self.config["action_field"]
+        if field is None:
+            return None
+        if self.histories_given or field not in self.inter_feat:
+            columns = "files of histories have none" if self.histories_given else ", ".join(self.inter_feat)
+            raise ConfigError(f"action_field: {self.dataset_name}.inter has no column '{field}' ({columns})")
+        if self.field2type[field] not in (FeatureType.TOKEN, FeatureType.FLOAT):
+            raise ConfigError(f"action_field: '{field}' is a {self.field2type[field].value} column, not token or float")
+        values, numbers = np.unique(self.inter_feat[field].to_numpy(), return_inverse=True)
+        if len(values) > _MOST_ACTIONS:
+            raise ConfigError(
+                f"action_field: '{field}' has {len(values)} values, and at most {_MOST_ACTIONS} can be kinds of action"
+            )
+        return numbers.astype(np.int64) + 1
 
     @property
     def histories_given(self) -> bool:

@@ -84,13 +84,7 @@ def write_arrays(folder: Path, arrays: dict[str, np.ndarray], meta: dict) -> Non
     needed = sum(array.nbytes for array in arrays.values()) + MEGABYTE
     half_made = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder.parent).free
-        if free < needed:
-            raise DataError(
-                f"{folder.parent}: not enough disk for the cache: it needs {needed / MEGABYTE:.1f} MB, "
-                f"{free / MEGABYTE:.1f} MB free. Make room, or set cache_dir to a folder on another disk."
-            )
+        check_room(folder.parent, needed)
         half_made.mkdir()
         for name, array in arrays.items():
             np.save(half_made / f"{name}.npy", array, allow_pickle=False)
@@ -102,6 +96,27 @@ def write_arrays(folder: Path, arrays: dict[str, np.ndarray], meta: dict) -> Non
         raise DataError(f"{folder}: cannot write the cache ({error}). Set cache_dir elsewhere.") from error
     finally:
         shutil.rmtree(half_made, ignore_errors=True)
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Makes the folder of cache entries; worth a call before hours of work on what is to be written.
+
+    Args:
+        needed: bytes.
+
+    Raises:
+        DataError: less is free, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise DataError(f"{folder}: cannot write the cache ({error}). Set cache_dir elsewhere.") from error
+    if free < needed:
+        raise DataError(
+            f"{folder}: not enough disk for the cache: it needs {needed / MEGABYTE:.1f} MB, "
+            f"{free / MEGABYTE:.1f} MB free. Make room, or set cache_dir to a folder on another disk."
+        )
 
 
 def _describe(path: Path, array: np.ndarray) -> dict:

@@ -1,6 +1,7 @@
 """SequenceDataset: RecBole's SequentialDataset over flat arrays, the same users, items and targets for every model."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,9 +13,18 @@ from recbole_hllm.data.atomic import AtomicDataset
 from recbole_hllm.data.protocol import build_split, referenced
 from recbole_hllm.errors import ConfigError
 
+# Full-precision times of the rows of our own models, in seconds: of the items of a history, and of its target.
+EVENT_TIMES, EVENT_TIME = "event_time_list", "event_time"
+# Numbers of their actions or ratings, 0 is padding; there with the key ``action_field``.
+EVENT_ACTIONS = "event_action_list"
+
 
 def create_dataset(config) -> "SequenceDataset":
     """Reads the data set a config names; nothing is unpickled or downloaded."""
+    if config.spec.rows == "labelled":
+        from recbole_hllm.data.labelled import LabelledDataset  # built on this module
+
+        return LabelledDataset(config)
     return SequenceDataset(config)
 
 
@@ -28,8 +38,10 @@ class SequenceDataset(AtomicDataset):
     Attributes:
         sequences: all users' items, times and offsets, full-precision time order, ties in file order.
         targets: (R,) flat positions of this part's targets, after ``build``.
+        labels: (T,) 0/1 label of each interaction; None where rows have none.
         training_positions: flat positions of the training interactions, first items included, after ``build``.
         train_lengths: (U,) how many first interactions of each user are training data, after ``build``.
+        whole_training: both of these before ``train_user_fraction`` leaves users out.
     """
 
     def __init__(self, config):
@@ -37,8 +49,8 @@ class SequenceDataset(AtomicDataset):
             length = config[key]
             if length is not None and (not isinstance(length, int) or length < 1):
                 raise ConfigError(f"{key}: {length!r} is not a number of items, at least 1")
-        self.rows = config.spec.rows
-        self.targets = None
+        self.rows, self.timed = config.spec.rows, False
+        self.targets, self.labels = None, None
         super().__init__(config)
 
     # ---- rows ----
@@ -68,22 +80,36 @@ class SequenceDataset(AtomicDataset):
         if self.config["eval_args"]["order"] != "TO":
             raise ConfigError(f"eval_args: order '{self.config['eval_args']['order']}': sequences need order TO")
         self._change_feat_format()
-        split = build_split(self)
+        whole = build_split(self)
+        split = self._of_some_users(whole)
         self._drop_unused_col()
-        begin = self.sequences.offsets[:-1]
-        self.train_lengths = split.train_lengths
-        # Each user's first item is no target but is training data all the same, unless histories overlap.
-        self.training_positions = (
-            split.train if self.histories_given else _ranges(begin, begin + split.train_lengths)
-        )
+        self.train_lengths, self.training_positions = split.train_lengths, self._training_positions(split)
+        self.whole_training = self._training_positions(whole), whole.train_lengths
         return [self._part("train", split.train), self._part("valid", split.valid), self._part("test", split.test)]
+
+    def _training_positions(self, split: seq.Split) -> np.ndarray:
+        """Each user's first item is no target but is training data all the same, unless histories overlap."""
+        begin = self.sequences.offsets[:-1]
+        return split.train if self.histories_given else _ranges(begin, begin + split.train_lengths)
+
+    def _of_some_users(self, split: seq.Split) -> seq.Split:
+        """Training data of a share of the users, the same ones for every model; more users include the fewer."""
+        share = self.config["train_user_fraction"]
+        if share == 1:
+            return split
+        kept = np.random.default_rng(self.config["seed"]).random(self.user_num) < share
+        of_kept = kept[self.sequences.users]
+        train = split.train[of_kept[self.sequences.of(split.train)]]
+        if len(train) == 0:
+            raise ConfigError(f"train_user_fraction: {share} leaves nobody of {self.user_num - 1} users to train on")
+        return replace(split, train=train, train_lengths=np.where(of_kept, split.train_lengths, 0))
 
     def _part(self, phase, targets):
         part = copy.copy(self)
         if phase == "train" and self.rows == "window":
             part.windows = self._cut_windows()
         elif self.rows == "window":
-            part.rows = "prefix"
+            part.rows, part.timed = "prefix", True
             part.max_item_list_len = self.config["MAX_ITEM_LIST_LENGTH_TEST"] or self.max_item_list_len
         part.targets = self.training_positions if phase == "train" and self.rows != "prefix" else targets
         # Ready-made histories: a row stands where its target's sequence does.
@@ -131,19 +157,27 @@ class SequenceDataset(AtomicDataset):
             list_field = getattr(self, f"{field}_list_field", None)
             if list_field and list_field not in self._unused:
                 rows[list_field] = _gather(values, positions, real)
+        if self.timed:
+            times = torch.from_numpy(self.sequences.timestamps)
+            rows |= {**self._events(positions, real), EVENT_TIME: times[targets]}
         return Interaction(rows)
 
     def given_rows(self, index) -> Interaction:
         """Rows as the files of ``benchmark_filename`` hold them, of longer histories the last items."""
-        rows = _take(self.inter_feat, _as_index(index, len(self.inter_feat)))
+        index = _as_index(index, len(self.inter_feat))
+        rows = _take(self.inter_feat, index)
         lengths, longest = rows[self.item_list_length_field], rows[self.item_list_field].shape[1]
+        if self.timed:  # such files tell the time of the target only
+            times = torch.from_numpy(self.sequences.timestamps[self.targets])[index]
+            real = torch.arange(longest) < lengths[:, None]
+            rows.update(Interaction({EVENT_TIMES: times[:, None] * real, EVENT_TIME: times}))
         if longest <= self.max_item_list_len:
             return rows
         begin = (lengths - self.max_item_list_len).clamp(min=0)
         positions, real = _padded_positions(begin, lengths, self.max_item_list_len)
         rows[self.item_list_length_field] = lengths - begin
         for field, values in rows.interaction.items():
-            if field.endswith(self.config["LIST_SUFFIX"]) and values.shape[1:2] == (longest,):
+            if (field.endswith(self.config["LIST_SUFFIX"]) or field == EVENT_TIMES) and values.shape[1:2] == (longest,):
                 rows[field] = values[torch.arange(len(values))[:, None], positions] * _over(real, values[0])
         return rows
 
@@ -152,15 +186,27 @@ class SequenceDataset(AtomicDataset):
         return (self.config["unused_col"] or {}).get("inter") or ()
 
     def window_rows(self, index) -> Interaction:
-        """(B, S + 1) items of a chunk of each user's training data, padded on the right with 0, and its length."""
+        """(B, S + 1) items and times of a chunk of a user's training data, padded on the right with 0; its length."""
         bounds = torch.from_numpy(self.windows)[_as_index(index, len(self.windows))]
         begin, end = bounds[:, 0], bounds[:, 1]
         positions, real = _padded_positions(begin, end, self.max_item_list_len + 1)
         users = torch.from_numpy(self.sequences.users[self.sequences.of(begin.numpy())])
         items = _gather(torch.from_numpy(self.sequences.items), positions, real)
         return Interaction(
-            {self.uid_field: users, self.item_list_field: items, self.item_list_length_field: end - begin}
+            {
+                self.uid_field: users,
+                self.item_list_field: items,
+                self.item_list_length_field: end - begin,
+                **self._events(positions, real),
+            }
         )
+
+    def _events(self, positions, real):
+        """Times, and actions where there are any, at padded flat positions."""
+        events = {EVENT_TIMES: _gather(torch.from_numpy(self.sequences.timestamps), positions, real)}
+        if self.actions is not None:
+            events[EVENT_ACTIONS] = _gather(torch.from_numpy(self.actions), positions, real)
+        return events
 
     def histories(self, index) -> tuple[torch.Tensor, torch.Tensor]:
         """Row numbers and items of everything before each target, not cut to ``MAX_ITEM_LIST_LENGTH``."""
@@ -182,6 +228,10 @@ class SequenceDataset(AtomicDataset):
     def training_counts(self) -> np.ndarray:
         """(n_items,) how often each item occurs in the training interactions."""
         return np.bincount(self.sequences.items[self.training_positions], minlength=self.item_num)
+
+    def whole_counts(self) -> np.ndarray:
+        """The same before ``train_user_fraction`` leaves users out, so that rows of one table agree on it."""
+        return np.bincount(self.sequences.items[self.whole_training[0]], minlength=self.item_num)
 
     def statistics(self) -> dict[str, float]:
         """Users, items and interactions after filtering (padding not counted), and the mean length."""

@@ -1,4 +1,6 @@
-"""Loaders: RecBole's training rows, windows with shared negatives, and one evaluation loader for every model."""
+"""Loaders: RecBole's training rows, windows with negatives, and one evaluation loader for every model."""
+
+import math
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ def data_preparation(config, dataset):
         (train, valid, test) loaders; valid or test is None when the split has no such part.
     """
     train, valid, test = dataset.build()
-    loader = WindowLoader if dataset.rows == "window" else TrainDataLoader
+    loader = {"window": WindowLoader, "labelled": LabelledLoader}.get(dataset.rows, TrainDataLoader)
     train_loader = loader(config, train, _train_sampler(config, train), shuffle=config["shuffle"])
     return train_loader, _eval_loader(config, "valid", train, valid), _eval_loader(config, "test", train, test)
 
@@ -31,7 +33,7 @@ def _train_sampler(config, train):
     """RecBole's sampler over training rows only, so that no validation or test item is more likely to be drawn."""
     arguments = config["train_neg_sample_args"]
     if arguments["distribution"] == "none":
-        if train.rows != "window":
+        if train.rows != "window" and not (train.rows == "labelled" and config["loss_lambda"]):
             return None
         arguments = {"distribution": "uniform", "alpha": 1.0}
     kind, data = (Sampler, [train]) if train.rows == "interaction" else (RepeatableSampler, train)
@@ -43,26 +45,47 @@ def _train_sampler(config, train):
 
 
 def _eval_loader(config, phase, train, part):
-    return EvalLoader(config, part, phase, train.training_counts()) if len(part) else None
+    if len(part) == 0:
+        return None
+    if part.rows == "labelled":
+        return LabelledEvalLoader(config, part)
+    return EvalLoader(config, part, phase, train.whole_counts())
 
 
 class WindowLoader(TrainDataLoader):
-    """Windows of S + 1 items and, for the whole batch, K shared negatives in ``neg_<item>`` of shape (1, K).
+    """Windows of S + 1 items, and their negatives in ``neg_<item>``.
 
-    K is ``num_negatives``, or S + 1 for each row of the batch when that is not set.
+    With ``negatives: shared`` all positions of the batch have the same K, in the shape (1, K); K is ``num_negatives``,
+    or S + 1 for each row of the batch when that is not set. With ``per_position`` each of the B x S targets has
+    ``num_negatives`` of its own, in the shape (B, S, K).
+
+    Raises:
+        ConfigError: another word for ``negatives``, or ``per_position`` without a number.
     """
 
     def _init_batch_size_and_step(self):
         self.step = self.config["train_batch_size"]
         self.set_batch_size(self.step)
         self.num_negatives = self.config["num_negatives"]
+        negatives = self.config["negatives"]
+        if negatives not in ("shared", "per_position"):
+            raise ConfigError(f"negatives: {negatives!r} is neither shared nor per_position")
+        self.shared = negatives == "shared"
+        if not self.shared and self.num_negatives is None:
+            raise ConfigError("num_negatives: negatives: per_position needs their number for each position")
 
     def collate_fn(self, index):
         rows = self.transform(self._dataset, self._dataset[index])
-        number = self.num_negatives or len(rows) * (self._dataset.max_item_list_len + 1)
-        negatives = torch.as_tensor(self._sampler.sampling(number), dtype=torch.long)
-        rows[self.config["NEG_PREFIX"] + self.iid_field] = negatives[None]
+        shape = self._shape_of_negatives(len(rows))
+        drawn = torch.as_tensor(self._sampler.sampling(math.prod(shape)), dtype=torch.long)
+        rows[self.config["NEG_PREFIX"] + self.iid_field] = drawn.view(shape)
         return rows
+
+    def _shape_of_negatives(self, n_rows):
+        positions = self._dataset.max_item_list_len
+        if self.shared:
+            return 1, self.num_negatives or n_rows * (positions + 1)
+        return n_rows, positions, self.num_negatives
 
 
 class EvalLoader(FullSortEvalDataLoader):
@@ -123,3 +146,40 @@ class EvalLoader(FullSortEvalDataLoader):
             other = items != targets[rows]
             rows, items = rows[other], items[other]
         return rows, items
+
+
+class LabelledLoader(TrainDataLoader):
+    """Labelled interactions; with ``loss_lambda`` also K items shared by the batch, (1, K).
+
+    K is ``num_negatives``, or S + 1 for each row of the batch when that is not set.
+    """
+
+    def collate_fn(self, index):
+        rows = self.transform(self._dataset, self._dataset[index])
+        if self._sampler is not None:
+            number = self.config["num_negatives"] or len(rows) * (self._dataset.max_item_list_len + 1)
+            drawn = torch.as_tensor(self._sampler.sampling(number), dtype=torch.long)
+            rows[self.config["NEG_PREFIX"] + self.iid_field] = drawn[None]
+        return rows
+
+
+class LabelledEvalLoader(AbstractDataLoader):
+    """Labelled interactions to score one by one, in the data set's order.
+
+    Attributes:
+        candidates: None, rows are their own candidates.
+    """
+
+    candidates = None
+
+    def __init__(self, config, dataset):
+        self.sample_size = len(dataset)
+        super().__init__(config, dataset, sampler=None, shuffle=False)
+
+    def _init_batch_size_and_step(self):
+        self.step = self.config["eval_batch_size"]
+        self.set_batch_size(self.step)
+
+    def collate_fn(self, index):
+        """A batch as RecBole's trainer expects it: rows, and nothing of what rankings need."""
+        return self.transform(self._dataset, self._dataset[index]), None, None, None

@@ -82,7 +82,7 @@ def _split(dataset, config, sequences):
         if not isinstance(value, str) or value not in _LEAVE_ONE_OUT:
             raise ConfigError(f"eval_args: split LS: '{value}' is not one of {', '.join(_LEAVE_ONE_OUT)}")
         return seq.leave_one_out(sequences, value, "short_users" in referenced(config)), _LEAVE_ONE_OUT[value]
-    _check_ratios(mode, value)
+    check_ratios(mode, value)
     if mode == "TS":
         return seq.by_time(sequences, value), ()
     ratios = [ratio / sum(value) for ratio in value]
@@ -95,7 +95,8 @@ def _split(dataset, config, sequences):
     return seq.by_ratio(sequences, lambda total: dataset._calcu_split_ids(total, ratios)), wanted
 
 
-def _check_ratios(mode, value):
+def check_ratios(mode: str, value) -> None:
+    """Raises ConfigError where the value of a split RS or TS is not three ratios, the first above 0."""
     numbers = isinstance(value, list) and all(isinstance(ratio, (int, float)) and ratio >= 0 for ratio in value)
     if not numbers or len(value) != 3 or not value[0]:
         raise ConfigError(
@@ -134,11 +135,17 @@ def fingerprint(dataset, parts: dict, candidates: dict[str, np.ndarray | None]) 
         result[f"{phase}_targets"] = len(part.targets)
         result[f"{phase}_pairs"] = digest(users, sequences.items[part.targets])
         result[f"{phase}_candidates"] = "all" if candidates[phase] is None else digest(candidates[phase])
+        if dataset.labels is not None:
+            result[f"{phase}_labels"] = digest(dataset.labels[part.targets])
+    if dataset.labels is not None:
+        result["training_labels"] = digest(dataset.labels[dataset.training_positions])
+        result["history_filter"] = config["history_filter"]
     return result
 
 
 def _training_digest(dataset) -> str:
-    """Who had what and when in the training interactions, and how much of each sequence may be trained on."""
-    sequences, positions = dataset.sequences, dataset.training_positions
+    """Who had what and when in the training interactions, and how much of each sequence may be trained on; rows that
+    train on a share of the users only (`train_user_fraction`) still stand in one table."""
+    sequences, (positions, train_lengths) = dataset.sequences, dataset.whole_training
     users = sequences.users[sequences.of(positions)]
-    return digest(users, sequences.items[positions], sequences.timestamps[positions], dataset.train_lengths)
+    return digest(users, sequences.items[positions], sequences.timestamps[positions], train_lengths)

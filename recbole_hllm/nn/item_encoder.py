@@ -1,5 +1,6 @@
 """Item LLM: the token ids of item texts -> one vector per item (HLLM, arXiv 2409.12740, section 3.1)."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -73,6 +74,10 @@ class ItemEncoder(nn.Module):
             (N, out_features) item vectors, not normalised. The mean over no tokens at all is the zero vector
             (before the projection, where there is one).
         """
+        return self.projection(self.pooled(tokens, lengths))
+
+    def pooled(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """(N, H) vectors before the projection, in the width of the language model; arguments as ``forward``'s."""
         n_item_tokens = 0 if self.item_emb_tokens is None else 1
         used = lengths + n_item_tokens
         width = max(int(used.max()), 1)
@@ -87,10 +92,8 @@ class ItemEncoder(nn.Module):
 
         hidden = self._last_hidden_state(embeddings, used, lengths, column)
         if self.item_emb_tokens is not None:
-            vectors = hidden[torch.arange(len(lengths), device=tokens.device), lengths]
-        else:
-            vectors = (hidden * is_text[..., None]).sum(1) / lengths.clamp(min=1)[:, None]
-        return self.projection(vectors)
+            return hidden[torch.arange(len(lengths), device=tokens.device), lengths]
+        return (hidden * is_text[..., None]).sum(1) / lengths.clamp(min=1)[:, None]
 
     def _last_hidden_state(self, embeddings: Tensor, used: Tensor, lengths: Tensor, column: Tensor) -> Tensor:
         """(N, W, H) -> (N, W, H). Rows are padded on the right, where causal attention never looks."""
@@ -106,3 +109,40 @@ class ItemEncoder(nn.Module):
             # transformers takes position ids that do not rise by one for packed rows, unless a mask is given
             options.setdefault("attention_mask", torch.ones_like(positions))
         return self.backbone(inputs_embeds=embeddings, **options).last_hidden_state
+
+
+class StoredItemVectors(nn.Module):
+    """Takes the place of an `ItemEncoder` whose language model is frozen: vectors are looked up and projected.
+
+    The vectors are no weights: a checkpoint holds ``source`` instead and is refused where they come from others.
+
+    Args:
+        vectors: float32 (n_items, H), memory-mapped or not, of `ItemEncoder.pooled`; they stay where they are.
+        projection: of that encoder, (..., H) -> (..., out_features); trained on.
+        source: hexadecimal digest of the weights that computed the vectors.
+    """
+
+    def __init__(self, vectors: np.ndarray, projection: nn.Module, source: str):
+        super().__init__()
+        self.vectors, self.projection = vectors, projection
+        self.register_buffer("source", torch.tensor(list(bytes.fromhex(source)), dtype=torch.uint8))
+
+    @property
+    def source_digest(self) -> str:
+        """Hexadecimal digest of the weights that computed the vectors."""
+        return bytes(self.source.tolist()).hex()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(N,) item ids -> (N, out_features) vectors, on the device of the ids."""
+        rows = np.asarray(self.vectors[ids.cpu().numpy()])
+        return self.projection(torch.from_numpy(rows).to(ids.device))
+
+    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
+        own = self.source.clone()
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
+        if not torch.equal(self.source, own):
+            self.source.copy_(own)
+            errors.append(
+                "it was trained with a frozen Item LLM of other weights: item_pretrain_dir, or pretrained_hllm, no "
+                "longer holds the same model"
+            )

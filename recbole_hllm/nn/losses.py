@@ -18,9 +18,10 @@ def new_logit_scale() -> nn.Parameter:
 
 
 def clamp_logit_scale(logit_scale: nn.Parameter) -> nn.Parameter:
-    """Brings t back into [0, ln 100], in place; to be called before every use."""
-    with torch.no_grad():
-        logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+    """Brings t back into [0, ln 100], in place; to be called before every use. A fixed t stays as it is."""
+    if logit_scale.requires_grad:
+        with torch.no_grad():
+            logit_scale.clamp_(0, MAX_LOGIT_SCALE)
     return logit_scale
 
 
@@ -55,9 +56,9 @@ def info_nce(
     Args:
         outputs: (P, D) predictions h.
         targets: (P, D) vectors of the true next items.
-        negatives: (K, D) vectors of the sampled items, shared by all positions.
+        negatives: (K, D) vectors of the sampled items, shared by all positions, or (P, K, D), each position's own.
         target_ids: (P,) ids of the targets.
-        negative_ids: (K,) ids of the negatives.
+        negative_ids: (K,) or (P, K) ids of the negatives.
         logit_scale: t, scalar, see `clamp_logit_scale`.
         nce_thres: threshold of the false-negative filter; None filters by id only.
 
@@ -71,7 +72,7 @@ def info_nce(
         # filled after the scale, a removed logit cannot make the gradient of t infinite
         outputs = outputs * logit_scale.float().exp()
         positive = (outputs * targets).sum(-1)
-        negative = (outputs @ negatives.T).masked_fill_(removed, torch.finfo(torch.float32).min)
+        negative = _dot(outputs, negatives).masked_fill_(removed, torch.finfo(torch.float32).min)
         n_targets = max(len(positive), 1)
         loss = (torch.logaddexp(positive, negative.logsumexp(-1)) - positive).sum() / n_targets
     return InfoNCEResult(
@@ -88,8 +89,13 @@ def _false_negatives(
     """(P, K) True where a negative is the target itself or too like it. Vectors are normalised."""
     removed = target_ids[:, None] == negative_ids
     if nce_thres is not None:
-        removed |= targets @ negatives.T > nce_thres
+        removed |= _dot(targets, negatives) > nce_thres
     return removed
+
+
+def _dot(vectors: Tensor, negatives: Tensor) -> Tensor:
+    """(P, D) with shared (K, D) or own (P, K, D) negatives -> (P, K)."""
+    return vectors @ negatives.T if negatives.dim() == 2 else torch.einsum("pd,pkd->pk", vectors, negatives)
 
 
 def _accuracies(positive: Tensor, negative: Tensor) -> dict[int, Tensor]:

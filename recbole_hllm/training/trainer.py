@@ -11,7 +11,7 @@ import torch
 from recbole.evaluator import Evaluator
 from recbole.trainer import Trainer as RecBoleTrainer
 from recbole.trainer.trainer import AbstractTrainer
-from recbole.utils import ModelType, WandbLogger, calculate_valid_score, dict2str, early_stopping
+from recbole.utils import EvaluatorType, ModelType, WandbLogger, calculate_valid_score, dict2str, early_stopping
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -20,6 +20,7 @@ from recbole_hllm.data.loader import CANDIDATES
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.evaluation.topk import TopKCollector
+from recbole_hllm.evaluation.value_metrics import ValueCollector, ValueEvaluator
 from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.training.checkpoint import load_model, load_training, newest, replacing, save_model, save_training
 from recbole_hllm.training.files import writing
@@ -55,7 +56,9 @@ class Trainer(RecBoleTrainer):
         self.autocast_dtype = AUTOCAST_DTYPES[config["precision"]]
         scaled = config["precision"] == "fp16" and not self.counts_only
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
-        self.eval_collector, self.evaluator = TopKCollector(config), Evaluator(config)
+        self.labelled = config["eval_type"] == EvaluatorType.VALUE
+        self.eval_collector = ValueCollector(config) if self.labelled else TopKCollector(config)
+        self.evaluator = ValueEvaluator(config) if self.labelled else Evaluator(config)
         self.item_tensor = self.tot_item_num = None
         self.wandblogger = WandbLogger(config)
         _check(self.accumulation, self.clip_grad_norm)
@@ -158,25 +161,30 @@ class Trainer(RecBoleTrainer):
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         """One pass over the training rows; returns the mean loss of its batches."""
         self.model.train()
-        loss_func = loss_func or self.model.calculate_loss
         total, batches, shares = 0.0, len(train_data), _shares(train_data, self.accumulation)
         bar = tqdm(train_data, total=batches, desc=f"train {epoch_idx:>3}", disable=not show_progress, leave=False)
         for index, rows in enumerate(bar):
-            with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
-                losses = loss_func(rows.to(self.device))
-            loss = sum(losses) if isinstance(losses, tuple) else losses
-            value = loss.item()
+            value = self.train_batch(rows, loss_func, shares[index])
             if math.isnan(value):
                 raise ModelError(
                     f"the training loss of epoch {epoch_idx}, batch {index} is not a number; "
                     "try a smaller learning_rate or precision: fp32"
                 )
-            self.scaler.scale(loss * shares[index]).backward()
             total += value
             self._show(bar, value)
             if (index + 1) % self.accumulation == 0 or index + 1 == batches:
                 self._step()
         return total / max(batches, 1)
+
+    def train_batch(self, rows, loss_func=None, share=1.0) -> float:
+        """Loss of a batch, whose gradients are added (``share`` of them) unless it is NaN."""
+        with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            losses = (loss_func or self.model.calculate_loss)(rows.to(self.device))
+        loss = sum(losses) if isinstance(losses, tuple) else losses
+        value = loss.item()
+        if not math.isnan(value):
+            self.scaler.scale(loss * share).backward()
+        return value
 
     def _step(self):
         if self.clip_grad_norm:
@@ -210,13 +218,13 @@ class Trainer(RecBoleTrainer):
         self.logger.info(f"epoch {epoch} validation [{dict2str(result)}]{' best' if better else ''}")
         self._record(f"valid/{self.valid_metric}", score, epoch)
         self.wandblogger.log_metrics({**result, "valid_step": epoch}, head="valid")
-        ranks = self.eval_collector.take_ranks()
+        ranks = None if self.labelled else self.eval_collector.take_ranks()
         if better or self.best_epoch is None:
             self.best_valid_result, self.valid_ranks = result, ranks
             self._keep_as_best()
 
     def evaluate(self, eval_data, load_best_model=False, model_file=None, show_progress=False):
-        """RecBole's evaluation; ``eval_collector.take_ranks()`` then gives the rank of each target.
+        """RecBole's evaluation; ``eval_collector`` then gives each target's rank, or each labelled row's score.
 
         Args:
             eval_data: an evaluation loader; None gives None.

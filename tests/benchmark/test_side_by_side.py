@@ -16,7 +16,8 @@ from recbole_hllm.benchmark.side_by_side import _history_lengths, compare
 from recbole_hllm.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-MODELS = ["Pop", "SASRec", "FDSA", "HLLM"]
+ASKED = ["Pop", "SASRec", "FDSA", "HLLM"]
+MODELS = [*ASKED, "Markov", "TextKNN"]  # the sanity rows that were not asked for come last
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +29,17 @@ def keys_of(settings_of):
     return {**shared, **prefixed, "FDSA.hidden_size": 4, "SASRec.hidden_size": 8, "SASRec.epochs": 1}
 
 
+def shared_of(keys_of):
+    """Keys of a table of the models named and no others."""
+    return {key: value for key, value in keys_of.items() if "." not in key} | {"sanity_rows": False}
+
+
 @pytest.fixture(scope="module")
 def table(keys_of, tmp_path_factory):
-    """The command line's table, its printed output, and its folder, whose name has a space."""
+    """The command line's table of ``ASKED``, its printed output, and its folder, whose name has a space."""
     folder = tmp_path_factory.mktemp("table")
     (folder / "keys.yaml").write_text(yaml.safe_dump({**keys_of, "eval_args": {"mode": "uni3"}}))
-    words = [f"--model={','.join(MODELS)}", "--config_files=keys.yaml", "--run_dir=my table"]
+    words = [f"--model={','.join(ASKED)}", "--config_files=keys.yaml", "--run_dir=my table"]
     done = subprocess.run(
         [sys.executable, str(ROOT / "run_recbole_hllm.py"), *words],
         cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
@@ -62,11 +68,22 @@ def test_keys_of_one_model_reach_it_alone(table):
     folder, _ = table
     configs = {model: yaml.safe_load((folder / model / "config.yaml").read_text()) for model in MODELS}
     assert [configs[model]["hidden_size"] for model in ("SASRec", "FDSA")] == [8, 4]
-    assert [configs[model]["epochs"] for model in MODELS] == [2, 1, 2, 2]
+    assert [configs[model]["epochs"] for model in ASKED] == [2, 1, 2, 2]
     assert configs["FDSA"]["selected_features"] == ["class"]
     assert configs["HLLM"]["num_negatives"] == 8 and "num_negatives" not in configs["SASRec"]
     epochs = [json.loads((folder / model / "costs.json").read_text())["epochs"] for model in MODELS]
-    assert epochs == [1, 1, 2, 2]
+    assert epochs == [1, 1, 2, 2, 1, 1]
+
+
+def test_variants_are_rows_with_keys_and_seeds_of_their_own(keys_of, tmp_path):
+    keys = shared_of(keys_of) | {"SASRec.hidden_size": 8, "SASRec.epochs": 1, "SASRec@wide-2.hidden_size": 16}
+    done = compare(["SASRec", "SASRec@wide-2"], config_dict={**keys, "SASRec@wide-2.seed": 7}, run_dir=tmp_path / "t")
+    assert [row["model"] for row in done["rows"]] == ["SASRec", "SASRec@wide-2"] and not done["failed"]
+    small, wide = (row["costs"]["parameters_total"] for row in done["rows"])
+    assert wide > 1.5 * small
+    assert done["header"]["seed"] == "SASRec 2020, SASRec@wide-2 7"
+    assert "| SASRec@wide-2 |" in (tmp_path / "t" / "table.md").read_text()
+    assert (tmp_path / "t" / "SASRec@wide-2" / "metrics.json").is_file()
 
 
 def test_tables_hold_what_the_runs_left(table):
@@ -91,6 +108,26 @@ def test_tables_hold_what_the_runs_left(table):
     assert (header["history_length"], header["candidates"]) == (5, "uni3, drawn once from the seed")
 
 
+def test_segments_of_all_models_stand_below(table):
+    folder, _ = table
+    content = json.loads((folder / "table.json").read_text())
+    markdown = (folder / "table.md").read_text()
+    for row in content["rows"]:
+        assert row["segments"] == json.loads((folder / row["model"] / "segments.json").read_text())
+    assert "mrr@10 by how many interactions" in markdown
+    assert f"| interactions in training | targets | {' | '.join(MODELS)} |" in markdown
+    line = next(line for line in markdown.splitlines() if line.startswith("| user 1-35 | 14 |"))
+    values = [float(cell.strip("* ")) for cell in line.split("|")[3:-1]]
+    assert values == [pytest.approx(row["test_result"]["mrr@10"], abs=6e-5) for row in content["rows"]]
+
+
+def test_textknn_reads_items_as_hllm_does(table):
+    folder, _ = table
+    hllm, knn = (yaml.safe_load((folder / model / "config.yaml").read_text()) for model in ("HLLM", "TextKNN"))
+    for key in ("item_pretrain_dir", "item_llm_layers", "text_keys", "text_field", "MAX_TEXT_LENGTH"):
+        assert knn[key] == hllm[key]
+
+
 def test_output_is_the_table_and_errors_are_apart(table):
     _, done = table
     lines = done.stdout.splitlines()
@@ -107,7 +144,7 @@ def test_each_row_uses_the_threads_it_is_told(table):
 
 def test_the_memory_of_a_row_is_its_own(keys_of, tmp_path):
     """Whoever starts it may hold more."""
-    keys = {key: value for key, value in keys_of.items() if "." not in key}
+    keys = shared_of(keys_of)
     (tmp_path / "keys.yaml").write_text(yaml.safe_dump(keys))
     words = ["-m", "recbole_hllm.cli", "--model=Pop", "--config_files=keys.yaml", "--run_dir=run"]
     program = (
@@ -138,7 +175,8 @@ def rows(monkeypatch):
 def test_a_row_that_fails_is_shown_and_the_others_survive(keys_of, tmp_path, rows, capsys):
     from recbole_hllm import cli
 
-    keys = {key: value for key, value in keys_of.items() if not key.startswith("HLLM")} | {"FDSA.hidden_size": 4}
+    keys = {key: value for key, value in keys_of.items() if not key.startswith("HLLM")}
+    keys |= {"FDSA.hidden_size": 4, "sanity_rows": False}
     (tmp_path / "keys.yaml").write_text(yaml.safe_dump({**keys, "SASRec.clip_grad_norm": 5}))
     words = ["--model=SASRec,Pop,FDSA", f"--config_files={tmp_path / 'keys.yaml'}", f"--run_dir={tmp_path / 'table'}"]
     assert cli.main(words) == 1
@@ -158,7 +196,7 @@ def test_a_row_that_fails_is_shown_and_the_others_survive(keys_of, tmp_path, row
 
 
 def test_only_a_table_goes_on_and_each_row_from_where_it_was(keys_of, tmp_path, rows, capsys):
-    keys, folder = {key: value for key, value in keys_of.items() if "." not in key}, tmp_path / "t"
+    keys, folder = shared_of(keys_of), tmp_path / "t"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="no table in .*t: no keys.yaml"):
@@ -185,7 +223,7 @@ def test_code_of_a_language_model_is_allowed_by_the_call_alone(keys_of, tmp_path
         return subprocess.CompletedProcess(command, 1)
 
     monkeypatch.setattr(subprocess, "run", not_at_all)
-    keys = {key: value for key, value in keys_of.items() if "." not in key}
+    keys = shared_of(keys_of)
     compare(["Pop", "BPR"], config_dict={**keys, "trust_remote_code": True}, run_dir=tmp_path / "t")
     assert all("--trust_remote_code=True" in command for command in started)
     with open(tmp_path / "t" / "keys.yaml", "a") as file:
@@ -197,7 +235,7 @@ def test_code_of_a_language_model_is_allowed_by_the_call_alone(keys_of, tmp_path
 
 
 def test_history_lengths_that_differ_are_told_row_by_row(keys_of, tmp_path, rows, capsys):
-    keys = {key: value for key, value in keys_of.items() if "." not in key}
+    keys = shared_of(keys_of)
     done = compare(["SASRec", "BPR"], config_dict={**keys, "SASRec.MAX_ITEM_LIST_LENGTH": 3}, run_dir=tmp_path / "t")
     assert done["header"]["history_length"] == "SASRec 3, BPR 5" and done["failed"] == []
 
@@ -220,7 +258,7 @@ def test_history_lengths_of_training_and_evaluation(pairs, told):
 
 
 def test_a_table_of_validation_only(keys_of, tmp_path, rows, capsys):
-    keys = {key: value for key, value in keys_of.items() if "." not in key}
+    keys = shared_of(keys_of)
     done = compare(
         ["Pop", "BPR"], config_dict={**keys, "eval_args": {"split": {"LS": "valid_only"}}}, run_dir=tmp_path / "t"
     )
@@ -230,7 +268,7 @@ def test_a_table_of_validation_only(keys_of, tmp_path, rows, capsys):
 def test_rows_under_other_protocols_are_not_compared(keys_of, tmp_path, monkeypatch, rows, capsys):
     from recbole_hllm.benchmark import side_by_side
 
-    keys = {key: value for key, value in keys_of.items() if "." not in key}
+    keys = shared_of(keys_of)
     run_alone = side_by_side._run_alone
 
     def other_protocol(model, *arguments):
@@ -249,13 +287,18 @@ def test_rows_under_other_protocols_are_not_compared(keys_of, tmp_path, monkeypa
     "models, keys, said",
     [
         ("Pop,SASRec", {"GRU4Rec.hidden_size": 4}, "'GRU4Rec' is not a model of this run"),
-        ("Pop,SASRec", {"SASRek.hidden_size": 4}, "'SASRek' is not a model of this run"),
+        ("Pop,SASRec", {"SASRek.hidden_size": 4}, "'SASRek' is not a model; did you mean 'SASRec'"),
         ("Pop,SASRec", {"SASRec.topk": [5]}, "'topk' is shared by all rows"),
         ("Pop,SASRec", {"SASRec.eval_args": {"mode": "uni100"}}, "'eval_args' is shared by all rows"),
-        ("Pop,SASRec", {"Pop.seed": 3}, "'seed' is shared by all rows"),
+        ("Pop,SASRec", {"Pop.mask_history": True}, "'mask_history' is shared by all rows"),
+        ("Pop,SASRec@wide", {"SASRec@wider.n_layers": 1}, "'SASRec@wider' is not a model of this run"),
         ("Pop,SASRec", {"Pop.valid_metric": "NDCG@10"}, "'valid_metric' is shared by all rows"),
         ("Pop,SASRec", {"SASRec.dataset": "other"}, "'dataset' is shared by all rows"),
         ("Pop,SASRec", {"SASRec.model": "GRU4Rec"}, "'model' is shared by all rows"),
+        ("Pop,SASRec", {"SASRec.segments_user": [3]}, "'segments_user' is shared by all rows"),
+        ("Pop,SASRec", {"segments_item": ["rare"]}, "segments_item: 'rare' is not a number"),
+        ("Pop,SASRec", {"sanity_rows": "Markow"}, "sanity_rows: 'Markow' is not one of Pop, Markov, TextKNN; did you"),
+        ("Pop,SASRec", {"TextKNN.knn_history": 1}, "'TextKNN' is not a model of this run"),
         ("Pop,SASRec", {"SASRec.resume": True}, "'resume' is shared by all rows"),
         ("Pop,HLLM", {"MAX_ITEM_LIST_LENGTH_TEST": 9}, "is evaluated with MAX_ITEM"),
         ("Pop,SASRec", {"SASRec.hidden_sise": 4}, "did you mean 'hidden_size'"),
@@ -266,7 +309,7 @@ def test_rows_under_other_protocols_are_not_compared(keys_of, tmp_path, monkeypa
     ],
 )
 def test_wrong_keys_are_refused_before_anything_runs(keys_of, tmp_path, rows, models, keys, said):
-    shared = {key: value for key, value in keys_of.items() if "." not in key}
+    shared = shared_of(keys_of)
     with pytest.raises(ConfigError, match=re.escape(said)):
         compare(models.split(","), config_dict={**shared, **keys}, run_dir=tmp_path / "table")
     assert rows == [] and list(tmp_path.iterdir()) == []
@@ -275,7 +318,7 @@ def test_wrong_keys_are_refused_before_anything_runs(keys_of, tmp_path, rows, mo
 @pytest.mark.parametrize("there", ["table.md", "keys.yaml", "SASRec"])
 def test_a_folder_that_holds_a_table_is_not_touched(keys_of, tmp_path, rows, there):
     (tmp_path / there).write_text("mine")
-    keys = {key: value for key, value in keys_of.items() if "." not in key}
+    keys = shared_of(keys_of)
     with pytest.raises(ConfigError, match=f"already holds a run \\({there}\\)"):
         compare(["Pop", "SASRec"], config_dict=keys, run_dir=tmp_path)
     assert rows == [] and (tmp_path / there).read_text() == "mine" and len(list(tmp_path.iterdir())) == 1

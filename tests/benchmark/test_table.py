@@ -175,3 +175,46 @@ def test_durations(seconds, text):
 def test_memory(number, text):
     line = to_markdown([row("A", 0.1, 0.5, peak_memory_bytes=number)], {}).splitlines()[2]
     assert line.removesuffix(" |").endswith(text.removesuffix(" |"))
+
+
+# ---- segments ----
+
+
+def parted(model, *values):
+    names = (("history_length", ["0", "1-35"]), ("popularity", ["0", ">= 30"]))
+    places = iter(values)
+    segments = {
+        kind: [
+            {"segment": label, "targets": targets, "recall@10": 0.5, "ndcg@10": next(places)}
+            for label, targets in zip(labels, (0, 1234), strict=True)
+        ]
+        for kind, labels in names
+    }
+    return {**row(model, 0.1, 0.5), "segments": segments}
+
+
+SEGMENTS = r"""
+ndcg@10 by how many interactions the user, and the target item, has in training:
+
+| interactions in training | targets | HLLM | Pop\|ular |
+| --- | ---: | ---: | ---: |
+| user 0 | 0 | – | – |
+| user 1-35 | 1,234 | **0.2000** | 0.1000 |
+| item 0 | 0 | – | – |
+| item >= 30 | 1,234 | **0.0123** | **0.0123** |
+""".lstrip()
+
+
+def test_segments_stand_below_in_the_metric_that_chose_the_epochs():
+    rows = [parted("HLLM", None, 0.2, None, 0.012345), parted("Pop|ular", None, 0.1, None, 0.012301), ROWS[3]]
+    text = to_markdown(rows, {"valid_metric": "NDCG@10"})
+    assert text.endswith("\n\n" + SEGMENTS) and "| model | recall@10 |" in text
+    assert "recall@10 by how many" in to_markdown(rows, {"valid_metric": "GAUC"})
+    assert "by how many" not in to_console(rows, {"valid_metric": "NDCG@10"})
+
+
+def test_rows_that_do_not_count_have_no_segments():
+    failed = {**parted("Lost", None, 0.9, None, 0.9), "error": "not comparable"}
+    text = to_markdown([parted("HLLM", None, 0.2, None, 0.1), failed], {"valid_metric": "ndcg@10"})
+    assert "| user 1-35 | 1,234 | 0.2000 |" in text
+    assert "by how many" not in to_markdown([failed], {})

@@ -11,7 +11,8 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureType
 
-from recbole_hllm import create_dataset
+from recbole_hllm import Config, create_dataset
+from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # RecBole's
@@ -380,3 +381,29 @@ def test_building_twice_gives_the_same_parts(write_dataset, toy_config, tmp_path
     first, second = whole.build(), whole.build()
     for part, other in zip(first, second, strict=True):
         assert torch.equal(part[slice(None)]["item_id_list"], other[slice(None)]["item_id_list"])
+
+
+# ---- a share of the users ----
+
+
+def test_fewer_users_train_and_all_are_evaluated(toy, settings_of):
+    def parts(model, share):
+        config = Config(model, config_dict={**settings_of(model), "train_user_fraction": share})
+        data = create_dataset(config)
+        train, valid, test = data.build()
+        users = set(train.sequences.users[train.sequences.of(train.training_positions)].tolist())
+        digests = fingerprint(data, {"valid": valid, "test": test}, {"valid": None, "test": None})
+        return users, len(train), digests
+
+    for model in ("HLLM", "SASRec", "Pop"):
+        (all_users, all_rows, whole), (half, rows, digests) = parts(model, 1.0), parts(model, 0.5)
+        assert all_users == set(range(1, 15)) and half < all_users and 0 < rows < all_rows
+        assert parts(model, 0.4)[0] <= half, "more users include the fewer"
+        assert half == parts("SASRec", 0.5)[0], "the same for every model"
+        assert digests == whole, "rows of one table"
+
+
+def test_nobody_left_to_train_on(toy, settings_of):
+    config = Config("SASRec", config_dict={**settings_of("SASRec"), "train_user_fraction": 0})
+    with pytest.raises(ConfigError, match="train_user_fraction: 0.* leaves nobody of 14 users"):
+        create_dataset(config).build()

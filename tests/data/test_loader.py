@@ -44,6 +44,33 @@ def test_window_batches_share_their_negatives(loaders, number, expected):
     assert sorted(users.tolist()) == list(range(1, 8)) and users.tolist() != list(range(1, 8))  # shuffled
 
 
+@pytest.mark.parametrize("model", ["SASRecNCE", "HSTU", "LLMIDRec", "HLLM"])
+def test_each_position_can_have_its_own_negatives(loaders, model):
+    rows = [(f"u{user}", f"i{(user * 3 + n) % 9}", n) for user in range(7) for n in range(6)]
+    train, *_ = loaders(model, rows, negatives="per_position", num_negatives=30, train_batch_size=4)
+    batches = list(train)
+    assert [batch["neg_item_id"].shape for batch in batches] == [(4, 5, 30), (3, 5, 30)]
+    drawn = batches[0]["neg_item_id"]
+    assert drawn.dtype == torch.int64 and set(drawn.unique().tolist()) == set(range(1, 10))
+    assert len({tuple(own) for own in drawn.view(-1, 30).tolist()}) == 20, "all different"
+
+
+@pytest.mark.parametrize("model", ["SASRecNCE", "HSTU", "LLMIDRec", "HLLM"])
+def test_negatives_are_shared_by_default(loaders, model):
+    assert next(iter(loaders(model, num_negatives=3)[0]))["neg_item_id"].shape == (1, 3)
+
+
+@pytest.mark.parametrize("word", ["per-position", "own", None, 3, ["shared"]])
+def test_another_word_for_negatives(loaders, word):
+    with pytest.raises(ConfigError, match="negatives: .* is neither shared nor per_position"):
+        loaders("SASRecNCE", negatives=word)
+
+
+def test_negatives_of_positions_need_a_number(loaders):
+    with pytest.raises(ConfigError, match="num_negatives: negatives: per_position needs their number"):
+        loaders("SASRecNCE", negatives="per_position", num_negatives=None)
+
+
 def test_negatives_are_recboles_sampling(loaders):
     train, *_ = loaders("HLLM", num_negatives=50)
     assert type(train._sampler) is RepeatableSampler

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from recbole_hllm.data.protocol import REFERENCE
-from recbole_hllm.model import hllm as hllm_module
+from recbole_hllm.model import next_item
 from recbole_hllm.model.hllm import build_catalogue, read_texts
 from recbole_hllm.nn import losses as losses_module
 from recbole_hllm.nn.backbone import position_range
@@ -322,8 +322,8 @@ def ids_filtered(targets, negatives, target_ids, negative_ids, nce_thres):
     [
         (losses_module, "_false_negatives", nothing_filtered, check_batch),
         (losses_module, "_false_negatives", ids_filtered, check_lower_threshold),
-        (hllm_module, "clamp_logit_scale", lambda scale: scale, check_clamp),
-        (hllm_module, "clamp_logit_scale", lambda scale: scale * 1.0001, check_batch),
+        (next_item, "clamp_logit_scale", lambda scale: scale, check_clamp),
+        (next_item, "clamp_logit_scale", lambda scale: scale * 1.0001, check_batch),
     ],
     ids=["no filter", "filter of ids only", "no clamp", "another temperature"],
 )

@@ -12,6 +12,7 @@ N_ITEMS = 12
 HISTORY = 4
 # every user's items, in time order
 SEQUENCES = [[(3 * user + step * (user + 2)) % N_ITEMS for step in range(4 + user % 5)] for user in range(10)]
+SMALL_LLM = {"hidden_size": 12, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 TEXT_HEADER = "item_id:token\ttitle:token_seq\tbrand:token_seq\tprice:float"
 
 
@@ -57,5 +58,26 @@ def build(toy):
         config, _, loaders = toy(**keys)
         torch.manual_seed(0)
         return HLLM(config, loaders[0]._dataset), loaders
+
+    return make
+
+
+@pytest.fixture
+def id_model(tmp_path, write_dataset):
+    """(model name, **keys) -> a model that knows items by id only, and its loaders; users' n-th item has the time n."""
+    rows = [(f"u{user}", f"i{item}", time) for user, items in enumerate(SEQUENCES) for time, item in enumerate(items)]
+    write_dataset(tmp_path, "ids", rows)
+
+    def make(name, **keys):
+        settings = {
+            "data_path": str(tmp_path), "MAX_ITEM_LIST_LENGTH": HISTORY, "num_negatives": 6, "train_batch_size": 4,
+            "eval_batch_size": 4, "use_gpu": False, "show_progress": False, "hidden_size": 8, "inner_size": 16,
+            "item_embed_dim": 8, "user_llm_config": {"model_type": "llama", "vocab_size": 8, **SMALL_LLM},
+            "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0,
+        }  # fmt: skip
+        config = Config(name, "ids", config_dict={**settings, **keys})
+        loaders = data_preparation(config, create_dataset(config))
+        torch.manual_seed(0)
+        return config.spec.model(config, loaders[0]._dataset), loaders
 
     return make

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 
 from recbole_hllm.errors import ModelError
-from recbole_hllm.model import hllm as module
+from recbole_hllm.model import next_item
 from recbole_hllm.nn.chunked import encode_items
 
 # of the data set in conftest.py
@@ -127,7 +127,7 @@ def test_collapse_stops_after_patience_with_its_reason(build):
         parameter.data.zero_()
     model.item_encoder.backbone.norm.weight.data.fill_(1)
     model.item_encoder.item_emb_tokens.data.fill_(1)  # every item has the same vector now
-    for _ in range(module._COLLAPSE_PATIENCE - 1):
+    for _ in range(next_item._COLLAPSE_PATIENCE - 1):
         model.calculate_loss(WINDOWS)
         assert model.loss_terms["surviving_negatives"] == 0
     with pytest.raises(ModelError, match="collapse.*nearly parallel.*item_learning_rate"):
@@ -138,14 +138,14 @@ def test_starved_batches_are_counted_in_a_row(build):
     model, _ = build(min_surviving_negatives=3)
     none_left = batch(WINDOWS["item_id_list"].tolist(), [5, 5])
     for _ in range(2):
-        for _ in range(module._COLLAPSE_PATIENCE - 1):
+        for _ in range(next_item._COLLAPSE_PATIENCE - 1):
             model.calculate_loss(none_left)
         model.calculate_loss(WINDOWS)
 
 
 def test_collapse_check_can_be_left_out(build):
     model, _ = build(min_surviving_negatives=None, nce_thres=-1.0)
-    for _ in range(module._COLLAPSE_PATIENCE + 1):
+    for _ in range(next_item._COLLAPSE_PATIENCE + 1):
         model.calculate_loss(WINDOWS)
 
 

@@ -1,0 +1,74 @@
+"""Settings of models trained and tested on labelled interactions, checked before any data is read."""
+
+from pathlib import Path
+
+from recbole_hllm.data.protocol import check_ratios
+from recbole_hllm.data.reader import read_header
+from recbole_hllm.errors import ConfigError, did_you_mean
+
+HISTORY_FILTERS = ("positive", "all")
+VALUE_METRICS = ("auc", "logloss", "gauc", "mae", "rmse")
+
+
+def check_labelled_settings(model: str, keys: dict) -> None:
+    """Whether a config's keys fit labelled rows.
+
+    Raises:
+        ConfigError: an unknown ``history_filter``, a wrong ``threshold``, another split than in time order, metrics of
+            rankings, or sampled or masked items.
+    """
+    name = keys["history_filter"]
+    if name not in HISTORY_FILTERS:
+        hint = did_you_mean(str(name), HISTORY_FILTERS)
+        raise ConfigError(f"history_filter: {name!r} is neither positive nor all{hint}")
+    read_threshold(keys)
+    if isinstance(keys["eval_args"], dict):  # RecBole refuses anything else
+        chosen_ratios(keys["eval_args"])
+    metrics = [keys["metrics"]] if isinstance(keys["metrics"], str) else keys["metrics"]
+    others = [metric for metric in metrics if str(metric).lower() not in VALUE_METRICS]
+    if others:
+        raise ConfigError(f"metrics: {others}: labelled rows of {model} have AUC, LogLoss, GAUC, MAE and RMSE only")
+    if keys["train_neg_sample_args"] is not None:
+        raise ConfigError(f"train_neg_sample_args: {model} trains on labelled rows, which bring their own negatives")
+    if keys["train_user_fraction"] != 1:
+        raise ConfigError(f"train_user_fraction: {model} trains on the labelled rows of all users; leave it at 1.0")
+    if keys["mask_history"]:
+        raise ConfigError(f"mask_history: {model} scores labelled rows, of which none is masked")
+
+
+def read_threshold(keys) -> tuple[str, float | None]:
+    """The column that labels come from, and the least value that counts as 1; None for a column of labels.
+
+    Raises:
+        ConfigError: ``threshold`` is not one column and a number.
+    """
+    threshold = keys["threshold"]
+    if threshold is None:
+        return keys["LABEL_FIELD"], None
+    pairs = list(threshold.items()) if isinstance(threshold, dict) else []
+    if len(pairs) != 1 or isinstance(pairs[0][1], bool) or not isinstance(pairs[0][1], (int, float)):
+        raise ConfigError(f"threshold: {threshold!r} is not one column and a number, such as {{'rating': 4}}")
+    return pairs[0]
+
+
+def has_label_column(path: Path, keys) -> bool:
+    """Whether the interaction file has the column ``LABEL_FIELD``; False without a file."""
+    return path.is_file() and keys["LABEL_FIELD"] in read_header(path, keys["field_separator"], keys.get("encoding"))
+
+
+def chosen_ratios(eval_args: dict) -> list[float]:
+    """Shares of training, validation and test interactions.
+
+    Raises:
+        ConfigError: another split than by ratio over all users in time order, or another mode than ``labeled``.
+    """
+    split, mode, group_by = eval_args.get("split"), eval_args.get("mode"), str(eval_args.get("group_by")).lower()
+    by_ratio = isinstance(split, dict) and list(split) == ["RS"]
+    labeled = all(one == "labeled" for one in (mode.values() if isinstance(mode, dict) else [mode]))
+    if not by_ratio or eval_args.get("order") != "TO" or group_by != "none" or not labeled:
+        raise ConfigError(
+            f"eval_args: {eval_args}: labelled rows are split over all users in time order: {{'split': {{'RS': [0.8, "
+            "0.1, 0.1]}, 'order': 'TO', 'group_by': 'none', 'mode': 'labeled'}"
+        )
+    check_ratios("RS", split["RS"])
+    return [ratio / sum(split["RS"]) for ratio in split["RS"]]

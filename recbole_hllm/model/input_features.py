@@ -1,0 +1,52 @@
+"""The keys that add time, item id or action to HLLM's input (section 4.5), checked against the data set."""
+
+import numpy as np
+
+from recbole_hllm.errors import ConfigError, DataError
+from recbole_hllm.nn.input_features import CALENDAR_SIZES, InputFeatures
+
+TIMES_OF = ("item", "next")
+# Seconds since 1970 of the beginning of 1973 and of the year 2100: counters lie before, milliseconds behind.
+_EARLIEST, _LATEST = 94_694_400, 4_102_444_800
+
+
+def build_input_features(config, dataset, width: int) -> InputFeatures:
+    """The features that are switched on, as vectors of the given width.
+
+    Raises:
+        ConfigError: a value that cannot be used.
+        DataError: time is wanted and the data set's timestamps are no points in time.
+    """
+    if config["time_of"] not in TIMES_OF:
+        raise ConfigError(f"time_of: {config['time_of']!r} is not one of {', '.join(TIMES_OF)}")
+    if config["time_num"] > len(CALENDAR_SIZES):
+        raise ConfigError(f"time_num: {config['time_num']} parts; there are {len(CALENDAR_SIZES)}, year to second")
+    if config["time_num"]:
+        check_clock_times(dataset.timestamps, dataset.dataset_name)
+    return InputFeatures(
+        width,
+        n_items=dataset.item_num if config["input_item_id"] else 0,
+        n_actions=0 if dataset.actions is None else int(dataset.actions.max()) + 1,
+        time_num=config["time_num"],
+        time_width=config["time_width"],
+    )
+
+
+def check_clock_times(timestamps: np.ndarray, name: str) -> None:
+    """Raises DataError for positions in place of times, and for times in another unit than seconds.
+
+    Args:
+        timestamps: (T,) of all interactions.
+        name: of the data set.
+    """
+    typical = float(np.median(timestamps))
+    if typical < _EARLIEST:
+        raise DataError(
+            f"time_num: the timestamps of {name}.inter (half of them below {typical:g}) are no seconds since 1970 but "
+            "counters, such as positions in a history: they have no hour or month; set time_num: 0"
+        )
+    if typical > _LATEST:
+        raise DataError(
+            f"time_num: the timestamps of {name}.inter (half of them above {typical:g}) are no seconds since 1970, "
+            "probably milliseconds; divide them, or set time_num: 0"
+        )

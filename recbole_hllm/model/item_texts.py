@@ -1,0 +1,64 @@
+"""Item texts of a data set as token ids, for every model that reads them."""
+
+from pathlib import Path
+
+from recbole.utils import FeatureType
+
+from recbole_hllm.data.cache import cache_folder
+from recbole_hllm.data.catalogue import ItemCatalogue
+from recbole_hllm.data.protocol import referenced
+from recbole_hllm.data.reader import read_header
+from recbole_hllm.data.texts import ItemTexts, TextTemplate, read_item_texts
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.model.language_models import llm_source
+from recbole_hllm.nn.backbone import load_tokenizer
+
+
+def read_texts(config, dataset) -> ItemTexts:
+    """The fields named in ``text_keys`` of ``<dataset>.item``, for every item of the data set."""
+    path = Path(config["data_path"]) / f"{config['dataset']}.item"
+    keys = text_columns(path, config)
+    return read_item_texts(
+        path,
+        [keys] if isinstance(keys, str) else keys,
+        dataset.field2id_token[dataset.iid_field],
+        item_field=dataset.iid_field,
+        field_separator=config["field_separator"],
+        encoding=config["encoding"] or "utf-8",
+        strict=bool(config["strict_data"]),
+    )
+
+
+def text_columns(path: Path, config) -> str | list[str]:
+    """``text_keys``, or every text column of the item file.
+
+    Raises:
+        ConfigError: there is no such file, or no text column in it.
+    """
+    if config["text_keys"]:
+        return config["text_keys"]
+    if not path.is_file():
+        raise ConfigError(f"there is no {path}: items' texts are read from it")
+    header = read_header(path, config["field_separator"], config["encoding"])
+    columns = [name for name, kind in header.items() if kind == FeatureType.TOKEN_SEQ]
+    if not columns:
+        raise ConfigError(f"text_keys: {path} has no token_seq column; name its text columns, there are {list(header)}")
+    return columns
+
+
+def build_catalogue(config, texts: ItemTexts) -> ItemCatalogue:
+    """Every item's text and token ids, by the Item LLM's tokenizer."""
+    names = referenced(config)
+    template = TextTemplate(
+        texts.keys,
+        config["item_prompt"] or "",
+        config["text_separator"] or "",
+        unescape_html="raw_text" not in names,
+        missing_words_dropped="missing_words" in names,
+        field=config["text_field"],
+    )
+    tokenizer = load_tokenizer(llm_source(config, "item"), config["trust_remote_code"])
+    cache = cache_folder(config["cache_dir"], config["data_path"])
+    return ItemCatalogue.build(
+        texts, template, tokenizer, max_text_length=config["MAX_TEXT_LENGTH"], cache=cache, reference=names
+    )

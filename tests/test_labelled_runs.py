@@ -1,0 +1,77 @@
+"""Whole runs of models that score labelled interactions."""
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_hllm import load_run, run
+from recbole_hllm.benchmark.side_by_side import _check
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.evaluation.value_metrics import grouped_auc
+from recbole_hllm.registry import get_spec, model_names
+
+CONTEXT = ("AFM", "AutoInt", "DCN", "DCNV2", "DSSM", "DeepFM", "EulerNet", "FFM", "FM", "FNN", "FiGNN", "FwFM", "LR",
+           "NFM", "PNN", "WideDeep", "xDeepFM")  # fmt: skip
+
+
+@pytest.fixture
+def settings(settings_of):
+    def make(model):
+        # Every run must have both labels in each part.
+        args = {"split": {"RS": [0.6, 0.2, 0.2]}}
+        return {**settings_of("HLLMRanker" if model == "HLLMRanker" else "DIN"), "eval_args": args,
+                "dataset": "labelled", "metrics": ["AUC", "LogLoss", "GAUC"], "valid_metric": "AUC"}  # fmt: skip
+
+    return make
+
+
+def labelled_models():
+    for name in model_names():
+        try:
+            if get_spec(name).rows == "labelled":
+                yield name
+        except ConfigError:
+            continue
+
+
+def test_all_of_them_are_here():
+    assert set(labelled_models()) == {*CONTEXT, "DIN", "DIEN", "HLLMRanker"}
+
+
+@pytest.mark.parametrize("model", [*CONTEXT, "DIN", "DIEN", "HLLMRanker"])
+def test_a_run_leaves_the_scores_of_every_row(settings, tmp_path, model):
+    result = run(model, config_dict=settings(model), run_dir=tmp_path / "run")
+    with np.load(tmp_path / "run" / "scores-test.npz") as file:
+        kept = {name: file[name] for name in file.files}
+    loaded = load_run(tmp_path / "run")
+    rows = loaded.test_data._dataset[:]
+    for name, field in (("user", "user_id"), ("item", "item_id"), ("label", "label")):
+        np.testing.assert_array_equal(kept[name], rows[field].numpy())
+    assert (kept["score"] >= 0).all() and (kept["score"] <= 1).all()
+    with torch.no_grad():
+        scores = torch.cat([loaded.model.predict(batch[0]) for batch in loaded.test_data])
+    np.testing.assert_allclose(scores.numpy(), kept["score"], atol=1e-6)
+    assert list(result["test_result"]) == ["auc", "logloss", "gauc"]
+    gauc = grouped_auc(kept["user"], kept["label"], kept["score"])
+    assert result["test_result"]["gauc"] == pytest.approx(gauc, abs=1e-9)
+    assert not (tmp_path / "run" / "ranks-test.npz").exists()
+
+
+def test_a_finished_run_is_evaluated_again(settings, tmp_path):
+    first = run("DIN", config_dict=settings("DIN"), run_dir=tmp_path / "run")
+    again = run(config_dict={"evaluate_only": True, "metrics": ["GAUC", "RMSE"]}, run_dir=tmp_path / "run")
+    assert again["test_result"]["gauc"] == first["test_result"]["gauc"] and again["test_result"]["rmse"] > 0
+
+
+def test_a_run_goes_on_where_it_stopped(settings, tmp_path):
+    keys = {**settings("DIN"), "stopping_step": 9}
+    whole = run("DIN", config_dict={**keys, "epochs": 3}, run_dir=tmp_path / "whole")
+    run("DIN", config_dict={**keys, "epochs": 1}, run_dir=tmp_path / "parts")
+    resumed = run(config_dict={"resume": True, "epochs": 3}, run_dir=tmp_path / "parts")
+    assert resumed["test_result"] == whole["test_result"]
+
+
+def test_rankers_and_recommenders_have_no_table_together(settings):
+    keys = {key: value for key, value in settings("DIN").items() if key not in ("metrics", "valid_metric", "eval_args")}
+    with pytest.raises(ConfigError, match="model: DIN score labelled rows and Pop rank items"):
+        _check(["DIN", "Pop"], keys, {})
