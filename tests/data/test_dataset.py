@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+import recbole
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -35,9 +36,9 @@ SPLITS = [
     eval_args({"RS": [3, 1, 1]}),
     eval_args({"RS": [0.5, 0.0, 0.5]}),
     eval_args({"RS": [0.8, 0.1, 0.1]}, "none"),
-    eval_args({"TS": [0.6, 0.2, 0.2]}),
-    eval_args({"TS": [0.9, 0.0, 0.1]}),
 ]
+if recbole.__version__ != "1.2.0":  # which has no split by time to compare with
+    SPLITS += [eval_args({"TS": [0.6, 0.2, 0.2]}), eval_args({"TS": [0.9, 0.0, 0.1]})]
 
 
 @pytest.mark.parametrize("args", SPLITS, ids=lambda args: f"{args['split']}-{args['group_by']}")
@@ -60,7 +61,7 @@ def test_prefix_rows_equal_recboles_on_any_data(
         assert "left to" in str(error)
 
 
-@pytest.mark.parametrize("args", [SPLITS[0], SPLITS[3], SPLITS[7]], ids=["LS", "RS", "TS"])
+@pytest.mark.parametrize("args", [SPLITS[0], SPLITS[3], *SPLITS[7:8]], ids=["LS", "RS", *["TS"] * len(SPLITS[7:8])])
 def test_prefix_rows_equal_recboles_on_ml_100k(write_dataset, toy_config, tmp_path, same_parts, args):
     """RecBole's example data, for each user the first interaction of every moment RecBole can tell apart."""
     source = create_dataset(toy_config(dataset="ml-100k", load_col=LOAD, normalize_all=None))
