@@ -1,9 +1,14 @@
 """What tests of several folders need: small data sets in RecBole's format, and configs that read them."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Before torch is imported, and for the programs that tests start: more threads make tiny tensors no faster, and wait for
+# each other on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples in every run: a failure can be repeated, and a green run stays green.
 settings.register_profile("repeatable", derandomize=True)
