@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Before torch is imported, and for the programs that tests start: more threads make tiny tensors no faster, and wait for
-# each other on a busy machine.
+# Before torch is imported, and for the programs that tests start: more threads make tiny tensors no faster, and wait
+# for each other on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples in every run: a failure can be repeated, and a green run stays green.
