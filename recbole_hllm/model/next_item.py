@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,11 @@ class History:
             next_times[torch.arange(len(last), device=last.device), last] = target_time
         return cls(items, times, next_times, _cut(_field(rows, EVENT_ACTIONS), width))
 
+    def part(self, rows: Tensor, width: int) -> "History":
+        """The first ``width`` positions of the rows (n,) named by number."""
+        columns = (self.items, self.times, self.next_times, self.actions)
+        return History(*(column if column is None else column[rows, :width] for column in columns))
+
 
 class NextItemRecommender(SequentialRecommender):
     """Trains on windows of S + 1 items: every position's output is compared with the next item and with negatives.
@@ -87,6 +93,21 @@ class NextItemRecommender(SequentialRecommender):
         """(B, S, D) item vectors -> (B, S, D) predictions of each position's next item, from it and those before."""
         raise NotImplementedError
 
+    def read_by_length(self, vectors: Tensor, history: History) -> Tensor:
+        """What ``read_history`` gives, 0 at padding, with less of it read: most histories are far shorter than S.
+
+        Rows of similar length are read together and cut to the longest of them, more than half of which is real in
+        each row.
+        """
+        width = vectors.shape[1]
+        lengths, order = torch.sort((history.items != 0).sum(1), descending=True, stable=True)
+        outputs = []
+        for first, last, longest in _halving(lengths.tolist()):
+            rows = order[first:last]
+            part = self.read_history(vectors[rows, :longest], history.part(rows, longest))
+            outputs.append(F.pad(part, (0, 0, 0, width - longest)))
+        return torch.cat(outputs)[torch.argsort(order)]
+
     def catalogue_vectors(self) -> Tensor:
         """(n_items, D) vectors of all items."""
         return self.vectors_of(torch.arange(self.n_items, device=self.logit_scale.device))
@@ -112,7 +133,7 @@ class NextItemRecommender(SequentialRecommender):
         vectors = self.vectors_of(torch.cat([windows.reshape(-1), negatives.reshape(-1)]))
         sequence, negative = vectors.split([windows.numel(), negatives.numel()])
         sequence = sequence.view(*windows.shape, -1)
-        outputs = self.read_history(sequence[:, :-1], History.of_windows(windows, interaction))
+        outputs = self.read_by_length(sequence[:, :-1], History.of_windows(windows, interaction))
         result = info_nce(
             outputs[real],
             sequence[:, 1:][real],
@@ -179,7 +200,8 @@ class NextItemRecommender(SequentialRecommender):
         items, length = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         width, last = max(int(length.max()), 1), (length - 1).clamp(min=0)
         items = items[:, :width]
-        outputs = self.read_history(self.item_vectors()[items], History.before_target(items, last, interaction))
+        history = History.before_target(items, last, interaction)
+        outputs = self.read_by_length(self.item_vectors()[items], history)
         return self.gather_indexes(outputs, last).float()
 
     # ---- scores ----
@@ -192,6 +214,17 @@ class NextItemRecommender(SequentialRecommender):
     def full_sort_predict(self, interaction) -> Tensor:
         """(B, n_items) cosine of each row's user vector and every item's vector."""
         return F.normalize(self.user_vectors(interaction), dim=-1) @ F.normalize(self.item_vectors(), dim=-1).T
+
+
+def _halving(lengths: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Cuts falling lengths into slices [first, last) of rows longer than half of their longest, which comes third."""
+    first = 0
+    while first < len(lengths):
+        longest, last = max(lengths[first], 1), first + 1
+        while last < len(lengths) and 2 * lengths[last] > longest:
+            last += 1
+        yield first, last, longest
+        first = last
 
 
 def _field(rows, name):

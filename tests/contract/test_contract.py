@@ -193,3 +193,20 @@ def test_a_chunked_step_is_a_plain_step(build, name):
         assert (gradient is None) == (other_gradients[key] is None), key
         if gradient is not None:
             assert (other_gradients[key] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7, key
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if get_spec(name).rows == "window"])
+def test_reading_rows_by_length_is_reading_them_together(build, name):
+    results = []
+    for together in (False, True):
+        built = build(name)
+        if together:
+            built.model.read_by_length = built.model.read_history
+        rows = next(iter(built.train))
+        assert len(set((rows["item_id_list"] != 0).sum(1).tolist())) > 2
+        loss = built.model.train().calculate_loss(rows)
+        loss.backward()
+        gradients = {key: p.grad for key, p in built.model.named_parameters() if p.grad is not None}
+        built.model.eval()
+        results.append((loss.detach(), gradients, scores(built.model, next(iter(built.test))[0])))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=2e-6)

@@ -154,7 +154,8 @@ def test_gradient_checkpointing_gives_the_same_gradients(variant, monkeypatch, n
         loss = model.train().calculate_loss(WINDOWS)
         loss.backward()
         results.append((loss.item(), {key: p.grad for key, p in model.named_parameters()}))
-        assert len(calls) == (3 if checkpointing else 1)  # once, and then twice: forward and again for backward
+        # Windows of two lengths: once for each, and then twice, forward and again for backward.
+        assert len(calls) == (6 if checkpointing else 2)
     (loss, gradients), (other_loss, others) = results
     assert other_loss == pytest.approx(loss, abs=1e-6) and gradients.keys() == others.keys()
     for key, gradient in gradients.items():
