@@ -2,8 +2,8 @@
 
     PYTHONPATH=. python benchmarks/history_lengths.py [--rows 128] [--length 20] [--median 6]
 
-A forward and backward pass of the User LLM of properties/model/HLLM.yaml over the same rows; lengths are drawn as those of
-public shop data lie: most are short, a few are cut at the longest.
+A forward and backward pass of the User LLM of properties/model/HLLM.yaml over the same rows; lengths are drawn as those
+of public shop data lie: most are short, a few are cut at the longest.
 """
 
 import argparse

@@ -27,6 +27,7 @@ _PUBLIC = {
     "data_preparation": "recbole_hllm.data.loader",
     "run": "recbole_hllm.experiment",
     "load_run": "recbole_hllm.experiment",
+    "run_stages": "recbole_hllm.stages",
     "load_pretrained_hllm": "recbole_hllm.model.hllm",
 }
 __all__ = [*_PUBLIC, "__version__"]

@@ -1,4 +1,4 @@
-"""Command line: arguments to `run`, `compare` or `evaluate_run`, and user errors without a traceback."""
+"""Command line: arguments to the function they ask for, and user errors without a traceback."""
 
 import os
 import sys
@@ -16,6 +16,8 @@ usage: python run_recbole_hllm.py --model=NAME[,NAME...] --dataset=NAME [--key=v
   --run_dir=PATH            folder of the run (PATH/<Model>/ for several models); default under runs/
   --evaluate_only --run_dir=PATH [--key=value ...]   evaluate a finished run again, say with another topk
   --resume --run_dir=PATH   go on with an unfinished run, with its own model, dataset and keys
+  --trials=4                runs of each model, values drawn from its key <Model>.search; the best on validation counts
+  --training_stage=[1,2,3]  stages of HLLM's schedule, one after the other in one folder; --stage2.key=value for one
   --plan                    only estimate: parameters, tokens, FLOPs, memory, and time from a few timed steps
   --Model.key=value         a key for one of several models, such as --SASRec.n_layers=4
   --help [--model=NAME]     this page with the keys of every model [and those of one]
@@ -54,10 +56,22 @@ def _dispatch(arguments: dict[str, str]) -> int:
     # RecBole and PyTorch take seconds to load; --help and wrong arguments do not need them.
     from recbole_hllm.experiment import merge_keys, run
 
-    models = merge_keys(files, arguments=arguments).get("model")
+    given = merge_keys(files, arguments=arguments)
+    if run_dir and given.get("resume"):
+        given = {**_keys_of_table(Path(run_dir)), **given}
+    models, trials = given.get("model"), given.get("trials")
     models = models.split(",") if isinstance(models, str) else list(models or [])
     models = [model.strip() for model in models if model.strip()]
     arguments.pop("model", None)
+    if given.get("training_stage") is not None:
+        from recbole_hllm.stages import run_stages
+
+        if planned:
+            raise ConfigError("--plan estimates one run: leave training_stage out and give the keys of one stage")
+        run_stages(",".join(models), None, files, run_dir=run_dir, arguments=arguments)
+        return 0
+    if planned and trials is not None:
+        raise ConfigError("--plan estimates one run of each model: leave trials out and multiply by them")
     if planned:
         from recbole_hllm.benchmark.table import plan_text
         from recbole_hllm.plan import plan
@@ -65,12 +79,23 @@ def _dispatch(arguments: dict[str, str]) -> int:
         for model in models or [None]:
             print(plan_text(plan(model, None, files, arguments=arguments)))
         return 0
+    if trials is not None:
+        from recbole_hllm.benchmark.search import search
+
+        return 1 if search(models, None, files, run_dir=run_dir, arguments=arguments)["failed"] else 0
     if len(models) > 1:
         from recbole_hllm.benchmark.side_by_side import compare
 
         return 1 if compare(models, None, files, run_dir=run_dir, arguments=arguments)["failed"] else 0
     run(*models, config_file_list=files, run_dir=run_dir, arguments=arguments)
     return 0
+
+
+def _keys_of_table(folder) -> dict:
+    """Keys of the table in a folder: which models, and whether there are trials; none where it is no table's."""
+    from recbole_hllm.keys import read_yaml
+
+    return read_yaml(folder / "keys.yaml") if (folder / "keys.yaml").is_file() else {}
 
 
 def _switched_on(value: str) -> bool:

@@ -30,6 +30,8 @@ from recbole_hllm.registry import base_model, get_spec, model_names
 
 # Arguments of the command line and of `run()`, which are no keys of a config.
 _RUN_ARGUMENTS = {"config_files", "run_dir"}
+# Keys of a search, which is many runs; no settings of one.
+_SEARCH_KEYS = {"trials", "search"}
 # Keys that RecBole's code reads and that the program sets itself.
 _DERIVED_KEYS = {
     "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "valid_neg_sample_args", "test_neg_sample_args", "device",
@@ -139,10 +141,17 @@ class Config(RecBoleConfig):
     def _refuse_unknown_key(self, shown):
         where = self._file_of_key.get(shown, "")
         prefix, dot, key = shown.rpartition(".") if isinstance(shown, str) else ("", "", str(shown))
+        if dot and re.fullmatch(r"stage\d+", prefix):
+            raise ConfigError(f"key '{shown}'{where} is for one stage of training_stage, and this is one run")
         if dot and base_model(prefix) not in model_names():
             raise ConfigError(f"key '{shown}'{where}: '{prefix}' is not a model{did_you_mean(prefix, model_names())}")
         if key in _RUN_ARGUMENTS and self.external_config_dict[shown]:
             raise ConfigError(f"'{shown}'{where} is an argument of the command line (or of run), not a key")
+        if shown == "search" and self.external_config_dict[shown] is not None:
+            raise ConfigError(f"'search'{where} is a key of one model: write <Model>.search")
+        if key == "trials" and self.external_config_dict[shown] is not None:
+            alone = "the same number for all models: --trials=4, or recbole_hllm.benchmark.search in Python"
+            raise ConfigError(f"'{shown}'{where} is of a search, {alone}")
         if key in _DERIVED_KEYS:
             instead = "; see use_gpu and gpu_id" if key == "device" else ""
             raise ConfigError(f"key '{shown}'{where} is set by the program itself{instead}")
@@ -190,11 +199,16 @@ class Config(RecBoleConfig):
         final["data_path"] = os.path.abspath(final["data_path"])
         # Taken before RecBole adds objects and derived values.
         final.update(model=self.model, dataset=self.dataset)
-        kept = final.keys() - _DERIVED_KEYS - _RUN_ARGUMENTS
+        kept = final.keys() - _DERIVED_KEYS - _RUN_ARGUMENTS - _SEARCH_KEYS
         self.settings = {key: deepcopy(value) for key, value in final.items() if key in kept}
         return final
 
     def _check_names(self, final):
+        if final["training_stage"] is not None:
+            raise ConfigError(
+                f"training_stage: {final['training_stage']!r}: stages are several runs of one model, which the command "
+                "line or run_stages starts, not a table, a plan or run"
+            )
         referenced(final)
         names = final.get("text_keys") or []
         if not all(isinstance(name, str) for name in (names if isinstance(names, list) else [names])):

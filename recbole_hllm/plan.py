@@ -146,7 +146,7 @@ def _activations(config, model, work, batches) -> float:
     llm = encoder.backbone.config
     tokens = work["item_tokens"] / batches
     if config["recompute_items"]:
-        tokens = min(tokens, config["item_chunk_tokens"])
+        tokens = min(tokens, model.token_budget)
     layers = 1 if config["gradient_checkpointing"] else llm.num_hidden_layers
     return VALUE_BYTES * KEPT_VALUES * tokens * llm.hidden_size * layers
 

@@ -155,7 +155,7 @@ def write_results(folder: Path, config, data, loaders, trainer, result: dict, se
         folder / "costs.json",
         {
             "parameters_total": sum(p.numel() for p in parameters),
-            "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
+            "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad and trainer.epochs),
             "epochs": trainer.epochs_run,
             "best_epoch": trainer.best_epoch,
             "converged": trainer.converged,

@@ -33,7 +33,9 @@ ARROWS = {
     "experiment": KEYS | {"config", "registry", "data", "evaluation", "training", "run_folder"},
     "plan": KEYS | {"config", "registry", "data", "training", "run_folder"},
     "benchmark": KEYS | {"config", "registry", "experiment", "run_folder", "training", "evaluation"},
-    "cli": KEYS | {"benchmark", "experiment", "config", "plan"},
+    "vectors": KEYS | {"experiment", "training"},
+    "stages": KEYS | {"benchmark", "config", "experiment", "run_folder", "training", "vectors"},
+    "cli": KEYS | {"benchmark", "experiment", "config", "plan", "stages"},
 }
 # RecBole's own classes are subclassed here and nowhere else.
 SUBCLASSED_IN = {

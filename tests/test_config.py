@@ -537,7 +537,7 @@ def test_a_valid_metric_that_is(toy, keys):
         ({"learning_rate": float("nan")}, "learning_rate: nan must be at least 0"),
         ({"num_negatives": 2.5, "model": "HLLM"}, "num_negatives: 2.5 is not a whole number"),
         ({"MAX_TEXT_LENGTH": None, "model": "HLLM"}, "MAX_TEXT_LENGTH must not be empty"),
-        ({"item_chunk_tokens": None, "model": "HLLM"}, "item_chunk_tokens must not be empty"),
+        ({"MAX_TEXT_LENGTH": None, "model": "HLLM"}, "MAX_TEXT_LENGTH must not be empty"),
         ({"user_llm_layers": "two", "model": "HLLM"}, "user_llm_layers: 'two' is not a number"),
         ({"item_llm_dropout": 1.5, "model": "HLLM"}, "item_llm_dropout: 1.5 must be at most 1"),
         ({"text_keys": 5, "model": "HLLM"}, "text_keys: 5 is neither the name of a column nor a list"),

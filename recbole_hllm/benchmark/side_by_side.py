@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from recbole_hllm.benchmark.sanity import with_sanity_rows
 from recbole_hllm.benchmark.table import to_console, to_csv, to_json, to_markdown
@@ -18,16 +19,38 @@ from recbole_hllm.training.files import read_json, write_text
 from recbole_hllm.training.logs import last_error
 
 # What a row may not set for itself: it would no longer be comparable with the others.
-_SHARED_KEYS = {
+SHARED_KEYS = {
     "model", "dataset", "resume", "evaluate_only",
     "data_path", "eval_args", "metrics", "topk", "valid_metric", "mask_history", "benchmark_filename",
     "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter", "strict_data", "reference",
     "filter_inter_by_user_or_item", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "metric_decimal_place",
     "repeatable", "field_separator", "encoding", "segments_user", "segments_item", "sanity_rows",
-    "threshold", "LABEL_FIELD", "history_filter",
+    "threshold", "LABEL_FIELD", "history_filter", "trials",
 }  # fmt: skip
 _TABLES = ("table.md", "table.csv", "table.json")
-_KEYS = "keys.yaml"
+KEYS = "keys.yaml"
+
+
+class Table(NamedTuple):
+    """What a table is to hold, checked.
+
+    Attributes:
+        models: names of its rows, in order, sanity rows last.
+        keys: keys and values given, ``<Model>.<key>`` included.
+        trials: trials of each model, where the table is one of a search.
+        configs: that of each row.
+        left_out: sanity rows without a place, and why.
+        folder: of the table.
+        saved: what ``KEYS`` of the folder holds where the table goes on.
+    """
+
+    models: list[str]
+    keys: dict
+    trials: int | None
+    configs: dict[str, Config]
+    left_out: dict[str, str]
+    folder: Path
+    saved: dict
 
 
 def compare(models, dataset=None, config_file_list=None, config_dict=None, run_dir=None, arguments=None) -> dict:
@@ -46,67 +69,97 @@ def compare(models, dataset=None, config_file_list=None, config_dict=None, run_d
     Raises:
         ConfigError: before anything runs, for wrong keys of any of the models.
     """
-    if len(set(models)) != len(models):
-        raise ConfigError(f"model: {','.join(models)} names a model twice")
-    given = merge_keys(config_file_list or (), config_dict, arguments)
-    given.pop("model", None)
+    table = prepare(models, dataset, merge_keys(config_file_list or (), config_dict, arguments), run_dir)
+    if table.trials is not None:
+        raise ConfigError("trials: this is one run of each model; recbole_hllm.benchmark.search.search makes several")
+    start(table)
+    keys, folder = table.folder / KEYS, table.folder
+    rows = [run_alone(model, keys, folder / model, own_words(table.keys, folder / model)) for model in table.models]
+    return finish(table, rows)
+
+
+def prepare(models, dataset, given, run_dir) -> Table:
+    """Checks everything that can be, before anything runs or is written; arguments and errors are ``compare``'s.
+
+    Args:
+        given: keys and values of all files and words.
+    """
+    given = {**given, "dataset": dataset or given.get("dataset")}
     if given.get("evaluate_only"):
         raise ConfigError("evaluate_only: one run at a time; give the run_dir of one model, PATH/<Model>")
     if given.get("resume") and not run_dir:
         raise ConfigError("resume: name the folder of the unfinished table, run_dir")
-    given["dataset"] = dataset or given.get("dataset")
-    folder = Path(run_dir) if run_dir else unused_folder(str(given["dataset"]), "table")
+    folder, saved = Path(run_dir) if run_dir else unused_folder(str(given["dataset"]), "table"), {}
     if given.get("resume"):
         saved = _read_keys(folder, given["dataset"])
         given = {**saved, **given, "dataset": saved["dataset"]}
+    named, trials = given.pop("model", None) or (), given.pop("trials", None)
+    models = list(models or (named.split(",") if isinstance(named, str) else named))
+    if not models:
+        raise ConfigError("model is not set: give --model=NAME,NAME, or model in a config file")
+    if len(set(models)) != len(models):
+        raise ConfigError(f"model: {','.join(models)} names a model twice")
     models, given, left_out = with_sanity_rows(models, given)
     if not given.get("resume"):
-        refuse_existing(folder, (_KEYS, *_TABLES, *models))
-    shared = _check(models, given, left_out)
-    make_folder(folder)
-    write_yaml(folder / _KEYS, saved_keys(given))
-    rows = [_run_alone(model, folder / _KEYS, folder / model, _own_words(given, folder / model)) for model in models]
-    header = {**_header(rows, given["dataset"]), "valid_metric": shared["valid_metric"]}
-    if left_out:
-        header["left_out"] = [f"{model} ({reason})" for model, reason in left_out.items()]
+        refuse_existing(folder, (KEYS, *_TABLES, *models))
+    return Table(models, given, trials, _check(models, given, left_out), left_out, folder, saved)
+
+
+def start(table) -> None:
+    """Makes the table's folder, with the keys that make the same table again."""
+    make_folder(table.folder)
+    trials = {"trials": table.trials} if table.trials is not None else {}
+    write_yaml(table.folder / KEYS, {"model": table.models, **trials, **saved_keys(table.keys)})
+
+
+def finish(table, rows, **told) -> dict:
+    """Writes and prints the table of finished rows; returns what ``compare`` does.
+
+    Args:
+        told: further lines of the header.
+    """
+    header = _header(rows, table.keys["dataset"])
+    header = {**header, "valid_metric": table.configs[table.models[0]]["valid_metric"], **told}
+    if table.left_out:
+        header["left_out"] = [f"{model} ({reason})" for model, reason in table.left_out.items()]
     texts = (to_markdown(rows, header), to_csv(rows), to_json(rows, header))
     for name, text in zip(_TABLES, texts, strict=True):
-        write_text(folder / name, text)
+        write_text(table.folder / name, text)
     print(to_console(rows, header))
-    print(f"{folder}: {', '.join(_TABLES)}, and a folder for each run", flush=True)
+    print(f"{table.folder}: {', '.join(_TABLES)}, and a folder for each run", flush=True)
     return {
         "rows": rows,
         "header": header,
         "failed": [row["model"] for row in rows if "error" in row],
-        "run_dir": str(folder),
+        "run_dir": str(table.folder),
     }
 
 
 def _read_keys(folder, dataset) -> dict:
     """Keys of the table in a folder, which is to go on."""
-    keys = saved_keys(read_yaml(folder / _KEYS)) if (folder / _KEYS).is_file() else {}
+    keys = saved_keys(read_yaml(folder / KEYS)) if (folder / KEYS).is_file() else {}
     if "dataset" not in keys:
-        raise ConfigError(f"run_dir: there is no table in {folder}: no {_KEYS} of one")
+        raise ConfigError(f"run_dir: there is no table in {folder}: no {KEYS} of one")
     if dataset not in (None, keys["dataset"]):
         raise ConfigError(f"run_dir: {folder} is a table of {keys['dataset']}, not of {dataset}")
     return keys
 
 
-def _own_words(given, folder) -> list[str]:
+def own_words(given, folder) -> list[str]:
     """What a row's process is told besides the table's keys; a row that was never begun is no run to go on with."""
     saved = saved_keys(given)
     words = [f"--{key}={value}" for key, value in given.items() if key not in saved and key != "resume"]
     return words + ["--resume=True"] * bool(given.get("resume") and (folder / "config.yaml").is_file())
 
 
-def _check(models, given, left_out) -> Config:
-    """Makes every model's config, before hours are spent on the first one's training; returns that of the first."""
+def _check(models, given, left_out) -> dict[str, Config]:
+    """Makes every model's config, before hours are spent on the first one's training."""
     for key in given:
         prefix, dot, rest = key.partition(".")
         named = {*models, *map(base_model, models), *left_out}
         if dot and prefix not in named:
             raise ConfigError(f"{key}: '{prefix}' is not a model of this run ({', '.join(models)})")
-        if dot and rest in _SHARED_KEYS:
+        if dot and rest in SHARED_KEYS:
             raise ConfigError(f"{key}: '{rest}' is shared by all rows of a table; set it without '{prefix}.'")
     configs = {model: Config(model, config_dict=given) for model in models}
     labelled = [model for model, config in configs.items() if config.spec.rows == "labelled"]
@@ -116,10 +169,10 @@ def _check(models, given, left_out) -> Config:
             f"model: {', '.join(labelled)} score labelled rows and {', '.join(others)} rank items; "
             "no table can hold both, make one for each"
         )
-    return configs[models[0]]
+    return configs
 
 
-def _run_alone(model, keys, folder, words) -> dict:
+def run_alone(model, keys, folder, words) -> dict:
     """One model in a new process: a process's peak memory never falls, and a crash leaves the other rows alone."""
     command = [sys.executable, "-m", "recbole_hllm.cli", f"--model={model}"]
     command += [f"--config_files={keys}", f"--run_dir={folder}", *words]
@@ -129,6 +182,11 @@ def _run_alone(model, keys, folder, words) -> dict:
     if process.returncode != 0:
         log = folder / "run.log"
         return {"model": model, "error": last_error(log) or f"ended with exit code {process.returncode}; see {log}"}
+    return read_row(model, folder)
+
+
+def read_row(model, folder) -> dict:
+    """A table's row from the folder of a finished run."""
     row = {**read_json(folder / "metrics.json"), "model": model}
     row["costs"], row["protocol"] = read_json(folder / "costs.json"), read_json(folder / "protocol.json")
     if (folder / "segments.json").is_file():  # nothing to test, nothing to part
@@ -160,16 +218,15 @@ def _header(rows, dataset) -> dict:
         "candidates": drawn.get(mode["test"], f"{mode['test']}, drawn once from the seed"),
         "metrics": "RecBole's Evaluator, best validation weights",
         "history_length": _history_lengths([row for row in done if "error" not in row]),
-        "seed": _seeds([row for row in done if "error" not in row]),
+        "seed": one_or_each({row["model"]: row["protocol"]["seed"] for row in done if "error" not in row}),
     }
 
 
-def _seeds(rows) -> int | str:
-    """The one seed of all rows; that of each row where they differ."""
-    seeds = {row["model"]: row["protocol"]["seed"] for row in rows}
-    if len(set(seeds.values())) == 1:
-        return next(iter(seeds.values()))
-    return ", ".join(f"{model} {seed}" for model, seed in seeds.items())
+def one_or_each(values: dict):
+    """The one value that all rows have; the value of each in words where they differ."""
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    return ", ".join(f"{model} {value}" for model, value in values.items())
 
 
 def _history_lengths(rows) -> int | str | None:

@@ -34,7 +34,7 @@ COSTS = (
 )
 _STATISTICS = ("users", "items", "interactions", "mean_length")
 _SETTINGS = ("split", "masking", "candidates", "metrics", "history_length", "seed")
-_MISSING = "–"
+MISSING = "–"
 
 
 def build_table(rows: list[dict]) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def _cells(rows: list[dict], best: str, escape=str) -> tuple[list[str], list[lis
         total, trained = costs.get("parameters_total"), costs.get("parameters_trained")
         line.append(f"{_format_count(total)} / {_format_count(trained)}")
         line.append(_format_integer(costs.get("epochs")))
-        line.append("failed" if "error" in row else _one_line(costs.get("stop_reason") or _MISSING))
+        line.append("failed" if "error" in row else _one_line(costs.get("stop_reason") or MISSING))
         line.append(format_seconds(costs.get("training_seconds")))
         line.append(format_seconds(costs.get("evaluation_seconds")))
         line.append(_format_bytes(costs.get("peak_memory_bytes")))
@@ -135,7 +135,7 @@ def _metric_cells(rows: list[dict], metric: str, best: str) -> list[str]:
         winner = min(known) if metric.split("@")[0].lower() in smaller_metrics else max(known)
     cells = []
     for value in values:
-        cell = _MISSING if value is None else f"{value:.{decimals}f}"
+        cell = MISSING if value is None else f"{value:.{decimals}f}"
         cells.append(best.format(cell) if value is not None and value == winner else cell)
     return cells
 
@@ -197,17 +197,17 @@ def _one_line(text: str) -> str:
 
 
 def _format_integer(value: int | None) -> str:
-    return _MISSING if value is None else f"{value:,}"
+    return MISSING if value is None else f"{value:,}"
 
 
 def _format_count(value: int | None) -> str:
     """812, 4.2k, 22.7M, 1.1B."""
-    return _MISSING if value is None else _scaled(value, ("", "k", "M", "B", "T"))
+    return MISSING if value is None else _scaled(value, ("", "k", "M", "B", "T"))
 
 
 def _format_bytes(value: int | None) -> str:
     """Decimal units: 1.4 GB is 1.4e9 bytes."""
-    return _MISSING if value is None else _scaled(value, (" B", " kB", " MB", " GB", " TB"))
+    return MISSING if value is None else _scaled(value, (" B", " kB", " MB", " GB", " TB"))
 
 
 def _scaled(value: int, units: tuple[str, ...]) -> str:
@@ -225,7 +225,7 @@ def _scaled(value: int, units: tuple[str, ...]) -> str:
 def format_seconds(value: float | None) -> str:
     """0.8s, 45s, 3m 12s, 2h 5m."""
     if value is None:
-        return _MISSING
+        return MISSING
     if value < 9.95:
         return f"{value:.1f}s"
     seconds = round(value)

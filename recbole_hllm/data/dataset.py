@@ -10,7 +10,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_hllm.data import sequences as seq
 from recbole_hllm.data.atomic import AtomicDataset
-from recbole_hllm.data.protocol import build_split, referenced
+from recbole_hllm.data.protocol import TRAINED_ON, build_split, referenced
 from recbole_hllm.errors import ConfigError
 
 # Full-precision times of the rows of our own models, in seconds: of the items of a history, and of its target.
@@ -41,7 +41,8 @@ class SequenceDataset(AtomicDataset):
         labels: (T,) 0/1 label of each interaction; None where rows have none.
         training_positions: flat positions of the training interactions, first items included, after ``build``.
         train_lengths: (U,) how many first interactions of each user are training data, after ``build``.
-        whole_training: both of these before ``train_user_fraction`` leaves users out.
+        whole_training: both of these before ``train_user_fraction``, ``train_min_items`` and ``train_first_items``
+            leave anything out.
     """
 
     def __init__(self, config):
@@ -81,7 +82,7 @@ class SequenceDataset(AtomicDataset):
             raise ConfigError(f"eval_args: order '{self.config['eval_args']['order']}': sequences need order TO")
         self._change_feat_format()
         whole = build_split(self)
-        split = self._of_some_users(whole)
+        split = self._chosen_training(whole)
         self._drop_unused_col()
         self.train_lengths, self.training_positions = split.train_lengths, self._training_positions(split)
         self.whole_training = self._training_positions(whole), whole.train_lengths
@@ -92,17 +93,24 @@ class SequenceDataset(AtomicDataset):
         begin = self.sequences.offsets[:-1]
         return split.train if self.histories_given else _ranges(begin, begin + split.train_lengths)
 
-    def _of_some_users(self, split: seq.Split) -> seq.Split:
-        """Training data of a share of the users, the same ones for every model; more users include the fewer."""
-        share = self.config["train_user_fraction"]
-        if share == 1:
+    def _chosen_training(self, split: seq.Split) -> seq.Split:
+        """Training data of some users, or the beginning of it, the same for every model; a larger share of the users
+        includes the smaller."""
+        asked = {key: self.config[key] for key, everything in TRAINED_ON.items() if self.config[key] != everything}
+        if not asked:
             return split
-        kept = np.random.default_rng(self.config["seed"]).random(self.user_num) < share
-        of_kept = kept[self.sequences.users]
-        train = split.train[of_kept[self.sequences.of(split.train)]]
+        if self.histories_given and asked.keys() != {"train_user_fraction"}:
+            raise ConfigError(f"{', '.join(asked)}: ready-made histories do not say where a user's items begin")
+        share, least, first = (self.config[key] for key in TRAINED_ON)
+        drawn = np.random.default_rng(self.config["seed"]).random(self.user_num) < share
+        kept = drawn[self.sequences.users] & (split.train_lengths >= (least or 0))
+        first = first or self.sequences.lengths.max()
+        owner = self.sequences.of(split.train)
+        train = split.train[kept[owner] & (split.train - self.sequences.offsets[owner] < first)]
         if len(train) == 0:
-            raise ConfigError(f"train_user_fraction: {share} leaves nobody of {self.user_num - 1} users to train on")
-        return replace(split, train=train, train_lengths=np.where(of_kept, split.train_lengths, 0))
+            keys = ", ".join(f"{key}: {value}" for key, value in asked.items())
+            raise ConfigError(f"{keys} leaves nobody of {self.user_num - 1} users to train on")
+        return replace(split, train=train, train_lengths=np.where(kept, np.minimum(split.train_lengths, first), 0))
 
     def _part(self, phase, targets):
         part = copy.copy(self)
@@ -201,6 +209,41 @@ class SequenceDataset(AtomicDataset):
             }
         )
 
+    def latest_sequences(self) -> tuple[np.ndarray, np.ndarray]:
+        """Users with interactions, and the number of each one's sequence: of ready-made histories that with the latest
+        target."""
+        filled = np.flatnonzero(self.sequences.lengths)
+        ends = self.sequences.timestamps[self.sequences.offsets[1:][filled] - 1]
+        ordered = filled[np.lexsort((ends, self.sequences.users[filled]))]
+        users = self.sequences.users[ordered]
+        is_last = np.append(users[1:] != users[:-1], True)
+        return users[is_last], ordered[is_last]
+
+    def latest_rows(self, sequences: np.ndarray) -> Interaction:
+        """Rows of users after all they had, for the item that is not in the data yet: no item (id 0), and the last
+        items of each sequence as history, at most as many as an evaluation reads.
+
+        Where a model looks at the time of the request, it is that of the last interaction in the data, of anybody.
+        """
+        width = self.config["MAX_ITEM_LIST_LENGTH_TEST"] or self.max_item_list_len
+        positions, real = self._latest_positions(sequences, width)
+        now = torch.full((len(sequences),), self.sequences.timestamps.max(), dtype=torch.float64)
+        return Interaction(
+            {
+                self.uid_field: torch.from_numpy(self.sequences.users[sequences]),
+                self.iid_field: torch.zeros(len(sequences), dtype=torch.long),
+                self.item_list_field: _gather(torch.from_numpy(self.sequences.items), positions, real),
+                self.item_list_length_field: real.sum(1),
+                **self._events(positions, real),
+                EVENT_TIME: now,
+            }
+        )
+
+    def _latest_positions(self, sequences, width):
+        """(B, width) flat positions of the last events of each sequence, and which of them are real."""
+        begin, end = (torch.from_numpy(self.sequences.offsets[sequences + side]) for side in (0, 1))
+        return _padded_positions(torch.maximum(begin, end - width), end, width)
+
     def _events(self, positions, real):
         """Times, and actions where there are any, at padded flat positions."""
         events = {EVENT_TIMES: _gather(torch.from_numpy(self.sequences.timestamps), positions, real)}
@@ -230,7 +273,7 @@ class SequenceDataset(AtomicDataset):
         return np.bincount(self.sequences.items[self.training_positions], minlength=self.item_num)
 
     def whole_counts(self) -> np.ndarray:
-        """The same before ``train_user_fraction`` leaves users out, so that rows of one table agree on it."""
+        """The same before ``TRAINED_ON`` leaves anything out, so that rows of one table agree on it."""
         return np.bincount(self.sequences.items[self.whole_training[0]], minlength=self.item_num)
 
     def statistics(self) -> dict[str, float]:

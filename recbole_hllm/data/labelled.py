@@ -107,6 +107,18 @@ class LabelledDataset(SequenceDataset):
         begin = np.maximum(np.searchsorted(events, first), end - self.max_item_list_len)
         return events, np.stack([begin, end], axis=1)
 
+    def _latest_positions(self, sequences, width):
+        """Those of the events that can be in a history."""
+        begin, end = (
+            torch.from_numpy(np.searchsorted(self.events, self.sequences.offsets[sequences + side])) for side in (0, 1)
+        )
+        places, real = _padded_positions(torch.maximum(begin, end - width), end, width)
+        return torch.from_numpy(self.events)[places], real
+
+    def history_numbers(self) -> np.ndarray:
+        """(R,) which history each row has: rows of one user have the same until something is added to it."""
+        return np.unique(self.history_bounds[self.targets], axis=0, return_inverse=True)[1].reshape(-1)
+
     # ---- split and rows ----
 
     def build(self):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from recbole_hllm.data.protocol import check_ratios
+from recbole_hllm.data.protocol import TRAINED_ON, check_ratios
 from recbole_hllm.data.reader import read_header
 from recbole_hllm.errors import ConfigError, did_you_mean
 
@@ -30,8 +30,9 @@ def check_labelled_settings(model: str, keys: dict) -> None:
         raise ConfigError(f"metrics: {others}: labelled rows of {model} have AUC, LogLoss, GAUC, MAE and RMSE only")
     if keys["train_neg_sample_args"] is not None:
         raise ConfigError(f"train_neg_sample_args: {model} trains on labelled rows, which bring their own negatives")
-    if keys["train_user_fraction"] != 1:
-        raise ConfigError(f"train_user_fraction: {model} trains on the labelled rows of all users; leave it at 1.0")
+    for key, everything in TRAINED_ON.items():
+        if keys[key] != everything:
+            raise ConfigError(f"{key}: {model} trains on all labelled rows of all users; leave it out")
     if keys["mask_history"]:
         raise ConfigError(f"mask_history: {model} scores labelled rows, of which none is masked")
 

@@ -151,8 +151,14 @@ class EvalLoader(FullSortEvalDataLoader):
 class LabelledLoader(TrainDataLoader):
     """Labelled interactions; with ``loss_lambda`` also K items shared by the batch, (1, K).
 
-    K is ``num_negatives``, or S + 1 for each row of the batch when that is not set.
+    K is ``num_negatives``, or S + 1 for each row of the batch when that is not set. With ``histories_together`` rows
+    are shuffled by history: those that have the same one follow each other.
     """
+
+    def __init__(self, config, dataset, sampler, shuffle=False):
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        if shuffle and config["histories_together"]:
+            self.batch_sampler.sampler = GroupSampler(dataset.history_numbers(), self.generator)
 
     def collate_fn(self, index):
         rows = self.transform(self._dataset, self._dataset[index])
@@ -161,6 +167,25 @@ class LabelledLoader(TrainDataLoader):
             drawn = torch.as_tensor(self._sampler.sampling(number), dtype=torch.long)
             rows[self.config["NEG_PREFIX"] + self.iid_field] = drawn[None]
         return rows
+
+
+class GroupSampler(torch.utils.data.Sampler):
+    """Rows in the random order of the groups they belong to, and in their own order inside a group.
+
+    Args:
+        groups: (R,) number of each row's group, from 0 on.
+        generator: of the order.
+    """
+
+    def __init__(self, groups: np.ndarray, generator: torch.Generator):
+        self.groups, self.generator = torch.from_numpy(groups), generator
+
+    def __len__(self):
+        return len(self.groups)
+
+    def __iter__(self):
+        place = torch.randperm(int(self.groups.max()) + 1, generator=self.generator)
+        return iter(torch.argsort(place[self.groups], stable=True).tolist())
 
 
 class LabelledEvalLoader(AbstractDataLoader):

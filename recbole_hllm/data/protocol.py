@@ -22,6 +22,8 @@ REFERENCE = {
     "weight_decay": "norms, biases and the logit scale decay too",
     "warmup": "the learning rate of the first step is 0",
 }
+# Keys that choose what is trained on, while everybody is evaluated; with the value that leaves nothing out.
+TRAINED_ON = {"train_user_fraction": 1, "train_min_items": None, "train_first_items": None}
 # Modes of RecBole's ``LS`` split, and the phases that hold out a target of every user.
 _LEAVE_ONE_OUT = {"valid_and_test": ("valid", "test"), "valid_only": ("valid",), "test_only": ("test",)}
 
@@ -145,7 +147,7 @@ def fingerprint(dataset, parts: dict, candidates: dict[str, np.ndarray | None]) 
 
 def _training_digest(dataset) -> str:
     """Who had what and when in the training interactions, and how much of each sequence may be trained on; rows that
-    train on a share of the users only (`train_user_fraction`) still stand in one table."""
+    train on a part of it only (`train_user_fraction`, `train_min_items`, ...) still stand in one table."""
     sequences, (positions, train_lengths) = dataset.sequences, dataset.whole_training
     users = sequences.users[sequences.of(positions)]
     return digest(users, sequences.items[positions], sequences.timestamps[positions], train_lengths)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from recbole.data.dataset.dataset import Dataset
 
 from recbole_hllm.data.cache import cache_folder
@@ -17,6 +18,7 @@ from recbole_hllm.model.item_texts import build_catalogue, read_texts, text_colu
 from recbole_hllm.model.item_vectors import encode_catalogue, encoder_digest
 from recbole_hllm.model.language_models import (
     build_item_encoder,
+    chunk_tokens,
     item_spec,
     llm_source,
     lora_settings,
@@ -53,7 +55,7 @@ class HLLM(NextItemRecommender):
 
     def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None):
         super().__init__(config, dataset)
-        self.token_budget, self.recompute = config["item_chunk_tokens"], config["recompute_items"]
+        self.token_budget, self.recompute = chunk_tokens(config), config["recompute_items"]
         self.autocast_dtype = AUTOCAST_DTYPES[config["precision"]]
         self.rates = {"item": config["item_learning_rate"], "weight_decay": config["weight_decay"]}
         self.decay_everything = "weight_decay" in referenced(config)
@@ -75,7 +77,7 @@ class HLLM(NextItemRecommender):
 
     def add_parts(self, config, dataset):
         """What is trained beside the two LLMs, before weights of ``pretrained_hllm`` are read."""
-        self.time_of = config["time_of"]
+        self.time_of, self.input_dropout = config["time_of"], config["input_dropout"]
         self.input_features = build_input_features(config, dataset, self.user_encoder.hidden_size)
 
     def _let_go_of_item_llm(self) -> StoredItemVectors:
@@ -135,7 +137,8 @@ class HLLM(NextItemRecommender):
         ):
             if wanted is not None and given is None:
                 raise ModelError(f"the rows have no {field}, which this model reads; take rows of the data's loaders")
-        return self.user_encoder(self.input_features(vectors, history.items, seconds, history.actions))
+        inputs = self.input_features(vectors, history.items, seconds, history.actions)
+        return self.user_encoder(F.dropout(inputs, self.input_dropout, self.training))
 
     def catalogue_vectors(self):
         """(n_items, D) vectors of all items, in the precision of the training.

@@ -79,7 +79,7 @@ def _spec(config, part, source, llm_config) -> BackboneSpec:
         num_layers=config[f"{part}_llm_layers"],
         config=llm_config,
         gradient_checkpointing=config["gradient_checkpointing"],
-        attn_implementation=_attention(config),
+        attn_implementation=attention(config),
         trust_remote_code=config["trust_remote_code"],
     )
 
@@ -95,9 +95,14 @@ def pretrained_hllm_needed(config) -> bool:
     return bool(config["pretrained_hllm"]) and not _weights_follow(config, "item")
 
 
-def _attention(config):
+def attention(config) -> str | None:
     """On a CPU plain matrix products beat the fused kernel for texts and histories of a few dozen tokens."""
     return config["attn_implementation"] or ("eager" if config["device"].type == "cpu" else None)
+
+
+def chunk_tokens(config) -> int:
+    """Padded tokens the Item LLM encodes at once: what a CPU's caches like is too little for a GPU."""
+    return config["item_chunk_tokens"] or (2048 if config["device"].type == "cpu" else 8192)
 
 
 # ---- what of them is trained ----

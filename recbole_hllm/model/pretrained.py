@@ -17,7 +17,7 @@ from recbole_hllm.nn.tuning import merged_weights
 
 _OF_LLMS = ("item_encoder.backbone.", "user_encoder.backbone.")
 # What keys of HLLM and HLLMRanker add to the two LLMs.
-_ADDED = ("input_features.", "head.", "user_token")
+_ADDED = ("input_features.", "head.", "user_token", "target_ids.")
 
 
 # ---- from elsewhere ----

@@ -2,18 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recbole_hllm.data.cache import cache_folder
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError
-from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.model.item_texts import build_catalogue, read_texts, text_columns
-from recbole_hllm.model.language_models import llm_source
+from recbole_hllm.model.item_vectors import encode_catalogue
+from recbole_hllm.model.language_models import attention, chunk_tokens, llm_source
 from recbole_hllm.model.training_free import TrainingFree
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer
-from recbole_hllm.nn.chunked import encode_items
 from recbole_hllm.nn.item_encoder import ItemEncoder
 
 
@@ -91,13 +92,12 @@ def _source(config) -> str:
     return source
 
 
-@torch.no_grad()
 def _encode(config, dataset) -> Tensor:
     """(n_items, D) float32 vectors of all items, row 0 zeros."""
     spec = BackboneSpec(
         _source(config),
         num_layers=config["item_llm_layers"],
-        attn_implementation=config["attn_implementation"],
+        attn_implementation=attention(config),
         trust_remote_code=config["trust_remote_code"],
     )
     catalogue = build_catalogue(config, read_texts(config, dataset))
@@ -107,9 +107,11 @@ def _encode(config, dataset) -> Tensor:
         max_text_length=config["MAX_TEXT_LENGTH"],
         right_aligned_positions="positions" in referenced(config),
     )
-    device, dtype = config["device"], AUTOCAST_DTYPES[config["precision"]]
-    encoder = encoder.to(device).eval()
-    tokens, lengths = (part.to(device) for part in catalogue.lookup(torch.arange(1, catalogue.n_items)))
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        vectors = encode_items(encoder, tokens, lengths, token_budget=config["item_chunk_tokens"])
-    return F.pad(vectors.float(), (0, 0, 1, 0))
+    vectors = encode_catalogue(
+        encoder.to(config["device"]),
+        catalogue,
+        precision=config["precision"],
+        token_budget=chunk_tokens(config),
+        cache=cache_folder(config["cache_dir"], config["data_path"]) if config["item_vector_cache"] else None,
+    )
+    return torch.from_numpy(np.array(vectors)).to(config["device"])

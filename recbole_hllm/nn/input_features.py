@@ -78,8 +78,8 @@ class InputFeatures(nn.Module):
         time_width: int = TIME_WIDTH,
     ):
         super().__init__()
-        self.item = _table(n_items, out_features)
-        self.action = _table(n_actions, out_features)
+        self.item = id_table(n_items, out_features) if n_items else None
+        self.action = id_table(n_actions, out_features) if n_actions else None
         self.time = TimeFeatures(out_features, time_num, time_width) if time_num else None
 
     def forward(
@@ -102,9 +102,8 @@ class InputFeatures(nn.Module):
         return vectors
 
 
-def _table(rows: int, width: int) -> nn.Embedding | None:
-    if not rows:
-        return None
+def id_table(rows: int, width: int) -> nn.Embedding:
+    """Embeddings of ids, drawn from N(0, 0.02^2); that of id 0, padding, is 0."""
     table = nn.Embedding(rows, width, padding_idx=0)
     with torch.no_grad():
         table.weight[1:].normal_(std=EMBEDDING_STD)

@@ -384,6 +384,90 @@ def test_building_twice_gives_the_same_parts(write_dataset, toy_config, tmp_path
         assert torch.equal(part[slice(None)]["item_id_list"], other[slice(None)]["item_id_list"])
 
 
+# ---- everything a user had ----
+
+
+def latest_histories(whole):
+    """User -> items of its latest row, and the width of the rows."""
+    users, sequences = whole.latest_sequences()
+    rows = whole.latest_rows(sequences)
+    assert rows["user_id"].tolist() == users.tolist() and (rows["item_id"] == 0).all()
+    histories = {}
+    for user, items, length in zip(users, rows["item_id_list"].numpy(), rows["item_length"].tolist(), strict=True):
+        assert (items[length:] == 0).all()
+        histories[whole.id2token("user_id", user)] = whole.id2token("item_id", items[:length]).tolist()
+    return histories, rows
+
+
+@pytest.mark.parametrize("test_length, width", [(None, 5), (8, 8)])
+def test_latest_rows_hold_everything_a_user_had(write_dataset, built, tmp_path, random_rows, test_length, width):
+    rows = random_rows()
+    write_dataset(tmp_path, "toy", rows, items=("item_id:token\ttitle:token_seq", []))
+    whole, *_ = built("HLLM", MAX_ITEM_LIST_LENGTH_TEST=test_length)
+    histories, latest = latest_histories(whole)
+    assert latest["item_id_list"].shape[1] == width
+    assert (latest["event_time"] == max(row[2] for row in rows)).all()
+    for user in {row[0] for row in rows}:
+        events = sorted((row for row in rows if row[0] == user), key=lambda row: row[2])[-width:]
+        assert histories.pop(user) == [event[1] for event in events]
+        times = latest["event_time_list"][whole.token2id("user_id", user) - 1]
+        assert times.tolist() == [event[2] for event in events] + [0] * (width - len(events))
+    assert not histories
+
+
+@pytest.mark.parametrize("times", [True, False])
+def test_the_latest_of_ready_made_histories(ready_made, built, times):
+    tested = ready_made(times)[2]
+    whole, *_ = built("HLLM", **GIVEN, MAX_ITEM_LIST_LENGTH=30)
+    histories, _ = latest_histories(whole)
+    assert histories == {row[0]: [*row[1].split(), row[2]] for row in tested}
+
+
+# ---- a part of the training data ----
+
+
+@pytest.mark.parametrize("least, first", [(6, None), (None, 3), (6, 3), (2, 5)])
+@pytest.mark.parametrize("model", ["HLLM", "SASRec", "Pop"])
+def test_training_on_the_first_items_of_some_users(write_dataset, built, tmp_path, random_rows, least, first, model):
+    """Against a slow loop over the leave-one-out split; everything else is as with all of the training data."""
+    rows = random_rows()
+    write_dataset(tmp_path, "toy", rows)
+    everything, _, valid, test = built(model)
+    whole, train, *evaluated = built(model, train_min_items=least, train_first_items=first)
+    expected = []
+    for user in {row[0] for row in rows}:
+        items = [row[1] for row in sorted((row for row in rows if row[0] == user), key=lambda row: row[2])]
+        items = items[: len(items) - min(2, max(len(items) - 2, 0))]
+        if len(items) >= (least or 0):
+            expected += [(user, item, place) for place, item in enumerate(items) if place < (first or np.inf)]
+    positions = train.training_positions
+    ids = {"user_id": whole.sequences.of(positions), "item_id": whole.sequences.items[positions]}
+    trained = [whole.id2token(field, values) for field, values in ids.items()]
+    assert sorted(zip(*trained, strict=True)) == sorted(row[:2] for row in expected)
+    targets = [row[:2] for row in expected if row[2] > 0]
+    seen = train[slice(None)]
+    if model == "SASRec":
+        listed = whole.id2token("user_id", seen["user_id"]), whole.id2token("item_id", seen["item_id"])
+        assert sorted(zip(*listed, strict=True)) == sorted(targets)
+    if model == "HLLM":  # each item but the first of a user is predicted once
+        assert int((seen["item_length"] - 1).sum()) == len(targets)
+    for part, other in zip(evaluated, (valid, test), strict=True):
+        assert np.array_equal(part.targets, other.targets)
+        assert torch.equal(part[slice(None)]["item_id"], other[slice(None)]["item_id"])
+    parts = dict(zip(("valid", "test"), evaluated, strict=True))
+    nothing_drawn = dict.fromkeys(parts)
+    before = fingerprint(everything, {"valid": valid, "test": test}, nothing_drawn)
+    assert fingerprint(whole, parts, nothing_drawn) == before, "rows of one table"
+    assert np.array_equal(whole.whole_counts(), everything.whole_counts())
+
+
+@pytest.mark.parametrize("key", ["train_min_items", "train_first_items"])
+def test_ready_made_histories_do_not_say_where_users_begin(ready_made, built, key):
+    ready_made()
+    with pytest.raises(ConfigError, match=f"^{key}: ready-made histories do not say where"):
+        built("SASRec", **GIVEN, **{key: 3})
+
+
 # ---- a share of the users ----
 
 
@@ -408,3 +492,6 @@ def test_nobody_left_to_train_on(toy, settings_of):
     config = Config("SASRec", config_dict={**settings_of("SASRec"), "train_user_fraction": 0})
     with pytest.raises(ConfigError, match="train_user_fraction: 0.* leaves nobody of 14 users"):
         create_dataset(config).build()
+    keys = {**settings_of("SASRec"), "train_min_items": 8, "train_first_items": 3}  # the longest walk has 9
+    with pytest.raises(ConfigError, match="^train_min_items: 8, train_first_items: 3 leaves nobody of 14 users"):
+        create_dataset(Config("SASRec", config_dict=keys)).build()

@@ -235,6 +235,29 @@ def test_settings_that_do_not_fit_labels(toy_config, keys, words):
         toy_config("DIN", **keys)
 
 
+@pytest.mark.parametrize("history_filter", ["positive", "all"])
+def test_latest_rows_hold_the_last_events_a_history_may_have(rated, built, history_filter):
+    """Of everything the user had, the test included; perhaps none."""
+    events = rated()
+    whole, *_ = built("DIN", history_filter=history_filter, eval_args=RATIOS)
+    users, sequences = whole.latest_sequences()
+    rows = whole.latest_rows(sequences)
+    assert len(users) == len({event[0] for event in events}) and (rows["item_id"] == 0).all()
+    for user, items, length in zip(users, rows["item_id_list"].numpy(), rows["item_length"].tolist(), strict=True):
+        name = whole.id2token("user_id", user)
+        had = sorted((event for event in events if event[0] == name), key=lambda event: event[3])
+        expected = [event[1] for event in had if history_filter == "all" or event[2] >= 4][-5:]
+        assert whole.id2token("item_id", items[:length]).tolist() == expected and (items[length:] == 0).all()
+    assert (rows["item_length"] == 0).any() == (history_filter == "positive")
+
+
+@pytest.mark.parametrize("key, value", [("train_user_fraction", 0.5), ("train_min_items", 2), ("train_first_items", 3)])
+def test_labelled_rows_are_all_trained_on(rated, built, key, value):
+    rated()
+    with pytest.raises(ConfigError, match=f"^{key}: DIN trains on all labelled rows"):
+        built("DIN", **{key: value})
+
+
 def test_files_of_benchmarks_are_refused(rated, built):
     rated()
     with pytest.raises(ConfigError, match="benchmark_filename: labelled rows are split by eval_args"):

@@ -1,5 +1,6 @@
 """Metrics by segment: against plain formulas, against RecBole's Evaluator, and for any finished run."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -224,27 +225,27 @@ def test_files_that_are_damaged_or_of_an_earlier_version(tmp_path):
         segment_table(tmp_path)
 
 
-def test_segments_do_not_depend_on_the_share_of_users_trained_on(settings_of):
-    """Rows of one table with several shares have the same segments."""
+def test_segments_do_not_depend_on_what_is_trained_on(settings_of):
+    """Rows of one table with several shares of the users have the same segments."""
 
-    def described(share):
-        config = Config("SASRec", config_dict={**settings_of("SASRec"), "train_user_fraction": share})
+    def described(**keys):
+        config = Config("SASRec", config_dict={**settings_of("SASRec"), **keys})
         data = create_dataset(config)
         test = data.build()[2]
         users = test.sequences.users[test.sequences.of(test.targets)]
         ranks = {"user": users, "target": test.sequences.items[test.targets], "rank": np.ones(len(users))}
         return describe_targets(ranks, data)
 
-    whole, half = described(1.0), described(0.5)
+    whole, parts = described(), [described(train_user_fraction=0.5), described(train_min_items=6, train_first_items=2)]
     assert whole["history_length"].min() > 0
-    for name in ("history_length", "popularity"):
-        assert np.array_equal(whole[name], half[name])
+    for part, name in product(parts, ("history_length", "popularity")):
+        assert np.array_equal(whole[name], part[name])
 
 
 def test_candidates_by_popularity_do_not_depend_on_it_either(settings_of):
     keys = settings_of("SASRec") | {"eval_args": {"mode": "pop3"}}
     loaders = []
-    for share in (1.0, 0.5):
-        config = Config("SASRec", config_dict={**keys, "train_user_fraction": share})
+    for part in ({}, {"train_user_fraction": 0.5, "train_min_items": 6, "train_first_items": 2}):
+        config = Config("SASRec", config_dict={**keys, **part})
         loaders.append(data_preparation(config, create_dataset(config))[2])
     assert np.array_equal(*(loader.candidates for loader in loaders))

@@ -51,6 +51,22 @@ def toy(tmp_path, write_dataset, tiny_llm):
 
 
 @pytest.fixture
+def official_names():
+    """(state of a model of two Llamas, number to add) -> its weights under the official code's names."""
+    prefixes = {"item_encoder.backbone": "item_llm.model", "user_encoder.backbone": "user_llm.model"}
+
+    def make(state, added):
+        weights = {}
+        for name, weight in state.items():
+            for ours, theirs in prefixes.items():
+                name = name.replace(ours, theirs)
+            weights[name.removeprefix("item_encoder.")] = weight + added
+        return weights
+
+    return make
+
+
+@pytest.fixture
 def build(toy):
     """(**keys) -> HLLM and its loaders."""
 

@@ -128,20 +128,16 @@ def test_texts_can_be_given(toy):
 # ---- checkpoints of the official code ----
 
 
-def official_weights(model):
-    """The state of a model of two Llamas under the official code's names, with what HLLM does not use."""
-    prefixes = {"item_encoder.backbone": "item_llm.model", "user_encoder.backbone": "user_llm.model"}
-    weights = {}
-    for name, weight in model.state_dict().items():
-        for ours, theirs in prefixes.items():
-            name = name.replace(ours, theirs)
-        weights[name.removeprefix("item_encoder.")] = weight + 0.5
+@pytest.fixture
+def official_weights(official_names):
+    """(model) -> all weights of a checkpoint: the model's plus 0.5, and what HLLM does not use."""
     unused = {"item_llm.lm_head.weight": (43, 16), "user_llm.lm_head.weight": (43, 16)}
     unused["user_llm.model.embed_tokens.weight"] = (43, 16)
-    return weights | {name: torch.zeros(shape) for name, shape in unused.items()}
+    zeros = {name: torch.zeros(shape) for name, shape in unused.items()}
+    return lambda model: official_names(model.state_dict(), 0.5) | zeros
 
 
-def test_official_checkpoint_through_the_config(build, tmp_path):
+def test_official_checkpoint_through_the_config(build, official_weights, tmp_path):
     model, _ = build()
     start = {name: weight.clone() for name, weight in model.state_dict().items()}
     path = tmp_path / "pytorch_model.bin"
@@ -151,7 +147,7 @@ def test_official_checkpoint_through_the_config(build, tmp_path):
         assert torch.equal(weight, start[name] + 0.5), name
 
 
-def test_loading_forgets_the_item_vectors(build, tmp_path):
+def test_loading_forgets_the_item_vectors(build, official_weights, tmp_path):
     model, _ = build()
     before = model.eval().item_vectors()
     torch.save(official_weights(model), tmp_path / "pytorch_model.bin")
@@ -214,7 +210,7 @@ def test_bad_checkpoint_files(build, tmp_path, write, message):
         (lambda weights: weights.update(extra=torch.zeros(1)), "unknown"),
     ],
 )
-def test_weights_that_do_not_fit(build, tmp_path, change, message):
+def test_weights_that_do_not_fit(build, official_weights, tmp_path, change, message):
     model, _ = build()
     start = {name: weight.clone() for name, weight in model.state_dict().items()}
     weights = official_weights(model)

@@ -496,16 +496,10 @@ def test_bad_exported_folders(build, tmp_path):
         build(pretrained_hllm=str(tmp_path / "out"))
 
 
-def test_frozen_from_the_official_code(build, tmp_path):
+def test_frozen_from_the_official_code(build, official_names, tmp_path):
     """Its [ITEM] token is trained, so a frozen Item LLM may pool with it."""
     official, _ = build()
-    prefixes = {"item_encoder.backbone": "item_llm.model", "user_encoder.backbone": "user_llm.model"}
-    weights = {}
-    for name, weight in official.state_dict().items():
-        for ours, theirs in prefixes.items():
-            name = name.replace(ours, theirs)
-        weights[name.removeprefix("item_encoder.")] = weight + 0.1
-    torch.save(weights, tmp_path / "pytorch_model.bin")
+    torch.save(official_names(official.state_dict(), 0.1), tmp_path / "pytorch_model.bin")
     keys = {"pretrained_hllm": str(tmp_path / "pytorch_model.bin")}
     (full, _), (frozen, _) = build(**keys), build(**keys, item_llm_tuning="frozen")
     torch.testing.assert_close(scores(frozen), scores(full), atol=1e-6, rtol=0)

@@ -1,0 +1,465 @@
+"""The schedule of stages: what each starts from and leaves, the vectors, going on after an end, and bad input."""
+
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from recbole_hllm import Config, cli, experiment, load_run, run, run_stages, stages
+from recbole_hllm.benchmark.side_by_side import compare
+from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.experiment import evaluate_run
+from recbole_hllm.nn.item_encoder import StoredItemVectors
+from recbole_hllm.properties_path import properties_folder
+from recbole_hllm.training.checkpoint import read_tensors
+from recbole_hllm.training.files import read_json
+from recbole_hllm.training.trainer import Trainer
+from recbole_hllm.vectors import write_vectors
+
+MODELS = ("HLLM", "HLLMRanker")
+VECTORS = {"item_ids.txt", "item_vectors.npy", "user_ids.txt", "user_vectors.npy"}
+
+
+@pytest.fixture(scope="module")
+def keys_of(settings_of, tmp_path_factory):
+    """model -> keys of a schedule of seconds."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+    of_labels = {"metrics": ["AUC", "LogLoss"]}  # no user has both labels in validation: GAUC would be NaN
+
+    def keys(model, /, **more):
+        own = {
+            "model": model, "training_stage": [1, 2, 3], "cache_dir": cache, "temperature": 0.1,
+            "learning_rate": 0.01, "stage1.MAX_ITEM_LIST_LENGTH": 4, "stage1.epochs": 1,
+            "stage2.MAX_ITEM_LIST_LENGTH": 8, **(of_labels if model == "HLLMRanker" else {}),
+        }  # fmt: skip
+        return {**settings_of(model), **own, **more}
+
+    return keys
+
+
+@pytest.fixture(scope="module")
+def keys_without_stages(keys_of):
+    """(model, **keys) -> the same without keys of single stages."""
+
+    def keys(model, /, **more):
+        return {key: value for key, value in keys_of(model).items() if not key.startswith("stage")} | more
+
+    return keys
+
+
+@pytest.fixture(scope="module")
+def scheduled(keys_of, tmp_path_factory):
+    """model -> result of its whole schedule, run once."""
+    done = {}
+
+    def of(model):
+        if model not in done:
+            folder = tmp_path_factory.mktemp("stages") / model
+            done[model] = run_stages(config_dict=keys_of(model), run_dir=folder)
+        return done[model]
+
+    return of
+
+
+def stage_of(result, number) -> Path:
+    return Path(result["run_dir"]) / f"stage-{number}"
+
+
+def weights_of(folder):
+    """Weights of the best epoch, without the digest of where item vectors come from."""
+    tensors = read_tensors(folder / "best" / "weights.safetensors")
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith(".source")}
+
+
+def equal_weights(folder, other):
+    ours, theirs = weights_of(folder), weights_of(other)
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def without_times(rows):
+    return [{key: value for key, value in row.items() if key != "training_seconds"} for row in rows]
+
+
+def exported_vectors(folder):
+    """(ids, vectors) of items, and of users."""
+    read = ((folder / f"{part}_ids.txt", folder / f"{part}_vectors.npy") for part in ("item", "user"))
+    return [(ids.read_text(encoding="utf-8").split("\n")[:-1], np.load(vectors)) for ids, vectors in read]
+
+
+# ---- the whole schedule ----
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_each_stage_starts_from_and_leaves(scheduled, model):
+    result = scheduled(model)
+    first, second, third = (stage_of(result, number) for number in (1, 2, 3))
+    assert [row["stage"] for row in result["stages"]] == [1, 2, 3]
+    assert [row["history_length"] for row in result["stages"]] == [4, 8, 8]
+    assert [row["epochs"] for row in result["stages"]] == [1, 2, 0]
+    for folder in (first, second):
+        assert {path.name for path in (folder / "export").iterdir()} == {"hllm.safetensors", "item_llm", "user_llm"}
+    assert {path.name for path in (third / "export").iterdir()} == VECTORS
+    for row in result["stages"]:
+        metrics = read_json(stage_of(result, row["stage"]) / "metrics.json")
+        assert {key: metrics[key] for key in ("test_result", "best_valid_result")}.items() <= row.items()
+        again = evaluate_run(stage_of(result, row["stage"]))
+        assert (again["valid_result"], again["test_result"]) == (row["best_valid_result"], row["test_result"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_is_trained_in_each_stage(scheduled, model):
+    result = scheduled(model)
+    models = [load_run(stage_of(result, number)).model for number in (1, 2, 3)]
+    sizes = [sum(p.numel() for p in one.parameters()) for one in models]
+    of_item_llm = sum(p.numel() for p in models[0].item_encoder.parameters() if p is not None)
+    projection = sum(p.numel() for p in models[0].item_encoder.projection.parameters())
+    trained = [row["parameters_trained"] for row in result["stages"]]
+    assert trained == [sizes[0], sizes[0] - of_item_llm + projection, 0]
+    for later in models[1:]:
+        assert isinstance(later.item_encoder, StoredItemVectors) and not hasattr(later.item_encoder, "backbone")
+    assert not equal_weights(stage_of(result, 1), stage_of(result, 2))
+    assert equal_weights(stage_of(result, 2), stage_of(result, 3))
+    ours, theirs = result["stages"][1], result["stages"][2]
+    assert ours["test_result"] == theirs["test_result"] and ours["best_valid_result"] == theirs["best_valid_result"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_item_llm_of_the_second_export_is_that_of_the_first(scheduled, model):
+    first, second = (stage_of(scheduled(model), number) / "export" for number in (1, 2))
+    for name in ("item_llm/model.safetensors", "user_llm/model.safetensors"):
+        ours, theirs = (read_tensors(folder / name) for folder in (first, second))
+        same = ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+        assert same == name.startswith("item")
+    rest = [read_tensors(folder / "hllm.safetensors") for folder in (first, second)]
+    assert rest[0].keys() == rest[1].keys()
+    assert torch.equal(*(tensors["item_encoder.item_emb_tokens"] for tensors in rest))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_second_stage_by_hand(scheduled, keys_without_stages, tmp_path, model):
+    """As a run of its own, from the same export, with the Item LLM frozen."""
+    by_hand = keys_without_stages(
+        model, training_stage=None, MAX_ITEM_LIST_LENGTH=8, item_llm_tuning="frozen", item_llm_layers=None,
+        user_llm_config=None, pretrained_hllm=str(stage_of(scheduled(model), 1) / "export"),
+    )  # fmt: skip
+    result = run(config_dict=by_hand, run_dir=tmp_path / "by-hand")
+    assert result["test_result"] == scheduled(model)["stages"][1]["test_result"]
+    assert equal_weights(tmp_path / "by-hand", stage_of(scheduled(model), 2))
+
+
+def test_one_stage_after_the_other(scheduled, keys_of, tmp_path):
+    """In one folder; a file may hold the keys of all of them."""
+    file = tmp_path / "all.yaml"
+    file.write_text(yaml.safe_dump(keys_of("HLLM")))
+    for stage in (1, 2, [3]):
+        result = run_stages(None, None, file, {"training_stage": stage}, run_dir=tmp_path / "run")
+    assert without_times(result["stages"]) == without_times(scheduled("HLLM")["stages"])
+    for (ids, vectors), (other_ids, others) in zip(
+        *(exported_vectors(stage_of(one, 3) / "export") for one in (result, scheduled("HLLM"))), strict=True
+    ):
+        assert ids == other_ids and np.array_equal(vectors, others)
+
+
+def test_the_keys_of_a_stage_are_the_strongest(keys_of, tmp_path, monkeypatch):
+    """Stage 3 has those of stage 2."""
+    seen = []
+    monkeypatch.setattr(stages, "_run_stage", lambda stage, keys, folder: seen.append(Config(config_dict=keys)))
+    given = {"HLLM.learning_rate": 0.2, "stage2.learning_rate": 0.3, "stage3.eval_batch_size": 7, "learning_rate": 0.1,
+             "stage2.eval_batch_size": 6, "item_llm_tuning": "lora", "user_llm_tuning": "lora"}  # fmt: skip
+    run_stages(config_dict=keys_of("HLLM", **given), run_dir=tmp_path)
+    assert [config["learning_rate"] for config in seen] == [0.2, 0.3, 0.3]
+    assert [config["eval_batch_size"] for config in seen] == [4096, 6, 7]
+    assert [config["item_llm_tuning"] for config in seen] == ["lora", "frozen", "frozen"]
+    assert [config["user_llm_tuning"] for config in seen] == ["lora", "lora", "full"]
+    exports = [None, *(str(tmp_path / f"stage-{number}" / "export") for number in (1, 2))]
+    assert [config["pretrained_hllm"] for config in seen] == exports
+
+
+def test_files_of_the_schedule(scheduled, keys_of):
+    result = scheduled("HLLM")
+    folder = Path(result["run_dir"])
+    assert {path.name for path in folder.iterdir()} == {
+        "keys.yaml", "stage-1", "stage-2", "stage-3", "stages.json", "stages.md",
+    }  # fmt: skip
+    assert read_json(folder / "stages.json") == result["stages"]
+    assert yaml.safe_load((folder / "keys.yaml").read_text()) == keys_of("HLLM")
+
+
+def test_the_table():
+    results = {"recall@10": 0.25, "ndcg@10": 1 / 3}
+    costs = {"history_length": 20, "parameters_trained": 12345, "epochs": 3, "training_seconds": 75.0}
+    rows = [{"stage": 1, "best_valid_result": results, "test_result": {"recall@10": 0.5, "ndcg@10": 0.0}, **costs},
+            {"stage": 2, "best_valid_result": None, "test_result": results, **costs}]  # fmt: skip
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in stages.stages_table(rows).splitlines()]
+    assert lines[0] == ["stage", "history", "recall@10 (valid / test)", "ndcg@10 (valid / test)", "trained", "epochs",
+                        "training"]  # fmt: skip
+    assert lines[2] == ["1", "20", "0.2500 / 0.5000", "0.3333 / 0.0000", "12,345", "3", "1m 15s"]
+    assert lines[3] == ["2", "20", "– / 0.2500", "– / 0.3333", "12,345", "3", "1m 15s"]
+
+
+# ---- vectors for other programs ----
+
+
+def test_dot_products_rank_as_the_model_does(scheduled, toy, write_dataset, tmp_path):
+    """A data set in which every user has one item more: the histories of its test are all a user had before."""
+    (items, item_vectors), (users, user_vectors) = exported_vectors(stage_of(scheduled("HLLM"), 3) / "export")
+    assert item_vectors.dtype == user_vectors.dtype == np.float32
+    assert item_vectors.shape == (12, 16) and user_vectors.shape == (14, 16)
+    for vectors in (item_vectors, user_vectors):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    source = Path(toy, "toy")
+    header, *lines = (source / "toy.inter").read_text().splitlines()
+    rows = [line.split("\t") for line in lines]
+    longer = rows + [(user, "i0", 2_000_000_000) for user in dict.fromkeys(row[0] for row in rows)]
+    folder = write_dataset(tmp_path, "toy", longer, header=header)
+    (folder / "toy.item").write_bytes((source / "toy.item").read_bytes())
+    loaded = load_run(stage_of(scheduled("HLLM"), 3), {"data_path": str(tmp_path)})
+    ranked = {}
+    with torch.no_grad():
+        for rows, *_ in loaded.test_data:
+            scores = loaded.model.full_sort_predict(rows)[:, 1:]
+            names = loaded.dataset.id2token("user_id", rows["user_id"])
+            ranked |= dict(zip(names, scores.numpy(), strict=True))
+    assert list(loaded.dataset.field2id_token["item_id"][1:]) == items and set(users) == ranked.keys()
+    for user, vector in zip(users, user_vectors, strict=True):
+        scores = item_vectors @ vector
+        assert np.argsort(-scores).tolist() == np.argsort(-ranked[user]).tolist()
+        np.testing.assert_allclose(scores, ranked[user], atol=1e-6)
+
+
+def test_the_head_scores_the_vectors_of_a_ranker(scheduled):
+    folder = stage_of(scheduled("HLLMRanker"), 3)
+    (items, item_vectors), (users, user_vectors) = (
+        (ids, torch.from_numpy(vectors)) for ids, vectors in exported_vectors(folder / "export")
+    )
+    loaded = load_run(folder)
+    names, sequences = loaded.dataset.latest_sequences()
+    with torch.no_grad():
+        expected = loaded.model.full_sort_predict(loaded.dataset.latest_rows(sequences))
+        scores = loaded.model.head(user_vectors[:, None], item_vectors).sigmoid()
+    assert scores.shape == (14, 12) and scores.std() > 0
+    torch.testing.assert_close(scores, expected[:, 1:], atol=1e-6, rtol=0)
+    assert users == loaded.dataset.id2token("user_id", names).tolist()
+    assert items == loaded.dataset.field2id_token["item_id"][1:].tolist()
+
+
+def test_vectors_do_not_depend_on_the_batch(scheduled, tmp_path):
+    loaded = load_run(stage_of(scheduled("HLLM"), 3), {"eval_batch_size": 4})
+    write_vectors(loaded, tmp_path)
+    for (ids, vectors), (others, expected) in zip(
+        exported_vectors(tmp_path), exported_vectors(loaded.run_dir / "export"), strict=True
+    ):
+        assert ids == others
+        np.testing.assert_allclose(vectors, expected, atol=1e-6)
+
+
+def test_models_without_vectors_and_folders_that_cannot_be(scheduled, settings_of, tmp_path):
+    run("Pop", config_dict=settings_of("Pop"), run_dir=tmp_path / "pop")
+    with pytest.raises(ModelError, match="Pop has no vectors"):
+        write_vectors(load_run(tmp_path / "pop"), tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot write .*file"):
+        write_vectors(load_run(stage_of(scheduled("HLLM"), 3)), tmp_path / "file")
+
+
+# ---- going on ----
+
+
+class Killed(BaseException):
+    """As a process that is ended: nothing catches it."""
+
+
+def kill_after(function, calls):
+    """The function, which works for so many calls; the next one does nothing and never returns."""
+    counter = count(1)
+
+    def limited(*arguments, **keys):
+        if next(counter) > calls:
+            raise Killed
+        return function(*arguments, **keys)
+
+    return limited
+
+
+@pytest.mark.parametrize(
+    "owner, name, calls",
+    [
+        (stages, "run", 1),  # between stages 1 and 2
+        (Trainer, "_save_last", 2),  # in the second epoch of stage 2
+        (experiment, "write_results", 1),  # stage 2 is trained, and nobody knows its results
+        (stages, "load_run", 1),  # before the export of stage 2
+        (stages, "write_vectors", 0),
+    ],
+)
+def test_killed_and_resumed_is_never_killed(scheduled, keys_of, tmp_path, monkeypatch, owner, name, calls):
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, kill_after(getattr(owner, name), calls))
+        with pytest.raises(Killed):
+            run_stages(config_dict=keys_of("HLLM"), run_dir=tmp_path / "run")
+    before = (tmp_path / "run" / "stage-1" / "metrics.json").stat().st_mtime_ns
+    result = run_stages(config_dict={"resume": True}, run_dir=tmp_path / "run")
+    assert (tmp_path / "run" / "stage-1" / "metrics.json").stat().st_mtime_ns == before
+    expected = scheduled("HLLM")
+    assert without_times(result["stages"]) == without_times(expected["stages"])
+    assert all(equal_weights(stage_of(result, number), stage_of(expected, number)) for number in (1, 2, 3))
+    for (ids, vectors), (other_ids, others) in zip(
+        *(exported_vectors(stage_of(one, 3) / "export") for one in (result, expected)), strict=True
+    ):
+        assert ids == other_ids and np.array_equal(vectors, others)
+
+
+def test_a_finished_schedule_only_prints_its_table(scheduled, monkeypatch, capsys):
+    def never(*arguments, **keys):
+        raise AssertionError
+
+    result = scheduled("HLLM")
+    monkeypatch.setattr(stages, "run", never)
+    monkeypatch.setattr(stages, "load_run", never)
+    assert run_stages(config_dict={"resume": True}, run_dir=result["run_dir"])["stages"] == result["stages"]
+    assert Path(result["run_dir"], "stages.md").read_text() in capsys.readouterr().out
+
+
+def test_the_command_line(keys_of, tmp_path, capsys):
+    """One file, one command; and going on, which takes all keys from the folder."""
+    file, folder = tmp_path / "stages.yaml", tmp_path / "run"
+    file.write_text(yaml.safe_dump(keys_of("HLLM")))
+    words = [f"--config_files={file}", f"--run_dir={folder}"]
+    assert cli.main([*words, "--training_stage=1"]) == 0
+    assert cli.main(["--resume", f"--run_dir={folder}", "--training_stage=1,2"]) == 0
+    assert [row["stage"] for row in read_json(folder / "stages.json")] == [1, 2]
+    assert "| stage |" in capsys.readouterr().out
+    for more, said in (
+        (["--training_stage=1"], "already holds a run"),
+        (["--plan"], "--plan estimates one run"),
+        (["--model=HLLM,SASRec"], "no table of several"),
+        (["--evaluate_only"], "PATH/stage-2"),
+        (["--stage2.epoch=3"], "stage 2: unknown key 'epoch'; did you mean 'epochs'"),
+    ):
+        assert cli.main([*words, *more]) == 2
+        assert said in capsys.readouterr().err
+
+
+# ---- the files that come with the package ----
+
+
+@pytest.mark.parametrize(
+    "file, model", [("hllm_stages.yaml", "HLLM"), ("hllm_stages.yaml", "HLLMRanker"), ("hllm_caching.yaml", "HLLM")]
+)
+def test_benchmarks_in_stages(file, model, settings_of, tmp_path):
+    """With the sizes of the toy data; users have 4 to 7 training interactions."""
+    own = settings_of(model)
+    path = properties_folder() / "benchmark" / file
+    stage_keys = {key for key in yaml.safe_load(path.read_text()) if key.startswith("stage")}
+    measured = {"metrics": ["NDCG"], "topk": [5], "valid_metric": "NDCG@5"} if model == "HLLM" else {}
+    sizes = {"epochs": 1, "MAX_ITEM_LIST_LENGTH": 3}
+    less = {key: sizes[key.split(".")[1]] for key in stage_keys if key.split(".")[1] in sizes}
+    if "stage1.train_min_items" in stage_keys:
+        less |= {"stage1.train_min_items": 6, "stage1.train_first_items": 3}
+    keys = {**own, **sizes, **measured, **{f"{model}.{key}": value for key, value in measured.items()}, **less}
+    keys |= {"model": model, "cache_dir": str(tmp_path / "cache")}
+    result = run_stages(None, None, path, keys, run_dir=tmp_path / "run")
+    assert [row["stage"] for row in result["stages"]] == ([1, 2, 3] if "stages" in file else [1, 2])
+    if "stages" in file:
+        return
+    first, second = (load_run(stage_of(result, number)) for number in (1, 2))
+    lengths = second.dataset.train_lengths  # everything
+    assert lengths[1:].min() == 4 and lengths.max() == 7
+    assert first.dataset.train_lengths.tolist() == np.where(lengths >= 6, 3, 0).tolist()
+    protocols = [read_json(stage_of(result, number) / "protocol.json")["fingerprint"] for number in (1, 2)]
+    assert protocols[0] == protocols[1]
+
+
+# ---- bad input ----
+
+
+@pytest.mark.parametrize("value", [0, 4, "x", [2, 1], [1, 1], [1, 3], [], True, [1, "2"], 1.0, None, {"a": 1}])
+def test_stages_that_there_are_not(keys_of, tmp_path, value):
+    with pytest.raises(ConfigError, match="^training_stage: .* is not one of the stages 1, 2 and 3"):
+        run_stages(config_dict=keys_of("HLLM", training_stage=value), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "model, keys, said",
+    [
+        ("HLLM", {"stage4.epochs": 1}, "'stage4.epochs': there is no stage '4'"),
+        ("HLLM", {"stage.epochs": 1}, "there is no stage ''"),
+        ("HLLM", {"stage1.epoch": 1}, "stage 1: unknown key 'epoch'; did you mean 'epochs'"),
+        ("HLLM", {"stage2.epochs": -1}, "stage 2: epochs: -1 must be at least 0"),
+        ("HLLM", {"stage2.MAX_ITEM_LIST_LENGTH": "long"}, "stage 2: MAX_ITEM_LIST_LENGTH: 'long'"),
+        ("HLLM", {"stage2.item_llm_tuning": "full"}, "in stage 2 the schedule itself sets 'item_llm_tuning'"),
+        ("HLLM", {"stage2.pretrained_hllm": "there"}, "in stage 2 the schedule itself sets 'pretrained_hllm'"),
+        ("HLLM", {"stage3.epochs": 1}, "in stage 3 the schedule itself sets 'epochs'"),
+        ("HLLM", {"stage2.dataset": "other"}, "'dataset' cannot be of one stage"),
+        ("HLLM", {"stage2.HLLM.epochs": 1}, "'HLLM.epochs' cannot be of one stage"),
+        ("HLLM", {"item_llm_tuning": "frozen"}, "stage 1 trains both LLMs"),
+        ("HLLM", {"training_stage": [1, 2], "stage3.eval_batch_size": 5}, "stage 3 is not run; training_stage is"),
+        ("HLLM", {"training_stage": 1, "stage3.eval_batch_size": 5}, "is not run; training_stage is 1"),
+        ("HLLM", {"evaluate_only": True}, "evaluate_only: .*PATH/stage-2"),
+        ("HLLM", {"dataset": None}, "dataset is not set"),
+        ("HLLM", {"model": "HLLM,Pop"}, "no table of several"),
+        ("HLLM", {"model": ["HLLM", "Pop"]}, "no table of several"),
+        ("HLLMRanker", {"fusion": "early"}, "fusion: early .* no user vectors"),
+        ("SASRec", {}, "training_stage: SASRec is not trained in stages; HLLM and HLLMRanker are"),
+    ],
+)
+def test_bad_keys_are_refused_before_anything_runs(keys_of, tmp_path, model, keys, said):
+    with pytest.raises(ConfigError, match=said):
+        run_stages(config_dict=keys_of(model, **keys), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_early_fusion_has_two_stages(keys_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "_run_stage", lambda *arguments: None)
+    keys = keys_of("HLLMRanker", fusion="early", training_stage=[1, 2])
+    assert run_stages(config_dict=keys, run_dir=tmp_path)["stages"] == []
+
+
+def test_an_earlier_stage_that_is_not_there(scheduled, keys_without_stages, tmp_path):
+    folder, only = tmp_path / "run", {stage: keys_without_stages("HLLM", training_stage=stage) for stage in (2, 3)}
+    with pytest.raises(ConfigError, match="training_stage: 2 starts from stage 1: name the run_dir that has it"):
+        run_stages(config_dict=only[2])
+    for stage in (2, 3):
+        missing = f"{folder}/stage-{stage - 1} is not there: it has no export/"
+        with pytest.raises(ConfigError, match=f"training_stage: {stage} starts from stage {stage - 1}, but {missing}"):
+            run_stages(config_dict=only[stage], run_dir=folder)
+    (folder / "stage-1").mkdir(parents=True)
+    (folder / "stage-1" / "config.yaml").write_bytes((stage_of(scheduled("HLLM"), 1) / "config.yaml").read_bytes())
+    with pytest.raises(ConfigError, match="stage-1 is unfinished: it has no export/.* --resume where it has begun"):
+        run_stages(config_dict=only[2], run_dir=folder)
+    assert not (folder / "stage-2").exists()
+
+
+def test_an_earlier_stage_of_another_model(keys_without_stages, scheduled, tmp_path):
+    (tmp_path / "stage-1").symlink_to(stage_of(scheduled("HLLM"), 1))
+    with pytest.raises(ConfigError, match="stage-1 is a run of HLLM on toy, not of HLLMRanker on labelled"):
+        run_stages(config_dict=keys_without_stages("HLLMRanker", training_stage=2), run_dir=tmp_path)
+
+
+def test_folders_that_hold_something_else(keys_of, scheduled, tmp_path):
+    with pytest.raises(ConfigError, match=r"stage-1 already holds a run \(config.yaml, export\)"):
+        run_stages(config_dict=keys_of("HLLM"), run_dir=scheduled("HLLM")["run_dir"])
+    for name, content in (("keys.yaml", "dataset: toy\n"), ("config.yaml", "model: HLLM\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text(content)
+        with pytest.raises(ConfigError, match=rf"already holds a run \({name}\)"):
+            run_stages(config_dict=keys_of("HLLM"), run_dir=tmp_path / name)
+        with pytest.raises(ConfigError, match="there are no stages in .*: no keys.yaml with training_stage"):
+            run_stages(config_dict={"resume": True}, run_dir=tmp_path / name)
+    with pytest.raises(ConfigError, match="resume: name the folder of the unfinished stages"):
+        run_stages(config_dict={"resume": True})
+
+
+def test_stages_are_no_single_run_and_no_table(keys_without_stages, tmp_path):
+    keys = keys_without_stages("HLLM")
+    for start in (lambda: run(config_dict=keys, run_dir=tmp_path / "run"), lambda: Config(config_dict=keys)):
+        with pytest.raises(ConfigError, match="training_stage: .* several runs of one model"):
+            start()
+    with pytest.raises(ConfigError, match="training_stage: .* several runs of one model"):
+        compare(["HLLM", "Pop"], config_dict=keys, run_dir=tmp_path / "table")
+    with pytest.raises(ConfigError, match="'stage2.epochs' is for one stage of training_stage, and this is one run"):
+        run("HLLM", config_dict={**keys, "training_stage": None, "stage2.epochs": 3}, run_dir=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
