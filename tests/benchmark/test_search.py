@@ -425,12 +425,12 @@ def test_trials_of_something_else_than_a_search_are_refused(keys, tmp_path, star
 
 
 def test_the_spaces_that_come_with_the_package(toy, tmp_path, monkeypatch):
-    """At least eight combinations of each model, all of which can be drawn for a data set with texts."""
+    """At least four combinations of each model, all of which can be drawn for a data set with texts."""
     from recbole_hllm.benchmark import search as module
 
     monkeypatch.setattr(module, "start", lambda table: (_ for _ in ()).throw(InterruptedError))
     keys = yaml.safe_load((ROOT / "properties" / "benchmark" / "search.yaml").read_text())
     assert {key for key in keys if key.endswith(".search")} == {f"{model}.search" for model in keys["model"]}
-    files, given = [ROOT / "properties" / "benchmark" / "search.yaml"], {"data_path": toy, "trials": 8}
+    files, given = [ROOT / "properties" / "benchmark" / "search.yaml"], {"data_path": toy, "trials": 4}
     with pytest.raises(InterruptedError):  # everything is checked, and nothing run
         search(None, "toy", files, given, run_dir=tmp_path / "s")
