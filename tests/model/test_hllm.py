@@ -5,6 +5,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model import next_item
+from recbole_hllm.model.next_item import History
 from recbole_hllm.nn.chunked import encode_items
 
 # of the data set in conftest.py
@@ -72,6 +73,17 @@ def test_a_row_without_a_target_changes_nothing(build):
     windows, negatives = WINDOWS["item_id_list"].tolist(), WINDOWS["neg_item_id"][0].tolist()
     with_more = batch([*windows, [0] * 5], negatives)
     assert model.calculate_loss(with_more).item() == pytest.approx(model.calculate_loss(WINDOWS).item(), abs=1e-6)
+
+
+def test_input_dropout_is_of_what_the_user_llm_reads_in_training(build):
+    model, _ = build(input_dropout=0.5)
+    items = WINDOWS["item_id_list"][:, :-1]
+    vectors, history = torch.randn(*items.shape, 16), History(items, None, None, None)
+    torch.manual_seed(3)
+    expected = model.user_encoder(F.dropout(vectors, 0.5))
+    torch.manual_seed(3)
+    assert torch.equal(model.train().read_history(vectors, history), expected)
+    assert torch.equal(model.eval().read_history(vectors, history), model.user_encoder(vectors))
 
 
 def encoded_items(model, monkeypatch):
