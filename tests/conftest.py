@@ -101,7 +101,7 @@ def settings_of(toy):
         "LLMIDRec": {"user_llm_config": TINY_LLAMA, "item_embed_dim": 8},
     }  # fmt: skip
     labelled = {"dataset": "labelled", "metrics": ["AUC", "LogLoss", "GAUC"], "valid_metric": "AUC"}
-    own["HLLMRanker"] = {**own["HLLM"], **labelled, "head_hidden": [16]}
+    own["HLLMRanker"] = {**own["HLLM"], **labelled, "head_hidden": [16], "item_llm_tuning": "full"}
     return lambda model: {**shared, **own.get(model, small)}
 
 

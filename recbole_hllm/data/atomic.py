@@ -125,9 +125,13 @@ class AtomicDataset(SequentialDataset):
                     raise ConfigError(f"alias_of_item_id: must name '{self.item_list_field}' of {path}, it holds items")
         for name in needed:
             if name not in header:
-                raise DataError(f"{path}, line 1: no column '{name}' (there are: {', '.join(header)})")
+                key = {self.uid_field: "USER_ID_FIELD", self.iid_field: "ITEM_ID_FIELD"}.get(name, "TIME_FIELD")
+                raise DataError(f"{path}, line 1: no column '{name}' ({key}; there are: {', '.join(header)})")
             if name not in names:
                 raise ConfigError(f"unload_col: column '{name}' of {path} is needed and must be loaded")
+        action = self.config["action_field"]
+        if source == FeatureSource.INTERACTION and action is not None and action not in names:
+            raise ConfigError(f"action_field: {path} has no column '{action}' to load (there are: {', '.join(header)})")
         for name, kind in required.items():
             if name in names and header[name] != kind:
                 found = f"{name}:{header[name].value}"
@@ -311,9 +315,8 @@ class AtomicDataset(SequentialDataset):
         field = self.config["action_field"]
         if field is None:
             return None
-        if self.histories_given or field not in self.inter_feat:
-            columns = "files of histories have none" if self.histories_given else ", ".join(self.inter_feat)
-            raise ConfigError(f"action_field: {self.dataset_name}.inter has no column '{field}' ({columns})")
+        if self.histories_given:
+            raise ConfigError(f"action_field: '{field}': files of histories have no actions; leave the key out")
         if self.field2type[field] not in (FeatureType.TOKEN, FeatureType.FLOAT):
             raise ConfigError(f"action_field: '{field}' is a {self.field2type[field].value} column, not token or float")
         values, numbers = np.unique(self.inter_feat[field].to_numpy(), return_inverse=True)

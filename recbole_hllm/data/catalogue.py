@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -19,9 +20,12 @@ from recbole_hllm.errors import DataError
 
 REFERENCE_BEHAVIOURS = frozenset({"truncation", "special_tokens", "empty_text"})
 
-FORMAT = 1  # raise it when the arrays or the way they are computed change
+FORMAT = 2  # raise it when the arrays or the way they are computed change
 TEXTS_PER_DIGEST = 4096
+_ARRAYS = ("tokens", "offsets", "flags")
 PROGRESS_FROM = 50_000  # items; below that tokenising takes a moment
+
+logger = logging.getLogger(__name__)
 
 # Bits of `flags`, one byte per item.
 TRUNCATED, NO_TEXT, NON_LATIN, EMOJI = 1, 2, 4, 8
@@ -140,12 +144,13 @@ class ItemCatalogue:
         }
         key = digest(settings, _content(tokenizer), *_text_digests(texts))
         entry = Path(cache) / f"tokens-{key}" if cache else None
-        arrays = read_arrays(entry, settings) if entry else None
+        arrays = _read(entry, settings) if entry else None
         if arrays is None:
             arrays = _tokenise(texts, template.item_prompt, tokenizer, max_text_length, reference, batch_size)
             if entry:
-                write_arrays(entry, arrays, settings)
-                arrays = read_arrays(entry, settings) or arrays
+                shutil.rmtree(entry, ignore_errors=True)  # what is there is not what its name says
+                write_arrays(entry, {**arrays, "checksum": _checksum(arrays)}, settings)
+                arrays = _read(entry, settings) or arrays
         report = _report(item_texts.has_row, arrays["offsets"], arrays["flags"])
         (logger or logging.getLogger(__name__)).info("%s", report)
         return cls(arrays["tokens"], arrays["offsets"], texts, report)
@@ -166,6 +171,22 @@ class ItemCatalogue:
         shifts = starts - (np.cumsum(lengths) - lengths)
         places = np.repeat(shifts, lengths) + np.arange(lengths.sum())
         return torch.from_numpy(self.tokens[places].astype(np.int64)), torch.from_numpy(lengths)
+
+
+def _read(entry: Path, settings: dict) -> dict[str, np.ndarray] | None:
+    """An entry whose every byte is as it was written; None for any other."""
+    arrays = read_arrays(entry, settings)
+    if arrays is None:
+        return None
+    if arrays.keys() == {*_ARRAYS, "checksum"} and np.array_equal(arrays["checksum"], _checksum(arrays)):
+        return arrays
+    logger.warning("%s: the cache is damaged (its checksum differs) and is made again", entry)
+    return None
+
+
+def _checksum(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """uint8 (12,): a hash of an entry's content."""
+    return np.frombuffer(bytes.fromhex(digest(*(arrays[name] for name in _ARRAYS))), np.uint8)
 
 
 def _private_copy(tokenizer, split_special_tokens: bool):

@@ -125,7 +125,8 @@ class LabelledDataset(SequenceDataset):
         """Splits all interactions in time order; those of one moment stay in one part.
 
         Raises:
-            DataError: a part without rows, or with one class only.
+            DataError: a part without rows or with one class only; ``valid_metric: GAUC`` where no user has both labels
+                in validation.
         """
         ratios = chosen_ratios(self.config["eval_args"])
         self._change_feat_format()
@@ -139,11 +140,23 @@ class LabelledDataset(SequenceDataset):
                     f"part empty: {len(self.labels)} interactions, at {len(np.unique(self.timestamps))} different times"
                 )
             _check_classes(self, f" {phase} part", self.labels[positions])
+        if self.config["valid_metric"].lower() == "gauc":
+            self._check_users_of(parts["valid"])
         self.training_positions = parts["train"]
         users = self.sequences.of(parts["train"])
         self.train_lengths = np.bincount(users, minlength=len(self.sequences.users))
         self.whole_training = self.training_positions, self.train_lengths
         return [self._part(phase, positions) for phase, positions in parts.items()]
+
+    def _check_users_of(self, positions):
+        """GAUC is of users with rows of both labels; without any no epoch could be chosen by it."""
+        users = self.sequences.users[self.sequences.of(positions)]
+        rows, liked = np.bincount(users), np.bincount(users, self.labels[positions])
+        if len(positions) and not ((liked > 0) & (liked < rows)).any():
+            raise DataError(
+                f"valid_metric: GAUC: no user of data set '{self.dataset_name}' has rows of both labels among the "
+                f"{len(positions)} of validation; take AUC, or more validation rows in eval_args"
+            )
 
     def __getitem__(self, index, join=True):
         if self.targets is None:

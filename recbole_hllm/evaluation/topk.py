@@ -29,6 +29,20 @@ class TopKCollector(Collector):
         self._rank_batches: list[dict[str, np.ndarray]] = []
         self._ranks: list[dict[str, np.ndarray]] = []
 
+    def data_collect(self, train_data):
+        """RecBole's, and a check that is better made before the training than behind its first epoch.
+
+        Raises:
+            ConfigError: the largest ``topk`` exceeds the number of items.
+        """
+        n_items = train_data._dataset.item_num
+        if self.ranking and self.k > n_items:
+            raise ConfigError(
+                f"topk: {self.k} is more than the {n_items} items of the catalogue (padding included); "
+                f"choose values of at most {n_items}"
+            )
+        super().data_collect(train_data)
+
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
         """Collects one batch.
 
@@ -37,19 +51,11 @@ class TopKCollector(Collector):
             interaction: the batch; it names the user of each row.
             positive_u: (positives,) row of each positive item.
             positive_i: (positives,) its item id. A row may have several positives.
-
-        Raises:
-            ConfigError: the largest ``topk`` exceeds the number of items.
         """
         if not self.ranking:
             super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
             return
         n_rows, n_items = scores_tensor.shape
-        if self.k > n_items:
-            raise ConfigError(
-                f"topk: {self.k} is more than the {n_items} items of the catalogue (padding included); "
-                f"choose values of at most {n_items}"
-            )
         topk_idx = torch.topk(scores_tensor, self.k, dim=-1).indices
         # One sorted key per distinct (row, item): RecBole's label matrix counts a repeated positive once.
         device = scores_tensor.device

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from recbole.data.dataset.dataset import Dataset
 
-from recbole_hllm.data.cache import cache_folder
+from recbole_hllm.data.cache import cache_folder, digest
 from recbole_hllm.data.dataset import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.texts import ItemTexts
@@ -78,6 +78,7 @@ class HLLM(NextItemRecommender):
     def add_parts(self, config, dataset):
         """What is trained beside the two LLMs, before weights of ``pretrained_hllm`` are read."""
         self.time_of, self.input_dropout = config["time_of"], config["input_dropout"]
+        self.ids_digest = digest(*map(str, dataset.field2id_token[self.ITEM_ID]))
         self.input_features = build_input_features(config, dataset, self.user_encoder.hidden_size)
 
     def _let_go_of_item_llm(self) -> StoredItemVectors:

@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -18,6 +18,8 @@ from recbole_hllm.nn.tuning import merged_weights
 _OF_LLMS = ("item_encoder.backbone.", "user_encoder.backbone.")
 # What keys of HLLM and HLLMRanker add to the two LLMs.
 _ADDED = ("input_features.", "head.", "user_token", "target_ids.")
+# Those of them with a row for each id, which is another item's in another data set.
+_BY_ID = ("input_features.item.", "input_features.action.", "target_ids.")
 
 
 # ---- from elsewhere ----
@@ -37,6 +39,11 @@ def load_pretrained_hllm(model: nn.Module, path: str | Path) -> None:
     """
     own = model.state_dict()
     weights = {name: weight for name, weight in _read(path).items() if name in own or name != "logit_scale"}
+    if _ids_of_export(path) != model.ids_digest:
+        dropped = [name for name in weights if name.startswith(_BY_ID)]
+        weights = {name: weight for name, weight in weights.items() if name not in dropped}
+        if dropped:
+            model.logger.warning(f"pretrained_hllm: {path} is of other items, so {', '.join(dropped)} start anew")
     elsewhere = (*_OF_LLMS, "logit_scale") if exported_folder(path) else ()
     unknown = sorted(weights.keys() - own.keys())
     missing = sorted(name for name in own.keys() - weights.keys() if not name.startswith(elsewhere))
@@ -62,6 +69,15 @@ def _read(path: str | Path) -> dict[str, torch.Tensor]:
         return load_file(folder / REST_OF_HLLM)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"pretrained_hllm: {folder / REST_OF_HLLM} is damaged: {error}") from error
+
+
+def _ids_of_export(path: str | Path) -> str | None:
+    """Which items the numbers in an exported folder stand for."""
+    folder = exported_folder(path)
+    if folder is None:
+        return None
+    with safe_open(folder / REST_OF_HLLM, framework="pt") as file:
+        return (file.metadata() or {}).get("ids")
 
 
 def _read_official(path: str | Path) -> dict[str, torch.Tensor]:
@@ -121,7 +137,8 @@ def export_hllm(model: nn.Module, config, folder: str | Path) -> None:
         tokenizer.save_pretrained(folder / "item_llm")
         _save_user_llm(model.user_encoder.backbone, folder / "user_llm")
         # Last, so that a folder with this file is whole.
-        save_file({name: _on_cpu(weight) for name, weight in rest.items()}, folder / REST_OF_HLLM)
+        rest = {name: _on_cpu(weight) for name, weight in rest.items()}
+        save_file(rest, folder / REST_OF_HLLM, metadata={"ids": model.ids_digest})
     except (OSError, SafetensorError) as error:
         raise ModelError(f"export: cannot write {folder}: {error}") from error
 

@@ -291,7 +291,7 @@ def _errors_name(source: str | None) -> Iterator[None]:
     except (ModelError, MissingExtra):
         raise
     except Exception as error:  # transformers, the hub, safetensors and gguf raise kinds of their own
-        reason = str(error).strip() or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__  # in one line
         if source is None:
             raise ModelError(f"the language model cannot be built from its config: {reason}") from error
         on_hub = not source.startswith("package:") and not Path(source).expanduser().exists()

@@ -254,13 +254,17 @@ def test_another_text_or_another_order_has_another_key(tmp_path):
     assert len(entries(tmp_path)) == 4
 
 
-def test_a_damaged_cache_is_made_again(tmp_path):
-    fresh = ids_of(build(item_texts(*ROWS), cache=tmp_path))
+@pytest.mark.parametrize("array", ["tokens", "offsets", "flags", "checksum"])
+@pytest.mark.parametrize("damage", [lambda content: content[:-8], lambda content: content[:-1] + b"\x7f"])
+def test_a_damaged_cache_is_made_again(tmp_path, array, damage):
+    fresh = build(item_texts(*ROWS), cache=tmp_path)
+    expected, report = ids_of(fresh), fresh.report
     (entry,) = tmp_path.iterdir()
-    tokens = (entry / "tokens.npy").read_bytes()
-    (entry / "tokens.npy").write_bytes(tokens[:-8])
-    assert ids_of(build(item_texts(*ROWS), cache=tmp_path)) == fresh
-    assert (entry / "tokens.npy").read_bytes() == tokens
+    content = (entry / f"{array}.npy").read_bytes()
+    (entry / f"{array}.npy").write_bytes(damage(content))
+    again = build(item_texts(*ROWS), cache=tmp_path)
+    assert ids_of(again) == expected and again.report == report
+    assert (entry / f"{array}.npy").read_bytes() == content and entries(tmp_path) == [entry.name]
 
 
 # --- look-up ------------------------------------------------------------------------------------------------

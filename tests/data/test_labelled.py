@@ -208,6 +208,18 @@ def test_one_moment_leaves_nothing_to_test(tmp_path, write_dataset, built):
         built("DIN")
 
 
+def test_gauc_chooses_no_epoch_where_no_user_has_both_labels(tmp_path, write_dataset, built):
+    rows = [(f"u{n % 4}", f"i{n % 5}", 5 * (n % 2), n) for n in range(40)]
+    write_dataset(tmp_path, "toy", rows, header=RATED)
+    words = "valid_metric: GAUC: no user of data set 'toy' has rows of both labels among the 10 of validation"
+    with pytest.raises(DataError, match=words):
+        built("DIN", eval_args=RATIOS, valid_metric="GAUC")
+    assert len(built("DIN", eval_args=RATIOS, metrics=["AUC", "GAUC"], valid_metric="AUC")[2]) == 10
+    rows[25] = ("u1", "i0", 0, 25)  # the others of this user are liked
+    write_dataset(tmp_path, "toy", rows, header=RATED)
+    assert len(built("DIN", eval_args=RATIOS, valid_metric="GAUC")[2]) == 10
+
+
 # ---- settings ----
 
 ARGS = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "labeled"}

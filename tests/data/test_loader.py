@@ -157,6 +157,61 @@ def test_masked_training_rows_of_bert4rec(loaders):
     assert "item_id_list" in next(iter(valid))[0].interaction
 
 
+RATED = [
+    (f"u{user}", f"i{(user * 3 + n) % 9}", user + 10 * (n // 2), 1 + n * user % 5)
+    for user in range(7)
+    for n in range(12)
+]
+
+
+@pytest.fixture
+def rated(write_dataset, toy_config, tmp_path):
+    """The training loader of a model on rows of which two and two have one time, so one history."""
+
+    def make(model="HLLMRanker", **keys):
+        header = "user_id:token\titem_id:token\ttimestamp:float\trating:float"
+        write_dataset(tmp_path, "toy", RATED, header=header)
+        config = toy_config(model, history_filter="all", train_batch_size=10, **keys)
+        return data_preparation(config, create_dataset(config))[0]
+
+    return make
+
+
+def order_of(loader):
+    """(user, item, history) of every row of one epoch."""
+    return [
+        (int(user), int(item), tuple(history.tolist()))
+        for rows in loader
+        for user, item, history in zip(rows["user_id"], rows["item_id"], rows["item_id_list"], strict=True)
+    ]
+
+
+def test_rows_of_one_history_follow_each_other(rated):
+    loader = rated()
+    epochs = [order_of(loader), order_of(loader)]
+    rows = loader._dataset[:]
+    in_order = list(zip(rows["user_id"].tolist(), rows["item_id"].tolist(), strict=True))
+    assert order_of(rated()) == epochs[0] != epochs[1], "shuffled anew in each epoch, equal for the same seed"
+    for rows in epochs:
+        assert sorted(row[:2] for row in rows) == sorted(in_order) and [row[:2] for row in rows] != in_order
+        histories = [(user, history) for user, _, history in rows]
+        changes = sum(one != other for one, other in zip(histories, histories[1:], strict=False))
+        assert changes == len(set(histories)) - 1 < len(rows) * 0.7
+
+
+@pytest.mark.parametrize("model, keys", [("HLLMRanker", {"histories_together": False}), ("DIN", {})])
+def test_rows_are_shuffled_one_by_one_otherwise(rated, model, keys):
+    rows = order_of(rated(model, **keys))
+    histories = [(user, history) for user, _, history in rows]
+    changes = sum(one != other for one, other in zip(histories, histories[1:], strict=False))
+    assert changes > len(rows) * 0.9
+
+
+def test_rows_stay_in_order_where_nothing_is_shuffled(rated):
+    loader = rated(shuffle=False)
+    assert [row[1] for row in order_of(loader)] == [int(item) for item in loader._dataset[:]["item_id"]]
+
+
 # ---- evaluation ----
 
 

@@ -1,6 +1,7 @@
 """The collector without a label matrix gives RecBole's Evaluator the stock collector's values."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -171,10 +172,11 @@ def test_recboles_sampled_batches_name_each_user_once_per_row():
 
 
 def test_topk_beyond_the_catalogue_names_key_and_size():
-    collector = TopKCollector(make_config(["Recall"], [5, 20]))
-    batch = (torch.zeros(1, 10), {"user_id": torch.tensor([1])}, torch.tensor([0]), torch.tensor([2]))
+    """Before anything is trained."""
+    train_data = SimpleNamespace(_dataset=SimpleNamespace(item_num=10))
     with pytest.raises(ConfigError, match=r"topk: 20 is more than the 10 items"):
-        collector.eval_batch_collect(*batch)
+        TopKCollector(make_config(["Recall"], [5, 20])).data_collect(train_data)
+    TopKCollector(make_config(["Recall"], [5, 10])).data_collect(train_data)
 
 
 def test_value_metrics_go_through_recboles_own_code():

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from recbole_hllm import Config, create_dataset, data_preparation
 from recbole_hllm.errors import ConfigError, ModelError
-from recbole_hllm.model.hllm_ranker import HLLMRanker
+from recbole_hllm.model.hllm_ranker import Histories, HLLMRanker
 
 N_ITEMS, HISTORY = 12, 4
 HEADER = "user_id:token\titem_id:token\tlabel:float\ttimestamp:float"
@@ -24,14 +24,17 @@ def build(tmp_path, write_dataset, tiny_llm):
         write_dataset(tmp_path, "liked", events, items=("item_id:token\ttitle:token_seq", texts), header=HEADER)
         settings = {
             "data_path": str(tmp_path), "item_pretrain_dir": tiny_llm("llama"), "user_pretrain_dir": tiny_llm("llama"),
-            "user_llm_init": True, "MAX_ITEM_LIST_LENGTH": HISTORY, "history_filter": "all", "num_negatives": 6,
-            "head_hidden": [8], "train_batch_size": 16, "eval_batch_size": 16, "precision": "fp32", "use_gpu": False,
-            "show_progress": False,
+            "user_llm_init": True, "item_llm_tuning": "full", "MAX_ITEM_LIST_LENGTH": HISTORY, "num_negatives": 6,
+            "history_filter": "all", "head_hidden": [8], "train_batch_size": 16, "eval_batch_size": 16,
+            "precision": "fp32", "use_gpu": False, "show_progress": False,
         }  # fmt: skip
         config = Config("HLLMRanker", "liked", config_dict={**settings, **keys})
         loaders = data_preparation(config, create_dataset(config))
         torch.manual_seed(0)
-        return HLLMRanker(config, loaders[0]._dataset), loaders
+        model = HLLMRanker(config, loaders[0]._dataset)
+        if model.target_ids is not None and "pretrained_hllm" not in keys:  # so large that a wrong formula shows
+            model.target_ids.weight.data *= 30
+        return model, loaders
 
     return make
 
@@ -45,10 +48,15 @@ def ready(request, build):
     return model.eval(), rows
 
 
+def target_vector(model, table, item):
+    """What is known of a candidate: its text and its id."""
+    return table[item] + (0 if model.target_ids is None else model.target_ids.weight[item])
+
+
 def plain_pass(model, table, row):
     """One row on its own, without padding: outputs of the User LLM and the logit."""
     items = row["item_id_list"][0, : int(row["item_length"])]
-    candidate = table[int(row["item_id"])]
+    candidate = target_vector(model, table, int(row["item_id"]))
     last = model.user_token if model.late else candidate
     outputs = model.user_encoder.backbone(inputs_embeds=torch.cat([table[items], last[None]])[None])
     outputs = outputs.last_hidden_state[0]
@@ -60,14 +68,20 @@ def plain_pass(model, table, row):
 
 
 def plain_loss(model, rows, loss_lambda):
-    """Cross-entropy of the logits plus lambda times InfoNCE of the histories, one row and position after the other."""
+    """Cross-entropy of the logits and InfoNCE of the histories, one row and position after the other.
+
+    Late fusion reads equal histories once.
+    """
     table = model.vectors_of(torch.arange(N_ITEMS + 1))
-    classification, generative = [], []
+    classification, generative, seen = [], [], []
     for index in range(len(rows)):
         row = rows[index : index + 1]
         items, outputs, logit = plain_pass(model, table, row)
         probability = 1 / (1 + torch.exp(-logit))
         classification.append(-torch.log(probability if row["label"] == 1 else 1 - probability))
+        if model.late and items.tolist() in seen:
+            continue
+        seen.append(items.tolist())
         for place in range(1, len(items)):
             kept = [n for n in rows["neg_item_id"][0] if n != items[place]]
             compared = torch.stack([table[items[place]], *(table[n] for n in kept)])
@@ -109,9 +123,10 @@ def test_an_empty_history_is_read_all_the_same(ready):
     model, rows = ready
     empty = rows[rows["item_length"] == 0]
     table = model.item_vectors()
-    last = model.user_token.expand(len(empty), -1) if model.late else table[empty["item_id"]]
+    targets = target_vector(model, table, empty["item_id"])
+    last = model.user_token.expand(len(empty), -1) if model.late else targets
     states = model.user_encoder.backbone(inputs_embeds=last[:, None]).last_hidden_state[:, 0]
-    logits = model.head(states, table[empty["item_id"]]) if model.late else model.head(states)
+    logits = model.head(states, targets) if model.late else model.head(states)
     torch.testing.assert_close(model.predict(empty), logits.sigmoid())
     torch.testing.assert_close(model.predict(rows)[rows["item_length"] == 0], logits.sigmoid())
 
@@ -123,7 +138,8 @@ def test_outputs_depend_on_what_was_before_only(ready):
     table, length = model.item_vectors(), rows["item_length"]
 
     def read(items, candidates):
-        return model._read(items, table[items], length, candidates, table[candidates], rows)[0]
+        histories = Histories.of_rows(items, length, {})
+        return model._read(histories, table[items], candidates, table[candidates])[0]
 
     items, candidates = rows["item_id_list"], rows["item_id"]
     outputs = read(items, candidates)
@@ -159,6 +175,37 @@ def test_a_whole_catalogue_in_batches_of_candidates(build, fusion, at_once):
     assert len(items) == encoded  # the catalogue was encoded once
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("keys", [{}, {"time_num": 2, "start": 1_400_000_000}, {"fusion": "early"}])
+def test_late_fusion_reads_each_history_once(build, keys):
+    model, loaders = build(loss_lambda=0.0, history_filter="positive", **keys)
+    read = []
+    model.user_encoder.register_forward_hook(lambda module, inputs, output: read.append(len(inputs[0])))
+    rows = loaders[0]._dataset[:]
+    # The time of the request is that of the row: with times, other rows of the same history are read apart.
+    timed = rows["event_time"].tolist() if "time_num" in keys else [0.0] * len(rows)
+    distinct = set(zip(map(tuple, rows["item_id_list"].tolist()), timed, strict=True))
+    model.calculate_loss(rows)
+    scores = model.eval().predict(rows)
+    assert len(distinct) < len(rows)
+    assert read == [len(rows) if keys.get("fusion") else len(distinct)] * 2
+    for index in range(0, len(rows), 7):
+        torch.testing.assert_close(model.predict(rows[index : index + 1])[0], scores[index], rtol=0, atol=1e-6)
+
+
+def test_an_item_is_known_as_a_candidate_by_its_id_where_wanted(build):
+    for fusion in FUSIONS:
+        with_ids, loaders = build(fusion=fusion)
+        without, _ = build(fusion=fusion, target_item_id=False)
+        assert with_ids.target_ids.weight.shape == (N_ITEMS + 1, 16) and without.target_ids is None
+        rows = next(iter(loaders[2]))[0]
+        scores = with_ids.eval().predict(rows)
+        with_ids.target_ids.weight.data[0] = 5.0  # of no candidate
+        assert torch.equal(with_ids.predict(rows), scores)
+        with_ids.target_ids.weight.data.zero_()
+        assert (with_ids.predict(rows) - scores).abs().max() > 1e-3
+
+
 def test_each_item_of_a_batch_is_encoded_once(build):
     model, loaders = build(loss_lambda=0.5)
     texts = []
@@ -174,7 +221,8 @@ def test_every_part_learns(build, fusion):
     model, loaders = build(fusion=fusion, loss_lambda=0.0)
     model.calculate_loss(next(iter(loaders[0]))).backward()
     learned = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.grad is not None}
-    assert learned == {"item_encoder", "user_encoder", "head"} | ({"user_token"} if fusion == "late" else set())
+    parts = {"item_encoder", "user_encoder", "head", "target_ids"}
+    assert learned == parts | ({"user_token"} if fusion == "late" else set())
     grouped = [parameter for group in model.parameter_groups() for parameter in group["params"]]
     assert {id(p) for p in model.head.parameters()} <= {id(p) for p in grouped}
 
