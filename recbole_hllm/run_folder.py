@@ -49,11 +49,25 @@ def read_settings(folder: Path) -> dict:
     """Keys and values of the run in a folder.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or it is a stage whose stage before is gone.
     """
     if not (folder / "config.yaml").is_file():
         raise ConfigError(f"run_dir: there is no run in {folder}: no config.yaml")
-    return saved_keys(read_yaml(folder / "config.yaml"))
+    return _beside_stage_before(folder, saved_keys(read_yaml(folder / "config.yaml")))
+
+
+def _beside_stage_before(folder: Path, settings: dict) -> dict:
+    """A stage is made of the export of the one before, which lies beside it still where their folder was moved."""
+    export = Path(settings.get("pretrained_hllm") or "")
+    if export.is_dir() or not re.fullmatch(r"stage-\d/export", "/".join(export.parts[-2:])):
+        return settings
+    beside = folder.resolve().parent.joinpath(*export.parts[-2:])
+    if not beside.is_dir():
+        raise ConfigError(
+            f"run_dir: {folder} is a stage made of {export}, which is not there, and nor is {beside}; the folders of "
+            "all stages stay together, so move the whole schedule or nothing"
+        )
+    return {**settings, "pretrained_hllm": str(beside)}
 
 
 def unused_folder(dataset: str, name: str) -> Path:

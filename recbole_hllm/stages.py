@@ -3,14 +3,17 @@ LLM on stored item vectors, with longer histories; nothing any more, and the vec
 
 import gc
 import re
+from contextlib import contextmanager
 from pathlib import Path
 
+from recbole_hllm.benchmark.side_by_side import SHARED_KEYS
 from recbole_hllm.benchmark.table import format_seconds
 from recbole_hllm.config import Config
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.experiment import load_run, merge_keys, run
 from recbole_hllm.keys import read_yaml
 from recbole_hllm.run_folder import (
+    NOT_SAVED,
     check_same_run,
     make_folder,
     read_settings,
@@ -33,7 +36,10 @@ _FIXED = {
     # No epoch, so nothing is trained; "frozen" would want something to train beside the LLMs.
     3: {"item_llm_tuning": "frozen", "user_llm_tuning": "full", "epochs": 0, **_LLMS_OF_THE_EXPORT},
 }
-_OF_ALL_STAGES = ("model", "dataset", "training_stage", "resume", "evaluate_only", "trust_remote_code")
+# Results of all stages stand in one table.
+_OF_ALL_STAGES = {*SHARED_KEYS, "training_stage", "trust_remote_code"}
+# What may be told anew beside a finished stage: where and how fast stages run.
+_MAY_CHANGE = {"data_path", "cache_dir", "use_gpu", "gpu_id", "worker", "show_progress", "state", *NOT_SAVED}
 _COSTS = ("parameters_total", "parameters_trained", "epochs", "stop_reason", "training_seconds")
 
 
@@ -47,8 +53,9 @@ def run_stages(model=None, dataset=None, config_file_list=None, config_dict=None
        written to ``stage-3/export`` (``write_vectors``). It has the keys of stage 2, unless it has its own.
 
     A key ``stage2.<key>`` sets ``<key>`` for that stage only and is stronger than ``<key>`` and ``<Model>.<key>``.
-    Files may hold keys of stages that are not run now. With ``resume`` the schedule in ``run_dir`` goes on with its
-    own keys, those given now on top: finished stages stay, an unfinished one goes on after its last whole epoch.
+    Files may hold keys of stages that are not run now. A schedule in ``run_dir`` goes on with its own keys, those given
+    now on top, which cannot change those of a finished stage; with ``resume`` finished stages stay and an unfinished
+    one goes on after its last whole epoch.
 
     Args:
         model: HLLM or HLLMRanker, or a variant of one of them.
@@ -60,8 +67,9 @@ def run_stages(model=None, dataset=None, config_file_list=None, config_dict=None
         ``stages``, a dict of results and costs for each finished stage in the folder, and ``run_dir``.
 
     Raises:
-        ConfigError: before anything runs, for wrong keys of any stage, or an earlier one that is missing or unfinished.
-        UserError: as ``run``.
+        ConfigError: before anything runs, for keys of any stage that are wrong whatever the data and the weights are,
+            or an earlier stage that is missing, unfinished, or had other keys.
+        UserError: as ``run``, when a stage's turn comes.
     """
     files = [config_file_list] if isinstance(config_file_list, (str, Path)) else list(config_file_list or [])
     named = {key: value for key, value in (("model", model), ("dataset", dataset)) if value}
@@ -69,7 +77,7 @@ def run_stages(model=None, dataset=None, config_file_list=None, config_dict=None
     given = {**merge_keys(files), **now}
     if given.get("evaluate_only"):
         raise ConfigError("evaluate_only: one run at a time; give the run_dir of one stage, PATH/stage-2")
-    if given.get("resume"):
+    if given.get("resume") or is_schedule(run_dir):
         given = {**_read_keys(run_dir), **given}
     stages = read_stages(given.get("training_stage"))
     folder = Path(run_dir) if run_dir else unused_folder(str(given.get("dataset")), f"{given.get('model')}-stages")
@@ -77,6 +85,7 @@ def run_stages(model=None, dataset=None, config_file_list=None, config_dict=None
     keys = {stage: _keys_of(stage, given, folder) for stage in stages}
     configs = {stage: _checked(stage, keys[stage], stages) for stage in stages}
     _check_folders(folder, stages, configs, run_dir, bool(given.get("resume")))
+    _check_finished(folder, given)
     make_folder(folder)
     write_yaml(folder / _KEYS, saved_keys(given))
     for stage in stages:
@@ -160,10 +169,7 @@ def _checked(stage, keys, stages) -> Config:
     Raises:
         ConfigError: wrong keys, or a model that this stage cannot be made of.
     """
-    try:
-        config = Config(config_dict=keys)
-    except ConfigError as error:
-        raise ConfigError(f"stage {stage}: {error}") from error
+    config = _config(stage, keys)
     if not hasattr(config.spec.model, "export"):
         raise ConfigError(f"training_stage: {config['model']} is not trained in stages; HLLM and HLLMRanker are")
     if config["fusion"] == "early" and 3 in stages:
@@ -173,7 +179,23 @@ def _checked(stage, keys, stages) -> Config:
         )
     if stage == 1 and config["item_llm_tuning"] == "frozen":
         raise ConfigError("item_llm_tuning: stage 1 trains both LLMs and stage 2 freezes this one; take full or lora")
+    with _named(stage):
+        config.spec.model.check_keys(config)
     return config
+
+
+def _config(stage, keys) -> Config:
+    with _named(stage):
+        return Config(config_dict=keys)
+
+
+@contextmanager
+def _named(stage):
+    """Says in an error of which stage the keys are."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"stage {stage}: {error}") from error
 
 
 # ---- folders ----
@@ -184,8 +206,12 @@ def _stage_folder(folder, stage) -> Path:
 
 
 def _check_folders(folder, stages, configs, run_dir, resumed) -> None:
-    """Raises ConfigError where something would be overwritten, or the stage before the first is not there."""
+    """Raises ConfigError where a stage is of another model or data set, something would be overwritten, or the stage
+    before the first is not there."""
     first = stages[0]
+    for own in (_stage_folder(folder, stage) for stage in STAGES):
+        if (own / "config.yaml").is_file():
+            check_same_run(own, read_settings(own), configs[first])
     if not resumed:
         refuse_existing(folder, ["config.yaml"] if is_schedule(folder) else ["config.yaml", _KEYS])
         for stage in stages:
@@ -201,7 +227,24 @@ def _check_folders(folder, stages, configs, run_dir, resumed) -> None:
             f"training_stage: {first} starts from stage {first - 1}, but {before} {state}: it has no {_EXPORT}/; "
             f"finish that stage (training_stage: {first - 1}, with --resume where it has begun)"
         )
-    check_same_run(before, read_settings(before), configs[first])
+
+
+def _check_finished(folder, given) -> None:
+    """Raises ConfigError where a finished stage, which is not repeated, had another value of a key."""
+    for stage in STAGES:
+        own = _stage_folder(folder, stage)
+        if not (own / "costs.json").is_file():
+            continue
+        had, keys = read_settings(own), _keys_of(stage, given, folder)
+        now = _config(stage, {**had, **keys}).settings  # what was not given, then or now, is as it was
+        free = {*_MAY_CHANGE, *_fixed(stage, folder)}
+        changed = [key for key, value in now.items() if key not in free and had.get(key) != value]
+        if changed:
+            key = changed[0]
+            raise ConfigError(
+                f"{key}: the finished stage {stage} in {folder} had {had.get(key)!r}, and now it is {now[key]!r}; use "
+                f"another run_dir, or the value it had (stage<n>.{key} is for a stage that is not finished)"
+            )
 
 
 # ---- runs ----

@@ -1,5 +1,6 @@
 """The schedule of stages: what each starts from and leaves, the vectors, going on after an end, and bad input."""
 
+import shutil
 from itertools import count
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from recbole_hllm.training.trainer import Trainer
 from recbole_hllm.vectors import write_vectors
 
 MODELS = ("HLLM", "HLLMRanker")
+OF_LABELS = {"metrics": ["AUC", "LogLoss"]}  # no user has both labels in validation: GAUC would be NaN
 VECTORS = {"item_ids.txt", "item_vectors.npy", "user_ids.txt", "user_vectors.npy"}
 
 
@@ -27,13 +29,12 @@ VECTORS = {"item_ids.txt", "item_vectors.npy", "user_ids.txt", "user_vectors.npy
 def keys_of(settings_of, tmp_path_factory):
     """model -> keys of a schedule of seconds."""
     cache = str(tmp_path_factory.mktemp("cache"))
-    of_labels = {"metrics": ["AUC", "LogLoss"]}  # no user has both labels in validation: GAUC would be NaN
 
     def keys(model, /, **more):
         own = {
             "model": model, "training_stage": [1, 2, 3], "cache_dir": cache, "temperature": 0.1,
             "learning_rate": 0.01, "stage1.MAX_ITEM_LIST_LENGTH": 4, "stage1.epochs": 1,
-            "stage2.MAX_ITEM_LIST_LENGTH": 8, **(of_labels if model == "HLLMRanker" else {}),
+            "stage2.MAX_ITEM_LIST_LENGTH": 8, **(OF_LABELS if model == "HLLMRanker" else {}),
         }  # fmt: skip
         return {**settings_of(model), **own, **more}
 
@@ -168,12 +169,12 @@ def test_the_keys_of_a_stage_are_the_strongest(keys_of, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(stages, "_run_stage", lambda stage, keys, folder: seen.append(Config(config_dict=keys)))
     given = {"HLLM.learning_rate": 0.2, "stage2.learning_rate": 0.3, "stage3.eval_batch_size": 7, "learning_rate": 0.1,
-             "stage2.eval_batch_size": 6, "item_llm_tuning": "lora", "user_llm_tuning": "lora"}  # fmt: skip
+             "stage2.eval_batch_size": 6, "item_llm_tuning": "lora", "stage2.user_llm_tuning": "lora"}  # fmt: skip
     run_stages(config_dict=keys_of("HLLM", **given), run_dir=tmp_path)
     assert [config["learning_rate"] for config in seen] == [0.2, 0.3, 0.3]
     assert [config["eval_batch_size"] for config in seen] == [4096, 6, 7]
     assert [config["item_llm_tuning"] for config in seen] == ["lora", "frozen", "frozen"]
-    assert [config["user_llm_tuning"] for config in seen] == ["lora", "lora", "full"]
+    assert [config["user_llm_tuning"] for config in seen] == ["full", "lora", "full"]
     exports = [None, *(str(tmp_path / f"stage-{number}" / "export") for number in (1, 2))]
     assert [config["pretrained_hllm"] for config in seen] == exports
 
@@ -260,6 +261,11 @@ def test_models_without_vectors_and_folders_that_cannot_be(scheduled, settings_o
     run("Pop", config_dict=settings_of("Pop"), run_dir=tmp_path / "pop")
     with pytest.raises(ModelError, match="Pop has no vectors"):
         write_vectors(load_run(tmp_path / "pop"), tmp_path / "out")
+    early = {"fusion": "early", "epochs": 1, "cache_dir": str(tmp_path / "cache"), **OF_LABELS}
+    run("HLLMRanker", config_dict={**settings_of("HLLMRanker"), **early}, run_dir=tmp_path / "early")
+    with pytest.raises(ModelError, match="only late fusion has user vectors"):
+        write_vectors(load_run(tmp_path / "early"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot write .*file"):
         write_vectors(load_run(stage_of(scheduled("HLLM"), 3)), tmp_path / "file")
@@ -342,7 +348,93 @@ def test_the_command_line(keys_of, tmp_path, capsys):
         assert said in capsys.readouterr().err
 
 
+def test_a_stage_alone_has_the_keys_of_the_schedule(scheduled, keys_of, tmp_path):
+    """Whatever is given with it: the same model, history length and data, and nothing of keys.yaml is lost."""
+    folder = tmp_path / "run"
+    shutil.copytree(scheduled("HLLM")["run_dir"], folder)
+    shutil.rmtree(folder / "stage-3")
+    result = run_stages(config_dict={"training_stage": 3, "stage3.eval_batch_size": 5}, run_dir=folder)
+    assert [row["history_length"] for row in result["stages"]] == [4, 8, 8]
+    assert result["stages"][2]["test_result"] == pytest.approx(scheduled("HLLM")["stages"][2]["test_result"])
+    assert load_run(folder / "stage-3").config["eval_batch_size"] == 5
+    expected = keys_of("HLLM", training_stage=3, **{"stage3.eval_batch_size": 5})
+    assert yaml.safe_load((folder / "keys.yaml").read_text()) == expected
+
+
+@pytest.mark.parametrize(
+    "keys, said",
+    [
+        ({"warmup_ratio": 0.5}, "warmup_ratio: the finished stage 1 in .* and now it is 0.5; use another run_dir"),
+        ({"time_num": 2}, "time_num: the finished stage 1 in .* had 0, and now it is 2"),
+        ({"HLLM.temperature": 0.5}, "temperature: the finished stage 1 in .* had 0.1, and now it is 0.5"),
+        ({"stage2.learning_rate": 0.5}, "learning_rate: the finished stage 2 in .* had 0.01, and now it is 0.5"),
+        ({"topk": [3, 10]}, r"topk: the finished stage 1 in .* had \[.*\], and now it is \[3, 10\]"),
+        ({"dataset": "other"}, "stage-1 is a run of HLLM on toy, not of HLLM on other"),
+        (
+            {"model": "HLLMRanker", "item_llm_tuning": "full", "valid_metric": "AUC", **OF_LABELS},
+            "stage-1 is a run of HLLM on toy, not of HLLMRanker on toy",
+        ),
+    ],
+)
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_finished_stages_had_stays(scheduled, tmp_path, monkeypatch, keys, said, alone):
+    """When all of them are gone through again, and where only the last one is to be run."""
+    folder = tmp_path / "run"
+    shutil.copytree(scheduled("HLLM")["run_dir"], folder)
+    if alone:
+        shutil.rmtree(folder / "stage-3")
+    monkeypatch.setattr(stages, "_run_stage", None)
+    before = (folder / "keys.yaml").read_text()
+    with pytest.raises(ConfigError, match=said):
+        run_stages(config_dict={"training_stage": 3} if alone else {"resume": True}, run_dir=folder, arguments=keys)
+    assert (folder / "keys.yaml").read_text() == before
+
+
+def test_where_and_how_fast_may_change_and_what_is_not_finished(scheduled, keys_of, tmp_path, monkeypatch):
+    folder, seen = tmp_path / "run", {}
+    shutil.copytree(scheduled("HLLM")["run_dir"], folder)
+    (folder / "stage-2" / "costs.json").unlink()
+    shutil.rmtree(folder / "stage-2" / "export")
+    shutil.rmtree(folder / "stage-3")
+    monkeypatch.setattr(stages, "_run_stage", lambda stage, keys, folder: seen.update({stage: keys}))
+    changed = {"stage2.epochs": 4, "cache_dir": str(tmp_path), "show_progress": False}
+    run_stages(config_dict={"resume": True, **changed}, run_dir=folder)
+    assert [seen[stage]["epochs"] for stage in (1, 2)] == [1, 4]
+    assert yaml.safe_load((folder / "keys.yaml").read_text()) == keys_of("HLLM", **changed)
+
+
+def test_a_schedule_that_was_moved(scheduled, tmp_path, monkeypatch):
+    """Run folders name the export they were made of by its whole path."""
+    result, folder = scheduled("HLLM"), tmp_path / "moved"
+    shutil.copytree(result["run_dir"], folder)
+    for number in (2, 3):
+        file = folder / f"stage-{number}" / "config.yaml"
+        text = file.read_text()
+        moved = text.replace(str(Path(result["run_dir"]).resolve()), str(tmp_path / "gone"))
+        assert moved != text
+        file.write_text(moved)
+    for number in (2, 3):
+        again = evaluate_run(folder / f"stage-{number}")
+        assert again["test_result"] == result["stages"][number - 1]["test_result"]
+    assert run_stages(config_dict={"resume": True}, run_dir=folder)["stages"] == result["stages"]
+    shutil.rmtree(folder / "stage-1")
+    missing = "stage-2 is a stage made of .*gone/stage-1/export, which is not there, and nor is .*moved/stage-1/export"
+    with pytest.raises(ConfigError, match=f"{missing}; .* move the whole schedule"):
+        load_run(folder / "stage-2")
+
+
 # ---- the files that come with the package ----
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_lengths_of_the_list_can_be_given(model, keys_of):
+    """On top of the file, without the name of a model; measured by labels there are none."""
+    file = properties_folder() / "benchmark" / "hllm_stages.yaml"
+    given = {key: value for key, value in yaml.safe_load(file.read_text()).items() if "stage" not in key}
+    settings = {key: value for key, value in keys_of(model).items() if key not in ("metrics", "topk", "valid_metric")}
+    settings = {key: value for key, value in settings.items() if "stage" not in key}
+    config = Config(config_dict={**given, **settings, "model": model, "topk": [3, 10]})
+    assert config["topk"] == [3, 10]
 
 
 @pytest.mark.parametrize(
@@ -395,6 +487,18 @@ def test_stages_that_there_are_not(keys_of, tmp_path, value):
         ("HLLM", {"stage3.epochs": 1}, "in stage 3 the schedule itself sets 'epochs'"),
         ("HLLM", {"stage2.dataset": "other"}, "'dataset' cannot be of one stage"),
         ("HLLM", {"stage2.HLLM.epochs": 1}, "'HLLM.epochs' cannot be of one stage"),
+        ("HLLM", {"stage2.topk": [3]}, "'topk' cannot be of one stage; write topk"),
+        ("HLLM", {"stage2.mask_history": True}, "'mask_history' cannot be of one stage"),
+        ("HLLM", {"stage3.eval_args": {"mode": "uni5"}}, "'eval_args' cannot be of one stage"),
+        ("HLLM", {"stage2.user_llm_tuning": "fulll"}, "stage 2: user_llm_tuning: 'fulll' is not one of full, lora"),
+        ("HLLM", {"stage2.negatives": "sharedd"}, "stage 2: negatives: 'sharedd' is neither shared nor per_position"),
+        ("HLLM", {"stage2.negatives": "per_position", "stage2.num_negatives": None}, "stage 2: num_negatives: "),
+        ("HLLM", {"stage2.time_of": "last"}, "stage 2: time_of: 'last' is not one of item, next"),
+        ("HLLM", {"stage2.time_num": 9}, "stage 2: time_num: 9 parts; there are 6"),
+        ("HLLM", {"stage2.lora_target_modules": [1]}, "stage 2: lora_target_modules: "),
+        ("HLLMRanker", {"stage2.head_input": "sum"}, "stage 2: head_input: 'sum' is not one of"),
+        ("HLLMRanker", {"stage2.negatives": "per_position"}, "stage 2: negatives: 'per_position'"),
+        ("HLLMRanker", {"stage2.user_llm_tuning": "fulll"}, "stage 2: user_llm_tuning: 'fulll'"),
         ("HLLM", {"item_llm_tuning": "frozen"}, "stage 1 trains both LLMs"),
         ("HLLM", {"training_stage": [1, 2], "stage3.eval_batch_size": 5}, "stage 3 is not run; training_stage is"),
         ("HLLM", {"training_stage": 1, "stage3.eval_batch_size": 5}, "is not run; training_stage is 1"),

@@ -52,6 +52,14 @@ def _eval_loader(config, phase, train, part):
     return EvalLoader(config, part, phase, train.whole_counts())
 
 
+def check_negatives(config) -> None:
+    """Raises ConfigError for another word for ``negatives``, or ``per_position`` without a number."""
+    if config["negatives"] not in ("shared", "per_position"):
+        raise ConfigError(f"negatives: {config['negatives']!r} is neither shared nor per_position")
+    if config["negatives"] == "per_position" and config["num_negatives"] is None:
+        raise ConfigError("num_negatives: negatives: per_position needs their number for each position")
+
+
 class WindowLoader(TrainDataLoader):
     """Windows of S + 1 items, and their negatives in ``neg_<item>``.
 
@@ -67,12 +75,8 @@ class WindowLoader(TrainDataLoader):
         self.step = self.config["train_batch_size"]
         self.set_batch_size(self.step)
         self.num_negatives = self.config["num_negatives"]
-        negatives = self.config["negatives"]
-        if negatives not in ("shared", "per_position"):
-            raise ConfigError(f"negatives: {negatives!r} is neither shared nor per_position")
-        self.shared = negatives == "shared"
-        if not self.shared and self.num_negatives is None:
-            raise ConfigError("num_negatives: negatives: per_position needs their number for each position")
+        check_negatives(self.config)
+        self.shared = self.config["negatives"] == "shared"
 
     def collate_fn(self, index):
         rows = self.transform(self._dataset, self._dataset[index])

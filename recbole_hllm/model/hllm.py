@@ -9,11 +9,12 @@ from recbole.data.dataset.dataset import Dataset
 
 from recbole_hllm.data.cache import cache_folder, digest
 from recbole_hllm.data.dataset import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
+from recbole_hllm.data.loader import check_negatives
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.texts import ItemTexts
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.keys import AUTOCAST_DTYPES
-from recbole_hllm.model.input_features import build_input_features
+from recbole_hllm.model.input_features import build_input_features, check_feature_keys
 from recbole_hllm.model.item_texts import build_catalogue, read_texts, text_columns
 from recbole_hllm.model.item_vectors import encode_catalogue, encoder_digest
 from recbole_hllm.model.language_models import (
@@ -54,6 +55,7 @@ class HLLM(NextItemRecommender):
     """
 
     def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None):
+        self.check_keys(config)
         super().__init__(config, dataset)
         self.token_budget, self.recompute = chunk_tokens(config), config["recompute_items"]
         self.autocast_dtype = AUTOCAST_DTYPES[config["precision"]]
@@ -74,6 +76,15 @@ class HLLM(NextItemRecommender):
             self.item_encoder = self._let_go_of_item_llm()
         else:
             tune(self.item_encoder.backbone, self.tuning["item"], lora_settings(config))
+
+    @staticmethod
+    def check_keys(config) -> None:
+        """Raises ConfigError for values that are wrong whatever the data and the weights are."""
+        check_negatives(config)
+        check_feature_keys(config)
+        lora_settings(config)
+        for part in ("item", "user"):
+            tuning_mode(config, part)
 
     def add_parts(self, config, dataset):
         """What is trained beside the two LLMs, before weights of ``pretrained_hllm`` are read."""

@@ -73,7 +73,6 @@ class HLLMRanker(HLLM):
     """
 
     def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None):
-        self._check(config)
         self.late, self.loss_lambda = config["fusion"] == "late", config["loss_lambda"]
         self.pairs_at_once, self.label_field = config["candidates_per_batch"], config["LABEL_FIELD"]
         super().__init__(config, dataset, item_texts)
@@ -87,7 +86,8 @@ class HLLMRanker(HLLM):
         self.target_ids = id_table(dataset.item_num, width) if config["target_item_id"] else None
 
     @staticmethod
-    def _check(config):
+    def check_keys(config) -> None:
+        """Also those of the ranker itself."""
         for key, known in (("fusion", FUSIONS), ("head_input", HEAD_INPUTS)):
             if config[key] not in known:
                 hint = did_you_mean(str(config[key]), known)
@@ -97,6 +97,7 @@ class HLLMRanker(HLLM):
         sizes = config["head_hidden"]
         if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
             raise ConfigError(f"head_hidden: {sizes!r} is not a list of layer sizes such as [128]")
+        HLLM.check_keys(config)
 
     # ---- what is computed ----
 

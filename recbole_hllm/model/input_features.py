@@ -17,10 +17,7 @@ def build_input_features(config, dataset, width: int) -> InputFeatures:
         ConfigError: a value that cannot be used.
         DataError: time is wanted and the data set's timestamps are no points in time.
     """
-    if config["time_of"] not in TIMES_OF:
-        raise ConfigError(f"time_of: {config['time_of']!r} is not one of {', '.join(TIMES_OF)}")
-    if config["time_num"] > len(CALENDAR_SIZES):
-        raise ConfigError(f"time_num: {config['time_num']} parts; there are {len(CALENDAR_SIZES)}, year to second")
+    check_feature_keys(config)
     if config["time_num"]:
         check_clock_times(dataset.timestamps, dataset.dataset_name)
     return InputFeatures(
@@ -30,6 +27,14 @@ def build_input_features(config, dataset, width: int) -> InputFeatures:
         time_num=config["time_num"],
         time_width=config["time_width"],
     )
+
+
+def check_feature_keys(config) -> None:
+    """Raises ConfigError for values that no data set could be read with."""
+    if config["time_of"] not in TIMES_OF:
+        raise ConfigError(f"time_of: {config['time_of']!r} is not one of {', '.join(TIMES_OF)}")
+    if config["time_num"] > len(CALENDAR_SIZES):
+        raise ConfigError(f"time_num: {config['time_num']} parts; there are {len(CALENDAR_SIZES)}, year to second")
 
 
 def check_clock_times(timestamps: np.ndarray, name: str) -> None:
