@@ -8,6 +8,8 @@ from recbole_hllm import load_run, run
 from recbole_hllm.benchmark.side_by_side import _check
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.evaluation.value_metrics import grouped_auc
+from recbole_hllm.keys import read_yaml
+from recbole_hllm.properties_path import properties_folder
 from recbole_hllm.registry import get_spec, model_names
 
 CONTEXT = ("AFM", "AutoInt", "DCN", "DCNV2", "DSSM", "DeepFM", "EulerNet", "FFM", "FM", "FNN", "FiGNN", "FwFM", "LR",
@@ -75,3 +77,20 @@ def test_rankers_and_recommenders_have_no_table_together(settings):
     keys = {key: value for key, value in settings("DIN").items() if key not in ("metrics", "valid_metric", "eval_args")}
     with pytest.raises(ConfigError, match="model: DIN score labelled rows and Pop rank items"):
         _check(["DIN", "Pop"], keys, {})
+
+
+def test_a_ranker_on_stored_item_vectors_is_read_back(settings, tmp_path):
+    keys = {**settings("HLLMRanker"), "item_llm_tuning": "frozen", "cache_dir": str(tmp_path / "cache")}
+    result = run("HLLMRanker", config_dict=keys, run_dir=tmp_path / "run")
+    assert list((tmp_path / "cache").glob("vectors-*"))
+    again = run(config_dict={"evaluate_only": True}, run_dir=tmp_path / "run")
+    assert again["test_result"] == result["test_result"]
+
+
+def test_the_ranking_benchmark_fits_its_models(toy):
+    """Keys that a row does not know, or that its rows may not have for themselves, would be refused."""
+    keys = read_yaml(properties_folder() / "benchmark" / "hllm_ranker.yaml")
+    models = keys.pop("model")
+    configs = _check(models, {**keys, "data_path": toy, "dataset": "labelled"}, {})
+    assert {"HLLMRanker", "DIN"} <= configs.keys()
+    assert len({config[key] for config in configs.values() for key in ("MAX_ITEM_LIST_LENGTH", "valid_metric")}) == 2

@@ -10,7 +10,9 @@ from recbole_hllm.benchmark import search_report
 from recbole_hllm.benchmark.side_by_side import (
     KEYS,
     SHARED_KEYS,
+    as_files,
     finish,
+    mark_incomparable,
     one_or_each,
     own_words,
     prepare,
@@ -22,8 +24,9 @@ from recbole_hllm.config import Config
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
 from recbole_hllm.experiment import merge_keys
 from recbole_hllm.keys import as_number
+from recbole_hllm.registry import base_model
 from recbole_hllm.run_folder import NOT_SAVED, make_folder, refuse_existing, saved_keys, write_yaml
-from recbole_hllm.training.files import write_text
+from recbole_hllm.training.files import read_json, write_text
 
 _REPORTS = ("search.md", "search.csv", "search.json")
 _BEST = "best.yaml"
@@ -31,8 +34,10 @@ _BEST = "best.yaml"
 _MAY_CHANGE = {
     "trials", "data_path", "cache_dir", "use_gpu", "gpu_id", "worker", "show_progress", "state", *NOT_SAVED,
 }  # fmt: skip
-# A better seed is luck; and what one call alone may allow stands in no file of the search.
-_NEVER_SEARCHED = {"search", "seed", *NOT_SAVED}
+# A better seed is luck; trials that differ in where and how fast they run are the same trial.
+_NEVER_SEARCHED = {"search", "seed", *_MAY_CHANGE}
+# Larger spaces are not put in order as a whole.
+_LARGE = 10_000_000
 
 
 def search(models=None, dataset=None, config_file_list=None, config_dict=None, run_dir=None, arguments=None) -> dict:
@@ -40,8 +45,8 @@ def search(models=None, dataset=None, config_file_list=None, config_dict=None, r
 
     A trial is a run with values drawn from the model's key ``search``, at random from the model's seed, no combination
     twice; the first four are the same of four trials and of eight, and whatever other models there are. The best is the
-    one with the best validation score; it is not trained again. A trial that fails counts as one. Models that only
-    count and have no ``search`` are run once.
+    one with the best validation score; it is not trained again. A trial that fails counts as one, and so does one on
+    other data than the trial that finished first. Models that only count and have no ``search`` are run once.
 
     Args:
         models, dataset, config_file_list, config_dict, arguments: as for ``compare``; one model is enough. With
@@ -54,9 +59,10 @@ def search(models=None, dataset=None, config_file_list=None, config_dict=None, r
         error of one that failed.
 
     Raises:
-        ConfigError: before anything runs, for wrong keys, spaces or values of any model.
+        ConfigError: before anything runs, for wrong keys and spaces of any model, and values that its config refuses.
+            A value that only the model refuses makes its trials fail.
     """
-    table = prepare(models, dataset, merge_keys(config_file_list or (), config_dict, arguments), run_dir)
+    table = prepare(models, dataset, merge_keys(as_files(config_file_list), config_dict, arguments), run_dir)
     table = table._replace(trials=_number_of_trials(table))
     if table.saved:
         _check_same_search(table)
@@ -74,8 +80,7 @@ def search(models=None, dataset=None, config_file_list=None, config_dict=None, r
             picked[model] = _pick(done, table.configs[model]["valid_metric_bigger"])
             trials += [search_report.trial_of(row, row is picked[model]) for row in done]
             _write_reports(table, spaces, trials)
-    best = {f"{row['model']}.{key}": value for row in picked.values() for key, value in row.get("keys", {}).items()}
-    write_yaml(folder / _BEST, best)
+    write_yaml(folder / _BEST, _best(table, picked))
     rows = [picked.get(model) or _run(table, model, folder / KEYS, folder / model) for model in table.models]
     result = finish(table, rows, search=_told(table, draws))
     print(f"{folder}: {', '.join(_REPORTS)}, {_BEST}", flush=True)
@@ -87,11 +92,25 @@ def draw(space: dict, trials: int, seed: int) -> list[dict]:
 
     Args:
         space: a list of values for each key. Neither the order of its keys nor ``trials`` changes the drawn order.
+        trials: at most as many as there are combinations.
     """
-    grid = ParameterGrid(space)
-    # RandomState, since NumPy promises that its stream never changes.
-    drawn = [grid[index] for index in np.random.RandomState(seed).permutation(len(grid))[:trials]]
+    random = np.random.RandomState(seed)  # NumPy promises that its stream never changes
+    if math.prod(map(len, space.values())) > _LARGE:
+        drawn = _draw_one_by_one(space, trials, random)
+    else:
+        grid = ParameterGrid(space)
+        drawn = [grid[index] for index in random.permutation(len(grid))[:trials]]
     return [{key: combination[key] for key in space} for combination in drawn]
+
+
+def _draw_one_by_one(space, trials, random) -> list[dict]:
+    """Distinct combinations, in memory and time of those alone."""
+    drawn = []
+    while len(drawn) < trials:
+        combination = {key: space[key][random.randint(len(space[key]))] for key in sorted(space)}
+        if combination not in drawn:
+            drawn.append(combination)
+    return drawn
 
 
 # ---- what is asked for ----
@@ -136,11 +155,20 @@ def _spaces(table) -> dict[str, dict[str, list]]:
                 f"trials: {model} has nothing to draw {table.trials} from; "
                 f"give {model}.search, such as {model}.search: {{learning_rate: [0.001, 0.0003]}}"
             )
-        if config["eval_step"] < 1 or config["eval_args"]["split"] == {"LS": "test_only"}:
+        if config["eval_step"] < 1 or _leaves_no_validation(config):
             raise ConfigError(f"trials: without validation (eval_step, eval_args) no trial of {model} can be picked")
     if not spaces:
         raise ConfigError(f"trials: none of {', '.join(table.models)} has anything to search; give <Model>.search")
     return spaces
+
+
+def _leaves_no_validation(config) -> bool:
+    """Whether the split has no validation part: LS test_only, or a ratio of 0 in its place in RS or TS."""
+    if config["benchmark_filename"] is not None:  # its files are the parts
+        return False
+    split = config["eval_args"]["split"]
+    ratios = next(iter(split.values()), None) if isinstance(split, dict) else None
+    return split == {"LS": "test_only"} or isinstance(ratios, list) and 0 in ratios[1:2]
 
 
 def _space(table, model, config) -> dict[str, list]:
@@ -148,6 +176,24 @@ def _space(table, model, config) -> dict[str, list]:
     name, space = f"{model}.search", config["search"]
     if not isinstance(space, dict) or not space:
         raise ConfigError(f"{name}: {space!r} is not a dict of keys and the values to draw from, {{key: [value, ...]}}")
+    _check_space(name, space, config)
+    owner = model if name in table.keys else base_model(model)
+    for given in (f"{owner}.{key}" for key in space):
+        if given in table.keys:
+            raise ConfigError(f"{given}: {owner}.search draws this key; leave one of the two out")
+    # A variant may have the space of its model; what it is given itself is stronger.
+    space = {key: values for key, values in space.items() if f"{model}.{key}" not in table.keys}
+    combinations = math.prod(map(len, space.values()))
+    if combinations < table.trials:
+        raise ConfigError(
+            f"{name}: {combinations} combination{'s' if combinations != 1 else ''} of values, fewer than "
+            f"{table.trials} trials; give more values, or fewer trials to all models"
+        )
+    return space
+
+
+def _check_space(name, space, config):
+    """Raises ConfigError for a key that cannot be searched, and for values that are no list of different ones."""
     for key, values in space.items():
         if key in SHARED_KEYS:
             raise ConfigError(f"{name}: '{key}' is shared by all rows of a table, and cannot be searched")
@@ -160,15 +206,6 @@ def _space(table, model, config) -> dict[str, list]:
             raise ConfigError(f"{name}: {key}: {values!r} is not a list of values to draw from")
         if any(value in values[:index] for index, value in enumerate(values)):
             raise ConfigError(f"{name}: {key}: {values} has a value twice")
-    if name not in table.keys:  # the space is that of the model; what its variant is given is stronger
-        space = {key: values for key, values in space.items() if f"{model}.{key}" not in table.keys}
-    combinations = math.prod(map(len, space.values()))
-    if combinations < table.trials:
-        raise ConfigError(
-            f"{name}: {combinations} combination{'s' if combinations != 1 else ''} of values, fewer than "
-            f"{table.trials} trials; give more values, or fewer trials to all models"
-        )
-    return space
 
 
 def _check_values(table, model, space, draws):
@@ -176,9 +213,13 @@ def _check_values(table, model, space, draws):
     others = [{**draws[0], key: value} for key, values in space.items() for value in values]
     for keys in draws + others:
         try:
-            Config(model, config_dict={**table.keys, **_prefixed(model, keys)})
+            _trial_config(table, model, keys)
         except UserError as error:
             raise ConfigError(f"{model}.search: {search_report.in_words(keys)}: {error}") from error
+
+
+def _trial_config(table, model, keys) -> Config:
+    return Config(model, config_dict={**table.keys, **_prefixed(model, keys)})
 
 
 def _prefixed(model, keys) -> dict:
@@ -195,12 +236,23 @@ def _run_trial(table, model, number, keys) -> dict:
     given = {key: value for key, value in saved_keys(table.keys).items() if not key.endswith(".search")}
     write_yaml(file := folder.with_suffix(".yaml"), {**given, **_prefixed(model, keys)})
     row = {**_run(table, model, file, folder), "trial": number, "keys": keys}
+    if "error" not in row:
+        _check_same_data(table, row)
     score = row.get("best_valid_score")
     if "error" not in row and (score is None or not math.isfinite(score)):
         row["error"] = "it has no validation score"
     result = row["error"] if "error" in row else f"{table.configs[model]['valid_metric']} {score:.4f}"
     print(f"{model}, trial {number} of {table.trials}, {search_report.in_words(keys)}: {result}", flush=True)
     return row
+
+
+def _check_same_data(table, row):
+    """Marks a trial on other data than the one that finished first, perhaps before the search went on elsewhere."""
+    finished = [file for model in table.models for file in sorted((table.folder / model).glob("trial-*/costs.json"))]
+    if finished:
+        first = min(finished, key=lambda file: file.stat().st_mtime_ns).parent
+        name = f"{first.parent.name}, {first.name.replace('-', ' ')}"
+        mark_incomparable(row, read_json(first / "protocol.json"), name)
 
 
 def _run(table, model, file, folder) -> dict:
@@ -214,12 +266,24 @@ def _pick(rows, bigger) -> dict:
     """The row with the best validation score, the first of equal ones; why there is none if all failed."""
     done = [row for row in rows if "error" not in row]
     if not done:
-        reason = rows[0]["error"]
-        return {"model": rows[0]["model"], "error": f"all of its {len(rows)} trials failed, the first: {reason}"}
+        first = f"{search_report.in_words(rows[0]['keys'])}: {rows[0]['error']}"
+        return {"model": rows[0]["model"], "error": f"all of its {len(rows)} trials failed, the first with {first}"}
     return (max if bigger else min)(done, key=lambda row: row["best_valid_score"])
 
 
 # ---- what is told ----
+
+
+def _best(table, picked) -> dict:
+    """The chosen values, ``<Model>.<key>``; a variant has one of its own for each key that the line of its model sets,
+    which would be its too."""
+    best = {}
+    for model, row in picked.items():
+        if "keys" in row:
+            settings = _trial_config(table, model, row["keys"]).settings
+            inherited = picked.get(base_model(model), {}).get("keys", {})
+            best |= _prefixed(model, {**{key: settings.get(key) for key in inherited}, **row["keys"]})
+    return best
 
 
 def _told(table, draws) -> str:

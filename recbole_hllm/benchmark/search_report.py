@@ -85,7 +85,8 @@ def to_markdown(trials: list[dict], header: dict) -> str:
         times[trial["model"]] = times.get(trial["model"], 0.0) + (trial["training_seconds"] or 0.0)
     below = ["- Training of all trials: " + ", ".join(f"{model} {format_seconds(t)}" for model, t in times.items())]
     below += [
-        f"- {trial['model']}, trial {trial['trial']} failed: {' '.join(trial['error'].split())}"
+        f"- {trial['model']}, trial {trial['trial']} failed with {in_words(trial['keys'])}: "
+        f"{' '.join(trial['error'].split())}"
         for trial in trials
         if "error" in trial
     ]

@@ -29,6 +29,7 @@ SHARED_KEYS = {
 }  # fmt: skip
 _TABLES = ("table.md", "table.csv", "table.json")
 KEYS = "keys.yaml"
+_USER_ERROR = 2  # exit code of a run with an error that the user can mend
 
 
 class Table(NamedTuple):
@@ -57,8 +58,8 @@ def compare(models, dataset=None, config_file_list=None, config_dict=None, run_d
     """Trains and evaluates models one after the other and writes one table.
 
     Args:
-        models: two or more model names, or variants such as ``HLLM@scratch`` with keys of their own; the rows of
-            ``sanity_rows`` come behind them.
+        models: two or more model names, a list or parted by commas, or variants such as ``HLLM@scratch`` with keys of
+            their own; the rows of ``sanity_rows`` come behind them.
         dataset, config_file_list, config_dict, arguments: as for ``run``, for all models; a key ``<Model>.<key>``
             is for one of them.
         run_dir: folder of the table, with a run folder ``<Model>/`` for each.
@@ -69,13 +70,18 @@ def compare(models, dataset=None, config_file_list=None, config_dict=None, run_d
     Raises:
         ConfigError: before anything runs, for wrong keys of any of the models.
     """
-    table = prepare(models, dataset, merge_keys(config_file_list or (), config_dict, arguments), run_dir)
+    table = prepare(models, dataset, merge_keys(as_files(config_file_list), config_dict, arguments), run_dir)
     if table.trials is not None:
         raise ConfigError("trials: this is one run of each model; recbole_hllm.benchmark.search.search makes several")
     start(table)
     keys, folder = table.folder / KEYS, table.folder
     rows = [run_alone(model, keys, folder / model, own_words(table.keys, folder / model)) for model in table.models]
     return finish(table, rows)
+
+
+def as_files(config_file_list) -> list:
+    """A list of config files; a single one may come without, as for ``run``."""
+    return [config_file_list] if isinstance(config_file_list, (str, Path)) else list(config_file_list or ())
 
 
 def prepare(models, dataset, given, run_dir) -> Table:
@@ -94,7 +100,8 @@ def prepare(models, dataset, given, run_dir) -> Table:
         saved = _read_keys(folder, given["dataset"])
         given = {**saved, **given, "dataset": saved["dataset"]}
     named, trials = given.pop("model", None) or (), given.pop("trials", None)
-    models = list(models or (named.split(",") if isinstance(named, str) else named))
+    models = models or named
+    models = list(filter(None, map(str.strip, models.split(",")))) if isinstance(models, str) else list(models)
     if not models:
         raise ConfigError("model is not set: give --model=NAME,NAME, or model in a config file")
     if len(set(models)) != len(models):
@@ -180,9 +187,16 @@ def run_alone(model, keys, folder, words) -> dict:
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.run(command, env={**os.environ, "PYTHONPATH": path})
     if process.returncode != 0:
-        log = folder / "run.log"
-        return {"model": model, "error": last_error(log) or f"ended with exit code {process.returncode}; see {log}"}
+        return {"model": model, "error": _why(process.returncode, folder / "run.log")}
     return read_row(model, folder)
+
+
+def _why(code, log) -> str:
+    """Why a run ended, in one line: what it says itself, or that it crashed and where the traceback is."""
+    error = last_error(log)
+    if error is None:
+        return f"ended with exit code {code}; see {log}"
+    return error if code == _USER_ERROR else f"crashed ({error}); its traceback is in {log}"
 
 
 def read_row(model, folder) -> dict:
@@ -201,13 +215,7 @@ def _header(rows, dataset) -> dict:
         return {"dataset": dataset}
     first = done[0]["protocol"]
     for row in done[1:]:
-        other = row["protocol"]["fingerprint"]
-        differing = [key for key, value in first["fingerprint"].items() if other.get(key) != value]
-        if differing:
-            row["error"] = f"not comparable with {done[0]['model']}: {', '.join(differing)} differ"
-            for result in ("test_result", "best_valid_result", "best_valid_score"):
-                row.pop(result, None)
-            logging.getLogger().error(f"{row['model']}: {row['error']}")
+        mark_incomparable(row, first, done[0]["model"])
     mode = first["eval_args"]["mode"]
     drawn = {"full": "whole catalogue", "labeled": "labelled interactions"}
     return {
@@ -220,6 +228,17 @@ def _header(rows, dataset) -> dict:
         "history_length": _history_lengths([row for row in done if "error" not in row]),
         "seed": one_or_each({row["model"]: row["protocol"]["seed"] for row in done if "error" not in row}),
     }
+
+
+def mark_incomparable(row, protocol, name) -> None:
+    """A row without the data, targets or candidates of ``name``, which has that protocol, loses its results."""
+    other = row["protocol"]["fingerprint"]
+    differing = [key for key, value in protocol["fingerprint"].items() if other.get(key) != value]
+    if differing:
+        row["error"] = f"not comparable with {name}: {', '.join(differing)} differ"
+        for result in ("test_result", "best_valid_result", "best_valid_score"):
+            row.pop(result, None)
+        logging.getLogger().error(f"{row['model']}: {row['error']}")
 
 
 def one_or_each(values: dict):

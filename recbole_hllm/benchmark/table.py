@@ -126,12 +126,12 @@ def _value(row: dict, metric: str) -> float | None:
 
 
 def _metric_cells(rows: list[dict], metric: str, best: str) -> list[str]:
-    """The digits the run kept, four to seven. Ties are all best; a value alone is not best."""
+    """The digits the run kept, four to seven. Ties are all best; a value alone is not best, nor is 0 everywhere."""
     values = [_value(row, metric) for row in rows]
     known = [value for value in values if value is not None]
     decimals = max([4, *(len(f"{value:.7f}".rstrip("0").split(".")[1]) for value in known)])
     winner = None
-    if len(known) > 1:
+    if len(known) > 1 and any(known):
         winner = min(known) if metric.split("@")[0].lower() in smaller_metrics else max(known)
     cells = []
     for value in values:

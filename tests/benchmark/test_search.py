@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from recbole_hllm.benchmark import search_report
 from recbole_hllm.benchmark.search import draw, search
 from recbole_hllm.benchmark.side_by_side import compare
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.run_folder import saved_keys
 
 ROOT = Path(__file__).parents[2]
 SASREC = {"learning_rate": [0.003, 0.01, 0.03], "hidden_dropout_prob": [0.1, 0.3]}
@@ -80,6 +82,30 @@ def test_draws_are_combinations_without_repetition_that_only_seed_and_space_deci
     assert draw(space, 9, 2021) != every and len({str(draw(space, 9, seed)) for seed in range(20)}) > 15
 
 
+def test_draws_of_huge_spaces_are_as_those_of_small_ones():
+    """89^40 combinations, which no order of all of them could hold."""
+    space = {f"key_{number}": list(range(89)) for number in range(40)}
+    every = draw(space, 20, 2020)
+    assert draw(space, 4, 2020) == every[:4] and draw(dict(reversed(space.items())), 20, 2020) == every
+    assert len({str(keys) for keys in every}) == 20 and draw(space, 20, 2021) != every
+    assert all(keys.keys() == space.keys() and set(keys.values()) <= set(range(89)) for keys in every)
+    assert len({value for keys in every for value in keys.values()}) > 80  # 800 draws of 89 values: 89 are expected
+
+
+def test_draws_of_huge_spaces_do_not_repeat(monkeypatch):
+    from recbole_hllm.benchmark import search as module
+
+    monkeypatch.setattr(module, "_LARGE", 5)
+    drawn = draw({"a": [1, 2, 3], "b": [1, 2]}, 6, 2020)
+    assert sorted(map(str, drawn)) == sorted(str({"a": a, "b": b}) for a in (1, 2, 3) for b in (1, 2))
+
+
+def test_the_order_of_small_spaces_stays():
+    """Searches that began with it go on with it."""
+    drawn = draw({"a": [1, 2, 3], "b": [1, 2]}, 6, 2020)
+    assert [(keys["a"], keys["b"]) for keys in drawn] == [(3, 1), (1, 2), (2, 1), (2, 2), (3, 2), (1, 1)]
+
+
 def test_first_draws_are_spread_over_the_space():
     """Each combination is first equally often: 6 sigma of a binomial around 400."""
     space = {"a": [1, 2, 3], "b": [1, 2]}
@@ -137,7 +163,7 @@ def test_picking(keys, tmp_path, monkeypatch, bigger, best):
     monkeypatch.setattr(module, "run_alone", run_alone)
     if not bigger:
         monkeypatch.setattr(Config, "__getitem__", lower_is_better(Config.__getitem__))
-    done = search(["SASRec"], config_dict={**without(keys, "BPR"), "trials": 6}, run_dir=tmp_path / "s")
+    done = search("SASRec", config_dict={**without(keys, "BPR"), "trials": 6}, run_dir=tmp_path / "s")
     assert done["rows"][0]["trial"] == best and done["rows"][0]["best_valid_score"] == (0.5 if bigger else 0.0)
     assert "no validation score" in done["trials"][5]["error"]
 
@@ -194,6 +220,26 @@ def test_best_yaml_makes_the_chosen_runs_again(searched, keys, tmp_path, started
         assert row["test_result"] == rows[row["model"]]["test_result"]
 
 
+def test_best_yaml_gives_a_variant_nothing_of_its_models_line(keys, tmp_path, started):
+    """SASRec's chosen learning rate would be SASRec@own's too, which was searched with the default."""
+    given = {**without(keys, "BPR"), "trials": 1, "sanity_rows": False, "SASRec.search": {"learning_rate": [0.05]}}
+    given |= {"SASRec@own.search": {"n_layers": [2]}, "SASRec@low.learning_rate": 0.002}
+    given["SASRec@low.search"] = {"n_heads": [1]}
+    models = ["SASRec", "SASRec@own", "SASRec@low"]
+    done = search(models, config_dict=given, run_dir=tmp_path / "s")
+    best = yaml.safe_load((tmp_path / "s" / "best.yaml").read_text())
+    assert best == {
+        "SASRec.learning_rate": 0.05,
+        "SASRec@own.learning_rate": 0.001, "SASRec@own.n_layers": 2,
+        "SASRec@low.learning_rate": 0.002, "SASRec@low.n_heads": 1,
+    }  # fmt: skip
+    mine = {key: value for key, value in given.items() if key != "trials"}
+    for model in models:
+        tried = yaml.safe_load((tmp_path / "s" / model / "trial-1" / "config.yaml").read_text())
+        assert saved_keys(Config(model, config_dict={**mine, **best}).settings) == tried
+    assert done["failed"] == []
+
+
 def test_the_report_of_given_trials():
     costs = {"epochs": 12, "best_epoch": 9, "converged": True, "stop_reason": "early stopping", "training_seconds": 90}
     row = {"model": "A@x", "trial": 1, "keys": {"lr": 0.1, "sizes": [64, 8]}, "best_valid_score": 0.123456}
@@ -209,7 +255,7 @@ def test_the_report_of_given_trials():
         "| --- | ---: | --- | ---: | --- | ---: | --- | ---: |\n"
         "| A@x | 1 | lr 0.1, sizes [64, 8] | **0.1235** | yes | 12 | early stopping | 1m 30s |\n"
         "| A@x | 2 | lr 0.2, sizes [] | – |  | – | failed | – |\n\n"
-        "- Training of all trials: A@x 1m 30s\n- A@x, trial 2 failed: loss is nan\n"
+        "- Training of all trials: A@x 1m 30s\n- A@x, trial 2 failed with lr 0.2, sizes []: loss is nan\n"
     )
     assert search_report.to_csv(trials, header) == (
         "model,trial,picked,lr,sizes,valid_score,epochs,best_epoch,converged,stop_reason,training_seconds,error\n"
@@ -257,11 +303,52 @@ def test_a_trial_that_fails_counts_and_says_why(keys, tmp_path, started, capsys)
     assert "not a multiple" in bad["error"] and not bad["picked"] and good["picked"]
     sasrec, bpr = done["rows"]
     assert sasrec["trial"] == good["trial"]
-    assert bpr["error"].startswith("all of its 2 trials failed, the first: the training loss of epoch 0")
+    first = done["trials"][2]["keys"]["learning_rate"]
+    said = f"all of its 2 trials failed, the first with learning_rate {first}: the training loss of epoch 0"
+    assert bpr["error"].startswith(said)
     assert "SASRec, trial" in (report := (tmp_path / "s" / "search.md").read_text()) and "not a multiple" in report
-    assert "BPR, trial 2 failed: the training loss" in report
+    assert "BPR, trial 1 failed with learning_rate 1e+3" in report and "BPR, trial 2 failed with" in report
     best = yaml.safe_load((tmp_path / "s" / "best.yaml").read_text())
     assert best == {"SASRec.n_heads": 2, "SASRec.learning_rate": 0.01}
+
+
+def test_a_run_that_crashes_is_a_failed_trial_with_one_clear_line(keys, tmp_path, started, monkeypatch):
+    from recbole_hllm import experiment
+
+    def crash(config, data):
+        if config["n_heads"] == 1:
+            raise ValueError("dl_format [None]\nnot implemented")
+        return prepare(config, data)
+
+    prepare = experiment.data_preparation
+    monkeypatch.setattr(experiment, "data_preparation", crash)
+    given = {**without(keys, "BPR"), "sanity_rows": False, "SASRec.search": {"n_heads": [1, 2]}, "trials": 2}
+    done = search(["SASRec"], config_dict=given, run_dir=tmp_path / "s")
+    bad, good = sorted(done["trials"], key=lambda trial: trial["keys"]["n_heads"])
+    log = tmp_path / "s" / "SASRec" / f"trial-{bad['trial']}" / "run.log"
+    assert bad["error"] == f"crashed (ValueError: dl_format [None]); its traceback is in {log}"
+    assert "Traceback" in log.read_text() and good["picked"] and done["failed"] == []
+    assert f"failed with n_heads 1: {bad['error']}" in (tmp_path / "s" / "search.md").read_text()
+
+
+def test_trials_on_other_data_do_not_count(keys, toy, tmp_path, started, write_dataset):
+    """A search that goes on with another data set of the same name; the first finished trial says which one it is."""
+    lines = (Path(toy) / "toy" / "toy.inter").read_text().splitlines()[1:]
+    rows = [line.split("\t") for line in lines]
+    write_dataset(tmp_path / "other", "toy", [row for row in rows if row[0] != "u3"])
+    given, folder = {**without(keys, "BPR"), "sanity_rows": False}, tmp_path / "s"
+    search(["SASRec"], config_dict={**given, "trials": 1}, run_dir=folder)
+    done = search(config_dict={"resume": True, "trials": 3, "data_path": str(tmp_path / "other")}, run_dir=folder)
+    assert len(started) == 3 and [trial["picked"] for trial in done["trials"]] == [True, False, False]
+    for trial in done["trials"][1:]:
+        assert trial["error"].startswith("not comparable with SASRec, trial 1: ") and trial["valid_score"] is None
+        assert "training" in trial["error"] and trial["error"].endswith(" differ")
+    again = search(config_dict={"resume": True, "trials": 3, "data_path": toy}, run_dir=folder)
+    assert again["trials"] == done["trials"] and len(started) == 3
+    # a finished trial is not repeated before its folder is gone
+    shutil.rmtree(folder / "SASRec" / "trial-2")
+    again = search(config_dict={"resume": True, "trials": 3, "data_path": toy}, run_dir=folder)
+    assert ["error" in trial for trial in again["trials"]] == [False, False, True]
 
 
 def test_a_finished_search_repeats_nothing_and_more_trials_go_on(keys, tmp_path, started, capsys):
@@ -377,6 +464,15 @@ def replaced(keys, **changed):
         ({"SASRec_search": {"trials": [1, 2, 3]}}, "SASRec.search: 'trials' is shared by all rows"),
         ({"SASRec_search": {"seed": [1, 2, 3]}}, "SASRec.search: 'seed' cannot be searched"),
         ({"SASRec_search": {"trust_remote_code": [True, False]}}, "SASRec.search: 'trust_remote_code' cannot be"),
+        *(
+            ({"SASRec_search": {key: [0, 1, 2]}}, f"SASRec.search: '{key}' cannot be searched")
+            for key in ("state", "gpu_id", "use_gpu", "worker", "show_progress", "cache_dir")
+        ),
+        (
+            {"SASRec.learning_rate": 0.5},
+            "SASRec.learning_rate: SASRec.search draws this key; leave one of the two out",
+        ),
+        ({"BPR.embedding_size": None}, "BPR.embedding_size: BPR.search draws this key"),
         ({"SASRec_search": {"search": [1, 2, 3]}}, "SASRec.search: 'search' cannot be searched"),
         (
             {"SASRec_search": {"learning_rate": [0.1, 0.2, 0.3, "fast"]}},
@@ -389,6 +485,8 @@ def replaced(keys, **changed):
         ({"SASRec.trials": 4}, "'SASRec.trials' is of a search, the same number for all models"),
         ({"eval_step": 0}, "trials: without validation (eval_step, eval_args) no trial of SASRec can be picked"),
         ({"eval_args": {"split": {"LS": "test_only"}}}, "trials: without validation"),
+        ({"eval_args": {"split": {"RS": [0.8, 0, 0.2]}}}, "trials: without validation"),
+        ({"eval_args": {"split": {"TS": [0.8, 0.0, 0.2]}}}, "trials: without validation"),
         ({"evaluate_only": True}, "evaluate_only: one run at a time"),
         ({"resume": True}, "run_dir: there is no table in"),
     ],
@@ -398,6 +496,22 @@ def test_wrong_keys_are_refused_before_anything_runs(keys, tmp_path, started, ch
         search(["SASRec", "BPR"], config_dict=replaced(keys, **changed), run_dir=tmp_path / "s")
     assert said in str(caught.value)
     assert started == [] and list(tmp_path.iterdir()) == []
+
+
+def test_a_variants_own_key_beside_its_own_search_is_refused(keys, tmp_path, started):
+    given = {**without(keys, "BPR"), "SASRec@own.search": SASREC, "SASRec@own.hidden_dropout_prob": 0.2}
+    with pytest.raises(ConfigError, match="SASRec@own.hidden_dropout_prob: SASRec@own.search draws this key"):
+        search(["SASRec", "SASRec@own"], config_dict=given, run_dir=tmp_path / "s")
+    assert started == []
+
+
+def test_one_name_and_one_file_need_no_list(keys, tmp_path, started):
+    file = tmp_path / "keys.yaml"
+    for models, given in (("SASRec", without(keys, "BPR")), ("SASRec, BPR", keys)):
+        file.write_text(yaml.safe_dump({**given, "trials": 7}))
+        for one in (file, str(file), [file]):
+            with pytest.raises(ConfigError, match="SASRec.search: 6 combinations of values, fewer than 7 trials"):
+                search(models, None, one, run_dir=tmp_path / "s")
 
 
 def test_models_without_anything_to_search(keys, tmp_path, started):

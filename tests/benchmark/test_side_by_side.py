@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from recbole_hllm.benchmark.side_by_side import _history_lengths, compare
+from recbole_hllm.benchmark.side_by_side import _history_lengths, compare, run_alone
 from recbole_hllm.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +73,33 @@ def test_keys_of_one_model_reach_it_alone(table):
     assert configs["HLLM"]["num_negatives"] == 8 and "num_negatives" not in configs["SASRec"]
     epochs = [json.loads((folder / model / "costs.json").read_text())["epochs"] for model in MODELS]
     assert epochs == [1, 1, 2, 2, 1, 1]
+
+
+def test_names_in_one_string_and_one_file_need_no_list(keys_of, tmp_path):
+    """Everything but the number of trials, which is no table's, is read and right."""
+    (file := tmp_path / "keys.yaml").write_text(yaml.safe_dump({**shared_of(keys_of), "trials": 2}))
+    for one in (file, str(file)):
+        with pytest.raises(ConfigError, match="trials: this is one run of each model"):
+            compare("Pop, SASRec", None, one, run_dir=tmp_path / "t")
+    with pytest.raises(ConfigError, match="model: Pop,Pop names a model twice"):
+        compare("Pop,Pop", None, file, run_dir=tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    "code, log, said",
+    [
+        (2, "12:00:00 E text_keys: no column x\n", "text_keys: no column x"),
+        (1, "12:00:00 E ValueError: of RecBole\nTraceback\n", "crashed (ValueError: of RecBole); its traceback is in "),
+        (-9, "12:00:00 I epoch 1\n", "ended with exit code -9; see "),
+        (1, None, "ended with exit code 1; see "),
+    ],
+)
+def test_why_a_run_ended_is_said_in_one_line(tmp_path, monkeypatch, code, log, said):
+    if log:
+        (tmp_path / "run.log").write_text(log)
+    monkeypatch.setattr(subprocess, "run", lambda command, env: subprocess.CompletedProcess(command, code))
+    error = run_alone("SASRec", tmp_path / "keys.yaml", tmp_path, [])["error"]
+    assert error == said + (str(tmp_path / "run.log") if said.endswith(" ") else "")
 
 
 def test_variants_are_rows_with_keys_and_seeds_of_their_own(keys_of, tmp_path):

@@ -133,6 +133,13 @@ def test_no_best_value_among_one_row():
     assert metric_cells([row("HLLM", 0.1, 0.5), ROWS[3]]) == ["0.1000", "–"]
 
 
+def test_no_best_value_where_all_are_0():
+    assert metric_cells([row("A", 0.0, 0.0), row("B", 0, 0)]) == ["0.0000", "0.0000"]
+    assert metric_cells([row("A", 0.0, 0.0), row("B", 0, 0)], "giniindex@10") == ["0.0000", "0.0000"]
+    assert metric_cells([row("A", 0.0, 0.0), row("B", 0.1, 0.5)], "giniindex@10") == ["**0.0000**", "0.5000"]
+    assert metric_cells([row("A", 0.0, 1), row("B", 0.0, 1), row("C", float("nan"), 1)]) == ["0.0000", "0.0000", "–"]
+
+
 def test_values_that_are_no_number_are_never_the_best():
     assert metric_cells([row("A", float("nan"), 1), row("B", 0.1, 1), row("C", 0.2, 1)]) == [
         "–", "0.1000", "**0.2000**"
@@ -211,6 +218,14 @@ def test_segments_stand_below_in_the_metric_that_chose_the_epochs():
     assert text.endswith("\n\n" + SEGMENTS) and "| model | recall@10 |" in text
     assert "recall@10 by how many" in to_markdown(rows, {"valid_metric": "GAUC"})
     assert "by how many" not in to_console(rows, {"valid_metric": "NDCG@10"})
+
+
+def test_no_best_value_in_a_segment_where_all_are_0_to_its_digits():
+    rows = [parted("A", 0.0, 0.00004, 0.0, 0.0001), parted("B", 0.0, 0.00001, 0.0, 0.0)]
+    text = to_markdown(rows, {"valid_metric": "ndcg@10"})
+    for line in ("user 0 | 0", "user 1-35 | 1,234", "item 0 | 0"):
+        assert f"| {line} | 0.0000 | 0.0000 |" in text
+    assert "| item >= 30 | 1,234 | **0.0001** | 0.0000 |" in text
 
 
 def test_rows_that_do_not_count_have_no_segments():
