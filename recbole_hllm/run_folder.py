@@ -13,6 +13,8 @@ from recbole_hllm.errors import ConfigError
 from recbole_hllm.keys import read_yaml
 from recbole_hllm.training.files import json_text, write_json, write_text, writing
 
+# Keys of what is several runs in one folder: a table, a search, stages.
+KEYS = "keys.yaml"
 # What a run writes; a folder that holds any of it is not written to.
 _FILES = ("config.yaml", "run.log", "metrics.json", "costs.json", "protocol.json", "ranks-valid.npz", "ranks-test.npz",
           "segments.json", "scores-test.npz")  # fmt: skip
@@ -32,7 +34,7 @@ def new_folder(config, run_dir: str | Path | None, resumed: dict | None = None) 
     """
     folder = Path(run_dir) if run_dir else unused_folder(config["dataset"], config["model"])
     if resumed is None:
-        refuse_existing(folder, (*_FILES, *_FOLDERS))
+        refuse_existing(folder, (*_FILES, *_FOLDERS, KEYS))
     else:
         check_same_run(folder, resumed, config)
     make_folder(folder)

@@ -13,6 +13,7 @@ from recbole_hllm.errors import ConfigError
 from recbole_hllm.experiment import load_run, merge_keys, run
 from recbole_hllm.keys import read_yaml
 from recbole_hllm.run_folder import (
+    KEYS,
     NOT_SAVED,
     check_same_run,
     make_folder,
@@ -24,10 +25,11 @@ from recbole_hllm.run_folder import (
 )
 from recbole_hllm.training.checkpoint import replacing
 from recbole_hllm.training.files import read_json, write_json, write_text
+from recbole_hllm.training.trainer import Trainer
 from recbole_hllm.vectors import write_vectors
 
 STAGES = (1, 2, 3)
-_KEYS, _EXPORT = "keys.yaml", "export"
+_EXPORT = "export"
 # What makes a stage what it is: no key of the user's.
 _LLMS_OF_THE_EXPORT = dict.fromkeys(f"{part}_llm_{key}" for part in ("item", "user") for key in ("config", "layers"))
 _FIXED = {
@@ -87,7 +89,7 @@ def run_stages(model=None, dataset=None, config_file_list=None, config_dict=None
     _check_folders(folder, stages, configs, run_dir, bool(given.get("resume")))
     _check_finished(folder, given)
     make_folder(folder)
-    write_yaml(folder / _KEYS, saved_keys(given))
+    write_yaml(folder / KEYS, saved_keys(given))
     for stage in stages:
         _run_stage(stage, keys[stage], folder)
     return _report(folder)
@@ -111,7 +113,7 @@ def read_stages(value) -> list[int]:
 
 def is_schedule(run_dir: str | Path | None) -> bool:
     """Whether a folder is that of stages which ``run_stages`` has begun."""
-    file = Path(run_dir or "", _KEYS)
+    file = Path(run_dir or "", KEYS)
     return bool(run_dir) and file.is_file() and "training_stage" in read_yaml(file)
 
 
@@ -123,8 +125,8 @@ def _read_keys(run_dir) -> dict:
     if not run_dir:
         raise ConfigError("resume: name the folder of the unfinished stages, run_dir")
     if not is_schedule(run_dir):
-        raise ConfigError(f"run_dir: there are no stages in {run_dir}: no {_KEYS} with training_stage")
-    return saved_keys(read_yaml(Path(run_dir, _KEYS)))
+        raise ConfigError(f"run_dir: there are no stages in {run_dir}: no {KEYS} with training_stage")
+    return saved_keys(read_yaml(Path(run_dir, KEYS)))
 
 
 def _check_names(given, now, stages) -> None:
@@ -181,6 +183,7 @@ def _checked(stage, keys, stages) -> Config:
         raise ConfigError("item_llm_tuning: stage 1 trains both LLMs and stage 2 freezes this one; take full or lora")
     with _named(stage):
         config.spec.model.check_keys(config)
+        Trainer.check_keys(config)
     return config
 
 
@@ -213,7 +216,7 @@ def _check_folders(folder, stages, configs, run_dir, resumed) -> None:
         if (own / "config.yaml").is_file():
             check_same_run(own, read_settings(own), configs[first])
     if not resumed:
-        refuse_existing(folder, ["config.yaml"] if is_schedule(folder) else ["config.yaml", _KEYS])
+        refuse_existing(folder, ["config.yaml"] if is_schedule(folder) else ["config.yaml", KEYS])
         for stage in stages:
             refuse_existing(_stage_folder(folder, stage), ["config.yaml", _EXPORT])
     if first == 1:

@@ -493,6 +493,9 @@ def test_stages_that_there_are_not(keys_of, tmp_path, value):
         ("HLLM", {"stage2.user_llm_tuning": "fulll"}, "stage 2: user_llm_tuning: 'fulll' is not one of full, lora"),
         ("HLLM", {"stage2.negatives": "sharedd"}, "stage 2: negatives: 'sharedd' is neither shared nor per_position"),
         ("HLLM", {"stage2.negatives": "per_position", "stage2.num_negatives": None}, "stage 2: num_negatives: "),
+        ("HLLM", {"stage2.scheduler": "linear"}, "stage 2: scheduler: 'linear' is neither none nor cosine"),
+        ("HLLM", {"stage2.warmup_ratio": 1}, "stage 2: warmup_ratio: 1.* must be at least 0 and below 1"),
+        ("HLLM", {"stage2.clip_grad_norm": 5}, "stage 2: clip_grad_norm: 5 must be a dict"),
         ("HLLM", {"stage2.time_of": "last"}, "stage 2: time_of: 'last' is not one of item, next"),
         ("HLLM", {"stage2.time_num": 9}, "stage 2: time_num: 9 parts; there are 6"),
         ("HLLM", {"stage2.lora_target_modules": [1]}, "stage 2: lora_target_modules: "),
@@ -555,6 +558,11 @@ def test_folders_that_hold_something_else(keys_of, scheduled, tmp_path):
             run_stages(config_dict={"resume": True}, run_dir=tmp_path / name)
     with pytest.raises(ConfigError, match="resume: name the folder of the unfinished stages"):
         run_stages(config_dict={"resume": True})
+
+
+def test_a_run_alone_does_not_go_into_the_folder_of_stages(keys_without_stages, scheduled):
+    with pytest.raises(ConfigError, match=r"already holds a run \(keys.yaml\)"):
+        run(config_dict={**keys_without_stages("HLLM"), "training_stage": None}, run_dir=scheduled("HLLM")["run_dir"])
 
 
 def test_stages_are_no_single_run_and_no_table(keys_without_stages, tmp_path):

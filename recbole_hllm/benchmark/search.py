@@ -8,7 +8,6 @@ from sklearn.model_selection import ParameterGrid
 
 from recbole_hllm.benchmark import search_report
 from recbole_hllm.benchmark.side_by_side import (
-    KEYS,
     SHARED_KEYS,
     as_files,
     finish,
@@ -25,7 +24,7 @@ from recbole_hllm.errors import ConfigError, UserError, did_you_mean
 from recbole_hllm.experiment import merge_keys
 from recbole_hllm.keys import as_number
 from recbole_hllm.registry import base_model
-from recbole_hllm.run_folder import NOT_SAVED, make_folder, refuse_existing, saved_keys, write_yaml
+from recbole_hllm.run_folder import KEYS, NOT_SAVED, make_folder, refuse_existing, saved_keys, write_yaml
 from recbole_hllm.training.files import read_json, write_text
 
 _REPORTS = ("search.md", "search.csv", "search.json")

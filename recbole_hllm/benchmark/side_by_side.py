@@ -14,7 +14,7 @@ from recbole_hllm.errors import ConfigError
 from recbole_hllm.experiment import merge_keys
 from recbole_hllm.keys import read_yaml
 from recbole_hllm.registry import base_model
-from recbole_hllm.run_folder import make_folder, refuse_existing, saved_keys, unused_folder, write_yaml
+from recbole_hllm.run_folder import KEYS, make_folder, refuse_existing, saved_keys, unused_folder, write_yaml
 from recbole_hllm.training.files import read_json, write_text
 from recbole_hllm.training.logs import last_error
 
@@ -28,7 +28,6 @@ SHARED_KEYS = {
     "threshold", "LABEL_FIELD", "history_filter", "trials",
 }  # fmt: skip
 _TABLES = ("table.md", "table.csv", "table.json")
-KEYS = "keys.yaml"
 _USER_ERROR = 2  # exit code of a run with an error that the user can mend
 
 

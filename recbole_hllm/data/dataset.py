@@ -122,7 +122,7 @@ class SequenceDataset(AtomicDataset):
         part.targets = self.training_positions if phase == "train" and self.rows != "prefix" else targets
         # Ready-made histories: a row stands where its target's sequence does.
         rows = self.sequences.of(part.targets) if self.histories_given else part.targets
-        part.inter_feat = _take(self.inter_feat, torch.from_numpy(rows))
+        part.inter_feat = take(self.inter_feat, torch.from_numpy(rows))
         return part
 
     def _cut_windows(self):
@@ -145,7 +145,7 @@ class SequenceDataset(AtomicDataset):
         if self._has_windows:
             return self.window_rows(index)
         if self.rows != "prefix" or self.targets is None:
-            rows = _take(self.inter_feat, _as_index(index, len(self.inter_feat)))
+            rows = take(self.inter_feat, as_index(index, len(self.inter_feat)))
         elif self.histories_given:
             rows = self.given_rows(index)
         else:
@@ -154,17 +154,17 @@ class SequenceDataset(AtomicDataset):
 
     def prefix_rows(self, index) -> Interaction:
         """A target and the items before it, at most ``MAX_ITEM_LIST_LENGTH``, padded on the right with 0."""
-        index = _as_index(index, len(self.targets))
+        index = as_index(index, len(self.targets))
         targets = torch.from_numpy(self.targets)[index]
         users = torch.from_numpy(self.sequences.of(targets.numpy()))
         begin = torch.maximum(torch.from_numpy(self.sequences.offsets)[users], targets - self.max_item_list_len)
-        positions, real = _padded_positions(begin, targets, self.max_item_list_len)
-        rows = dict(_take(self.inter_feat, index).interaction)
+        positions, real = padded_positions(begin, targets, self.max_item_list_len)
+        rows = dict(take(self.inter_feat, index).interaction)
         rows[self.item_list_length_field] = targets - begin
         for field, values in self.history_feat.interaction.items():
             list_field = getattr(self, f"{field}_list_field", None)
             if list_field and list_field not in self._unused:
-                rows[list_field] = _gather(values, positions, real)
+                rows[list_field] = gather(values, positions, real)
         if self.timed:
             times = torch.from_numpy(self.sequences.timestamps)
             rows |= {**self._events(positions, real), EVENT_TIME: times[targets]}
@@ -172,8 +172,8 @@ class SequenceDataset(AtomicDataset):
 
     def given_rows(self, index) -> Interaction:
         """Rows as the files of ``benchmark_filename`` hold them, of longer histories the last items."""
-        index = _as_index(index, len(self.inter_feat))
-        rows = _take(self.inter_feat, index)
+        index = as_index(index, len(self.inter_feat))
+        rows = take(self.inter_feat, index)
         lengths, longest = rows[self.item_list_length_field], rows[self.item_list_field].shape[1]
         if self.timed:  # such files tell the time of the target only
             times = torch.from_numpy(self.sequences.timestamps[self.targets])[index]
@@ -182,7 +182,7 @@ class SequenceDataset(AtomicDataset):
         if longest <= self.max_item_list_len:
             return rows
         begin = (lengths - self.max_item_list_len).clamp(min=0)
-        positions, real = _padded_positions(begin, lengths, self.max_item_list_len)
+        positions, real = padded_positions(begin, lengths, self.max_item_list_len)
         rows[self.item_list_length_field] = lengths - begin
         for field, values in rows.interaction.items():
             if (field.endswith(self.config["LIST_SUFFIX"]) or field == EVENT_TIMES) and values.shape[1:2] == (longest,):
@@ -195,11 +195,11 @@ class SequenceDataset(AtomicDataset):
 
     def window_rows(self, index) -> Interaction:
         """(B, S + 1) items and times of a chunk of a user's training data, padded on the right with 0; its length."""
-        bounds = torch.from_numpy(self.windows)[_as_index(index, len(self.windows))]
+        bounds = torch.from_numpy(self.windows)[as_index(index, len(self.windows))]
         begin, end = bounds[:, 0], bounds[:, 1]
-        positions, real = _padded_positions(begin, end, self.max_item_list_len + 1)
+        positions, real = padded_positions(begin, end, self.max_item_list_len + 1)
         users = torch.from_numpy(self.sequences.users[self.sequences.of(begin.numpy())])
-        items = _gather(torch.from_numpy(self.sequences.items), positions, real)
+        items = gather(torch.from_numpy(self.sequences.items), positions, real)
         return Interaction(
             {
                 self.uid_field: users,
@@ -232,7 +232,7 @@ class SequenceDataset(AtomicDataset):
             {
                 self.uid_field: torch.from_numpy(self.sequences.users[sequences]),
                 self.iid_field: torch.zeros(len(sequences), dtype=torch.long),
-                self.item_list_field: _gather(torch.from_numpy(self.sequences.items), positions, real),
+                self.item_list_field: gather(torch.from_numpy(self.sequences.items), positions, real),
                 self.item_list_length_field: real.sum(1),
                 **self._events(positions, real),
                 EVENT_TIME: now,
@@ -242,13 +242,13 @@ class SequenceDataset(AtomicDataset):
     def _latest_positions(self, sequences, width):
         """(B, width) flat positions of the last events of each sequence, and which of them are real."""
         begin, end = (torch.from_numpy(self.sequences.offsets[sequences + side]) for side in (0, 1))
-        return _padded_positions(torch.maximum(begin, end - width), end, width)
+        return padded_positions(torch.maximum(begin, end - width), end, width)
 
     def _events(self, positions, real):
         """Times, and actions where there are any, at padded flat positions."""
-        events = {EVENT_TIMES: _gather(torch.from_numpy(self.sequences.timestamps), positions, real)}
+        events = {EVENT_TIMES: gather(torch.from_numpy(self.sequences.timestamps), positions, real)}
         if self.actions is not None:
-            events[EVENT_ACTIONS] = _gather(torch.from_numpy(self.actions), positions, real)
+            events[EVENT_ACTIONS] = gather(torch.from_numpy(self.actions), positions, real)
         return events
 
     def histories(self, index) -> tuple[torch.Tensor, torch.Tensor]:
@@ -265,7 +265,7 @@ class SequenceDataset(AtomicDataset):
         if self.histories_given or self.targets is None:
             rows = self.inter_feat
         else:
-            rows = _take(self.history_feat, self.training_positions)
+            rows = take(self.history_feat, self.training_positions)
         return self._create_sparse_matrix(rows, self.uid_field, self.iid_field, form, value_field)
 
     def training_counts(self) -> np.ndarray:
@@ -287,11 +287,11 @@ class SequenceDataset(AtomicDataset):
         }
 
 
-def _take(feat: Interaction, index) -> Interaction:
+def take(feat: Interaction, index) -> Interaction:
     return Interaction({field: values[index] for field, values in feat.interaction.items()})
 
 
-def _as_index(index, size) -> torch.Tensor:
+def as_index(index, size) -> torch.Tensor:
     """Whatever RecBole indexes with (number, list, slice, array, tensor) as a tensor of row numbers."""
     if isinstance(index, slice):
         return torch.arange(size)[index]
@@ -299,14 +299,14 @@ def _as_index(index, size) -> torch.Tensor:
     return torch.nonzero(index)[:, 0] if index.dtype == torch.bool else index.long().reshape(-1)
 
 
-def _padded_positions(begin, end, width):
+def padded_positions(begin, end, width):
     """(B, width) flat positions begin, begin + 1, ... and which of them are before end."""
     positions = begin[:, None] + torch.arange(width)
     real = positions < end[:, None]
     return torch.where(real, positions, 0), real
 
 
-def _gather(values, positions, real):
+def gather(values, positions, real):
     """(B, width, ...) values at flat positions, 0 where nothing is real."""
     rows = values.index_select(0, positions.reshape(-1)).view(*positions.shape, *values.shape[1:])
     return rows.masked_fill_(~_over(real, values), 0)

@@ -8,10 +8,10 @@ from recbole.utils import FeatureSource, FeatureType, ModelType
 from recbole_hllm.data.dataset import (
     EVENT_TIME,
     SequenceDataset,
-    _as_index,
-    _gather,
-    _padded_positions,
-    _take,
+    as_index,
+    gather,
+    padded_positions,
+    take,
 )
 from recbole_hllm.data.labels import chosen_ratios, read_threshold
 from recbole_hllm.data.reader import line_of
@@ -112,7 +112,7 @@ class LabelledDataset(SequenceDataset):
         begin, end = (
             torch.from_numpy(np.searchsorted(self.events, self.sequences.offsets[sequences + side])) for side in (0, 1)
         )
-        places, real = _padded_positions(torch.maximum(begin, end - width), end, width)
+        places, real = padded_positions(torch.maximum(begin, end - width), end, width)
         return torch.from_numpy(self.events)[places], real
 
     def history_numbers(self) -> np.ndarray:
@@ -166,18 +166,18 @@ class LabelledDataset(SequenceDataset):
 
     def labelled_rows(self, index) -> Interaction:
         """User, item, label and time of each row, and its history padded on the right with 0, where models read one."""
-        index = _as_index(index, len(self.targets))
+        index = as_index(index, len(self.targets))
         targets = torch.from_numpy(self.targets)[index]
-        rows = dict(_take(self.inter_feat, index).interaction)
+        rows = dict(take(self.inter_feat, index).interaction)
         rows[self.label_field] = torch.from_numpy(self.labels)[targets]
         if self.with_histories:
             begin, end = torch.from_numpy(self.history_bounds)[targets].unbind(1)
-            places, real = _padded_positions(begin, end, self.max_item_list_len)
+            places, real = padded_positions(begin, end, self.max_item_list_len)
             positions = torch.from_numpy(self.events)[places]
             others = self.config["NEG_PREFIX"] + self.item_list_field
             rows[self.item_list_length_field] = end - begin
-            rows[self.item_list_field] = _gather(torch.from_numpy(self.sequences.items), positions, real)
-            rows[others] = _gather(torch.from_numpy(self.other_items), positions, real)
+            rows[self.item_list_field] = gather(torch.from_numpy(self.sequences.items), positions, real)
+            rows[others] = gather(torch.from_numpy(self.other_items), positions, real)
             rows |= self._events(positions, real)
             rows[EVENT_TIME] = torch.from_numpy(self.sequences.timestamps)[targets]
         return Interaction(rows)

@@ -6,6 +6,18 @@ import torch
 
 from recbole_hllm.errors import ConfigError
 
+_CONSTANT = (None, "none", "constant")
+
+
+def check_schedule(kind: str | None, warmup_ratio: float) -> None:
+    """Raises ConfigError for a kind that is unknown, or a warm-up outside 0..1."""
+    if kind in _CONSTANT:
+        return
+    if kind != "cosine":
+        raise ConfigError(f"scheduler: '{kind}' is neither none nor cosine")
+    if not 0 <= warmup_ratio < 1:
+        raise ConfigError(f"warmup_ratio: {warmup_ratio} must be at least 0 and below 1")
+
 
 def build_schedule(optimizer, kind: str, total_steps: int, warmup_ratio: float, start_at_zero: bool):
     """A scheduler to step after each optimizer step.
@@ -18,12 +30,9 @@ def build_schedule(optimizer, kind: str, total_steps: int, warmup_ratio: float, 
     Raises:
         ConfigError: another kind, or a warm-up outside 0..1.
     """
-    if kind in (None, "none", "constant"):
+    check_schedule(kind, warmup_ratio)
+    if kind in _CONSTANT:
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-    if kind != "cosine":
-        raise ConfigError(f"scheduler: '{kind}' is neither none nor cosine")
-    if not 0 <= warmup_ratio < 1:
-        raise ConfigError(f"warmup_ratio: {warmup_ratio} must be at least 0 and below 1")
     warmup = warmup_ratio * total_steps
 
     def factor(step: int) -> float:

@@ -24,7 +24,7 @@ from recbole_hllm.evaluation.value_metrics import ValueCollector, ValueEvaluator
 from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.training.checkpoint import load_model, load_training, newest, replacing, save_model, save_training
 from recbole_hllm.training.files import writing
-from recbole_hllm.training.schedule import build_schedule
+from recbole_hllm.training.schedule import build_schedule, check_schedule
 
 
 class Trainer(RecBoleTrainer):
@@ -61,7 +61,7 @@ class Trainer(RecBoleTrainer):
         self.evaluator = ValueEvaluator(config) if self.labelled else Evaluator(config)
         self.item_tensor = self.tot_item_num = None
         self.wandblogger = WandbLogger(config)
-        _check(self.accumulation, self.clip_grad_norm)
+        self.check_keys(config)
         self.optimizer = self._build_optimizer()
         self.test_batch_size = config["eval_batch_size"]
         self.cur_step = self.steps = self.epochs_run = 0
@@ -69,6 +69,16 @@ class Trainer(RecBoleTrainer):
         self.best_valid_result, self.best_epoch, self.valid_ranks = None, None, None
         self.training_seconds = self.evaluation_seconds = 0.0
         self.stop_reason, self.converged = None, False
+
+    @staticmethod
+    def check_keys(config) -> None:
+        """Raises ConfigError for values that are wrong whatever the data and the model are."""
+        accumulation, clip_grad_norm = config["gradient_accumulation_steps"], config["clip_grad_norm"]
+        if not isinstance(accumulation, int) or accumulation < 1:
+            raise ConfigError(f"gradient_accumulation_steps: {accumulation} must be a whole number of at least 1")
+        if clip_grad_norm and not isinstance(clip_grad_norm, dict):
+            raise ConfigError(f"clip_grad_norm: {clip_grad_norm} must be a dict such as {{'max_norm': 5}}")
+        check_schedule(config["scheduler"], config["warmup_ratio"])
 
     @cached_property
     def tensorboard(self) -> SummaryWriter:
@@ -288,13 +298,6 @@ class Trainer(RecBoleTrainer):
     def resume_checkpoint(self, resume_file):
         """RecBole's checkpoints are pickles; set ``resume: True`` with the run's folder instead."""
         raise ModelError(f"{resume_file}: a run goes on with --resume=True --run_dir=FOLDER")
-
-
-def _check(accumulation, clip_grad_norm):
-    if not isinstance(accumulation, int) or accumulation < 1:
-        raise ConfigError(f"gradient_accumulation_steps: {accumulation} must be a whole number of at least 1")
-    if clip_grad_norm and not isinstance(clip_grad_norm, dict):
-        raise ConfigError(f"clip_grad_norm: {clip_grad_norm} must be a dict such as {{'max_norm': 5}}")
 
 
 def _shares(train_data, accumulation):
