@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -188,6 +189,7 @@ class Config(RecBoleConfig):
         self._choose_variant(final)
         final.update({key: as_number(key, value) for key, value in final.items()})
         self._check_names(final)
+        self._choose_rows(final)
         self._check_history_length()
         self._complete_eval_args(final)
         self._drop_default_negatives(final)
@@ -213,6 +215,11 @@ class Config(RecBoleConfig):
         names = final.get("text_keys") or []
         if not all(isinstance(name, str) for name in (names if isinstance(names, list) else [names])):
             raise ConfigError(f"text_keys: {names!r} is neither the name of a column nor a list of names")
+
+    def _choose_rows(self, final):
+        """A model may have a key for its training rows."""
+        if hasattr(self.model_class, "training_rows"):
+            self.spec = replace(self.spec, rows=self.model_class.training_rows(final))
 
     def _check_history_length(self):
         """RecBole's models are built for one length of history."""
@@ -242,10 +249,16 @@ class Config(RecBoleConfig):
     def _drop_default_negatives(self, final):
         """RecBole's default draws a negative per row: its cross-entropy models refuse it, or take it for a positive
         (RepeatNet), and Pop would count it."""
+        softmax = getattr(self.model_class, "FULL_SOFTMAX", False)
         if "train_neg_sample_args" in self.external_config_dict:
+            if softmax and final["train_neg_sample_args"]:
+                raise ConfigError(
+                    f"train_neg_sample_args: {self.model} compares with the whole catalogue and draws no negatives; "
+                    "leave it out, or give it to other models only (SASRec.train_neg_sample_args)"
+                )
             return
-        kind = self.model_class.type
-        if kind == ModelType.TRADITIONAL or kind == ModelType.SEQUENTIAL and final.get("loss_type") == "CE":
+        kind, whole = self.model_class.type, softmax or final.get("loss_type") == "CE"
+        if kind == ModelType.TRADITIONAL or kind == ModelType.SEQUENTIAL and whole:
             final["train_neg_sample_args"] = None
 
     def _choose_precision(self, final):

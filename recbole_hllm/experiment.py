@@ -14,11 +14,13 @@ from recbole_hllm.data.loader import data_preparation
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.evaluation.segments import describe_targets, segment_metrics, segment_table
 from recbole_hllm.keys import parse_value, plain, read_yaml
+from recbole_hllm.prerequisites import complete
 from recbole_hllm.run_folder import (
     add_evaluation,
     check_same_run,
     keep_ranks,
     keep_scores,
+    keep_settings,
     new_folder,
     read_settings,
     write_results,
@@ -81,6 +83,8 @@ def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_d
         config = Config(model, dataset, files, config_dict, arguments)
         folder = new_folder(config, run_dir)
     with logging_to(folder / "run.log", config["state"]):
+        complete(config, run_dir, run)
+        keep_settings(folder, config)
         return _run(config, folder)
 
 

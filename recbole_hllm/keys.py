@@ -18,7 +18,8 @@ from recbole_hllm.properties_path import properties_folder, recbole_folder
 # Keys whose value is text even where it reads like a number, a list or a word in quotes.
 _TEXT_KEYS = {
     "model", "dataset", "data_path", "gpu_id", "user_inter_num_interval", "item_inter_num_interval", "cache_dir",
-    "item_pretrain_dir", "user_pretrain_dir", "pretrained_hllm", "item_prompt", "text_separator", "text_field",
+    "item_pretrain_dir", "user_pretrain_dir", "pretrained_hllm", "item_prompt",
+    "item_table", "pretrained_e4srec", "llm_pretrain_dir", "instruction", "teacher", "text_separator", "text_field",
     "valid_metric",
 }  # fmt: skip
 # Keys that are True, False or names.
@@ -93,6 +94,12 @@ NUMBERS = {
     "hidden_dropout_prob": Number(float, 0, 1),
     "attn_dropout_prob": Number(float, 0, 1),
     "item_embed_dim": Number(int, 1),
+    "llm_layers": Number(int, 1, empty=True),
+    "blocks": Number(int, 1),
+    "distill_cos": Number(float, 0),
+    "distill_norm": Number(float, 0),
+    "distill_heads": Number(float, 0),
+    "norm_power": Number(int, 1, 2),
 }
 
 

@@ -86,11 +86,12 @@ def _work(config, model, train) -> dict[str, float]:
     """Tokens, positions and FLOPs of an epoch, from some of its batches."""
     item_encoder, counts = getattr(model, "item_encoder", None), []
     of_items = _tokens_of_items(model) if hasattr(item_encoder, "backbone") else None
+    words = getattr(model, "instruction_length", 0)
     for rows in islice(train, SAMPLED_BATCHES):
         ids = _ids_of(config, train._dataset, rows)
         distinct = torch.unique(torch.cat([part.reshape(-1) for part in ids.values()]))
         tokens = 0 if of_items is None else int(of_items[distinct[distinct != 0].numpy()].sum())
-        counts.append((tokens, int((ids["read"] != 0).sum())))
+        counts.append((tokens, int((ids["read"] != 0).sum()) + words * len(rows)))
     item_tokens, positions = (float(mean) * len(train) for mean in np.mean(counts, axis=0))
     flops = _flops(item_encoder, item_tokens, config, config["recompute_items"]) if of_items is not None else 0.0
     others = (part for name, part in model.named_children() if name != "item_encoder")
@@ -164,6 +165,8 @@ def _free_memory(device) -> float:
 def _timed(config, train) -> dict[str, float]:
     """Seconds of a step, by running some; the model is thrown away."""
     init_seed(config["seed"], config["reproducibility"])
+    # What has to be trained first is not waited for: other weights take the same time.
+    config.weights_follow = config.planned = hasattr(config.spec.model, "needs")
     model = config.spec.model(config, train._dataset).to(config["device"])
     return _time_steps(Trainer(config, model, "unused"), train)
 

@@ -12,11 +12,13 @@ from recbole_hllm.properties_path import recbole_folder
 # Models of this package: the module that holds each, imported when used since transformers takes seconds to load,
 # and its training rows.
 _OURS = {
+    "E4SRec": ("recbole_hllm.model.e4srec", "window"),
     "HLLM": ("recbole_hllm.model.hllm", "window"),
     "HLLMRanker": ("recbole_hllm.model.hllm_ranker", "labelled"),
     "HSTU": ("recbole_hllm.model.hstu", "window"),
     "LLMIDRec": ("recbole_hllm.model.llm_id_rec", "window"),
     "Pop": ("recbole_hllm.model.pop", "interaction"),
+    "SLMRec": ("recbole_hllm.model.slmrec", "window"),
     "SASRecNCE": ("recbole_hllm.model.sasrec_nce", "window"),
     "Markov": ("recbole_hllm.model.markov", "prefix"),
     "TextKNN": ("recbole_hllm.model.text_knn", "prefix"),
@@ -54,9 +56,9 @@ class ModelSpec:
 
     Attributes:
         model: the recommender class.
-        rows: training rows, ``window`` (every position of a chunk is a target), ``prefix`` (one history, one
-            target), ``interaction`` (a user and an item, no history) or ``labelled`` (an interaction, its 0/1
-            label and what was before it; tested on such rows too).
+        rows: training rows, ``window`` (every position of a chunk is a target), ``prefix`` (one history, one target),
+            ``last`` (the last of these of each user), ``interaction`` (a user and an item, no history) or ``labelled``
+            (an interaction, its 0/1 label and what was before it; tested on such rows too).
     """
 
     model: type

@@ -38,8 +38,13 @@ def new_folder(config, run_dir: str | Path | None, resumed: dict | None = None) 
     else:
         check_same_run(folder, resumed, config)
     make_folder(folder)
-    write_yaml(folder / "config.yaml", saved_keys(config.settings))
+    keep_settings(folder, config)
     return folder
+
+
+def keep_settings(folder: Path, config) -> None:
+    """Writes the run's config.yaml."""
+    write_yaml(folder / "config.yaml", saved_keys(config.settings))
 
 
 def saved_keys(keys: dict) -> dict:
@@ -172,17 +177,25 @@ def write_results(folder: Path, config, data, loaders, trainer, result: dict, se
         {
             "parameters_total": sum(p.numel() for p in parameters),
             "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad and trainer.epochs),
+            "parameters_inference": _inference_parameters(trainer.model),
             "epochs": trainer.epochs_run,
             "best_epoch": trainer.best_epoch,
             "converged": trainer.converged,
             "stop_reason": trainer.stop_reason,
             "training_seconds": round(trainer.training_seconds, 3),
             "evaluation_seconds": round(trainer.evaluation_seconds, 3),
+            "scoring_seconds": None if trainer.labelled else round(trainer.scoring_seconds, 4),
             "total_seconds": round(seconds, 3),
             "peak_memory_bytes": peak_memory(config["device"]),
             "device": _device_name(config["device"]),
         },
     )
+
+
+def _inference_parameters(model) -> int:
+    """What recommending needs: everything, unless the model knows of parts that only training does."""
+    own = getattr(model, "inference_parameters", None)
+    return own() if own else sum(p.numel() for p in model.parameters())
 
 
 def peak_memory(device) -> int | None:

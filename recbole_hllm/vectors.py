@@ -20,7 +20,8 @@ def write_vectors(run: Run, folder: str | Path) -> None:
 
     A user's vector is what the model predicts after the user's latest interactions in the data, validation and test
     ones included, as many as an evaluation's history holds (`SequenceDataset.latest_rows`). Where scores are cosines,
-    both are L2-normalised: their dot product is the score. Those of HLLMRanker are as its head reads them.
+    both are L2-normalised: their dot product is the score. Those of E4SRec, whose dot product is the score, are as they
+    are, and those of HLLMRanker as its head reads them.
 
     Args:
         run: of a model of this package that scores users' vectors with items', from ``load_run``.
@@ -34,7 +35,8 @@ def write_vectors(run: Run, folder: str | Path) -> None:
     if not hasattr(model, "user_vectors"):
         raise ModelError(f"{run.config['model']} has no vectors of users and items to write")
     labelled = data.rows == "labelled"
-    finish = torch.nn.Identity() if labelled else lambda vectors: F.normalize(vectors, dim=-1)
+    cosine = not labelled and getattr(model, "similarity", "cosine") == "cosine"
+    finish = (lambda vectors: F.normalize(vectors, dim=-1)) if cosine else torch.nn.Identity()
     items = (model.candidate_vectors() if labelled else model.item_vectors())[1:]  # without the padding item's
     users, sequences = data.latest_sequences()
     steps = np.split(sequences, range(run.config["eval_batch_size"], len(sequences), run.config["eval_batch_size"]))

@@ -58,7 +58,7 @@ TINY_LLAMA = {
 
 
 @pytest.fixture(scope="session")
-def toy(write_dataset, tmp_path_factory) -> str:
+def toy_data(write_dataset, tmp_path_factory) -> str:
     """data_path of ``toy``: 14 users walk round 12 items, one step at a time, at distinct times; items have texts.
 
     And of ``labelled``: the same walks, all users at once; every third item is liked.
@@ -83,10 +83,16 @@ def toy(write_dataset, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
-def settings_of(toy):
+def toy(toy_data) -> str:
+    """The same, unless a folder has a toy of its own."""
+    return toy_data
+
+
+@pytest.fixture(scope="session")
+def settings_of(toy_data):
     """model name -> keys of a run of a second on ``toy``."""
     shared = {
-        "data_path": toy, "dataset": "toy", "epochs": 2, "MAX_ITEM_LIST_LENGTH": 5, "topk": [1, 3, 10],
+        "data_path": toy_data, "dataset": "toy", "epochs": 2, "MAX_ITEM_LIST_LENGTH": 5, "topk": [1, 3, 10],
         "metrics": ["Recall", "MRR", "NDCG"], "valid_metric": "MRR@10", "metric_decimal_place": 10,
         "show_progress": False, "train_batch_size": 16, "use_gpu": False, "state": "warning",
     }  # fmt: skip
@@ -100,6 +106,11 @@ def settings_of(toy):
         "TextKNN": {"item_pretrain_dir": llm, "item_llm_layers": 1, "text_keys": ["title"]},
         "LLMIDRec": {"user_llm_config": TINY_LLAMA, "item_embed_dim": 8},
     }  # fmt: skip
+    own["E4SRec"] = {
+        "item_embed_dim": 8, "llm_config": {**TINY_LLAMA, "num_hidden_layers": 4}, "precision": "fp32",
+        "item_table_keys": {"n_layers": 1, "n_heads": 2, "inner_size": 16, "train_batch_size": 16},
+    }  # fmt: skip
+    own["SLMRec"] = {**own["E4SRec"], "llm_layers": 2, "blocks": 2, "teacher_keys": {"llm_layers": 4}}
     labelled = {"dataset": "labelled", "metrics": ["AUC", "LogLoss", "GAUC"], "valid_metric": "AUC"}
     own["HLLMRanker"] = {**own["HLLM"], **labelled, "head_hidden": [16], "item_llm_tuning": "full"}
     return lambda model: {**shared, **own.get(model, small)}

@@ -93,6 +93,28 @@ def test_the_command_line_plans_every_model_and_leaves_nothing(settings, capsys,
     assert not list(tmp_path.glob("runs*"))
 
 
+@pytest.mark.parametrize("model", ["E4SRec", "SLMRec"])
+@pytest.mark.parametrize("online", [False, True])
+def test_what_has_to_come_first_is_not_trained(settings_of, model, online, tmp_path):
+    keys = {**settings_of(model), "cache_dir": str(tmp_path / "cache"), "epochs": 3}
+    if online:
+        keys |= {"distillation": "online"} if model == "SLMRec" else {"training_rows": "prefix"}
+    result = plan(model, config_dict=keys)
+    assert not (tmp_path / "cache").exists()
+    parts, layer = result["parameters"], 4 * 16 * 16 + 3 * 16 * 32 + 2 * 16
+    assert parts["item_table"] == (13 * 8, 0) and parts["score"] == (16 * 8, 16 * 8)
+    assert parts["llm"] == ((2 if model == "SLMRec" else 4) * layer + 16,) * 2
+    assert ("teacher" in parts) == (model == "SLMRec" and online)
+    assert result["seconds"]["step"] > 0 and result["seconds"]["all"] > result["seconds"]["epoch"]
+
+
+def test_an_instruction_is_read_with_every_row(settings_of, tiny_llm):
+    llm = {"llm_pretrain_dir": tiny_llm("llama"), "llm_init": True, "llm_config": None}
+    keys = {**settings_of("E4SRec"), **llm, "training_rows": "user"}
+    bare, words = plan("E4SRec", config_dict=keys), plan("E4SRec", config_dict={**keys, "instruction": "w1 {items} w2"})
+    assert words["positions"] - bare["positions"] == 3 * 14, "[BOS] w1 ... w2 around each of 14 users"
+
+
 def test_a_frozen_item_llm_costs_no_tokens(settings, tiny_llm):
     llm = tiny_llm("llama")
     keys = {**settings, "item_pretrain_dir": llm, "item_llm_layers": None, "item_llm_tuning": "frozen"}

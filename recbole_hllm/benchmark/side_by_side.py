@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from recbole_hllm.benchmark.ratios import ratio_lines
 from recbole_hllm.benchmark.sanity import with_sanity_rows
 from recbole_hllm.benchmark.table import to_console, to_csv, to_json, to_markdown
 from recbole_hllm.config import Config
@@ -25,7 +26,7 @@ SHARED_KEYS = {
     "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter", "strict_data", "reference",
     "filter_inter_by_user_or_item", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "metric_decimal_place",
     "repeatable", "field_separator", "encoding", "segments_user", "segments_item", "sanity_rows",
-    "threshold", "LABEL_FIELD", "history_filter", "trials",
+    "threshold", "LABEL_FIELD", "history_filter", "trials", "ratios_to",
 }  # fmt: skip
 _TABLES = ("table.md", "table.csv", "table.json")
 _USER_ERROR = 2  # exit code of a run with an error that the user can mend
@@ -128,10 +129,14 @@ def finish(table, rows, **told) -> dict:
     header = {**header, "valid_metric": table.configs[table.models[0]]["valid_metric"], **told}
     if table.left_out:
         header["left_out"] = [f"{model} ({reason})" for model, reason in table.left_out.items()]
-    texts = (to_markdown(rows, header), to_csv(rows), to_json(rows, header))
+    reference = table.configs[table.models[0]]["ratios_to"]
+    ratios = ratio_lines(rows, reference) if reference else []
+    texts = (to_markdown(rows, header, *ratios), to_csv(rows), to_json(rows, header))
     for name, text in zip(_TABLES, texts, strict=True):
         write_text(table.folder / name, text)
     print(to_console(rows, header))
+    if ratios:
+        print("\n\n".join("\n".join(lines) for lines in ratios) + "\n")
     print(f"{table.folder}: {', '.join(_TABLES)}, and a folder for each run", flush=True)
     return {
         "rows": rows,
@@ -167,6 +172,9 @@ def _check(models, given, left_out) -> dict[str, Config]:
             raise ConfigError(f"{key}: '{prefix}' is not a model of this run ({', '.join(models)})")
         if dot and rest in SHARED_KEYS:
             raise ConfigError(f"{key}: '{rest}' is shared by all rows of a table; set it without '{prefix}.'")
+    reference = given.get("ratios_to")
+    if reference and reference not in models:
+        raise ConfigError(f"ratios_to: '{reference}' is not a row of this table ({', '.join(models)})")
     configs = {model: Config(model, config_dict=given) for model in models}
     labelled = [model for model, config in configs.items() if config.spec.rows == "labelled"]
     if 0 < len(labelled) < len(models):

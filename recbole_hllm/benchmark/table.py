@@ -25,11 +25,13 @@ from recbole.evaluator.register import smaller_metrics
 COSTS = (
     "parameters_total",
     "parameters_trained",
+    "parameters_inference",
     "epochs",
     "converged",
     "stop_reason",
     "training_seconds",
     "evaluation_seconds",
+    "scoring_seconds",
     "peak_memory_bytes",
 )
 _STATISTICS = ("users", "items", "interactions", "mean_length")
@@ -44,7 +46,7 @@ def build_table(rows: list[dict]) -> pd.DataFrame:
     lines = [
         [
             row["model"],
-            *(_results(row).get(metric) for metric in metrics),
+            *(results_of(row).get(metric) for metric in metrics),
             *(row.get("costs", {}).get(cost) for cost in COSTS),
             *(row.get(error) for error in errors),
         ]
@@ -64,15 +66,16 @@ def to_json(rows: list[dict], header: dict) -> str:
     return json.dumps(_plain({"header": header, "rows": rows}), indent=2, ensure_ascii=False) + "\n"
 
 
-def to_markdown(rows: list[dict], header: dict) -> str:
-    """The table as people read it: best values bold, header above, what to beware of below."""
+def to_markdown(rows: list[dict], header: dict, *further: list[str]) -> str:
+    """The table as people read it: best values bold, header above, what to beware of below, ``further`` blocks of lines
+    behind that."""
     names, lines = _cells(rows, best="**{}**", escape=lambda text: text.replace("|", "\\|"))
     alignment = ["---"] + ["---:"] * (len(names) - 1)
     table = ["| " + " | ".join(line) + " |" for line in (names, alignment, *lines)]
     above = [f"- {label}: {value}" for label, value in _header_lines(header)]
     below = [f"- {note}" for note in _notes(rows)]
     parts = _segment_lines(rows, header)
-    return "\n\n".join("\n".join(block) for block in (above, table, below, *parts) if block) + "\n"
+    return "\n\n".join("\n".join(block) for block in (above, table, below, *further, *parts) if block) + "\n"
 
 
 def to_console(rows: list[dict], header: dict) -> str:
@@ -90,7 +93,7 @@ def to_console(rows: list[dict], header: dict) -> str:
 
 def _metric_names(rows: list[dict]) -> list[str]:
     """All metrics of all rows, in order of their first appearance."""
-    return list(dict.fromkeys(metric for row in rows for metric in _results(row)))
+    return list(dict.fromkeys(metric for row in rows for metric in results_of(row)))
 
 
 def _cells(rows: list[dict], best: str, escape=str) -> tuple[list[str], list[list[str]]]:
@@ -114,20 +117,20 @@ def _cells(rows: list[dict], best: str, escape=str) -> tuple[list[str], list[lis
     return [escape(name) for name in names], lines
 
 
-def _results(row: dict) -> dict[str, float]:
+def results_of(row: dict) -> dict[str, float]:
     """A row's metrics; none for a row that failed or has nothing to test."""
     return {} if "error" in row else row.get("test_result") or {}
 
 
-def _value(row: dict, metric: str) -> float | None:
+def value_of(row: dict, metric: str) -> float | None:
     """A row's value of a metric; None where it is absent or not a finite number."""
-    value = _results(row).get(metric)
+    value = results_of(row).get(metric)
     return None if value is None or not math.isfinite(value) else float(value)
 
 
 def _metric_cells(rows: list[dict], metric: str, best: str) -> list[str]:
     """The digits the run kept, four to seven. Ties are all best; a value alone is not best, nor is 0 everywhere."""
-    values = [_value(row, metric) for row in rows]
+    values = [value_of(row, metric) for row in rows]
     known = [value for value in values if value is not None]
     decimals = max([4, *(len(f"{value:.7f}".rstrip("0").split(".")[1]) for value in known)])
     winner = None

@@ -15,6 +15,8 @@ from recbole_hllm.errors import ConfigError
 
 # Full-precision times of the rows of our own models, in seconds: of the items of a history, and of its target.
 EVENT_TIMES, EVENT_TIME = "event_time_list", "event_time"
+# Place of a training row among all of them, for models that keep something for each.
+ROW_NUMBER = "row_number"
 # Numbers of their actions or ratings, 0 is padding; there with the key ``action_field``.
 EVENT_ACTIONS = "event_action_list"
 
@@ -51,6 +53,7 @@ class SequenceDataset(AtomicDataset):
             if length is not None and (not isinstance(length, int) or length < 1):
                 raise ConfigError(f"{key}: {length!r} is not a number of items, at least 1")
         self.rows, self.timed = config.spec.rows, False
+        self.numbered = getattr(config.spec.model, "NUMBERED_ROWS", False)
         self.targets, self.labels = None, None
         super().__init__(config)
 
@@ -116,14 +119,25 @@ class SequenceDataset(AtomicDataset):
         part = copy.copy(self)
         if phase == "train" and self.rows == "window":
             part.windows = self._cut_windows()
+        elif self.rows == "last":
+            part.rows = "prefix"
+            targets = self._last_of_users(targets) if phase == "train" else targets
         elif self.rows == "window":
             part.rows, part.timed = "prefix", True
             part.max_item_list_len = self.config["MAX_ITEM_LIST_LENGTH_TEST"] or self.max_item_list_len
-        part.targets = self.training_positions if phase == "train" and self.rows != "prefix" else targets
+        part.numbered = self.numbered and phase == "train"
+        part.targets = self.training_positions if phase == "train" and part.rows != "prefix" else targets
         # Ready-made histories: a row stands where its target's sequence does.
         rows = self.sequences.of(part.targets) if self.histories_given else part.targets
         part.inter_feat = take(self.inter_feat, torch.from_numpy(rows))
         return part
+
+    def _last_of_users(self, targets):
+        """The latest target of each user, of whom ready-made histories have several sequences."""
+        users = self.sequences.users[self.sequences.of(targets)]
+        order = np.lexsort((self.sequences.timestamps[targets], users))
+        is_last = np.append(np.diff(users[order]) > 0, True)
+        return np.sort(targets[order[is_last]])
 
     def _cut_windows(self):
         return seq.windows(
@@ -143,14 +157,20 @@ class SequenceDataset(AtomicDataset):
 
     def __getitem__(self, index, join=True):
         if self._has_windows:
-            return self.window_rows(index)
+            return self._with_numbers(self.window_rows(index), index)
         if self.rows != "prefix" or self.targets is None:
             rows = take(self.inter_feat, as_index(index, len(self.inter_feat)))
         elif self.histories_given:
             rows = self.given_rows(index)
         else:
             rows = self.prefix_rows(index)
+        rows = self._with_numbers(rows, index)
         return self.join(rows) if join else rows
+
+    def _with_numbers(self, rows, index) -> Interaction:
+        if self.numbered and self.targets is not None:
+            rows.update(Interaction({ROW_NUMBER: as_index(index, len(self))}))
+        return rows
 
     def prefix_rows(self, index) -> Interaction:
         """A target and the items before it, at most ``MAX_ITEM_LIST_LENGTH``, padded on the right with 0."""
@@ -288,6 +308,7 @@ class SequenceDataset(AtomicDataset):
 
 
 def take(feat: Interaction, index) -> Interaction:
+    """Rows of a table."""
     return Interaction({field: values[index] for field, values in feat.interaction.items()})
 
 

@@ -33,6 +33,8 @@ def _train_sampler(config, train):
     """RecBole's sampler over training rows only, so that no validation or test item is more likely to be drawn."""
     arguments = config["train_neg_sample_args"]
     if arguments["distribution"] == "none":
+        if getattr(config.spec.model, "FULL_SOFTMAX", False):
+            return None
         if train.rows != "window" and not (train.rows == "labelled" and config["loss_lambda"]):
             return None
         arguments = {"distribution": "uniform", "alpha": 1.0}
@@ -74,12 +76,16 @@ class WindowLoader(TrainDataLoader):
     def _init_batch_size_and_step(self):
         self.step = self.config["train_batch_size"]
         self.set_batch_size(self.step)
+        if self._sampler is None:  # a loss over the whole catalogue needs none
+            return
         self.num_negatives = self.config["num_negatives"]
         check_negatives(self.config)
         self.shared = self.config["negatives"] == "shared"
 
     def collate_fn(self, index):
         rows = self.transform(self._dataset, self._dataset[index])
+        if self._sampler is None:
+            return rows
         shape = self._shape_of_negatives(len(rows))
         drawn = torch.as_tensor(self._sampler.sampling(math.prod(shape)), dtype=torch.long)
         rows[self.config["NEG_PREFIX"] + self.iid_field] = drawn.view(shape)

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from recbole_hllm.data.dataset import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.losses import clamp_logit_scale, info_nce, new_logit_scale
+from recbole_hllm.nn.ragged import similar_lengths
 
 # So many batches in a row with almost no negatives left are a collapse and not an accident.
 _COLLAPSE_PATIENCE = 10
@@ -71,6 +71,7 @@ class NextItemRecommender(SequentialRecommender):
     """
 
     input_type = InputType.POINTWISE
+    similarity = "cosine"  # of user and item vectors
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -99,14 +100,12 @@ class NextItemRecommender(SequentialRecommender):
         Rows of similar length are read together and cut to the longest of them, more than half of which is real in
         each row.
         """
-        width = vectors.shape[1]
-        lengths, order = torch.sort((history.items != 0).sum(1), descending=True, stable=True)
+        width, groups = vectors.shape[1], similar_lengths((history.items != 0).sum(1))
         outputs = []
-        for first, last, longest in _halving(lengths.tolist()):
-            rows = order[first:last]
+        for rows, longest in groups:
             part = self.read_history(vectors[rows, :longest], history.part(rows, longest))
             outputs.append(F.pad(part, (0, 0, 0, width - longest)))
-        return torch.cat(outputs)[torch.argsort(order)]
+        return torch.cat(outputs)[torch.argsort(torch.cat([rows for rows, _ in groups]))]
 
     def catalogue_vectors(self) -> Tensor:
         """(n_items, D) vectors of all items."""
@@ -214,17 +213,6 @@ class NextItemRecommender(SequentialRecommender):
     def full_sort_predict(self, interaction) -> Tensor:
         """(B, n_items) cosine of each row's user vector and every item's vector."""
         return F.normalize(self.user_vectors(interaction), dim=-1) @ F.normalize(self.item_vectors(), dim=-1).T
-
-
-def _halving(lengths: list[int]) -> Iterator[tuple[int, int, int]]:
-    """Cuts falling lengths into slices [first, last) of rows longer than half of their longest, which comes third."""
-    first = 0
-    while first < len(lengths):
-        longest, last = max(lengths[first], 1), first + 1
-        while last < len(lengths) and 2 * lengths[last] > longest:
-            last += 1
-        yield first, last, longest
-        first = last
 
 
 def _field(rows, name):

@@ -1,6 +1,7 @@
 """HLLM's weights from elsewhere and for elsewhere: the official code's checkpoints, and Hugging Face folders."""
 
 import copy
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -130,15 +131,26 @@ def export_hllm(model: nn.Module, config, folder: str | Path) -> None:
     rest.pop("item_encoder.source", None)
     if encoder.item_emb_tokens is not None:
         rest["item_encoder.item_emb_tokens"] = encoder.item_emb_tokens
-    try:
-        if folder.exists() and any(folder.iterdir()):
-            raise ModelError(f"export: {folder} is not empty; name a new folder")
+    with exporting(folder):
         _save_llm(encoder.backbone, folder / "item_llm")
         tokenizer.save_pretrained(folder / "item_llm")
-        _save_user_llm(model.user_encoder.backbone, folder / "user_llm")
+        save_without_words(model.user_encoder.backbone, folder / "user_llm")
         # Last, so that a folder with this file is whole.
         rest = {name: _on_cpu(weight) for name, weight in rest.items()}
         save_file(rest, folder / REST_OF_HLLM, metadata={"ids": model.ids_digest})
+
+
+@contextmanager
+def exporting(folder: Path):
+    """Around everything that is written into the folder of an export.
+
+    Raises:
+        ModelError: something is in the folder, or it cannot be written.
+    """
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise ModelError(f"export: {folder} is not empty; name a new folder")
+        yield
     except (OSError, SafetensorError) as error:
         raise ModelError(f"export: cannot write {folder}: {error}") from error
 
@@ -161,8 +173,9 @@ def _save_llm(llm, folder: Path) -> None:
     llm.save_pretrained(folder, state_dict={name: _on_cpu(weight) for name, weight in merged_weights(llm)})
 
 
-def _save_user_llm(llm, folder: Path) -> None:
-    """Its word embeddings were freed: a table of one zero row stands for them, so that any program loads the folder."""
+def save_without_words(llm, folder: Path) -> None:
+    """A Hugging Face folder of a language model that reads vectors. Its word embeddings were freed: a table of one zero
+    row stands for them, so that any program loads the folder."""
     llm.set_input_embeddings(nn.Embedding.from_pretrained(torch.zeros(1, llm.config.hidden_size)))
     try:
         _save_llm(llm, folder)

@@ -34,6 +34,7 @@ class TextKNN(TrainingFree):
 
     # RecBole's name for what a checkpoint holds besides weights: vectors that are read need no LLM.
     other_parameter_name = ["vectors"]
+    similarity = "cosine"  # of user and item vectors
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

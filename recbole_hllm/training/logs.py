@@ -11,12 +11,15 @@ from recbole_hllm.training.files import writing
 
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _LINE = "%(asctime)s %(levelname).1s %(message)s"
+_OF_A_RUN = "recbole_hllm"  # name of a run's handlers
 _ERROR_LINE = re.compile(r"\d\d:\d\d:\d\d E (.*)")
 
 
 @contextmanager
 def logging_to(file: Path, level: str | None):
     """Sends the root logger, which RecBole's code uses too, to the console and to a file while a run lasts.
+
+    Of a run inside another, which needs it first, the lines go to its own file only.
 
     Args:
         file: appended to.
@@ -32,7 +35,11 @@ def logging_to(file: Path, level: str | None):
     before = root.level
     with writing(file):
         handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(file, encoding="utf-8")]
+    outer = [handler for handler in root.handlers if handler.name == _OF_A_RUN]
+    for handler in outer:
+        root.removeHandler(handler)
     for handler in handlers:
+        handler.name = _OF_A_RUN
         handler.setFormatter(logging.Formatter(_LINE, "%H:%M:%S"))
         root.addHandler(handler)
     root.setLevel(level.upper())
@@ -48,6 +55,8 @@ def logging_to(file: Path, level: str | None):
         root.setLevel(before)
         for handler in handlers:
             root.removeHandler(handler)
+        for handler in outer:
+            root.addHandler(handler)
         with suppress(OSError):  # a full disk: each line that is missing was complained of on the console
             handlers[1].close()
 

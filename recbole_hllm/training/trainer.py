@@ -67,7 +67,7 @@ class Trainer(RecBoleTrainer):
         self.cur_step = self.steps = self.epochs_run = 0
         self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
         self.best_valid_result, self.best_epoch, self.valid_ranks = None, None, None
-        self.training_seconds = self.evaluation_seconds = 0.0
+        self.training_seconds = self.evaluation_seconds = self.scoring_seconds = 0.0
         self.stop_reason, self.converged = None, False
 
     @staticmethod
@@ -246,14 +246,18 @@ class Trainer(RecBoleTrainer):
             return None
         if load_best_model:
             load_model(Path(model_file or self.run_dir / "best"), self.model)
-        start = time.perf_counter()
+        start, self.scoring_seconds = time.perf_counter(), 0.0
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         self.evaluation_seconds = time.perf_counter() - start
         # NumPy numbers print and serialise badly
         return {metric: float(value) for metric, value in result.items()}
 
     def _full_sort_batch_eval(self, batched_data):
+        start = time.perf_counter()
         interaction, scores, positive_u, positive_i = super()._full_sort_batch_eval(batched_data)
+        if self.gpu_available:
+            torch.cuda.synchronize(self.device)
+        self.scoring_seconds += time.perf_counter() - start
         if CANDIDATES in interaction:
             candidates = interaction[CANDIDATES].to(scores.device)
             kept = torch.full_like(scores, -torch.inf)

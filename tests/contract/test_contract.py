@@ -5,26 +5,36 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from recbole_hllm import Config, create_dataset, data_preparation
+from recbole_hllm import Config, create_dataset, data_preparation, run
 
 # isort: split
 from recbole.utils import ModelType, init_seed
 
+from recbole_hllm.prerequisites import complete
 from recbole_hllm.registry import _OURS, get_spec
 from recbole_hllm.training.checkpoint import load_model, save_model
 from recbole_hllm.training.trainer import Trainer
 
+# Rows of items that are told apart well.
+TABLE = {
+    "item_embed_dim": 32,
+    "item_table_keys": {"n_layers": 1, "train_batch_size": 16, "epochs": 40, "learning_rate": 0.003},
+}
 # model -> keys beside those of the toy settings (tests/conftest.py)
 MODELS = {
     "HLLM": {"learning_rate": 0.01, "item_learning_rate": 0.0001, "num_negatives": 8},
     "HSTU": {"learning_rate": 0.01, "num_negatives": 8, "hidden_dropout_prob": 0.0},
     "LLMIDRec": {"learning_rate": 0.01, "num_negatives": 8},
+    "E4SRec": {"learning_rate": 0.01, **TABLE},
+    "SLMRec": {"learning_rate": 0.01, **TABLE},
     "HLLMRanker": {"learning_rate": 0.01, "item_learning_rate": 0.0001, "history_filter": "all"},
     "Pop": {},
     "Markov": {},
     "TextKNN": {},
     "SASRecNCE": {"learning_rate": 0.01, "num_negatives": 8, "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0},
 }
+# model -> keys of one that starts with random weights and not with those of a teacher
+FROM_SCRATCH = {"SLMRec": {"distillation": "online"}}
 # model -> keys that cut its step into chunks; a text of the toy data has about 8 tokens
 CHUNKED = dict.fromkeys(("HLLM", "HLLMRanker"), {"item_chunk_tokens": 20, "recompute_items": True})
 TRAINED = [name for name in MODELS if get_spec(name).model.type != ModelType.TRADITIONAL]
@@ -35,12 +45,19 @@ def test_every_model_is_here():
     assert MODELS.keys() == _OURS.keys()
 
 
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory):
+    """Where models that others are built on are kept."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
-def build(settings_of):
+def build(settings_of, cache_dir):
     """(model name, keys) -> config, loaders and a model with the weights of its seed."""
 
     def make(name, **keys):
-        config = Config(name, config_dict={**settings_of(name), **MODELS[name], **keys})
+        config = Config(name, config_dict={**settings_of(name), "cache_dir": cache_dir, **MODELS[name], **keys})
+        complete(config, None, run)
         init_seed(config["seed"], config["reproducibility"])
         train, valid, test = data_preparation(config, create_dataset(config))
         init_seed(config["seed"], config["reproducibility"])
@@ -146,14 +163,17 @@ def test_vectors_give_the_scores_where_a_model_factorises(ready):
     with torch.no_grad():
         items, users = ready.model.item_vectors(), ready.model.user_vectors(ready.rows)
     assert items.shape == (ready.model.n_items, users.shape[1]) and len(users) == len(ready.rows)
-    cosines = torch.nn.functional.cosine_similarity(users[:, None], items[None, 1:], dim=-1)
-    torch.testing.assert_close(scores(ready.model, ready.rows)[:, 1:], cosines, **TOLERANCE)
+    cosine = torch.nn.functional.cosine_similarity(users[:, None], items[None, 1:], dim=-1)
+    similarity = {"cosine": cosine, "dot": (users[:, None] * items[None, 1:]).sum(-1)}
+    torch.testing.assert_close(
+        scores(ready.model, ready.rows)[:, 1:], similarity[ready.model.similarity], **TOLERANCE
+    )
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_loss_falls(build, name):
     """On data whose next item follows from the last one: far below guessing, not only below the first weights."""
-    seen = losses(build(name), 130)
+    seen = losses(build(name, **FROM_SCRATCH.get(name, {})), 130)
     assert sum(seen[-10:]) < 0.2 * sum(seen[:10])
 
 
@@ -195,7 +215,7 @@ def test_a_chunked_step_is_a_plain_step(build, name):
             assert (other_gradients[key] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7, key
 
 
-@pytest.mark.parametrize("name", [name for name in TRAINED if get_spec(name).rows == "window"])
+@pytest.mark.parametrize("name", [name for name in TRAINED if hasattr(get_spec(name).model, "read_by_length")])
 def test_reading_rows_by_length_is_reading_them_together(build, name):
     results = []
     for together in (False, True):

@@ -66,6 +66,28 @@ def test_another_word_for_negatives(loaders, word):
         loaders("SASRecNCE", negatives=word)
 
 
+@pytest.mark.parametrize("rows", ["positions", "prefix", "user"])
+def test_a_loss_over_the_whole_catalogue_has_no_negatives(loaders, rows):
+    train, *_ = loaders("E4SRec", training_rows=rows, num_negatives=None, train_batch_size=4)
+    batch = next(iter(train))
+    assert train._sampler is None and "neg_item_id" not in batch
+    assert batch["item_id_list"].shape == (4, 6 if rows == "positions" else 5)
+    assert ("item_id" in batch) == (rows != "positions")
+
+
+@pytest.mark.parametrize("rows", ["positions", "prefix", "user"])
+def test_rows_are_numbered_for_who_keeps_something_for_each(loaders, rows):
+    train, valid, _ = loaders("SLMRec", training_rows=rows, train_batch_size=4)
+    batches = list(train)
+    numbers = torch.cat([batch["row_number"] for batch in batches])
+    assert sorted(numbers.tolist()) == list(range(len(train._dataset))) and numbers.tolist() != sorted(numbers.tolist())
+    for batch in batches:
+        same = train._dataset[batch["row_number"]]
+        assert torch.equal(same["item_id_list"], batch["item_id_list"])
+    assert "row_number" not in next(iter(valid))[0]
+    assert "row_number" not in next(iter(loaders("E4SRec", training_rows=rows)[0]))
+
+
 def test_negatives_of_positions_need_a_number(loaders):
     with pytest.raises(ConfigError, match="num_negatives: negatives: per_position needs their number"):
         loaders("SASRecNCE", negatives="per_position", num_negatives=None)

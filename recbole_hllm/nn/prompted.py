@@ -1,0 +1,101 @@
+"""A causal language model over item vectors with words around them: what E4SRec and SLMRec read a history with."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from recbole_hllm.errors import ModelError
+from recbole_hllm.nn.backbone import drop_input_embeddings, is_bidirectional, position_range
+
+
+class PromptedLLM(nn.Module):
+    """Reads ``[text before] item vectors [text after]`` (SLMRec, arXiv 2405.17890, section 3.1).
+
+    The rows are padded on the right, the text after stands right behind the last item: padding lies in the future of
+    all that is read, so that causal attention needs no mask.
+
+    Args:
+        backbone: a causal language model without head. Of its word embeddings those of the two texts are kept.
+        before, after: token ids of the two texts; empty for none.
+
+    Raises:
+        ModelError: a bidirectional backbone, which would see the items it has to predict; or token ids for which it
+            has no word embeddings.
+    """
+
+    def __init__(self, backbone: PreTrainedModel, before: Sequence[int] = (), after: Sequence[int] = ()):
+        super().__init__()
+        if is_bidirectional(backbone):
+            raise ModelError(
+                f"a {backbone.config.model_type} model cannot read histories here: it is bidirectional and would see "
+                "the items it has to predict; take a causal one, such as llama"
+            )
+        self.before, self.after = (nn.Parameter(_embedded(backbone, text)) for text in (before, after))
+        drop_input_embeddings(backbone)
+        self.backbone = backbone
+        self.hidden_size, self.depth = backbone.config.hidden_size, backbone.config.num_hidden_layers
+        self.n_positions = position_range(backbone)[1]
+
+    def forward(self, vectors: Tensor, layers: Sequence[int] = ()) -> list[Tensor]:
+        """Outputs at every item; only without a text after, which would have to stand behind each of them.
+
+        Args:
+            vectors: (B, S, H) item vectors, oldest first.
+            layers: whose states are wanted beside the final ones: 0 is what the first layer reads, ``depth`` the
+                outputs after the final norm.
+
+        Returns:
+            (B, S, H) states for each of ``layers``, and last the outputs, which have read the items up to theirs.
+
+        Raises:
+            ModelError: more positions than a backbone with a learned position table has.
+        """
+        before = self.before.to(vectors.dtype).expand(len(vectors), -1, -1)
+        return [state[:, before.shape[1] :] for state in self._read(torch.cat([before, vectors], 1), layers)]
+
+    def last(self, vectors: Tensor, lengths: Tensor, layers: Sequence[int] = ()) -> list[Tensor]:
+        """Outputs where everything has been read: behind the text after, or at the last item where there is none.
+
+        Args:
+            vectors: (B, S, H) item vectors, padded on the right.
+            lengths: (B,) how many of them are real, perhaps 0.
+            layers: as in ``forward``.
+
+        Returns:
+            (B, H) states for each of ``layers``, and last the outputs.
+
+        Raises:
+            ModelError: as ``forward``.
+        """
+        rows = torch.arange(len(vectors), device=vectors.device)
+        before, after = (text.to(vectors.dtype).expand(len(vectors), -1, -1) for text in (self.before, self.after))
+        inputs = torch.cat([before, vectors, torch.zeros_like(after)], 1)
+        ends = before.shape[1] + lengths
+        if after.shape[1]:
+            places = ends[:, None] + torch.arange(after.shape[1], device=vectors.device)
+            inputs = inputs.index_put((rows[:, None], places), after)
+        last = (ends + after.shape[1] - 1).clamp(min=0)
+        return [state[rows, last] for state in self._read(inputs, layers)]
+
+    def _read(self, inputs, layers) -> list[Tensor]:
+        if self.n_positions is not None and inputs.shape[1] > self.n_positions:
+            raise ModelError(
+                f"{inputs.shape[1]} words and items do not fit into the {self.n_positions} positions of the language "
+                "model; shorten MAX_ITEM_LIST_LENGTH or the instruction"
+            )
+        read = self.backbone(inputs_embeds=inputs, use_cache=False, output_hidden_states=bool(layers))
+        states = [*(read.hidden_states or ())[: self.depth], read.last_hidden_state]
+        return [states[layer] for layer in layers] + [states[-1]]
+
+
+def _embedded(backbone, text: Sequence[int]) -> Tensor:
+    """(T, H) word embeddings of token ids."""
+    words = backbone.get_input_embeddings()
+    if max(text, default=0) >= words.num_embeddings:
+        raise ModelError(
+            f"the tokenizer has more words than the {words.num_embeddings} of the language model; give one whose "
+            "weights and tokenizer belong together, without another vocab_size"
+        )
+    return words(torch.tensor(text, dtype=torch.long, device=words.weight.device)).detach().clone()

@@ -1,0 +1,25 @@
+"""Rows of different lengths: most histories are far shorter than the longest, and padding costs as much as items."""
+
+import torch
+from torch import Tensor
+
+
+def similar_lengths(lengths: Tensor) -> list[tuple[Tensor, int]]:
+    """Groups of rows that are worth reading together, the longest first.
+
+    Args:
+        lengths: (B,) how much of each row is real.
+
+    Returns:
+        for each group the numbers of its rows and the longest of their lengths, at least 1; each of its rows is longer
+        than half of that, or empty where that is 1.
+    """
+    ordered, order = torch.sort(lengths.clamp(min=1), descending=True, stable=True)
+    falling, groups, first = ordered.tolist(), [], 0
+    while first < len(falling):
+        longest, last = falling[first], first + 1
+        while last < len(falling) and 2 * falling[last] > longest:
+            last += 1
+        groups.append((order[first:last], longest))
+        first = last
+    return groups

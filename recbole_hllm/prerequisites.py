@@ -1,0 +1,109 @@
+"""Runs that a model needs before its own: a SASRec for E4SRec's item table, an E4SRec as the teacher of SLMRec."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from recbole_hllm.config import Config
+from recbole_hllm.data.cache import cache_folder, digest
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.run_folder import saved_keys
+
+# Another row of the same table.
+_ROW = "row:"
+# Where and how a run is made and what is said of it, not what its best weights are.
+_NOT_PART_OF_IT = {
+    "data_path", "cache_dir", "use_gpu", "gpu_id", "worker", "show_progress", "state", "log_wandb", "wandb_project",
+    "metrics", "topk", "eval_batch_size", "segments_user", "segments_item",
+}  # fmt: skip
+_OWN_KINDS = ("General", "Evaluation", "Dataset")
+_OWN_KEYS = (
+    "cache_dir", "mask_history", "encoding", "reference", "strict_data", "train_user_fraction", "train_min_items",
+    "train_first_items", "segments_user", "segments_item",
+)  # fmt: skip
+
+
+def complete(config, run_dir: str | Path | None, run: Callable) -> None:
+    """Sets, in the config, each key that names a run which has to come first.
+
+    A key that is empty stands for a run that is made now, in the folder of the cache, and found there the next time.
+    ``row:NAME`` is the row NAME of the table that this run is a row of. One that was interrupted goes on.
+
+    Args:
+        run_dir: folder of the run that needs them.
+        run: starts one: ``run(config_dict, run_dir)``.
+
+    Raises:
+        UserError: a row that is not there, or whatever is wrong with the run to be made.
+    """
+    model = config.spec.model
+    if not hasattr(model, "needs"):
+        return
+    model.check_keys(config)
+    for key, (needed, keys) in model.needs(config).items():
+        given = config[key]
+        if given and str(given).startswith(_ROW):
+            found = _row(key, str(given), run_dir)
+        else:
+            found = given or _made(config, key, needed, keys, run)
+        config.final_config_dict[key] = config.settings[key] = str(Path(found).expanduser().absolute())
+
+
+def _row(key, given, run_dir) -> Path:
+    if not run_dir:
+        raise ConfigError(f"{key}: {given} is for a row of a table, and this run is none; name a folder")
+    folder = Path(run_dir).absolute().parent / given.removeprefix(_ROW)
+    if not (folder / "costs.json").is_file():
+        raise ConfigError(
+            f"{key}: {given}: {folder} is no finished run; the rows of a table are made in order, so this one "
+            "must stand before, and not have failed; in a search, name a folder"
+        )
+    return folder
+
+
+def _made(config, key, needed, keys, run) -> Path:
+    """The folder of the run, which is made unless it is there."""
+    if not isinstance(keys, dict):
+        raise ConfigError(f"{key}_keys: {keys!r} is not a dict of keys of {needed}")
+    try:
+        made = Config(needed, config_dict={**_inherited(config, needed), **keys})
+    except ConfigError as error:
+        raise ConfigError(f"{key} is empty, so a {needed} is to be trained first ({key}_keys): {error}") from error
+    content = {name: value for name, value in saved_keys(made.settings).items() if name not in _NOT_PART_OF_IT}
+    name = f"{needed}-{config['dataset']}-{digest(content, _files(config))}"
+    folder = cache_folder(config["cache_dir"], config["data_path"]) / name
+    if (folder / "costs.json").is_file():
+        logging.getLogger().info(f"{key}: the {needed} in {folder}")
+        return folder
+    begun = (folder / "config.yaml").is_file()
+    what = f"the {needed} of a run that ended early goes on in" if begun else f"a {needed} is trained first and kept in"
+    logging.getLogger().info(f"{key} is empty: {what} {folder}")
+    run(config_dict={**made.settings, "resume": begun}, run_dir=folder)
+    return folder
+
+
+def _inherited(config, needed) -> dict:
+    """What the run to be made has in common with the one that needs it: data, split and evaluation; and every key that
+    both have, where it is of the model that this one is built on."""
+    settings = {key: value for key, value in config.settings.items() if key != "model"}
+    own = Config(needed, config_dict={key: settings[key] for key in ("dataset", "data_path")})
+    if issubclass(config.spec.model, own.spec.model):
+        return {key: value for key, value in settings.items() if key in own.settings}
+    shared = {key for kind in _OWN_KINDS for key in config.parameters.get(kind, ())} | {*_OWN_KEYS, "dataset"}
+    return {key: value for key, value in settings.items() if key in shared}
+
+
+def _files(config) -> list[str]:
+    """Hashes of the interactions, and of what filters them, so that changed data have runs of their own."""
+    folder, filtering = Path(config["data_path"]), config["val_interval"] or config["filter_inter_by_user_or_item"]
+    patterns = ("*.inter", "*.item", "*.user") if filtering else ("*.inter",)
+    return [_hash(file) for pattern in patterns for file in sorted(folder.glob(pattern))]
+
+
+def _hash(file: Path) -> str:
+    sha = hashlib.sha256()
+    with open(file, "rb") as stream:
+        while block := stream.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()

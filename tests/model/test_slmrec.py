@@ -1,0 +1,311 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from recbole_hllm import Config, create_dataset, data_preparation, run
+
+# isort: split
+from recbole.utils import init_seed
+
+from recbole_hllm.data.dataset import ROW_NUMBER
+from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.experiment import load_run
+from recbole_hllm.model import teacher as teachers
+from recbole_hllm.nn.distillation import direction_loss, norm_loss
+from recbole_hllm.training.files import read_json
+
+ROWS = ("positions", "prefix", "user")
+
+
+@pytest.fixture(scope="module")
+def table(settings_of, tmp_path_factory):
+    """Folder of a trained SASRec."""
+    folder = tmp_path_factory.mktemp("table") / "sasrec"
+    keys = {**settings_of("SASRec"), "hidden_size": 8, "n_heads": 2, "MAX_ITEM_LIST_LENGTH": 5}
+    run("SASRec", config_dict=keys, run_dir=folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def keys_of(settings_of, table, tmp_path_factory):
+    """Further keys -> those of an SLMRec in float32, without dropout, that finds its item table."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+    own = {"precision": "fp32", "cache_dir": cache, "item_table": table}
+    return lambda **keys: {**settings_of("SLMRec"), **own, **keys}
+
+
+@pytest.fixture(scope="module")
+def taught_by(keys_of, tmp_path_factory):
+    """Training rows -> folder of a trained E4SRec of four layers."""
+    folders = {}
+
+    def make(rows):
+        if rows not in folders:
+            folders[rows] = str(tmp_path_factory.mktemp("teacher") / rows)
+            keys = {key: value for key, value in keys_of().items() if key not in ("blocks", "teacher_keys")}
+            run("E4SRec", config_dict={**keys, "llm_layers": 4, "training_rows": rows}, run_dir=folders[rows])
+        return folders[rows]
+
+    return make
+
+
+@pytest.fixture
+def build(keys_of, taught_by):
+    """Keys -> an SLMRec with its teacher, and the first batch of its training rows."""
+
+    def make(rows="positions", **keys):
+        if keys.get("distillation") != "online":
+            keys.setdefault("teacher", taught_by(rows))
+        config = Config("SLMRec", config_dict=keys_of(training_rows=rows, **keys))
+        init_seed(3, True)
+        train = data_preparation(config, create_dataset(config))[0]
+        model = config.spec.model(config, train._dataset)
+        return model, next(iter(train)), config, train
+
+    return make
+
+
+def teacher_of(config, train):
+    return teachers.read_teacher(config, train._dataset)
+
+
+# ---- the loss ----
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("reduction, power", [("mean", 2), ("sum", 1)])
+def test_the_loss_is_the_sum_of_its_terms(build, rows, reduction, power):
+    """Row by row, unpadded, with the states that transformers gives."""
+    weights = {"distill_cos": 0.7, "distill_norm": 0.2, "distill_heads": 0.3}
+    model, batch, config, train = build(rows, reduction=reduction, norm_power=power, **weights)
+    for head in model.heads:  # as after some training
+        torch.nn.init.normal_(head.weight)
+    model.eval()
+    loss = model.calculate_loss(batch)
+    teacher = teacher_of(config, train)
+    students, taught, targets = [], [], []
+    for row in range(len(batch)):
+        items = batch["item_id_list"][row]
+        items = items[items != 0] if rows == "positions" else items[: batch["item_length"][row]]
+        read = items[:-1] if rows == "positions" else items
+        where = slice(None) if rows == "positions" else slice(-1, None)
+        targets.append(items[1:] if rows == "positions" else batch["item_id"][row : row + 1])
+        for who, states, ends in ((model, students, (1, 2)), (teacher, taught, (2, 4))):
+            vectors = who.input_proj(who.item_table(read))[None]
+            hidden = who.llm.backbone(inputs_embeds=vectors, output_hidden_states=True).hidden_states
+            states.append([hidden[end][0, where] for end in ends])
+    students, taught = ([torch.cat(block) for block in zip(*of, strict=True)] for of in (students, taught))
+    targets = torch.cat(targets)
+
+    def ce(states, head):
+        scores = head(states) @ model.item_table.weight.T
+        return F.cross_entropy(scores[:, 1:], targets - 1)
+
+    heads = ce(students[0], model.heads[0])  # two blocks: one head, so mean and sum agree
+    expected = ce(students[1], model.score) + 0.3 * heads
+    expected += 0.7 * direction_loss(students, taught, reduction) + 0.2 * norm_loss(students, taught, reduction, power)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+    terms = model.loss_terms
+    assert set(terms) == {"ce", "cos", "norm", "heads"} and terms["heads"] == pytest.approx(heads.item(), rel=1e-5)
+    total = terms["ce"] + 0.7 * terms["cos"] + 0.2 * terms["norm"] + 0.3 * terms["heads"]
+    assert loss.item() == pytest.approx(total, rel=1e-5)
+
+
+def test_a_weight_of_zero_takes_its_term_away(build):
+    losses = {}
+    for name in ("cos", "norm", "heads", None):
+        weights = {f"distill_{term}": 0.5 * (term == name) for term in ("cos", "norm", "heads")}
+        model, batch, _, _ = build(**weights)
+        losses[name], terms = model.eval().calculate_loss(batch).item(), model.loss_terms
+        assert losses[name] == pytest.approx(terms["ce"] + 0.5 * terms.get(name, 0), rel=1e-6)
+        assert len(model.heads) == (name == "heads") and ("heads" in terms) == (name == "heads")
+        assert (model.states is not None) == (name in ("cos", "norm"))
+    assert len(set(losses.values())) == 4
+
+
+def test_without_distillation_it_is_an_e4srec_that_begins_as_the_teacher(build, keys_of):
+    model, batch, config, train = build(distill_cos=0, distill_norm=0, distill_heads=0)
+    plain = type(model).__mro__[1](Config("E4SRec", config_dict=keys_of(llm_layers=2)), train._dataset)
+    plain.load_state_dict(model.state_dict())
+    torch.testing.assert_close(plain.eval().calculate_loss(batch), model.eval().calculate_loss(batch))
+
+
+# ---- teacher and student ----
+
+
+def test_a_student_begins_as_the_first_layers_of_its_teacher(build):
+    model, _, config, train = build()
+    teacher = teacher_of(config, train)
+    own, theirs = model.state_dict(), teacher.state_dict()
+    shared = [name for name in own if not name.startswith("heads.")]
+    assert model.llm.depth == 2 and teacher.llm.depth == 4
+    assert all(torch.equal(own[name], theirs[name]) for name in shared)
+    assert {name for name in theirs if name not in own} == {
+        name for name in theirs if ".layers.2." in name or ".layers.3." in name
+    }
+    assert model.item_table.weight.abs().sum() > 0
+
+
+def test_an_offline_teacher_gets_no_gradient_and_is_no_part_of_the_student(build):
+    for cached in (True, False):
+        model, batch, config, train = build(teacher_cache=cached)
+        model.calculate_loss(batch).backward()
+        assert not any(name.startswith("teacher") for name, _ in model.named_parameters())
+        if not cached:
+            assert all(weight.grad is None for weight in model.states.teacher.parameters())
+            assert not model.states.teacher.training
+        trained = {name for name, weight in model.named_parameters() if weight.grad is not None}
+        assert {"input_proj.weight", "score.weight", "heads.0.weight"} <= trained and "item_table.weight" not in trained
+
+
+def test_an_online_teacher_is_trained_too(build):
+    model, batch, _, _ = build(distillation="online")
+    assert model.teacher.llm.depth == 4
+    before = {name: weight.clone() for name, weight in model.teacher.named_parameters()}
+    loss = model.calculate_loss(batch)
+    terms = model.loss_terms
+    total = terms["ce"] + terms["cos"] + 0.1 * terms["norm"] + 0.1 * terms["heads"] + terms["teacher_ce"]
+    assert loss.item() == pytest.approx(total, rel=1e-5)
+    assert terms["teacher_ce"] == pytest.approx(model.teacher.calculate_loss(batch).item(), rel=1e-5)
+    loss.backward()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer.step()
+    moved = {name for name, weight in model.teacher.named_parameters() if not torch.equal(weight, before[name])}
+    assert "llm.backbone.layers.3.mlp.down_proj.weight" in moved and "item_table.weight" not in moved
+
+
+def test_distillation_reaches_an_online_teacher(build):
+    """Beside its own cross-entropy: the gradient changes with the weight of the term."""
+    gradients = []
+    for weight in (0.5, 5.0):
+        model, batch, _, _ = build(distillation="online", distill_cos=weight)
+        model.calculate_loss(batch).backward()
+        gradients.append(model.teacher.input_proj.weight.grad)
+    assert (gradients[0] - gradients[1]).abs().max() > 1e-6
+
+
+# ---- states of the teacher, stored ----
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_stored_states_are_those_of_a_fresh_teacher(build, rows):
+    stored, _, _, train = build(rows)
+    fresh, _, _, _ = build(rows, teacher_cache=False)
+    n_rows = 0
+    for batch in train:  # shuffled
+        order = stored.read_rows(batch, stored.ends)[2]
+        for one, other in zip(stored.states(batch, order), fresh.states(batch, order), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        n_rows += len(batch[ROW_NUMBER])
+    assert n_rows == len(train._dataset)
+    assert stored.eval().calculate_loss(batch).item() == pytest.approx(
+        fresh.eval().calculate_loss(batch).item(), rel=1e-6
+    )
+
+
+def test_states_are_computed_once(build, monkeypatch):
+    first, batch, config, train = build()
+    computed = []
+    monkeypatch.setattr(teachers, "_compute", lambda *arguments: computed.append(arguments))
+    again, _, _, _ = build()
+    assert computed == [] and isinstance(again.states.states, np.memmap)
+    np.testing.assert_array_equal(again.states.states, first.states.states)
+    build(precision="bf16")  # other numbers
+    build(train_user_fraction=0.5)  # other rows
+    assert len(computed) == 2
+
+
+def test_a_damaged_store_is_made_again(build, keys_of):
+    from pathlib import Path
+
+    first, _, _, _ = build()
+    kept = np.array(first.states.states)
+    for entry in Path(keys_of()["cache_dir"]).glob("teacher-*"):
+        (entry / "states.npy").write_bytes(b"nothing")
+    np.testing.assert_array_equal(build()[0].states.states, kept)
+
+
+# ---- runs ----
+
+
+def test_a_run_trains_what_is_missing_and_can_be_read_without_it(keys_of, tmp_path):
+    keys = keys_of(item_table=None, cache_dir=str(tmp_path / "cache"))
+    result = run("SLMRec", config_dict=keys, run_dir=tmp_path / "run")
+    made = sorted(folder.name.split("-")[0] for folder in (tmp_path / "cache").glob("*-toy-*"))
+    assert made == ["E4SRec", "SASRec"]
+    (tmp_path / "cache").rename(tmp_path / "elsewhere")
+    read = load_run(tmp_path / "run")
+    batch = next(iter(read.test_data))[0]
+    with torch.no_grad():
+        scores = read.model.full_sort_predict(batch)
+    assert scores.isfinite().all() and result["test_result"]["mrr@10"] > 0
+    with pytest.raises(ModelError, match="read for evaluation, without its teacher"):
+        read.model.calculate_loss(next(iter(read.train_data)))
+
+
+def test_costs_tell_what_recommending_needs(keys_of, taught_by, tmp_path):
+    for mode, keys in (("offline", {"teacher": taught_by("positions")}), ("online", {})):
+        run("SLMRec", config_dict=keys_of(distillation=mode, **keys), run_dir=tmp_path / mode)
+    costs = {mode: read_json(tmp_path / mode / "costs.json") for mode in ("offline", "online")}
+    assert costs["online"]["parameters_total"] > 1.5 * costs["offline"]["parameters_total"]
+    assert costs["online"]["parameters_inference"] == costs["offline"]["parameters_inference"]
+    heads = 8 * 16  # one, without bias
+    assert costs["offline"]["parameters_inference"] == costs["offline"]["parameters_total"] - heads
+
+
+def test_an_exported_student_recommends_alone(build, keys_of, tmp_path):
+    model, _, config, train = build()
+    batch = next(iter(data_preparation(config, create_dataset(config))[2]))[0]
+    model.export(tmp_path / "student")
+    files = [path.relative_to(tmp_path / "student").as_posix() for path in (tmp_path / "student").rglob("*.*")]
+    assert sorted(files) == ["e4srec.safetensors", "llm/config.json", "llm/model.safetensors"]
+    of_the_student = ("item_table", "llm_config", "llm_layers", "teacher_keys", "blocks")
+    keys = {key: value for key, value in keys_of().items() if key not in of_the_student}
+    alone = Config("E4SRec", config_dict={**keys, "pretrained_e4srec": str(tmp_path / "student")})
+    other = alone.spec.model(alone, train._dataset).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(other.full_sort_predict(batch), model.eval().full_sort_predict(batch))
+    assert sum(weight.numel() for weight in other.parameters()) == model.inference_parameters()
+
+
+# ---- bad input ----
+
+
+@pytest.mark.parametrize(
+    "keys, said",
+    [
+        ({"distillation": "onlin"}, "distillation: 'onlin' is not one of offline, online.*online"),
+        ({"reduction": "max"}, "reduction: 'max' is not one of mean, sum"),
+        ({"distillation": "online", "teacher": "there"}, "teacher: with distillation: online the teacher is trained"),
+        ({"distillation": "online", "distill_cos": 0, "distill_norm": 0}, "online needs distill_cos or distill_norm"),
+    ],
+)
+def test_wrong_keys(keys_of, keys, said):
+    config = Config("SLMRec", config_dict=keys_of(**keys))
+    with pytest.raises(ConfigError, match=said):
+        config.spec.model.check_keys(config)
+
+
+@pytest.mark.parametrize(
+    "key, value", [("norm_power", 3), ("blocks", 0), ("distill_cos", -1), ("distill_norm", "much")]
+)
+def test_numbers_out_of_range(keys_of, key, value):
+    with pytest.raises(ConfigError, match=f"{key}: "):
+        Config("SLMRec", config_dict=keys_of(**{key: value}))
+
+
+def test_teachers_that_do_not_fit(build, table, tmp_path):
+    with pytest.raises(ConfigError, match="teacher: there is no finished run of E4SRec in .*nowhere"):
+        build(teacher=str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="teacher: .* is a run of SASRec, not of E4SRec"):
+        build(teacher=table)
+    with pytest.raises(ModelError, match="2 layers cannot be cut into 4 blocks"):
+        build(blocks=4)
+    with pytest.raises(ModelError, match="this student is not made as its teacher"):
+        build(llm_layers=5, blocks=1, llm_config={**build()[2]["llm_config"], "num_hidden_layers": 5})
+
+
+def test_a_teacher_of_another_split_is_refused(build):
+    with pytest.raises(ConfigError, match="teacher: .* was trained on other data than this run: its training differ"):
+        build(eval_args={"split": {"LS": "test_only"}, "order": "TO", "mode": "full", "group_by": "user"})
