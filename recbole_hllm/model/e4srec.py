@@ -290,7 +290,7 @@ def instruction_texts(config) -> tuple[str, str]:
 def instruction_tokens(config) -> tuple[list[int], list[int]]:
     """Token ids of the two texts; the first begins with the tokenizer's BOS where it has one."""
     before, after = instruction_texts(config)
-    if not before and not after:
+    if not config["instruction"]:
         return [], []
     tokenizer = load_tokenizer(config["llm_pretrain_dir"], config["trust_remote_code"])
     first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
