@@ -152,8 +152,11 @@ class E4SRec(SequentialRecommender):
         return self.llm(vectors, layers) if every_position else self.llm.last(vectors, lengths, layers)
 
     def logits(self, outputs: Tensor, head: nn.Module | None = None) -> Tensor:
-        """(P, H) outputs -> (P, n_items) scores of all items; the padding item has none."""
-        scores = (head or self.score)(outputs) @ self.item_table.weight.T
+        """(P, H) outputs -> (P, n_items) scores of all items, in float32; the padding item has none."""
+        expected = (head or self.score)(outputs)
+        # In bf16 the best of thousands of items would often be tied.
+        with torch.autocast(expected.device.type, enabled=False):
+            scores = expected.float() @ self.item_table.weight.T
         return scores.index_fill(1, scores.new_zeros(1, dtype=torch.long), -torch.inf)
 
     # ---- training ----
@@ -167,7 +170,7 @@ class E4SRec(SequentialRecommender):
 
     def target_loss(self, outputs: Tensor, targets: Tensor, head: nn.Module | None = None) -> Tensor:
         """Scalar cross-entropy of (P,) targets, from (P, H) outputs by ``score`` or another head."""
-        return F.cross_entropy(self.logits(outputs, head).float(), targets)
+        return F.cross_entropy(self.logits(outputs, head), targets)
 
     # ---- vectors and scores ----
 

@@ -464,3 +464,12 @@ def test_language_models_that_do_not_fit(build, tiny_llm, pretrained):
         build(instruction="w9 {items}", **small)
     with pytest.raises(ModelError, match="no linear layer is called 'no_proj'"):
         build(lora_target_modules=["no_proj"], **pretrained)
+
+
+def test_scores_in_training_are_float32_whatever_the_precision(build):
+    model = build().model
+    outputs = torch.randn(3, model.llm.hidden_size)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits, expected = model.logits(outputs), model.score(outputs)
+    assert expected.dtype == torch.bfloat16 and logits.dtype == torch.float32
+    torch.testing.assert_close(logits[:, 1:], expected.float() @ model.item_table.weight[1:].T)
