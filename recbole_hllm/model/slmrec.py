@@ -62,6 +62,11 @@ class SLMRec(E4SRec):
     @staticmethod
     def check_keys(config) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
+        if config["pretrained_e4srec"]:
+            raise ConfigError(
+                "pretrained_e4srec: a student begins as the first layers of its teacher; leave it empty, or go on with an "
+                "exported student as --model=E4SRec"
+            )
         E4SRec.check_keys(config)
         for key, known in (("distillation", _MODES), ("reduction", REDUCTIONS), ("norm_power", NORM_POWERS)):
             if config[key] not in known:
@@ -79,7 +84,7 @@ class SLMRec(E4SRec):
     @staticmethod
     def needs(config) -> dict[str, tuple[str, dict]]:
         """Offline a trained teacher, which has the table; online the table."""
-        if config["pretrained_e4srec"] or config["distillation"] == "online":
+        if config["distillation"] == "online":
             return E4SRec.needs(config)
         return {"teacher": ("E4SRec", config["teacher_keys"] or {})}
 

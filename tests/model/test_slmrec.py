@@ -277,6 +277,7 @@ def test_an_exported_student_recommends_alone(build, keys_of, tmp_path):
     [
         ({"distillation": "onlin"}, "distillation: 'onlin' is not one of offline, online.*online"),
         ({"reduction": "max"}, "reduction: 'max' is not one of mean, sum"),
+        ({"pretrained_e4srec": "there"}, "pretrained_e4srec: a student begins as the first layers"),
         ({"distillation": "online", "teacher": "there"}, "teacher: with distillation: online the teacher is trained"),
         ({"distillation": "online", "distill_cos": 0, "distill_norm": 0}, "online needs distill_cos or distill_norm"),
     ],
