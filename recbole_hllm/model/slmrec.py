@@ -64,8 +64,8 @@ class SLMRec(E4SRec):
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
         if config["pretrained_e4srec"]:
             raise ConfigError(
-                "pretrained_e4srec: a student begins as the first layers of its teacher; leave it empty, or go on with an "
-                "exported student as --model=E4SRec"
+                "pretrained_e4srec: a student begins as the first layers of its teacher; leave it empty, or go on with "
+                "an exported student as --model=E4SRec"
             )
         E4SRec.check_keys(config)
         for key, known in (("distillation", _MODES), ("reduction", REDUCTIONS), ("norm_power", NORM_POWERS)):
