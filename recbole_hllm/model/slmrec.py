@@ -81,6 +81,10 @@ class SLMRec(E4SRec):
                 "distillation: online needs distill_cos or distill_norm, or there is nothing to learn from"
             )
 
+        keys = config["teacher_keys"] if isinstance(config["teacher_keys"], dict) else {}
+        for depth in filter(None, (config["llm_layers"], keys.get("llm_layers"))):
+            block_ends(depth, config["blocks"])  # told before a teacher is trained
+
     @staticmethod
     def needs(config) -> dict[str, tuple[str, dict]]:
         """Offline a trained teacher, which has the table; online the table."""

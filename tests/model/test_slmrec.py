@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -310,3 +312,11 @@ def test_teachers_that_do_not_fit(build, table, tmp_path):
 def test_a_teacher_of_another_split_is_refused(build):
     with pytest.raises(ConfigError, match="teacher: .* was trained on other data than this run: its training differ"):
         build(eval_args={"split": {"LS": "test_only"}, "order": "TO", "mode": "full", "group_by": "user"})
+
+
+def test_blocks_that_do_not_fit_are_told_before_a_teacher_is_trained(keys_of, tmp_path):
+    for keys in ({"blocks": 4}, {"blocks": 2, "teacher_keys": {"llm_layers": 3}}):
+        with pytest.raises(ModelError, match="layers cannot be cut into"):
+            run("SLMRec", config_dict=keys_of(cache_dir=str(tmp_path / "cache"), **keys), run_dir=tmp_path / "run")
+        assert not list((tmp_path / "cache").glob("E4SRec-*")) and not (tmp_path / "run" / "best").exists()
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
