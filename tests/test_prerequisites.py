@@ -206,7 +206,7 @@ def test_a_teacher_and_its_table_are_made_in_turn(made):
     assert (teacher["llm_layers"], teacher["epochs"], config["llm_layers"]) == (4, 1, 2), "its own, and the student's"
     assert teacher["item_table"] == made("E4SRec")[0]["item_table"], "the same table as any E4SRec's"
     assert made("SLMRec", distill_cos=0.3, blocks=1, reduction="sum")[1] == [], "it is nothing to the teacher"
-    assert made("SLMRec", teacher_keys={"llm_layers": 3})[1] == [("E4SRec", False)]
+    assert made("SLMRec", teacher_keys={"llm_layers": 3}, blocks=1)[1] == [("E4SRec", False)]
 
 
 @pytest.mark.parametrize("given", [{"distillation": "online"}, {"item_table": "somewhere"}])
