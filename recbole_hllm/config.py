@@ -11,8 +11,8 @@ import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import EvaluatorType, ModelType
 
-from recbole_hllm.data.labels import check_labelled_settings, has_label_column
-from recbole_hllm.data.protocol import referenced
+from recbole_hllm.data.labels import USER_METRICS, check_labelled_settings, has_label_column
+from recbole_hllm.data.protocol import referenced, targets_together
 from recbole_hllm.data.reader import read_header
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
 from recbole_hllm.keys import (
@@ -212,6 +212,7 @@ class Config(RecBoleConfig):
                 "line or run_stages starts, not a table, a plan or run"
             )
         referenced(final)
+        targets_together(final)
         names = final.get("text_keys") or []
         if not all(isinstance(name, str) for name in (names if isinstance(names, list) else [names])):
             raise ConfigError(f"text_keys: {names!r} is neither the name of a column nor a list of names")
@@ -249,15 +250,15 @@ class Config(RecBoleConfig):
     def _drop_default_negatives(self, final):
         """RecBole's default draws a negative per row: its cross-entropy models refuse it, or take it for a positive
         (RepeatNet), and Pop would count it."""
-        softmax = getattr(self.model_class, "FULL_SOFTMAX", False)
+        draws = getattr(self.model_class, "DRAWS_NEGATIVES", True)
         if "train_neg_sample_args" in self.external_config_dict:
-            if softmax and final["train_neg_sample_args"]:
+            if not draws and final["train_neg_sample_args"]:
                 raise ConfigError(
-                    f"train_neg_sample_args: {self.model} compares with the whole catalogue and draws no negatives; "
+                    f"train_neg_sample_args: {self.model} compares with no drawn negatives; "
                     "leave it out, or give it to other models only (SASRec.train_neg_sample_args)"
                 )
             return
-        kind, whole = self.model_class.type, softmax or final.get("loss_type") == "CE"
+        kind, whole = self.model_class.type, not draws or final.get("loss_type") == "CE"
         if kind == ModelType.TRADITIONAL or kind == ModelType.SEQUENTIAL and whole:
             final["train_neg_sample_args"] = None
 
@@ -332,8 +333,10 @@ class Config(RecBoleConfig):
     def _set_default_parameters(self):
         final, labelled = self.final_config_dict, self.spec.rows == "labelled"
         metrics = [final["metrics"]] if isinstance(final["metrics"], str) else final["metrics"]
-        if labelled:  # RecBole's GAUC is of rankings, and goes with no metric of labels
-            final["metrics"] = [metric for metric in metrics if metric.lower() != "gauc"] or ["AUC"]
+        if labelled:  # RecBole does not know them, but for a GAUC of rankings, which goes with no metric of labels
+            final["metrics"] = [metric for metric in metrics if metric.lower() not in USER_METRICS] or ["AUC"]
+        elif unknown := [name for name in metrics if str(name).lower() in ("uauc", "wuauc")]:
+            raise ConfigError(f"metrics: {unknown} need labels; rankings have Recall, MRR, NDCG, Hit, ...")
         super()._set_default_parameters()
         final["metrics"] = metrics
         if final["eval_type"] == EvaluatorType.VALUE and not labelled:

@@ -12,7 +12,7 @@ from recbole_hllm.config import Config
 from recbole_hllm.data.dataset import SequenceDataset, create_dataset
 from recbole_hllm.data.loader import data_preparation
 from recbole_hllm.errors import ConfigError
-from recbole_hllm.evaluation.segments import describe_targets, segment_metrics, segment_table
+from recbole_hllm.evaluation.segments import describe, segment_metrics, segment_table
 from recbole_hllm.keys import parse_value, plain, read_yaml
 from recbole_hllm.prerequisites import complete
 from recbole_hllm.run_folder import (
@@ -111,19 +111,19 @@ def _run(config, folder):
         "best_valid_result": best_valid,
         "test_result": trainer.evaluate(test_data, show_progress=show),
     }
-    if trainer.labelled:
-        keep_scores(folder, trainer.eval_collector.take_scores() if test_data else None)
-    else:
-        _keep_ranks(folder, data, trainer, test_data)
+    _keep_evaluation(folder, data, trainer, test_data)
     write_results(folder, config, data, (valid_data, test_data), trainer, result, time.perf_counter() - start)
     logging.getLogger().info(f"test {result['test_result']}, all of it in {folder}")
     return {**result, "run_dir": str(folder)}
 
 
-def _keep_ranks(folder, data, trainer, test_data):
-    """The ranks of each target, and metrics by segment of those of the test."""
-    ranks = {"valid": trainer.valid_ranks, "test": trainer.eval_collector.take_ranks()}
-    keep_ranks(folder, **{phase: describe_targets(kept, data) for phase, kept in ranks.items() if kept})
+def _keep_evaluation(folder, data, trainer, test_data):
+    """The rank of each target, or the score of each labelled row, and metrics by segment of those of the test."""
+    if trainer.labelled:
+        keep_scores(folder, describe(trainer.eval_collector.take_scores(), data) if test_data else None)
+    else:
+        ranks = {"valid": trainer.valid_ranks, "test": trainer.eval_collector.take_ranks()}
+        keep_ranks(folder, **{phase: describe(kept, data) for phase, kept in ranks.items() if kept})
     if test_data:
         write_json(folder / "segments.json", segment_table(folder))
 
@@ -152,9 +152,10 @@ def evaluate_run(run_dir, config_dict=None) -> dict:
             "test_result": trainer.evaluate(loaded.test_data, show_progress=show),
         }
         segments = {}
-        if loaded.test_data and not trainer.labelled:
-            ranks = describe_targets(trainer.eval_collector.take_ranks(), loaded.dataset)
-            segments = {"segments": segment_metrics(ranks, loaded.config)}
+        if loaded.test_data:
+            collector = trainer.eval_collector
+            evaluated = collector.take_scores() if trainer.labelled else collector.take_ranks()
+            segments = {"segments": segment_metrics(describe(evaluated, loaded.dataset), loaded.config)}
         add_evaluation(folder, {"changed": changed, **result, **segments})
         logging.getLogger().info(f"valid {result['valid_result']}, test {result['test_result']}")
     return {**result, "run_dir": str(folder)}

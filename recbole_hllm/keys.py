@@ -19,6 +19,7 @@ from recbole_hllm.properties_path import properties_folder, recbole_folder
 _TEXT_KEYS = {
     "model", "dataset", "data_path", "gpu_id", "user_inter_num_interval", "item_inter_num_interval", "cache_dir",
     "item_pretrain_dir", "user_pretrain_dir", "pretrained_hllm", "item_prompt",
+    "content_llm_dir", "content_bert_dir", "preference_dir",
     "item_table", "pretrained_e4srec", "llm_pretrain_dir", "instruction", "teacher", "text_separator", "text_field",
     "valid_metric",
 }  # fmt: skip
@@ -100,6 +101,17 @@ NUMBERS = {
     "distill_norm": Number(float, 0),
     "distill_heads": Number(float, 0),
     "norm_power": Number(int, 1, 2),
+    "content_dim": Number(int, 1),
+    "content_layers": Number(int, 1, empty=True),
+    "preference_layers": Number(int, 1, empty=True),
+    "output_size": Number(int, 1),
+    "target_length": Number(int, 1),
+    "history_days": Number(float, 1e-6),
+    "target_days": Number(float, 1e-6),
+    "history_samples": Number(int, 1, empty=True),
+    "target_samples": Number(int, 1, empty=True),
+    "recency_alpha": Number(float, 1.001),
+    "recency_beta": Number(float, 1.001),
 }
 
 

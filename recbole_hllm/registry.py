@@ -16,6 +16,7 @@ _OURS = {
     "HLLM": ("recbole_hllm.model.hllm", "window"),
     "HLLMRanker": ("recbole_hllm.model.hllm_ranker", "labelled"),
     "HSTU": ("recbole_hllm.model.hstu", "window"),
+    "LEARN": ("recbole_hllm.model.learn", "split"),
     "LLMIDRec": ("recbole_hllm.model.llm_id_rec", "window"),
     "Pop": ("recbole_hllm.model.pop", "interaction"),
     "SLMRec": ("recbole_hllm.model.slmrec", "window"),
@@ -57,8 +58,9 @@ class ModelSpec:
     Attributes:
         model: the recommender class.
         rows: training rows, ``window`` (every position of a chunk is a target), ``prefix`` (one history, one target),
-            ``last`` (the last of these of each user), ``interaction`` (a user and an item, no history) or ``labelled``
-            (an interaction, its 0/1 label and what was before it; tested on such rows too).
+            ``last`` (the last of these of each user), ``split`` (a history and the several targets behind it),
+            ``interaction`` (a user and an item, no history) or ``labelled`` (an interaction, its 0/1 label and what
+            was before it; tested on such rows too).
     """
 
     model: type

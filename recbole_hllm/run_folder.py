@@ -125,7 +125,7 @@ def keep_ranks(folder: Path, **ranks_of: dict | None) -> None:
 
 
 def keep_scores(folder: Path, scores: dict | None) -> None:
-    """Scores of the test's labelled rows by the best weights: scores-test.npz, arrays user, item, label, score."""
+    """Scores of the test's labelled rows by the best weights: scores-test.npz, with the arrays given."""
     if scores:
         with writing(path := folder / "scores-test.npz"):
             np.savez_compressed(path, **scores)
@@ -167,6 +167,7 @@ def write_results(folder: Path, config, data, loaders, trainer, result: dict, se
             "history_length_test": (test_length or length) if config.spec.rows == "window" else length,
             "seed": config["seed"],
             "eval_args": config["eval_args"],
+            "eval_targets": config["eval_targets"],
             "mask_history": config["mask_history"],
             "fingerprint": fingerprint(data, parts, candidates),
         },

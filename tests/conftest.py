@@ -104,6 +104,7 @@ def settings_of(toy_data):
             "num_negatives": 8, "precision": "fp32", "MAX_TEXT_LENGTH": 24,
         },
         "TextKNN": {"item_pretrain_dir": llm, "item_llm_layers": 1, "text_keys": ["title"]},
+        "LEARN": {**small, "output_size": 8, "target_length": 2, "precision": "fp32", "content_bert_dir": None},
         "LLMIDRec": {"user_llm_config": TINY_LLAMA, "item_embed_dim": 8},
     }  # fmt: skip
     own["E4SRec"] = {

@@ -22,7 +22,7 @@ from recbole_hllm.training.logs import last_error
 # What a row may not set for itself: it would no longer be comparable with the others.
 SHARED_KEYS = {
     "model", "dataset", "resume", "evaluate_only",
-    "data_path", "eval_args", "metrics", "topk", "valid_metric", "mask_history", "benchmark_filename",
+    "data_path", "eval_args", "eval_targets", "metrics", "topk", "valid_metric", "mask_history", "benchmark_filename",
     "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter", "strict_data", "reference",
     "filter_inter_by_user_or_item", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "metric_decimal_place",
     "repeatable", "field_separator", "encoding", "segments_user", "segments_item", "sanity_rows",
@@ -229,6 +229,7 @@ def _header(rows, dataset) -> dict:
         "dataset": dataset,
         **first["statistics"],
         "split": f"{first['eval_args']['split']}, order {first['eval_args']['order']}",
+        **({"targets": "those of a user together, as one row"} if first.get("eval_targets") == "together" else {}),
         "masking": "whole history" if first["mask_history"] else "none (RecBole's for sequential models)",
         "candidates": drawn.get(mode["test"], f"{mode['test']}, drawn once from the seed"),
         "metrics": "RecBole's Evaluator, best validation weights",

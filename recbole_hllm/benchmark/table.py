@@ -12,8 +12,8 @@ and ``segments``, what ``evaluation.segments.segment_table`` returns, where ther
 
 or, for a model that failed, ``{"model": "HLLM", "error": "what went wrong"}``, whose metrics, if it has any,
 do not count; other keys go into the JSON as they are. The header is a dict of what all rows share: ``dataset``,
-``users``, ``items``, ``interactions``, ``mean_length``, then ``split``, ``masking``, ``candidates``, ``metrics``,
-``history_length``, ``seed``; absent keys are left out, further ones are shown behind these.
+``users``, ``items``, ``interactions``, ``mean_length``, then ``split``, ``targets``, ``masking``, ``candidates``,
+``metrics``, ``history_length``, ``seed``; absent keys are left out, further ones are shown behind these.
 """
 
 import json
@@ -35,7 +35,7 @@ COSTS = (
     "peak_memory_bytes",
 )
 _STATISTICS = ("users", "items", "interactions", "mean_length")
-_SETTINGS = ("split", "masking", "candidates", "metrics", "history_length", "seed")
+_SETTINGS = ("split", "targets", "masking", "candidates", "metrics", "history_length", "seed")
 MISSING = "–"
 
 
@@ -149,20 +149,21 @@ def _segment_lines(rows: list[dict], header: dict) -> list[list[str]]:
     if not parted:
         return []
     first = parted[0]["segments"]
-    metrics = [name for name in next(iter(first.values()))[0] if "@" in name]
+    _, counted, *metrics = next(iter(first.values()))[0]  # "segment", "targets" or "rows", and the metrics
     if not metrics:
         return []
     metric = str(header.get("valid_metric")).lower()
     metric = metric if metric in metrics else metrics[0]
-    names = ["interactions in training", "targets", *(row["model"].replace("|", "\\|") for row in parted)]
+    names = ["interactions in training", counted, *(row["model"].replace("|", "\\|") for row in parted)]
     lines = [names, ["---"] + ["---:"] * (len(names) - 1)]
     for kind, label in (("history_length", "user"), ("popularity", "item")):
         for index, segment in enumerate(first[kind]):
             values = [row["segments"][kind][index][metric] for row in parted]
             results = [{} if value is None else {"test_result": {metric: round(value, 4)}} for value in values]
             cells = _metric_cells(results, metric, "**{}**")
-            lines.append([f"{label} {segment['segment']}", _format_integer(segment["targets"]), *cells])
-    heading = f"{metric} by how many interactions the user, and the target item, has in training:"
+            lines.append([f"{label} {segment['segment']}", _format_integer(segment[counted]), *cells])
+    item = "target item" if counted == "targets" else "item"
+    heading = f"{metric} by how many interactions the user, and the {item}, has in training:"
     return [[heading], ["| " + " | ".join(line) + " |" for line in lines]]
 
 

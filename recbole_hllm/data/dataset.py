@@ -10,7 +10,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_hllm.data import sequences as seq
 from recbole_hllm.data.atomic import AtomicDataset
-from recbole_hllm.data.protocol import TRAINED_ON, build_split, referenced
+from recbole_hllm.data.protocol import TRAINED_ON, build_split, referenced, targets_together
 from recbole_hllm.errors import ConfigError
 
 # Full-precision times of the rows of our own models, in seconds: of the items of a history, and of its target.
@@ -23,11 +23,12 @@ EVENT_ACTIONS = "event_action_list"
 
 def create_dataset(config) -> "SequenceDataset":
     """Reads the data set a config names; nothing is unpickled or downloaded."""
-    if config.spec.rows == "labelled":
-        from recbole_hllm.data.labelled import LabelledDataset  # built on this module
+    from recbole_hllm.data import labelled, split_rows  # built on this module
 
-        return LabelledDataset(config)
-    return SequenceDataset(config)
+    on_splits = getattr(config.spec.model, "TRAINED_ON_SPLITS", False)
+    if config.spec.rows == "labelled":
+        return (split_rows.LabelledSplitDataset if on_splits else labelled.LabelledDataset)(config)
+    return (split_rows.SplitDataset if on_splits else SequenceDataset)(config)
 
 
 class SequenceDataset(AtomicDataset):
@@ -39,7 +40,9 @@ class SequenceDataset(AtomicDataset):
 
     Attributes:
         sequences: all users' items, times and offsets, full-precision time order, ties in file order.
-        targets: (R,) flat positions of this part's targets, after ``build``.
+        targets: (R,) flat positions of the targets of this part's rows, after ``build``; of several the first.
+        held_out, held_out_offsets: of a part to evaluate: (P,) flat positions of all targets; row ``r`` looks for those
+            from ``held_out_offsets[r]`` to ``held_out_offsets[r + 1]``, by default its one.
         labels: (T,) 0/1 label of each interaction; None where rows have none.
         training_positions: flat positions of the training interactions, first items included, after ``build``.
         train_lengths: (U,) how many first interactions of each user are training data, after ``build``.
@@ -126,11 +129,25 @@ class SequenceDataset(AtomicDataset):
             part.rows, part.timed = "prefix", True
             part.max_item_list_len = self.config["MAX_ITEM_LIST_LENGTH_TEST"] or self.max_item_list_len
         part.numbered = self.numbered and phase == "train"
+        if phase != "train":
+            part.held_out, part.held_out_offsets = targets, self._rows_of(targets)
+            targets = targets[part.held_out_offsets[:-1]]
         part.targets = self.training_positions if phase == "train" and part.rows != "prefix" else targets
         # Ready-made histories: a row stands where its target's sequence does.
         rows = self.sequences.of(part.targets) if self.histories_given else part.targets
         part.inter_feat = take(self.inter_feat, torch.from_numpy(rows))
         return part
+
+    def _rows_of(self, targets):
+        """(R + 1,) which of the targets to evaluate begin a row: all, or the first of each user."""
+        if not targets_together(self.config):
+            return np.arange(len(targets) + 1)
+        if self.histories_given:
+            raise ConfigError(
+                "eval_targets: ready-made histories of benchmark_filename bring a row for each target; leave out "
+                "'together', or give files of interactions"
+            )
+        return np.append(np.unique(self.sequences.of(targets), return_index=True)[1], len(targets))
 
     def _last_of_users(self, targets):
         """The latest target of each user, of whom ready-made histories have several sequences."""
@@ -271,8 +288,15 @@ class SequenceDataset(AtomicDataset):
             events[EVENT_ACTIONS] = gather(torch.from_numpy(self.actions), positions, real)
         return events
 
+    def positives(self, index) -> tuple[torch.Tensor, torch.Tensor]:
+        """Row numbers and items of all targets of some rows to evaluate."""
+        begin, end = (self.held_out_offsets[np.asarray(index) + side] for side in (0, 1))
+        rows = np.repeat(np.arange(len(begin)), end - begin)
+        return torch.from_numpy(rows), torch.from_numpy(self.sequences.items[self.held_out[_ranges(begin, end)]])
+
     def histories(self, index) -> tuple[torch.Tensor, torch.Tensor]:
-        """Row numbers and items of everything before each target, not cut to ``MAX_ITEM_LIST_LENGTH``."""
+        """Row numbers and items of everything before each row's target, the first of several, not cut to
+        ``MAX_ITEM_LIST_LENGTH``."""
         targets = self.targets[np.asarray(index)]
         begin = self.sequences.offsets[self.sequences.of(targets)]
         rows = np.repeat(np.arange(len(targets)), targets - begin)

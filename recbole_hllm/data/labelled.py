@@ -13,7 +13,7 @@ from recbole_hllm.data.dataset import (
     padded_positions,
     take,
 )
-from recbole_hllm.data.labels import chosen_ratios, read_threshold
+from recbole_hllm.data.labels import USER_METRICS, chosen_ratios, read_threshold
 from recbole_hllm.data.reader import line_of
 from recbole_hllm.errors import ConfigError, DataError
 
@@ -125,8 +125,8 @@ class LabelledDataset(SequenceDataset):
         """Splits all interactions in time order; those of one moment stay in one part.
 
         Raises:
-            DataError: a part without rows or with one class only; ``valid_metric: GAUC`` where no user has both labels
-                in validation.
+            DataError: a part without rows or with one class only; a ``valid_metric`` of users (GAUC, UAUC, WUAUC)
+                where none has both labels in validation.
         """
         ratios = chosen_ratios(self.config["eval_args"])
         self._change_feat_format()
@@ -140,7 +140,7 @@ class LabelledDataset(SequenceDataset):
                     f"part empty: {len(self.labels)} interactions, at {len(np.unique(self.timestamps))} different times"
                 )
             _check_classes(self, f" {phase} part", self.labels[positions])
-        if self.config["valid_metric"].lower() == "gauc":
+        if self.config["valid_metric"].lower() in USER_METRICS:
             self._check_users_of(parts["valid"])
         self.training_positions = parts["train"]
         users = self.sequences.of(parts["train"])
@@ -149,13 +149,13 @@ class LabelledDataset(SequenceDataset):
         return [self._part(phase, positions) for phase, positions in parts.items()]
 
     def _check_users_of(self, positions):
-        """GAUC is of users with rows of both labels; without any no epoch could be chosen by it."""
+        """Metrics of users are of those with rows of both labels; without any no epoch could be chosen."""
         users = self.sequences.users[self.sequences.of(positions)]
         rows, liked = np.bincount(users), np.bincount(users, self.labels[positions])
         if len(positions) and not ((liked > 0) & (liked < rows)).any():
             raise DataError(
-                f"valid_metric: GAUC: no user of data set '{self.dataset_name}' has rows of both labels among the "
-                f"{len(positions)} of validation; take AUC, or more validation rows in eval_args"
+                f"valid_metric: {self.config['valid_metric']}: no user of data set '{self.dataset_name}' has rows of "
+                f"both labels among the {len(positions)} of validation; take AUC, or more validation rows in eval_args"
             )
 
     def __getitem__(self, index, join=True):

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from recbole_hllm.data.protocol import TRAINED_ON, check_ratios
+from recbole_hllm.data.protocol import TRAINED_ON, check_ratios, targets_together
 from recbole_hllm.data.reader import read_header
 from recbole_hllm.errors import ConfigError, did_you_mean
 
 HISTORY_FILTERS = ("positive", "all")
-VALUE_METRICS = ("auc", "logloss", "gauc", "mae", "rmse")
+# Means of the AUC inside each user; RecBole knows none of them for labelled rows.
+USER_METRICS = ("gauc", "uauc", "wuauc")
+VALUE_METRICS = ("auc", "logloss", *USER_METRICS, "mae", "rmse")
 
 
 def check_labelled_settings(model: str, keys: dict) -> None:
@@ -15,7 +17,7 @@ def check_labelled_settings(model: str, keys: dict) -> None:
 
     Raises:
         ConfigError: an unknown ``history_filter``, a wrong ``threshold``, another split than in time order, metrics of
-            rankings, or sampled or masked items.
+            rankings, sampled or masked items, or targets evaluated together.
     """
     name = keys["history_filter"]
     if name not in HISTORY_FILTERS:
@@ -27,7 +29,9 @@ def check_labelled_settings(model: str, keys: dict) -> None:
     metrics = [keys["metrics"]] if isinstance(keys["metrics"], str) else keys["metrics"]
     others = [metric for metric in metrics if str(metric).lower() not in VALUE_METRICS]
     if others:
-        raise ConfigError(f"metrics: {others}: labelled rows of {model} have AUC, LogLoss, GAUC, MAE and RMSE only")
+        raise ConfigError(
+            f"metrics: {others}: labelled rows of {model} have AUC, LogLoss, GAUC, UAUC, WUAUC, MAE and RMSE only"
+        )
     if keys["train_neg_sample_args"] is not None:
         raise ConfigError(f"train_neg_sample_args: {model} trains on labelled rows, which bring their own negatives")
     for key, everything in TRAINED_ON.items():
@@ -35,6 +39,8 @@ def check_labelled_settings(model: str, keys: dict) -> None:
             raise ConfigError(f"{key}: {model} trains on all labelled rows of all users; leave it out")
     if keys["mask_history"]:
         raise ConfigError(f"mask_history: {model} scores labelled rows, of which none is masked")
+    if targets_together(keys):
+        raise ConfigError(f"eval_targets: {model} scores labelled rows one by one, none together")
 
 
 def read_threshold(keys) -> tuple[str, float | None]:

@@ -24,7 +24,7 @@ def data_preparation(config, dataset):
         (train, valid, test) loaders; valid or test is None when the split has no such part.
     """
     train, valid, test = dataset.build()
-    loader = {"window": WindowLoader, "labelled": LabelledLoader}.get(dataset.rows, TrainDataLoader)
+    loader = {"window": WindowLoader, "labelled": LabelledLoader}.get(train.rows, TrainDataLoader)
     train_loader = loader(config, train, _train_sampler(config, train), shuffle=config["shuffle"])
     return train_loader, _eval_loader(config, "valid", train, valid), _eval_loader(config, "test", train, test)
 
@@ -33,7 +33,7 @@ def _train_sampler(config, train):
     """RecBole's sampler over training rows only, so that no validation or test item is more likely to be drawn."""
     arguments = config["train_neg_sample_args"]
     if arguments["distribution"] == "none":
-        if getattr(config.spec.model, "FULL_SOFTMAX", False):
+        if not getattr(config.spec.model, "DRAWS_NEGATIVES", True):
             return None
         if train.rows != "window" and not (train.rows == "labelled" and config["loss_lambda"]):
             return None
@@ -101,8 +101,9 @@ class WindowLoader(TrainDataLoader):
 class EvalLoader(FullSortEvalDataLoader):
     """One row per target, for sequential and general models alike, against the whole catalogue or fixed candidates.
 
-    Candidates of ``uniN`` and ``popN`` are drawn once from the seed, without replacement and without the user's own
-    items; they are the same for every model and pass.
+    With ``eval_targets: together`` a row has all targets of a user. Candidates of ``uniN`` and ``popN`` are drawn once
+    from the seed, N for a row, without replacement and without the user's own items; they are the same for every model
+    and pass.
 
     Attributes:
         candidates: (R, N) int64, or None for the whole catalogue.
@@ -116,7 +117,7 @@ class EvalLoader(FullSortEvalDataLoader):
         self.sample_size = len(dataset)
         self.candidates = self._draw(config, dataset)
         AbstractDataLoader.__init__(self, config, dataset, sampler=None, shuffle=False)
-        self.is_sequential = True  # rows are targets, never users
+        self.is_sequential = True  # RecBole makes no rows of its own
 
     def _init_batch_size_and_step(self):
         self.step = max(1, min(self.config["eval_batch_size"], _SCORES_PER_BATCH // self._dataset.item_num))
@@ -143,19 +144,29 @@ class EvalLoader(FullSortEvalDataLoader):
         """A batch as RecBole's trainer expects it: rows, items to mask, row and item of each target."""
         index = np.asarray(index)
         rows = self.transform(self._dataset, self._dataset[index])
-        targets = rows[self.iid_field]
+        row_of, targets = self._dataset.positives(index)
         if self.candidates is not None:
-            rows[CANDIDATES] = torch.cat([targets[:, None], torch.from_numpy(self.candidates[index])], dim=1)
-        return rows, self._masked(index, targets), torch.arange(len(targets)), targets
+            own = _padded(row_of, targets, rows[self.iid_field])
+            rows[CANDIDATES] = torch.cat([own, torch.from_numpy(self.candidates[index])], dim=1)
+        return rows, self._masked(index, row_of, targets), row_of, targets
 
-    def _masked(self, index, targets):
+    def _masked(self, index, row_of, targets):
         if not self.mask_history:
             return None
         rows, items = self._dataset.histories(index)
         if not self.target_masked:
-            other = items != targets[rows]
+            n_items = self._dataset.item_num
+            other = ~torch.isin(rows * n_items + items, row_of * n_items + targets)
             rows, items = rows[other], items[other]
         return rows, items
+
+
+def _padded(row_of, items, first):
+    """(B, most of a row) items of each row; rows with fewer repeat their first one."""
+    counts = torch.bincount(row_of, minlength=len(first))
+    table = first[:, None].repeat(1, int(counts.max()))
+    table[row_of, torch.arange(len(items)) - (counts.cumsum(0) - counts)[row_of]] = items
+    return table
 
 
 class LabelledLoader(TrainDataLoader):

@@ -46,6 +46,18 @@ def referenced(config) -> frozenset[str]:
     return frozenset(names)
 
 
+def targets_together(config) -> bool:
+    """Whether the targets that a user has in validation, or in the test, are one row of the evaluation.
+
+    Raises:
+        ConfigError: ``eval_targets`` is neither each nor together.
+    """
+    value = config["eval_targets"]
+    if value not in ("each", "together"):
+        raise ConfigError(f"eval_targets: {value!r} is neither each nor together")
+    return value == "together"
+
+
 def build_split(dataset) -> seq.Split:
     """The split that ``eval_args`` (or ``benchmark_filename``) asks for, checked.
 
@@ -126,6 +138,8 @@ def fingerprint(dataset, parts: dict, candidates: dict[str, np.ndarray | None]) 
     """
     config, sequences = dataset.config, dataset.sequences
     shared = {key: config[key] for key in ("eval_args", "metrics", "topk", "mask_history", "metric_decimal_place")}
+    if targets_together(config):  # not always, so that a table of an earlier version can go on
+        shared["eval_targets"] = config["eval_targets"]
     result = {
         "items": dataset.item_num - 1,
         "item_ids": digest("\n".join(map(str, dataset.field2id_token[dataset.iid_field]))),
@@ -133,9 +147,9 @@ def fingerprint(dataset, parts: dict, candidates: dict[str, np.ndarray | None]) 
         "training": _training_digest(dataset),
     }
     for phase, part in parts.items():
-        users = sequences.users[sequences.of(part.targets)]
-        result[f"{phase}_targets"] = len(part.targets)
-        result[f"{phase}_pairs"] = digest(users, sequences.items[part.targets])
+        users = sequences.users[sequences.of(part.held_out)]
+        result[f"{phase}_targets"] = len(part.held_out)
+        result[f"{phase}_pairs"] = digest(users, sequences.items[part.held_out])
         result[f"{phase}_candidates"] = "all" if candidates[phase] is None else digest(candidates[phase])
         if dataset.labels is not None:
             result[f"{phase}_labels"] = digest(dataset.labels[part.targets])

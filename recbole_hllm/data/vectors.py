@@ -42,6 +42,7 @@ def cached_item_vectors(
     width: int,
     settings: dict,
     cache: Path | None,
+    dtype: type = np.float32,
 ) -> np.ndarray:
     """Every item's vector, from the disk as far as they lie there.
 
@@ -55,17 +56,19 @@ def cached_item_vectors(
         width: of a vector.
         settings: JSON-able; everything beside the tokens that decides the vectors: weights, pooling, precision.
         cache: folder of the entries; None writes nothing and encodes every item.
+        dtype: what they are kept in, np.float32 or np.float16, half as large and with three digits.
 
     Returns:
-        float32 (n_items, width), memory-mapped and read-only where there is a cache; the padding item's is 0.
+        (n_items, width), memory-mapped and read-only where there is a cache; the padding item's is 0.
 
     Raises:
         DataError: the disk is full or the folder cannot be written.
     """
     tokens = _token_digests(catalogue)
     if cache is None:
-        return _encode_missing(encode, np.zeros((len(tokens), width), np.float32), np.arange(1, len(tokens)))
-    meta = {"format": FORMAT, "width": width, **settings}
+        return _encode_missing(encode, np.zeros((len(tokens), width), dtype), np.arange(1, len(tokens)))
+    kept_in = {} if dtype is np.float32 else {"dtype": np.dtype(dtype).name}
+    meta = {"format": FORMAT, "width": width, **kept_in, **settings}
     stem = f"vectors-{digest(meta)}"
     entry = Path(cache) / f"{stem}-{digest(tokens)}"
     found = _read(entry, meta)
@@ -73,8 +76,8 @@ def cached_item_vectors(
         logger.info("item vectors: all %d from %s", len(tokens) - 1, entry)
         return found["vectors"]
     found = found or _newest(Path(cache), stem, meta)
-    check_room(Path(cache), 4 * len(tokens) * width)
-    vectors, missing = _known_rows(found, tokens, width)
+    check_room(Path(cache), np.dtype(dtype).itemsize * len(tokens) * width)
+    vectors, missing = _known_rows(found, tokens, width, dtype)
     logger.info("item vectors: %d of %d items are encoded, for %s", len(missing), len(tokens) - 1, entry)
     vectors = _encode_missing(encode, vectors, missing)
     shutil.rmtree(entry, ignore_errors=True)  # what is there is not what its name says
@@ -118,9 +121,9 @@ def _newest(cache: Path, stem: str, meta: dict) -> dict[str, np.ndarray] | None:
     return next((arrays for file in newest_first if (arrays := _read(file.parent, meta))), None)
 
 
-def _known_rows(found: dict | None, tokens: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+def _known_rows(found: dict | None, tokens: np.ndarray, width: int, dtype: type) -> tuple[np.ndarray, np.ndarray]:
     """(n_items, width) vectors with the rows that an entry knows, and the ids of the items it does not."""
-    vectors = np.zeros((len(tokens), width), np.float32)
+    vectors = np.zeros((len(tokens), width), dtype)
     row_of = {} if found is None else {hashed.tobytes(): row for row, hashed in enumerate(found["tokens"]) if row}
     rows = np.array([row_of.get(hashed.tobytes(), 0) for hashed in tokens])
     rows[0] = 0

@@ -1,41 +1,48 @@
-"""Every top-k metric by the user's history length and the item's popularity in training, from the kept ranks."""
+"""Metrics by the user's history length and the item's popularity in training, from the kept ranks or scores."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from recbole_hllm.data.protocol import targets_together
 from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.evaluation.value_metrics import value_metrics
 from recbole_hllm.keys import as_number, read_yaml
 
-# What RecBole computes of a row with one target of this rank, if the rank is at most k.
-_OF_A_HIT = {
-    "hit": lambda rank, k: np.ones_like(rank, dtype=float),
-    "recall": lambda rank, k: np.ones_like(rank, dtype=float),
-    "precision": lambda rank, k: np.full_like(rank, 1 / k, dtype=float),
-    "mrr": lambda rank, k: 1 / rank,
-    "map": lambda rank, k: 1 / rank,
-    "ndcg": lambda rank, k: 1 / np.log2(rank + 1),
-}
-# Key of the segments' bounds -> array of the ranks file.
+# Key of the segments' bounds -> array of the kept file.
 SEGMENTED_BY = {"segments_user": "history_length", "segments_item": "popularity"}
+# What a run keeps of its test: ranks of targets, or scores of labelled rows.
+KEPT = ("ranks-test.npz", "scores-test.npz")
+# What a target found at this rank adds to its row's metric, in RecBole's definitions: ``place`` is how many of the
+# row's ``n`` targets rank at least as high, itself included.
+_OF_A_HIT = {
+    "hit": lambda rank, k, place, n: np.where(place == 1, 1.0, 0.0),
+    "recall": lambda rank, k, place, n: 1 / n,
+    "precision": lambda rank, k, place, n: np.full_like(rank, 1 / k, dtype=float),
+    "mrr": lambda rank, k, place, n: np.where(place == 1, 1 / rank, 0.0),
+    "map": lambda rank, k, place, n: place / rank / np.minimum(n, k),
+    "ndcg": lambda rank, k, place, n: 1 / np.log2(rank + 1) / _ideal(k)[np.minimum(n, k) - 1],
+}
 
 
-def describe_targets(ranks: Mapping[str, np.ndarray], dataset) -> dict[str, np.ndarray]:
-    """Adds to the ranks of an evaluation what segments are made of.
+def describe(evaluated: Mapping[str, np.ndarray], dataset) -> dict[str, np.ndarray]:
+    """Adds to the ranks or scores of an evaluation what segments are made of.
 
     Args:
-        ranks: ``user``, ``target``, ``rank``, each (R,), from ``TopKCollector.take_ranks``.
+        evaluated: ``user`` and ``target`` or ``item``, each (R,), from ``TopKCollector.take_ranks`` or
+            ``ValueCollector.take_scores``.
         dataset: a SequenceDataset, after ``build``.
 
     Returns:
-        Also ``history_length`` (R,), how many training interactions the user has (a validation item before a test
-        target does not count), and ``popularity`` (R,), how many the target has.
+        Also ``history_length`` (R,), how many training interactions the user has, whatever their labels (a validation
+        item before a test target does not count), and ``popularity`` (R,), how many the item has.
     """
     sequences, (_, train_lengths) = dataset.sequences, dataset.whole_training
     lengths = np.bincount(sequences.users, train_lengths, dataset.user_num).astype(np.int64)
-    popularity = dataset.whole_counts()[ranks["target"]]
-    return {**ranks, "history_length": lengths[ranks["user"]], "popularity": popularity}
+    items = evaluated["target" if "target" in evaluated else "item"]
+    popularity = dataset.whole_counts()[items]
+    return {**evaluated, "history_length": lengths[evaluated["user"]], "popularity": popularity}
 
 
 def segment_table(run_dir: str | Path, segments_user=None, segments_item=None) -> dict[str, list[dict]]:
@@ -45,55 +52,92 @@ def segment_table(run_dir: str | Path, segments_user=None, segments_item=None) -
         run_dir: folder of the run.
         segments_user: bounds of the user's number of training interactions: [1, 36] makes the segments 0, 1 to 35,
             and from 36 on. None: those of the run.
-        segments_item: the same for the target's number of training interactions.
+        segments_item: the same for the item's number of training interactions.
 
     Returns:
         ``history_length`` and ``popularity``: a dict for each segment with ``segment`` (such as "1-35"), ``targets``
-        (how many) and the run's top-k metrics, not rounded, None where there are no targets.
+        (how many), or ``rows`` of a run on labelled rows, and the run's metrics, see ``segment_metrics``.
 
     Raises:
         ConfigError: bounds that are no whole numbers of at least 1, or no run with a test in that folder.
-        ModelError: the ranks file is damaged or comes from an earlier version.
+        ModelError: the file of ranks or scores is damaged or comes from an earlier version.
     """
     folder = Path(run_dir)
-    for name in ("config.yaml", "ranks-test.npz"):
-        if not (folder / name).is_file():
-            raise ConfigError(f"run_dir: there is no finished run with a test in {folder}: no {name}")
-    keys = read_yaml(folder / "config.yaml")
+    kept = [name for name in KEPT if (folder / name).is_file()]
+    if not kept or not (folder / "config.yaml").is_file():
+        missing = " or ".join(KEPT) if (folder / "config.yaml").is_file() else "config.yaml"
+        raise ConfigError(f"run_dir: there is no finished run with a test in {folder}: no {missing}")
+    keys = {"eval_targets": "each", **read_yaml(folder / "config.yaml")}  # runs of earlier versions do not name it
     given = {"segments_user": segments_user, "segments_item": segments_item}
     keys.update({key: value for key, value in given.items() if value is not None})
-    return segment_metrics(_read_ranks(folder / "ranks-test.npz"), keys)
+    return segment_metrics(_read(folder / kept[0]), keys)
 
 
-def segment_metrics(ranks: Mapping[str, np.ndarray], keys: Mapping) -> dict[str, list[dict]]:
-    """``segment_table`` of ranks in memory.
+def segment_metrics(evaluated: Mapping[str, np.ndarray], keys: Mapping) -> dict[str, list[dict]]:
+    """``segment_table`` of ranks or scores in memory.
+
+    Metrics are RecBole's, not rounded, of the segment's part of the evaluation alone; None where that has no value.
+    Of rankings these are the top-k metrics. Where the targets of a user are evaluated together (``eval_targets``), a
+    segment of users has the whole rows of these users. A segment of items divides rows: there hit@k is the share of the
+    users with targets in the segment who got one of those, and recall@k the mean share of a user's targets in the
+    segment that was found; metrics of the order are None, since targets of other segments take places too.
+    Of labelled rows they are AUC, LogLoss, GAUC, ... over the segment's rows: None for an AUC of one class, or a mean
+    over users of whom none has both classes among these rows.
 
     Args:
-        ranks: ``rank``, ``history_length`` and ``popularity``, each (R,).
-        keys: ``metrics``, ``topk``, ``segments_user`` and ``segments_item``; metrics that no rank gives are left out.
+        evaluated: what ``describe`` returns: ``rank`` and, where targets are evaluated together, ``user``; or ``user``,
+            ``label`` and ``score``; with ``history_length`` and ``popularity``, each (R,).
+        keys: ``metrics``, ``topk``, ``segments_user``, ``segments_item`` and ``eval_targets``; metrics that no rank
+            gives are left out.
     """
-    metrics, cutoffs = keys["metrics"], _listed(keys["topk"])
-    metrics = [name.lower() for name in ([metrics] if isinstance(metrics, str) else metrics)]
-    values = {
-        f"{name}@{k}": np.where(ranks["rank"] <= k, _OF_A_HIT[name](ranks["rank"], k), 0.0)
-        for name in metrics
-        if name in _OF_A_HIT
-        for k in cutoffs
-    }
-    return {
-        array: _by_segment(ranks[array], sorted(set(_listed(as_number(key, keys[key])))), values)
-        for key, array in SEGMENTED_BY.items()
-    }
-
-
-def _by_segment(numbers: np.ndarray, bounds: Sequence[int], values: Mapping[str, np.ndarray]) -> list[dict]:
-    segment_of = np.searchsorted(bounds, numbers, side="right")
-    table = []
-    for index, (first, end) in enumerate(zip([0, *bounds], [*bounds, None], strict=True)):
-        inside = segment_of == index
-        means = {name: float(value[inside].mean()) if inside.any() else None for name, value in values.items()}
-        table.append({"segment": _label(first, end), "targets": int(inside.sum()), **means})
+    measure = _of_scores if "score" in evaluated else _of_ranks
+    metrics = [name.lower() for name in _listed(keys["metrics"])]
+    table = {}
+    for key, array in SEGMENTED_BY.items():
+        bounds = sorted(set(_listed(as_number(key, keys[key]))))
+        segment_of = np.searchsorted(bounds, evaluated[array], side="right")
+        table[array] = []
+        for index, label in enumerate(_labels(bounds)):
+            inside = {name: values[segment_of == index] for name, values in evaluated.items()}
+            table[array].append({"segment": label, **measure(inside, metrics, keys, array)})
     return table
+
+
+def _of_scores(inside, metrics, keys, array) -> dict:
+    values = value_metrics(metrics, inside["user"], inside["label"], inside["score"])
+    return {"rows": len(inside["score"]), **values}
+
+
+def _of_ranks(inside, metrics, keys, array) -> dict:
+    ranks = inside["rank"]
+    together = targets_together(keys)
+    rows = inside["user"] if together else np.arange(len(ranks))
+    places, sizes = _places(rows, ranks)
+    values = {}
+    for name in metrics:
+        known = len(ranks) and not (together and array == "popularity" and name not in ("hit", "recall"))
+        for k in _listed(keys["topk"]) if name in _OF_A_HIT else ():
+            added = np.where(ranks <= k, _OF_A_HIT[name](ranks, k, places, sizes), 0.0)
+            values[f"{name}@{k}"] = float(added.sum() / len(np.unique(rows))) if known else None
+    return {"targets": len(ranks), **values}
+
+
+def _places(rows: np.ndarray, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(R,) place of each target among those of its row, from 1, by rank, and (R,) how many the row has."""
+    rows, sizes = np.unique(rows, return_inverse=True, return_counts=True)[1:]
+    order = np.lexsort((ranks, rows))
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order)) - (np.cumsum(sizes) - sizes)[rows[order]] + 1
+    return places, sizes[rows]
+
+
+def _ideal(k: int) -> np.ndarray:
+    """(k,) DCG of 1 to k targets in the first places."""
+    return np.cumsum(1 / np.log2(np.arange(2, k + 2)))
+
+
+def _labels(bounds: Sequence[int]) -> list[str]:
+    return [_label(first, end) for first, end in zip([0, *bounds], [*bounds, None], strict=True)]
 
 
 def _label(first: int, end: int | None) -> str:
@@ -106,15 +150,16 @@ def _listed(value) -> list:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _read_ranks(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            ranks = {name: arrays[name] for name in arrays.files}
+            kept = {name: arrays[name] for name in arrays.files}
     except Exception as error:  # zip, zlib, OS and value errors, by where the damage is
         raise ModelError(f"{path} is damaged: {error}") from error
-    if missing := {"rank", *SEGMENTED_BY.values()} - ranks.keys():
+    own = {"rank"} if path.name == KEPT[0] else {"user", "label", "score"}
+    if missing := (own | set(SEGMENTED_BY.values())) - kept.keys():
         raise ModelError(
             f"{path} has no {', '.join(sorted(missing))}: it was written by an earlier version; "
             "run with evaluate_only: True to have segments in its evaluation-<n>.json"
         )
-    return ranks
+    return kept

@@ -41,7 +41,7 @@ class E4SRec(SequentialRecommender):
 
     input_type = InputType.POINTWISE
     similarity = "dot"  # of user and item vectors
-    FULL_SOFTMAX = True  # no negatives are drawn
+    DRAWS_NEGATIVES = False  # the loss is over the whole catalogue
 
     def __init__(self, config, dataset, table: Tensor | None = None):
         self.check_keys(config)

@@ -37,21 +37,25 @@ def check_feature_keys(config) -> None:
         raise ConfigError(f"time_num: {config['time_num']} parts; there are {len(CALENDAR_SIZES)}, year to second")
 
 
-def check_clock_times(timestamps: np.ndarray, name: str) -> None:
+def check_clock_times(
+    timestamps: np.ndarray, name: str, key: str = "time_num", instead: str = "set time_num: 0"
+) -> None:
     """Raises DataError for positions in place of times, and for times in another unit than seconds.
 
     Args:
         timestamps: (T,) of all interactions.
         name: of the data set.
+        key: that needs them.
+        instead: what to do without.
     """
     typical = float(np.median(timestamps))
     if typical < _EARLIEST:
         raise DataError(
-            f"time_num: the timestamps of {name}.inter (half of them below {typical:g}) are no seconds since 1970 but "
-            "counters, such as positions in a history: they have no hour or month; set time_num: 0"
+            f"{key}: the timestamps of {name}.inter (half of them below {typical:g}) are no seconds since 1970 but "
+            f"counters, such as positions in a history: they have no hour or month; {instead}"
         )
     if typical > _LATEST:
         raise DataError(
-            f"time_num: the timestamps of {name}.inter (half of them above {typical:g}) are no seconds since 1970, "
-            "probably milliseconds; divide them, or set time_num: 0"
+            f"{key}: the timestamps of {name}.inter (half of them above {typical:g}) are no seconds since 1970, "
+            f"probably milliseconds; divide them, or {instead}"
         )

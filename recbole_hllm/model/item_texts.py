@@ -46,8 +46,13 @@ def text_columns(path: Path, config) -> str | list[str]:
     return columns
 
 
-def build_catalogue(config, texts: ItemTexts) -> ItemCatalogue:
-    """Every item's text and token ids, by the Item LLM's tokenizer."""
+def build_catalogue(config, texts: ItemTexts, source: str | None = None) -> ItemCatalogue:
+    """Every item's text and token ids.
+
+    Args:
+        texts: from ``read_texts``.
+        source: whose tokenizer reads them; None: the Item LLM's.
+    """
     names = referenced(config)
     template = TextTemplate(
         texts.keys,
@@ -57,7 +62,7 @@ def build_catalogue(config, texts: ItemTexts) -> ItemCatalogue:
         missing_words_dropped="missing_words" in names,
         field=config["text_field"],
     )
-    tokenizer = load_tokenizer(llm_source(config, "item"), config["trust_remote_code"])
+    tokenizer = load_tokenizer(source or llm_source(config, "item"), config["trust_remote_code"])
     cache = cache_folder(config["cache_dir"], config["data_path"])
     return ItemCatalogue.build(
         texts, template, tokenizer, max_text_length=config["MAX_TEXT_LENGTH"], cache=cache, reference=names

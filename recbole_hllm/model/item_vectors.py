@@ -22,9 +22,8 @@ def encoder_digest(encoder: ItemEncoder) -> str:
     """Hash of all that decides the vectors of given tokens before the projection: weights, sizes and pooling."""
     llm = json.loads(encoder.backbone.config.to_json_string(use_diff=False))
     shape = {key: value for key, value in llm.items() if key not in _NOT_COMPUTED and not key.startswith("_")}
-    pooling = "mean" if encoder.item_emb_tokens is None else "[ITEM]"
     aligned_at = encoder.max_text_length if encoder.right_aligned_positions else None
-    settings = (json.dumps([shape, pooling, aligned_at], sort_keys=True), torch.zeros(0))
+    settings = (json.dumps([shape, encoder.pooling, aligned_at], sort_keys=True), torch.zeros(0))
     item_token = [] if encoder.item_emb_tokens is None else [("item_emb_tokens", encoder.item_emb_tokens)]
     return weights_digest(chain([settings], item_token, merged_weights(encoder.backbone)))
 
@@ -38,6 +37,7 @@ def encode_catalogue(
     token_budget: int,
     cache: Path | None,
     weights: str | None = None,
+    dtype: type = np.float32,
 ) -> np.ndarray:
     """Vectors of all items before the projection (`ItemEncoder.pooled`), in evaluation mode.
 
@@ -48,18 +48,19 @@ def encode_catalogue(
         token_budget: most padded tokens at once.
         cache: folder of the cache, where only new or changed items are encoded again; None: nothing on disk.
         weights: the encoder's ``encoder_digest`` where it is known already.
+        dtype: what vectors are kept in, np.float32 or np.float16.
 
     Returns:
-        float32 (n_items, H), memory-mapped and read-only with a cache; row 0 is zeros.
+        (n_items, H), memory-mapped and read-only with a cache; row 0 is zeros.
 
     Raises:
         DataError: the disk is full or the cache cannot be written.
     """
-    device, dtype = next(encoder.parameters()).device, AUTOCAST_DTYPES[precision]
+    device, autocast = next(encoder.parameters()).device, AUTOCAST_DTYPES[precision]
 
     def encode(ids):
         tokens, lengths = (part.to(device) for part in catalogue.lookup(ids))
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             return encode_items(encoder.pooled, tokens, lengths, token_budget=token_budget).float().cpu().numpy()
 
     settings = {"weights": weights or encoder_digest(encoder), "precision": precision} if cache else {}
@@ -67,6 +68,6 @@ def encode_catalogue(
     encoder.eval()
     try:
         width = encoder.backbone.config.hidden_size
-        return cached_item_vectors(encode, catalogue, width=width, settings=settings, cache=cache)
+        return cached_item_vectors(encode, catalogue, width=width, settings=settings, cache=cache, dtype=dtype)
     finally:
         encoder.train(mode)

@@ -1,19 +1,16 @@
 """What HLLM and the baselines trained like it share: each position of a window predicts the next item's vector."""
 
-import math
 import time
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from recbole.model.abstract_recommender import SequentialRecommender
-from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_hllm.data.dataset import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.errors import ModelError
-from recbole_hllm.nn.losses import clamp_logit_scale, info_nce, new_logit_scale
-from recbole_hllm.nn.ragged import similar_lengths
+from recbole_hllm.model.two_towers import TwoTowers
+from recbole_hllm.nn.losses import clamp_logit_scale, info_nce
+from recbole_hllm.nn.ragged import read_by_length
 
 # So many batches in a row with almost no negatives left are a collapse and not an accident.
 _COLLAPSE_PATIENCE = 10
@@ -59,30 +56,21 @@ class History:
         return History(*(column if column is None else column[rows, :width] for column in columns))
 
 
-class NextItemRecommender(SequentialRecommender):
+class NextItemRecommender(TwoTowers):
     """Trains on windows of S + 1 items: every position's output is compared with the next item and with negatives.
 
-    A model gives ``vectors_of(ids)`` and ``read_history(vectors, history)``. Scores are cosines. In evaluation mode
-    the whole catalogue is encoded at the first need and kept until training goes on.
+    A model gives ``vectors_of(ids)`` and ``read_history(vectors, history)``.
 
     Args:
         config: the run's Config.
         dataset: the training part of a SequenceDataset.
     """
 
-    input_type = InputType.POINTWISE
-    similarity = "cosine"  # of user and item vectors
-
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.nce_thres = config["nce_thres"]
         self.min_surviving = config["min_surviving_negatives"] or 0.0
-        if config["temperature"] is None:
-            self.logit_scale = new_logit_scale()
-        else:
-            self.register_buffer("logit_scale", torch.tensor(-math.log(config["temperature"])), persistent=False)
-        self.loss_terms: dict[str, float] = {}
-        self._table, self._starved, self._clock = None, 0, None
+        self._starved, self._clock = 0, None
 
     # ---- what a model computes ----
 
@@ -100,12 +88,11 @@ class NextItemRecommender(SequentialRecommender):
         Rows of similar length are read together and cut to the longest of them, more than half of which is real in
         each row.
         """
-        width, groups = vectors.shape[1], similar_lengths((history.items != 0).sum(1))
-        outputs = []
-        for rows, longest in groups:
-            part = self.read_history(vectors[rows, :longest], history.part(rows, longest))
-            outputs.append(F.pad(part, (0, 0, 0, width - longest)))
-        return torch.cat(outputs)[torch.argsort(torch.cat([rows for rows, _ in groups]))]
+
+        def read(rows, longest):
+            return self.read_history(vectors[rows, :longest], history.part(rows, longest))
+
+        return read_by_length(read, (history.items != 0).sum(1), vectors.shape[1])
 
     def catalogue_vectors(self) -> Tensor:
         """(n_items, D) vectors of all items."""
@@ -168,26 +155,9 @@ class NextItemRecommender(SequentialRecommender):
     # ---- vectors ----
 
     def train(self, mode: bool = True):
-        """The catalogue's vectors are forgotten when training goes on."""
-        if mode:
-            self._table = None
+        """The time between two modes is no batch's."""
         self._clock = None
         return super().train(mode)
-
-    def load_state_dict(self, *args, **kwargs):
-        """The catalogue's vectors are those of the old weights."""
-        self._table = None
-        return super().load_state_dict(*args, **kwargs)
-
-    @torch.no_grad()
-    def item_vectors(self) -> Tensor:
-        """(n_items, D) vectors of the whole catalogue, not normalised; row 0 is the padding item's, zeros."""
-        if self._table is None or self.training:
-            mode = self.training
-            super().train(False)
-            self._table = self.catalogue_vectors().float()
-            super().train(mode)
-        return self._table
 
     def user_vectors(self, interaction) -> Tensor:
         """(B, D) predicted vectors of each user's next item, not normalised.
@@ -202,17 +172,6 @@ class NextItemRecommender(SequentialRecommender):
         history = History.before_target(items, last, interaction)
         outputs = self.read_by_length(self.item_vectors()[items], history)
         return self.gather_indexes(outputs, last).float()
-
-    # ---- scores ----
-
-    def predict(self, interaction) -> Tensor:
-        """(B,) cosine of each row's user vector and its item's vector."""
-        items = self.item_vectors()[interaction[self.ITEM_ID]]
-        return F.cosine_similarity(self.user_vectors(interaction), items, dim=-1)
-
-    def full_sort_predict(self, interaction) -> Tensor:
-        """(B, n_items) cosine of each row's user vector and every item's vector."""
-        return F.normalize(self.user_vectors(interaction), dim=-1) @ F.normalize(self.item_vectors(), dim=-1).T
 
 
 def _field(rows, name):

@@ -63,6 +63,11 @@ class ItemEncoder(nn.Module):
             nn.Identity() if self.out_features == hidden_size else nn.Linear(hidden_size, self.out_features)
         )
 
+    @property
+    def pooling(self) -> str:
+        """How the last hidden states become one vector."""
+        return "mean" if self.item_emb_tokens is None else "[ITEM]"
+
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Encodes N items.
 
@@ -91,8 +96,12 @@ class ItemEncoder(nn.Module):
             embeddings = torch.where(is_item, self.item_emb_tokens.to(embeddings.dtype), embeddings)
 
         hidden = self._last_hidden_state(embeddings, used, lengths, column)
+        return self._pool(hidden, is_text, lengths)
+
+    def _pool(self, hidden: Tensor, is_text: Tensor, lengths: Tensor) -> Tensor:
+        """(N, W, H) last hidden states -> (N, H)."""
         if self.item_emb_tokens is not None:
-            return hidden[torch.arange(len(lengths), device=tokens.device), lengths]
+            return hidden[torch.arange(len(lengths), device=hidden.device), lengths]
         return (hidden * is_text[..., None]).sum(1) / lengths.clamp(min=1)[:, None]
 
     def _last_hidden_state(self, embeddings: Tensor, used: Tensor, lengths: Tensor, column: Tensor) -> Tensor:
@@ -117,7 +126,8 @@ class StoredItemVectors(nn.Module):
     The vectors are no weights: a checkpoint holds ``source`` instead and is refused where they come from others.
 
     Args:
-        vectors: float32 (n_items, H), memory-mapped or not, of `ItemEncoder.pooled`; they stay where they are.
+        vectors: (n_items, H) of `ItemEncoder.pooled`, float32 or float16, memory-mapped or not; they stay where they
+            are.
         projection: of that encoder, (..., H) -> (..., out_features); trained on.
         source: hexadecimal digest of the weights that computed the vectors.
     """
@@ -134,7 +144,7 @@ class StoredItemVectors(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """(N,) item ids -> (N, out_features) vectors, on the device of the ids."""
-        rows = np.asarray(self.vectors[ids.cpu().numpy()])
+        rows = np.asarray(self.vectors[ids.cpu().numpy()], dtype=np.float32)
         return self.projection(torch.from_numpy(rows).to(ids.device))
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
@@ -143,6 +153,7 @@ class StoredItemVectors(nn.Module):
         if not torch.equal(self.source, own):
             self.source.copy_(own)
             errors.append(
-                "it was trained with a frozen Item LLM of other weights: item_pretrain_dir, or pretrained_hllm, no "
-                "longer holds the same model"
+                "it was trained with a frozen language model of other weights: what item_pretrain_dir, "
+                "pretrained_hllm, content_llm_dir or content_bert_dir names is no longer the same, or other layers or "
+                "pooling of it"
             )

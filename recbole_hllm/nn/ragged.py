@@ -1,6 +1,9 @@
 """Rows of different lengths: most histories are far shorter than the longest, and padding costs as much as items."""
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -23,3 +26,19 @@ def similar_lengths(lengths: Tensor) -> list[tuple[Tensor, int]]:
         groups.append((order[first:last], longest))
         first = last
     return groups
+
+
+def read_by_length(read: Callable[[Tensor, int], Tensor], lengths: Tensor, width: int) -> Tensor:
+    """Rows that are read in groups of similar length, put together again.
+
+    Args:
+        read: (n,) numbers of rows and the longest L of their lengths -> (n, L, D) outputs of their first L positions.
+        lengths: (B,) how much of each row is real.
+        width: positions of a row, padding included.
+
+    Returns:
+        (B, width, D) outputs, 0 behind the longest of a row's group.
+    """
+    groups = similar_lengths(lengths)
+    outputs = [F.pad(read(rows, longest), (0, 0, 0, width - longest)) for rows, longest in groups]
+    return torch.cat(outputs)[torch.argsort(torch.cat([rows for rows, _ in groups]))]

@@ -9,12 +9,14 @@ import yaml
 
 from recbole_hllm import Config, create_dataset, data_preparation, load_run, run
 from recbole_hllm.errors import ConfigError, ModelError
-from recbole_hllm.evaluation.segments import SEGMENTED_BY, describe_targets, segment_metrics, segment_table
+from recbole_hllm.evaluation.segments import SEGMENTED_BY, describe, segment_metrics, segment_table
 from recbole_hllm.experiment import evaluate_run
 from recbole_hllm.training.files import read_json
 
 METRICS = ["Recall", "Hit", "NDCG", "MRR", "Precision", "MAP"]
-KEYS = {"metrics": METRICS, "topk": [1, 3, 10], "segments_user": [1, 36], "segments_item": [1, 30]}
+KEYS = {
+    "metrics": METRICS, "topk": [1, 3, 10], "eval_targets": "each", "segments_user": [1, 36], "segments_item": [1, 30],
+}  # fmt: skip
 
 
 def keys_of(settings_of, model):
@@ -159,7 +161,7 @@ def test_a_users_ready_made_rows_are_one_history(finished):
         def whole_counts(self):
             return np.array([0, 5, 7])
 
-    described = describe_targets({"user": np.array([1, 3]), "target": np.array([2, 1])}, Data())
+    described = describe({"user": np.array([1, 3]), "target": np.array([2, 1])}, Data())
     assert described["history_length"].tolist() == [6, 0] and described["popularity"].tolist() == [7, 5]
 
 
@@ -234,7 +236,7 @@ def test_segments_do_not_depend_on_what_is_trained_on(settings_of):
         test = data.build()[2]
         users = test.sequences.users[test.sequences.of(test.targets)]
         ranks = {"user": users, "target": test.sequences.items[test.targets], "rank": np.ones(len(users))}
-        return describe_targets(ranks, data)
+        return describe(ranks, data)
 
     whole, parts = described(), [described(train_user_fraction=0.5), described(train_min_items=6, train_first_items=2)]
     assert whole["history_length"].min() > 0

@@ -1,4 +1,4 @@
-"""AUC, LogLoss and GAUC of labelled rows."""
+"""AUC, LogLoss, and means of users' AUC of labelled rows."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector, Evaluator
 from sklearn.metrics import log_loss, roc_auc_score
 
-from recbole_hllm.evaluation.value_metrics import ValueCollector, ValueEvaluator, grouped_auc
+from recbole_hllm.evaluation.value_metrics import ValueCollector, ValueEvaluator, grouped_auc, user_aucs, value_metrics
 
 
 def config_of(*metrics):
@@ -34,39 +34,81 @@ def evaluated(config, users, labels, scores, cuts=()):
 
 
 @pytest.mark.parametrize(
-    "users, labels, scores, expected",
+    "users, labels, scores, by_rows, alike",
     [
-        ([1, 1], [1, 0], [0.9, 0.1], 1.0),
-        ([1, 1], [1, 0], [0.1, 0.9], 0.0),
-        ([1, 1], [1, 0], [0.5, 0.5], 0.5),
+        ([1, 1], [1, 0], [0.9, 0.1], 1.0, 1.0),
+        ([1, 1], [1, 0], [0.1, 0.9], 0.0, 0.0),
+        ([1, 1], [1, 0], [0.5, 0.5], 0.5, 0.5),
         # user 1: 3 rows, 1 of 2 pairs right; user 2: 2 rows, right; user 3 has one class and does not count
-        ([1, 1, 1, 2, 2, 3, 3], [1, 0, 0, 0, 1, 1, 1], [0.5, 0.9, 0.1, 0.2, 0.3, 0.0, 1.0], (3 * 0.5 + 2 * 1) / 5),
+        ([1, 1, 1, 2, 2, 3, 3], [1, 0, 0, 0, 1, 1, 1], [0.5, 0.9, 0.1, 0.2, 0.3, 0.0, 1.0], (3 * 0.5 + 2) / 5, 1.5 / 2),
         # users mixed, a tie of one of two pairs
-        ([2, 1, 2, 1, 1], [1, 0, 0, 1, 0], [0.7, 0.4, 0.8, 0.4, 0.1], (2 * 0 + 3 * 0.75) / 5),
+        ([2, 1, 2, 1, 1], [1, 0, 0, 1, 0], [0.7, 0.4, 0.8, 0.4, 0.1], (2 * 0 + 3 * 0.75) / 5, 0.75 / 2),
+        # users 1 and 2 with one class each are skipped, whatever their number of rows
+        ([1, 1, 1, 2, 3, 3], [0, 0, 0, 1, 1, 0], [0.9, 0.8, 0.7, 0.1, 0.6, 0.5], 1.0, 1.0),
+        # 6 rows with 8 pairs, of which 5 and a tie; 2 rows, wrong; 3 rows, right
+        (
+            [4] * 6 + [5] * 2 + [6] * 3, [1, 0, 0, 1, 0, 0, 1, 0, 1, 1, 0],
+            [0.9, 0.1, 0.2, 0.3, 0.3, 0.4, 0.1, 0.2, 0.8, 0.7, 0.6], (6 * 6.5 / 8 + 3) / 11, (6.5 / 8 + 0 + 1) / 3,
+        ),
     ],
-)
-def test_gauc_of_cases_worked_out_by_hand(users, labels, scores, expected):
-    assert grouped_auc(np.array(users), np.array(labels), np.array(scores)) == pytest.approx(expected, abs=1e-12)
+)  # fmt: skip
+def test_means_of_users_worked_out_by_hand(users, labels, scores, by_rows, alike):
+    rows = np.array(users), np.array(labels), np.array(scores)
+    assert grouped_auc(*rows) == pytest.approx(by_rows, abs=1e-12)
+    assert grouped_auc(*rows, weighted=False) == pytest.approx(alike, abs=1e-12)
+    named = value_metrics(["gauc", "wuauc", "uauc"], *rows)
+    assert named == pytest.approx({"gauc": by_rows, "wuauc": by_rows, "uauc": alike}, abs=1e-12)
 
 
-def test_gauc_without_a_user_of_both_classes_is_no_number():
-    assert np.isnan(grouped_auc(np.array([1, 1, 2]), np.array([1, 1, 0]), np.array([0.1, 0.2, 0.3])))
+def test_the_auc_of_each_user():
+    aucs, rows = user_aucs(np.array([7, 3, 3, 7, 7, 5]), np.array([1, 1, 0, 0, 0, 1]), np.array([5, 1, 2, 5, 4, 0]))
+    assert aucs.tolist() == [0.0, 0.75] and rows.tolist() == [2, 3], "of users 3 and 7"
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("rows", [([1, 1, 2], [1, 1, 0], [0.1, 0.2, 0.3]), ([], [], [])])
+def test_no_user_of_both_classes_is_no_number(rows, weighted):
+    assert np.isnan(grouped_auc(*(np.array(column, dtype=float) for column in rows), weighted=weighted))
+
+
+@pytest.mark.parametrize("name", ["GAUC", "UAUC", "WUAUC"])
+def test_no_user_of_both_classes_is_said(caplog, name):
+    seen = evaluated(config_of("AUC", name), [1, 1, 2], [1, 1, 0], [0.3, 0.2, 0.1])
+    assert np.isnan(seen.result[name.lower()]) and seen.result["auc"] == 1.0
+    assert caplog.messages == [f"{name}: no user has rows of both labels"]
 
 
 ROWS = st.lists(st.tuples(st.integers(1, 4), st.booleans(), st.integers(0, 4)), min_size=1, max_size=40)
 
 
 @given(ROWS)
-def test_gauc_is_the_mean_of_scikit_learns_auc_weighted_by_rows(rows):
+def test_users_have_scikit_learns_auc(rows):
     users, labels, scores = (np.array(column) for column in zip(*rows, strict=True))
-    total, weight = 0.0, 0
+    aucs, weights = [], []
     for user in set(users.tolist()):
         own = users == user
         if 0 < labels[own].sum() < own.sum():
-            total += own.sum() * roc_auc_score(labels[own], scores[own])
-            weight += own.sum()
-    value = grouped_auc(users, labels, scores)
-    assert np.isnan(value) if weight == 0 else value == pytest.approx(total / weight, abs=1e-12)
+            aucs.append(roc_auc_score(labels[own], scores[own]))
+            weights.append(own.sum())
+    for weighted in (True, False):
+        value = grouped_auc(users, labels, scores, weighted)
+        mean = np.average(aucs, weights=weights if weighted else None) if aucs else None
+        assert np.isnan(value) if mean is None else value == pytest.approx(mean, abs=1e-12)
+
+
+@given(ROWS)
+def test_any_rows_have_scikit_learns_metrics_or_none(rows):
+    users, labels, scores = (np.array(column) for column in zip(*rows, strict=True))
+    scores = ((scores + 1) / 6).astype(np.float32)
+    values = value_metrics(["logloss", "auc", "mae"], users, labels.astype(np.int8), scores)
+    both = labels.min() < labels.max()
+    assert values["auc"] == (pytest.approx(roc_auc_score(labels, scores), abs=1e-12) if both else None)
+    assert values["mae"] == pytest.approx(np.abs(labels - scores).mean(), abs=1e-6)
+    right = np.where(labels, scores.astype(np.float64), 1 - scores.astype(np.float64))
+    assert values["logloss"] == pytest.approx(-np.log(right).mean(), abs=1e-12)
+    assert value_metrics(["logloss", "auc", "gauc"], users[:0], labels[:0], scores[:0]) == {
+        "logloss": None, "auc": None, "gauc": None
+    }  # fmt: skip
 
 
 USERS, LABELS = [1, 1, 2, 2, 2, 3], [1, 0, 0, 1, 1, 1]
@@ -74,8 +116,10 @@ SCORES = [0.8, 0.3, 0.6, 0.7, 0.2, 0.9]
 
 
 def test_all_metrics_of_one_evaluation():
-    seen = evaluated(config_of("AUC", "LogLoss", "GAUC"), USERS, LABELS, SCORES, cuts=(1, 4))
-    assert list(seen.result) == ["auc", "logloss", "gauc"]
+    seen = evaluated(config_of("AUC", "UAUC", "LogLoss", "GAUC", "WUAUC"), USERS, LABELS, SCORES, cuts=(1, 4))
+    assert list(seen.result) == ["auc", "uauc", "logloss", "gauc", "wuauc"]
+    assert seen.result["uauc"] == pytest.approx((1 + 0.5) / 2, abs=1e-6)
+    assert seen.result["wuauc"] == seen.result["gauc"]
     assert seen.result["auc"] == pytest.approx(roc_auc_score(LABELS, SCORES), abs=1e-6)
     assert seen.result["logloss"] == pytest.approx(log_loss(LABELS, SCORES), abs=1e-6)
     assert seen.result["gauc"] == pytest.approx((2 * 1 + 3 * 0.5) / 5, abs=1e-6)

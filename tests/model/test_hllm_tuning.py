@@ -403,7 +403,7 @@ def test_a_killed_run_goes_on(settings, tmp_path, monkeypatch):
 def test_a_frozen_run_refuses_vectors_of_other_weights(finished, tiny_llm, tmp_path):
     folder = finished(item_llm_tuning="frozen")
     change_weights(tiny_llm("llama"))
-    with pytest.raises(ModelError, match="(?s)does not fit HLLM.*frozen Item LLM of other weights"):
+    with pytest.raises(ModelError, match="(?s)does not fit HLLM.*frozen language model of other weights"):
         load_run(folder)
 
 

@@ -1,0 +1,191 @@
+"""LEARN (arXiv 2405.03988): towers over frozen content vectors, trained to tell what follows from what was before."""
+
+import torch
+from torch import Tensor
+
+from recbole_hllm.data.split_rows import TARGET_ITEMS
+from recbole_hllm.data.texts import ItemTexts
+from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.model.content import build_content, check_content_keys
+from recbole_hllm.model.input_features import check_clock_times
+from recbole_hllm.model.language_models import attention, lora_settings
+from recbole_hllm.model.two_towers import TwoTowers
+from recbole_hllm.nn.all_action import dense_all_action
+from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
+from recbole_hllm.nn.losses import clamp_logit_scale
+from recbole_hllm.nn.preference import CausalTransformer, PreferenceTower, recency_weights, sample_places
+from recbole_hllm.nn.ragged import read_by_length
+from recbole_hllm.nn.tuning import MODES, tune
+from recbole_hllm.nn.user_encoder import UserEncoder
+
+_WORDS = {
+    "item_tower": ("causal", "alone", "content"),
+    "sampling": ("uniform", "recent"),
+    "preference": ("transformer", "llm"),
+    "preference_tuning": MODES,
+}
+# Items of the catalogue encoded at once.
+_ITEMS_AT_ONCE = 4096
+
+
+class LEARN(TwoTowers):
+    """A user tower reads the content vectors of a history, an item tower those of targets; scores are cosines.
+
+    Frozen content -> projection -> causal transformer -> online projection, the output at each place a vector of the
+    user. Item tower (figure 3): the same over the targets' sequence (``causal``), over each item ``alone``, or the
+    ``content`` vector itself. In use, users are the output at their last item, items are read alone.
+
+    Args:
+        config: the run's Config; keys are explained in ``properties/model/LEARN.yaml``.
+        dataset: the training part of a SplitDataset.
+        item_texts: the fields named in ``text_keys`` of every item; read from ``<dataset>.item`` when not given.
+
+    Raises:
+        ConfigError, DataError, ModelError: texts, language models, keys or their sizes do not fit together.
+    """
+
+    TRAINED_ON_SPLITS = True
+    DRAWS_NEGATIVES = False  # those of a user are the other users' targets
+
+    def __init__(self, config, dataset, item_texts: ItemTexts | None = None):
+        self.check_keys(config)
+        if config["split_by"] == "time":
+            check_clock_times(dataset.timestamps, dataset.dataset_name, "split_by: time", "set split_by: position")
+        super().__init__(config, dataset)
+        self.drawn = {"history": config["history_samples"], "targets": config["target_samples"]}
+        recent = config["sampling"] == "recent"
+        self.recency = {"alpha": config["recency_alpha"], "beta": config["recency_beta"]} if recent else None
+        self.same_items_kept = not config["mask_same_items"]
+        self.targets_read = config["item_tower"]
+        self.content = build_content(config, dataset, item_texts)
+        width = self.content.width
+        size = width if self.targets_read == "content" else config["output_size"]
+        self.user_tower = PreferenceTower(width, build_reader(config), size)
+        apart = not config["shared_towers"] and self.targets_read != "content"
+        self.own_item_tower = PreferenceTower(width, build_reader(config), size) if apart else None
+        _log_set_up(self.logger, config)
+
+    @staticmethod
+    def check_keys(config) -> None:
+        """Raises ConfigError for values that are wrong whatever the data and the weights are."""
+        check_content_keys(config)
+        lora_settings(config)
+        for key, words in _WORDS.items():
+            if config[key] not in words:
+                hint = did_you_mean(str(config[key]), words)
+                raise ConfigError(f"{key}: {config[key]!r} is not one of {', '.join(words)}{hint}")
+        if config["recency_beta"] < config["recency_alpha"]:
+            raise ConfigError("recency_beta: below recency_alpha it would favour what is long ago")
+        if config["preference"] == "llm" and not config["preference_dir"]:
+            raise ConfigError("preference_dir: name the causal language model of preference: llm")
+        if config["preference"] == "transformer" and config["hidden_size"] % config["n_heads"]:
+            raise ConfigError(
+                f"n_heads: hidden_size {config['hidden_size']} cannot be shared equally by {config['n_heads']} heads"
+            )
+
+    # ---- what the towers compute ----
+
+    @property
+    def item_tower(self) -> PreferenceTower:
+        """The user tower, unless ``shared_towers`` is False."""
+        return self.own_item_tower or self.user_tower
+
+    def read(self, tower: PreferenceTower, items: Tensor) -> Tensor:
+        """(B, S) items padded on the right -> (B, S, D) outputs of a tower; those at padding mean nothing."""
+
+        def read(rows, longest):
+            return tower(self.content(items[rows, :longest]))
+
+        return read_by_length(read, (items != 0).sum(1), items.shape[1])
+
+    def target_vectors(self, targets: Tensor) -> Tensor:
+        """(B, T) items padded on the right -> (B, T, D) vectors of targets in training."""
+        if self.targets_read == "causal":
+            return self.read(self.item_tower, targets)
+        distinct, places = torch.unique(targets, return_inverse=True)
+        return self.vectors_of(distinct)[places]
+
+    def vectors_of(self, ids: Tensor) -> Tensor:
+        """(N,) item ids -> (N, D) vectors of items alone."""
+        content = self.content(ids)
+        return content if self.targets_read == "content" else self.item_tower.alone(content)
+
+    def catalogue_vectors(self) -> Tensor:
+        """(n_items, D) vectors of all items; the padding item's is 0."""
+        blocks = torch.arange(self.n_items, device=self.logit_scale.device).split(_ITEMS_AT_ONCE)
+        table = torch.cat([self.vectors_of(ids).float() for ids in blocks])
+        table[0] = 0
+        return table
+
+    def user_vectors(self, interaction) -> Tensor:
+        """(B, D) vectors of users at their last item, not normalised.
+
+        Args:
+            interaction: ``item_id_list`` (B, L) padded on the right with 0, ``item_length`` (B,).
+        """
+        last = (interaction[self.ITEM_SEQ_LEN] - 1).clamp(min=0)
+        outputs = self.read(self.user_tower, interaction[self.ITEM_SEQ][:, : int(last.max()) + 1])
+        return self.gather_indexes(outputs, last).float()
+
+    # ---- training ----
+
+    def calculate_loss(self, interaction):
+        """Dense all-action loss (section 3.3) of places drawn from each history and from its targets.
+
+        Args:
+            interaction: ``item_id_list`` (B, S) and ``target_item_list`` (B, T), both padded on the right with 0.
+
+        Returns:
+            Scalar loss.
+        """
+        history, targets = interaction[self.ITEM_SEQ], interaction[TARGET_ITEMS]
+        outputs, vectors = self.read(self.user_tower, history), self.target_vectors(targets)
+        read, wanted = self._drawn("history", history), self._drawn("targets", targets)
+        scale = clamp_logit_scale(self.logit_scale)
+        loss = dense_all_action(
+            outputs[read],
+            torch.nonzero(read)[:, 0],
+            vectors[wanted],
+            torch.nonzero(wanted)[:, 0],
+            scale,
+            None if self.same_items_kept else targets[wanted],
+        )
+        self.loss_terms = {"all_action": loss.item(), "logit_scale": scale.detach().exp().item()}
+        return loss
+
+    def _drawn(self, part: str, items: Tensor) -> Tensor:
+        """(B, S) which places of the histories or targets are compared."""
+        weights = (items != 0).float()
+        if self.recency:
+            weights = recency_weights((items != 0).sum(1), items.shape[1], **self.recency)
+        return sample_places(weights, self.drawn[part])
+
+
+def build_reader(config) -> torch.nn.Module:
+    """What stands between the two projections of a tower: a transformer from scratch, or a language model."""
+    if config["preference"] == "llm":
+        bare = getattr(config, "weights_follow", False) or getattr(config, "weightless", False)
+        spec = BackboneSpec(
+            config["preference_dir"],
+            init="scratch" if bare else "pretrained",
+            num_layers=config["preference_layers"],
+            attn_implementation=attention(config),
+            trust_remote_code=config["trust_remote_code"],
+        )
+        reader = UserEncoder(load_backbone(spec))
+        tune(reader.backbone, config["preference_tuning"], lora_settings(config))
+        return reader
+    return CausalTransformer(
+        **{key: config[key] for key in ("hidden_size", "n_layers", "n_heads", "inner_size", "dropout")},
+        n_positions=max(config["MAX_ITEM_LIST_LENGTH"], config["target_length"]) if config["position_embedding"] else 0,
+    )
+
+
+def _log_set_up(logger, config):
+    source = {"llm": config["content_llm_dir"], "bert": config["content_bert_dir"]}.get(config["content"], "")
+    texts = f" of {source}, texts {config['text_keys'] or 'every text column'}" if source else ""
+    reader = config["preference_dir"] if config["preference"] == "llm" else f"{config['n_layers']} layers from scratch"
+    logger.info(
+        f"{config['model']}: content {config['content']}{texts}; preference module {reader}, item tower "
+        f"{config['item_tower']}; {config['target_length']} targets at most, split by {config['split_by']}"
+    )

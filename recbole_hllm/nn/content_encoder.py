@@ -1,0 +1,97 @@
+"""Content encoder (LEARN, arXiv 2405.03988, section 3.1): a language model as it is reads item texts."""
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from recbole_hllm.errors import ModelError
+from recbole_hllm.nn.backbone import resolve_source
+from recbole_hllm.nn.item_encoder import ItemEncoder
+
+POOLINGS = ("mean", "cls", "eos", "last")
+
+
+class ContentEncoder(ItemEncoder):
+    """Encodes item texts with a language model of which nothing is trained.
+
+    Args:
+        backbone: a language model without head.
+        pooling: ``mean`` over the text's tokens; ``cls``, its first token, which tokenizers of BERT type put there;
+            ``last``, its last token; or ``eos``, an end token behind it.
+        end_token: id of the end token, for ``eos``.
+        max_text_length: longest text in tokens.
+
+    Raises:
+        ModelError: another pooling, ``eos`` without an end token, or a position table that is too short.
+    """
+
+    def __init__(self, backbone: PreTrainedModel, pooling: str, *, end_token: int | None, max_text_length: int):
+        if pooling not in POOLINGS:
+            raise ModelError(f"pooling {pooling!r} is not one of {', '.join(POOLINGS)}")
+        if pooling == "eos" and end_token is None:
+            raise ModelError("pooling eos: the tokenizer has no end token; take mean, cls or last")
+        super().__init__(backbone, item_emb_token_n=int(pooling == "eos"), max_text_length=max_text_length)
+        self._pooling = pooling
+        if pooling == "eos":
+            with torch.no_grad():
+                self.item_emb_tokens.copy_(backbone.get_input_embeddings().weight[end_token])
+        self.requires_grad_(False)
+
+    @property
+    def pooling(self) -> str:
+        """How the last hidden states become one vector."""
+        return self._pooling
+
+    def _pool(self, hidden, is_text, lengths):
+        if self._pooling == "cls":
+            return hidden[:, 0]
+        if self._pooling == "last":
+            return hidden[torch.arange(len(lengths), device=hidden.device), (lengths - 1).clamp(min=0)]
+        return super()._pool(hidden, is_text, lengths)
+
+
+def sentence_encoder(source: str) -> tuple[str, str | None]:
+    """What a sentence-transformers folder consists of.
+
+    Args:
+        source: as for `load_backbone`.
+
+    Returns:
+        the source of its language model, and its pooling; (source, None) for any other source.
+
+    Raises:
+        ModelError: it has parts besides a language model, a pooling and a normalisation, or pools in a way of its own.
+    """
+    folder, gguf_file = resolve_source(source)
+    modules = Path(folder) / "modules.json"
+    if gguf_file or not modules.is_file():
+        return source, None
+    parts = {part["type"].rpartition(".")[2]: part["path"] for part in _read_json(modules)}
+    if unknown := parts.keys() - {"Transformer", "Pooling", "Normalize"}:
+        raise ModelError(
+            f"language model '{source}': its modules.json names {', '.join(sorted(unknown))}, which are not applied "
+            "here; only a Transformer, a Pooling and a Normalize are"
+        )
+    pooling = _pooling(Path(folder) / parts["Pooling"] / "config.json", source) if "Pooling" in parts else None
+    return str(Path(folder) / parts.get("Transformer", "")), pooling
+
+
+def _pooling(file: Path, source: str) -> str:
+    keys = _read_json(file)
+    names = {"mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "cls", "lasttoken": "last"}
+    modes = keys.get("pooling_mode") or [
+        key.removeprefix("pooling_mode_") for key, chosen in keys.items() if key.startswith("pooling_mode_") and chosen
+    ]
+    modes = [modes] if isinstance(modes, str) else modes
+    if len(modes) != 1 or modes[0] not in names:
+        raise ModelError(f"language model '{source}': {file} pools by {modes}; give one of {', '.join(POOLINGS)} here")
+    return names[modes[0]]
+
+
+def _read_json(file: Path):
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read: {error}") from error

@@ -1,0 +1,268 @@
+"""LEARN: towers and targets against plain loops, what is frozen, and what its keys refuse."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import recbole_hllm  # noqa: F401
+
+# isort: split
+from recbole.data.interaction import Interaction
+from recbole.utils import init_seed
+
+from recbole_hllm.config import Config
+from recbole_hllm.data.dataset import create_dataset
+from recbole_hllm.data.loader import data_preparation
+from recbole_hllm.data.split_rows import TARGET_ITEMS
+from recbole_hllm.errors import ConfigError, DataError, ModelError
+from recbole_hllm.experiment import load_run, run
+from recbole_hllm.model.learn import LEARN
+from recbole_hllm.nn.all_action import dense_all_action
+
+SMALL = {
+    "hidden_size": 8, "n_layers": 2, "n_heads": 2, "inner_size": 16, "dropout": 0.0, "output_size": 4,
+    "target_length": 3, "history_samples": None, "target_samples": None, "MAX_TEXT_LENGTH": 10,
+}  # fmt: skip
+
+
+@pytest.fixture
+def keys_of(toy, tiny_llm, tmp_path):
+    """(**keys) -> keys of a LEARN on the toy of conftest.py."""
+    shared = toy()[0]
+    names = ("MAX_ITEM_LIST_LENGTH", "train_batch_size", "eval_batch_size", "precision", "use_gpu", "show_progress")
+    return lambda **keys: {
+        "data_path": str(tmp_path), "dataset": "toy", "text_keys": ["title", "brand"], "epochs": 1,
+        "content_bert_dir": tiny_llm("bert"), "content_llm_dir": tiny_llm("llama"), **SMALL,
+        **{name: shared[name] for name in names}, **keys,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def build(keys_of):
+    """(**keys) -> a LEARN in evaluation mode, and its first training rows."""
+
+    def make(**keys):
+        config = Config("LEARN", config_dict=keys_of(**keys))
+        init_seed(config["seed"], True)
+        train = data_preparation(config, create_dataset(config))[0]
+        init_seed(config["seed"], True)
+        return LEARN(config, train._dataset).eval(), train._dataset[torch.arange(4)]
+
+    return make
+
+
+def plain_loss(model, rows, item_tower):
+    """Every user's every history position against every target, read one by one."""
+    outputs, targets = [], []
+    for history, wanted in zip(rows["item_id_list"], rows[TARGET_ITEMS], strict=True):
+        read = model.user_tower(model.content(history[history != 0])[None])[0]
+        items, tower = wanted[wanted != 0], model.item_tower
+        if item_tower == "causal":
+            vectors = tower(model.content(items)[None])[0]
+        elif item_tower == "alone":
+            vectors = torch.cat([tower(model.content(item[None])[None])[0] for item in items])
+        else:
+            vectors = model.content(items)
+        outputs.append(F.normalize(read, dim=-1))
+        targets.append(F.normalize(vectors, dim=-1))
+    terms = []
+    for user, mine in enumerate(outputs):
+        others = torch.cat([vectors for other, vectors in enumerate(targets) if other != user])
+        for output in mine:
+            for target in targets[user]:
+                logits = torch.cat([(output @ target)[None], others @ output]) * 20
+                terms.append(-logits.log_softmax(0)[0])
+    return torch.stack(terms).mean()
+
+
+@pytest.mark.parametrize("item_tower", ["causal", "alone", "content"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_loss_is_the_plain_formula(build, item_tower, shared):
+    model, rows = build(item_tower=item_tower, shared_towers=shared)
+    expected = plain_loss(model, rows, item_tower)
+    torch.testing.assert_close(model.calculate_loss(rows), expected, rtol=1e-4, atol=1e-5)
+    assert (model.own_item_tower is not None) == (not shared and item_tower != "content")
+    assert model.loss_terms["all_action"] == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_alone_is_causal_with_one_target(build):
+    causal, rows = build(target_length=1)
+    alone, same = build(target_length=1, item_tower="alone")
+    assert torch.equal(rows[TARGET_ITEMS], same[TARGET_ITEMS])
+    torch.testing.assert_close(causal.calculate_loss(rows), alone.calculate_loss(same))
+
+
+def test_a_later_target_never_moves_an_earlier_vector(build):
+    model = build()[0]
+    targets = torch.tensor([[3, 5, 7]])
+    before = model.target_vectors(targets)
+    after = model.target_vectors(torch.tensor([[3, 5, 8]]))
+    assert torch.allclose(before[:, :2], after[:, :2]) and not torch.allclose(before[:, 2], after[:, 2])
+
+
+def test_users_and_items_in_use(build):
+    """The output at the last item, whatever the padding, and each item alone."""
+    model = build()[0]
+    histories = torch.tensor([[3, 5, 2, 0], [4, 0, 0, 0]])
+    rows = Interaction({"item_id_list": histories, "item_length": torch.tensor([3, 1])})
+    users = torch.stack([model.user_tower(model.content(torch.tensor([row])))[0, -1] for row in ([3, 5, 2], [4])])
+    torch.testing.assert_close(model.user_vectors(rows), users)
+    items = torch.stack([model.item_tower(model.content(torch.tensor([[item]])))[0, 0] for item in range(1, 13)])
+    torch.testing.assert_close(model.item_vectors()[1:], items)
+    assert model.item_vectors()[0].tolist() == [0.0] * 4
+    expected = F.cosine_similarity(users[:, None], items[None], dim=-1)
+    torch.testing.assert_close(model.full_sort_predict(rows)[:, 1:], expected)
+
+
+def test_only_drawn_places_are_compared(build, monkeypatch):
+    from recbole_hllm.model import learn
+
+    seen = []
+    monkeypatch.setattr(learn, "dense_all_action", lambda *args: seen.append(args) or dense_all_action(*args))
+    model, rows = build(history_samples=2, target_samples=1, mask_same_items=True)
+    model.calculate_loss(rows)
+    outputs, users, targets, target_users, _, ids = seen[0]
+    real = (rows["item_id_list"] != 0).sum(1)
+    assert torch.bincount(users).tolist() == real.clamp(max=2).tolist()
+    assert target_users.tolist() == list(range(len(rows))) and len(outputs) == len(users)
+    assert all(item in row for item, row in zip(ids.tolist(), rows[TARGET_ITEMS].tolist(), strict=True))
+
+
+def test_recent_places_are_drawn_more_often(build):
+    model, _ = build(sampling="recent", history_samples=1)
+    torch.manual_seed(0)
+    items = torch.ones(20_000, 3, dtype=torch.long)
+    shares = model._drawn("history", items).float().mean(0)
+    weights = torch.log(torch.tensor([10, 10 + 9990 / 2, 10_000]))
+    np.testing.assert_allclose(shares, weights / weights.sum(), atol=0.015)
+
+
+# ---- content ----
+
+
+@pytest.mark.parametrize("content", ["bert", "llm", "random"])
+def test_frozen_vectors_never_change(build, content):
+    model, rows = build(content=content)
+    before = model.content(torch.arange(13)).clone()
+    optimizer = torch.optim.AdamW(model.parameters(), 0.1)
+    model.train()
+    for _ in range(3):
+        optimizer.zero_grad()
+        model.calculate_loss(rows).backward()
+        optimizer.step()
+    assert torch.equal(model.content(torch.arange(13)), before)
+    assert not any(name.startswith("content") for name, _ in model.named_parameters()), "no language model is held"
+    torch.testing.assert_close(before[1:].norm(dim=-1), torch.ones(12))
+    assert before[0].abs().max() == 0
+
+
+def test_ids_are_learned(build):
+    model, rows = build(content="id", content_dim=6)
+    assert model.content.width == 6
+    model.train()
+    model.calculate_loss(rows).backward()
+    gradient = model.content.table.weight.grad
+    assert gradient[1:].abs().sum() > 0 and gradient[0].abs().sum() == 0
+
+
+def test_content_is_the_mean_of_the_language_models_states(build, keys_of, tiny_llm):
+    from transformers import AutoModel, AutoTokenizer
+
+    model, _ = build(content="bert", content_normalised=False, text_keys=["brand"])
+    llm, tokenizer = (part.from_pretrained(tiny_llm("bert")) for part in (AutoModel, AutoTokenizer))
+    read = tokenizer("brand: w8", return_tensors="pt")
+    expected = llm.eval()(**{"input_ids": read["input_ids"]}).last_hidden_state[0].mean(0)
+    data = create_dataset(Config("LEARN", config_dict=keys_of()))
+    vector = model.content(torch.tensor(data.token2id("item_id", ["i3"])))[0]
+    torch.testing.assert_close(vector, expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_on_the_disk(build, tmp_path):
+    full = build()[0].content(torch.arange(13))
+    half, rows = build(content_dtype="float16", cache_dir=str(tmp_path / "cache"))
+    assert half.content.table.vectors.dtype == np.float16 and isinstance(half.content.table.vectors, np.memmap)
+    torch.testing.assert_close(half.content(torch.arange(13)), full, rtol=2e-3, atol=2e-3)
+    assert half.content(torch.arange(13)).dtype == torch.float32
+    half.calculate_loss(rows)
+
+
+def test_a_language_model_as_preference_module(build, tiny_llm):
+    pytest.importorskip("peft")
+    model, rows = build(preference="llm", preference_dir=tiny_llm("llama"), preference_layers=1)
+    model.calculate_loss(rows).backward()
+    trained = {name for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.abs().sum()}
+    assert any("lora_" in name for name in trained)
+    assert all("lora_" in name or "_proj" in name.split("backbone")[0] for name in trained)
+
+
+def test_a_run_is_read_back(keys_of, tmp_path):
+    run("LEARN", config_dict=keys_of(), run_dir=tmp_path / "run")
+    loaded = load_run(tmp_path / "run")
+    rows = next(iter(loaded.test_data))[0]
+    again = load_run(tmp_path / "run").model
+    assert torch.equal(loaded.model.full_sort_predict(rows), again.full_sort_predict(rows))
+    kept = {name for name in loaded.model.state_dict() if name.startswith("content")}
+    assert kept == {"content.table.source"}, "which vectors they were, and not the vectors"
+
+
+def test_a_run_with_other_content_is_refused(keys_of, tmp_path, tiny_llm):
+    run("LEARN", config_dict=keys_of(), run_dir=tmp_path / "run")
+    with pytest.raises(ModelError, match="other weights"):
+        load_run(tmp_path / "run", {"content_layers": 1})
+
+
+# ---- what is refused ----
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"content": "LLM"}, "content: 'LLM' is not one of llm, bert, id, random"),
+        ({"content_pooling": "max"}, "content_pooling: 'max' is not one of mean, cls, eos, last"),
+        ({"content_dtype": "int8"}, "content_dtype: 'int8'"),
+        ({"item_tower": "b"}, "item_tower: 'b' is not one of causal, alone, content"),
+        ({"sampling": "weighted"}, "sampling: 'weighted' is not one of uniform, recent"),
+        ({"split_by": "date"}, "split_by: 'date' is neither position nor time"),
+        ({"preference": "llm"}, "preference_dir: name the causal language model"),
+        ({"preference": "bert"}, "preference: 'bert'"),
+        ({"preference_tuning": "qlora"}, "preference_tuning: 'qlora'"),
+        ({"hidden_size": 9}, "n_heads: hidden_size 9"),
+        ({"content_bert_dir": None}, "content_bert_dir: name the language model of content: bert"),
+        ({"recency_alpha": 20, "recency_beta": 10}, "recency_beta: below recency_alpha"),
+        ({"target_length": 0}, "target_length"),
+        ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "LEARN compares with no drawn neg"),
+    ],
+)
+def test_values_that_are_refused(build, keys, message):
+    with pytest.raises(ConfigError, match=message):
+        build(**keys)
+
+
+def test_a_model_of_the_other_kind(build, tiny_llm):
+    with pytest.raises(ConfigError, match="content_bert_dir: .* of type llama, is causal.*content_llm_dir"):
+        build(content_bert_dir=tiny_llm("llama"))
+    with pytest.raises(ConfigError, match="content_llm_dir: .* of type bert, looks ahead.*content_bert_dir"):
+        build(content="llm", content_llm_dir=tiny_llm("bert"))
+
+
+def test_positions_are_no_times(build):
+    with pytest.raises(DataError, match="split_by: time: .*counters.*set split_by: position"):
+        build(split_by="time", history_days=1e-4, target_days=3e-5)
+
+
+def test_keys_of_the_property_file_are_all_read(build):
+    """A file that names a key which nothing reads would mislead."""
+    source = "".join(
+        (Path(recbole_hllm.__file__).parent / name).read_text()
+        for name in ("model/learn.py", "model/content.py", "model/language_models.py", "model/item_texts.py",
+                     "data/split_rows.py", "training/trainer.py", "model/two_towers.py", "config.py")
+    )  # fmt: skip
+    import yaml
+
+    keys = yaml.safe_load((Path(__file__).parents[2] / "properties" / "model" / "LEARN.yaml").read_text())
+    of_recbole = ("learner", "learning_rate", "weight_decay", "stopping_step", "train_batch_size")
+    ours = [key for key in keys if key not in of_recbole]
+    assert [key for key in ours if f'"{key}"' not in source] == []

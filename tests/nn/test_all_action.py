@@ -1,0 +1,122 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_hllm.nn.all_action import dense_all_action
+
+
+def plain(outputs, targets, scale, ids=None):
+    """The formula of section 3.3, one user, position and target at a time.
+
+    Args:
+        outputs, targets: user -> list of vectors.
+        ids: user -> list of the targets' items; an item the user has too is no negative.
+    """
+    terms = []
+    for user, mine in enumerate(outputs):
+        for output in mine:
+            for target in targets[user]:
+                own = scale.exp() * F.cosine_similarity(output, target, dim=0)
+                others = [
+                    scale.exp() * F.cosine_similarity(output, other, dim=0)
+                    for z, theirs in enumerate(targets)
+                    for k, other in enumerate(theirs)
+                    if z != user and (ids is None or ids[z][k] not in ids[user])
+                ]
+                terms.append(-torch.log(own.exp() / (own.exp() + sum(other.exp() for other in others))))
+    return sum(terms) / len(terms)
+
+
+def flat(parts):
+    """User -> list of things: all of them, and whose each is."""
+    owners = torch.tensor([user for user, part in enumerate(parts) for _ in part], dtype=torch.long)
+    return torch.stack([one for part in parts for one in part]), owners
+
+
+def vectors(counts, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return [[torch.randn(4, generator=generator) for _ in range(count)] for count in counts]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=5).filter(
+        lambda counts: any(one and other for one, other in counts)
+    ),
+    st.booleans(),
+    st.integers(1, 200),
+)
+def test_value_and_gradients_are_the_plain_formulas(counts, masked, max_logits):
+    outputs, targets = vectors([j for j, _ in counts], 1), vectors([k for _, k in counts], 2)
+    ids = [[(user + k) % 4 for k in range(len(part))] for user, part in enumerate(targets)] if masked else None
+    results = []
+    for loss_of in ("plain", "ours"):
+        o = [[one.clone().requires_grad_() for one in part] for part in outputs]
+        t = [[one.clone().requires_grad_() for one in part] for part in targets]
+        scale = torch.tensor(1.3, requires_grad=True)
+        if loss_of == "plain":
+            loss = plain(o, t, scale, ids)
+        else:
+            target_ids = torch.tensor(sum(ids, [])) if masked else None
+            loss = dense_all_action(*flat(o), *flat(t), scale, target_ids, max_logits=max_logits)
+        loss.backward()
+        leaves = [scale, *sum(o, []), *sum(t, [])]
+        results.append((loss.detach(), [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves]))
+    (expected, gradients), (value, ours) = results
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+    for one, other in zip(ours, gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_users_other_targets_are_no_negatives():
+    outputs, targets = vectors([1, 1], 1), vectors([2, 1], 2)
+    value = dense_all_action(*flat(outputs), *flat(targets), torch.tensor(0.0))
+    moved = [[targets[0][0], -targets[0][0]], targets[1]]
+    only = dense_all_action(*flat([outputs[0], []]), *flat([targets[0][:1], targets[1]]), torch.tensor(0.0))
+    first = plain([outputs[0], []], [targets[0][:1], targets[1]], torch.tensor(0.0))
+    torch.testing.assert_close(only, first)
+    assert not torch.isclose(value, dense_all_action(*flat(outputs), *flat(moved), torch.tensor(0.0)))
+
+
+def test_one_user_alone_has_no_negatives_and_no_gradient():
+    outputs = torch.randn(3, 4, requires_grad=True)
+    owners = torch.zeros(3, dtype=torch.long)
+    loss = dense_all_action(outputs, owners, torch.randn(2, 4), owners[:2], torch.tensor(1.0))
+    loss.backward()
+    assert loss.item() == 0 and torch.equal(outputs.grad, torch.zeros_like(outputs))
+
+
+def test_no_pairs_at_all():
+    none = torch.zeros(0, dtype=torch.long)
+    outputs = torch.zeros(0, 4, requires_grad=True)
+    loss = dense_all_action(outputs, none, torch.randn(2, 4), none.new_zeros(2), torch.tensor(1.0))
+    loss.backward()
+    assert loss.item() == 0
+
+
+def test_memory_is_bounded_by_the_block(monkeypatch):
+    """No block of logits is larger than asked for, and every output is in one."""
+    from recbole_hllm.nn import all_action
+
+    seen, block = [], all_action._sum_of_block
+
+    def watched(outputs, users, targets, *rest):
+        seen.append(len(outputs) * len(targets))
+        return block(outputs, users, targets, *rest)
+
+    monkeypatch.setattr(all_action, "_sum_of_block", watched)
+    users = torch.arange(10)
+    dense_all_action(torch.randn(10, 4), users, torch.randn(10, 4), users, torch.tensor(0.0), max_logits=35)
+    assert max(seen) <= 35 and sum(seen) == 100
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_inputs_are_compared_in_float32(dtype):
+    users = torch.arange(6)
+    outputs, targets = torch.randn(6, 8).to(dtype), torch.randn(6, 8).to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = dense_all_action(outputs, users, targets, users, torch.tensor(3.0))
+    expected = dense_all_action(outputs.float(), users, targets.float(), users, torch.tensor(3.0))
+    assert value.dtype == torch.float32 and torch.equal(value, expected)
