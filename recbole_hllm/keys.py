@@ -19,7 +19,8 @@ from recbole_hllm.properties_path import properties_folder, recbole_folder
 _TEXT_KEYS = {
     "model", "dataset", "data_path", "gpu_id", "user_inter_num_interval", "item_inter_num_interval", "cache_dir",
     "item_pretrain_dir", "user_pretrain_dir", "pretrained_hllm", "item_prompt",
-    "content_llm_dir", "content_bert_dir", "preference_dir",
+    "tokenizer_dir", "history_prompt", "prompt_separator",
+    "content_llm_dir", "content_bert_dir", "preference_dir", "learn",
     "item_table", "pretrained_e4srec", "llm_pretrain_dir", "instruction", "teacher", "text_separator", "text_field",
     "valid_metric",
 }  # fmt: skip
@@ -79,6 +80,7 @@ NUMBERS = {
     "item_learning_rate": Number(float, 0, empty=True),
     "num_negatives": Number(int, 1, empty=True),
     "MAX_TEXT_LENGTH": Number(int, 1),
+    "MAX_PROMPT_LENGTH": Number(int, 1),
     "item_chunk_tokens": Number(int, 1, empty=True),
     "loss_lambda": Number(float, 0),
     "candidates_per_batch": Number(int, 1),
@@ -102,6 +104,7 @@ NUMBERS = {
     "distill_heads": Number(float, 0),
     "norm_power": Number(int, 1, 2),
     "content_dim": Number(int, 1),
+    "fusion_weight": Number(float, 0),
     "content_layers": Number(int, 1, empty=True),
     "preference_layers": Number(int, 1, empty=True),
     "output_size": Number(int, 1),

@@ -91,7 +91,10 @@ def _work(config, model, train) -> dict[str, float]:
         ids = _ids_of(config, train._dataset, rows)
         distinct = torch.unique(torch.cat([part.reshape(-1) for part in ids.values()]))
         tokens = 0 if of_items is None else int(of_items[distinct[distinct != 0].numpy()].sum())
-        counts.append((tokens, int((ids["read"] != 0).sum()) + words * len(rows)))
+        positions = int((ids["read"] != 0).sum()) + words * len(rows)
+        if hasattr(model, "positions_read"):  # reads something else than items
+            positions = model.positions_read(rows)
+        counts.append((tokens, positions))
     item_tokens, positions = (float(mean) * len(train) for mean in np.mean(counts, axis=0))
     flops = _flops(item_encoder, item_tokens, config, config["recompute_items"]) if of_items is not None else 0.0
     others = (part for name, part in model.named_children() if name != "item_encoder")

@@ -1,4 +1,4 @@
-"""Runs that a model needs before its own: a SASRec for E4SRec's item table, an E4SRec as the teacher of SLMRec."""
+"""Runs that a model needs before its own: E4SRec a SASRec, SLMRec its teacher, LEARNRanker a LEARN."""
 
 import hashlib
 import logging
@@ -20,7 +20,7 @@ _NOT_PART_OF_IT = {
 _OWN_KINDS = ("General", "Evaluation", "Dataset")
 _OWN_KEYS = (
     "cache_dir", "mask_history", "encoding", "reference", "strict_data", "train_user_fraction", "train_min_items",
-    "train_first_items", "segments_user", "segments_item",
+    "train_first_items", "segments_user", "segments_item", "history_filter",
 )  # fmt: skip
 
 

@@ -98,12 +98,21 @@ def settings_of(toy_data):
     }  # fmt: skip
     small = {"hidden_size": 8, "inner_size": 16, "n_layers": 1, "n_heads": 2, "embedding_size": 8}
     llm = str(Path(__file__).parent / "golden" / "data" / "hllm" / "models" / "llama_item")
+    tied = {key: value for key, value in TINY_LLAMA.items() if key != "vocab_size"} | {"tie_word_embeddings": True}
     own = {
         "HLLM": {
             "item_pretrain_dir": llm, "item_llm_layers": 1, "user_llm_config": TINY_LLAMA, "text_keys": ["title"],
             "num_negatives": 8, "precision": "fp32", "MAX_TEXT_LENGTH": 24,
         },
         "TextKNN": {"item_pretrain_dir": llm, "item_llm_layers": 1, "text_keys": ["title"]},
+        "PromptLLM": {
+            "item_pretrain_dir": llm, "item_llm_layers": 1, "text_keys": ["title"], "precision": "fp32",
+            "MAX_TEXT_LENGTH": 24,
+        },
+        "PromptLLMTuned": {
+            "item_llm_config": tied, "tokenizer_dir": llm,
+            "text_keys": ["title"], "precision": "fp32", "MAX_TEXT_LENGTH": 24,
+        },
         "LEARN": {**small, "output_size": 8, "target_length": 2, "precision": "fp32", "content_bert_dir": None},
         "LLMIDRec": {"user_llm_config": TINY_LLAMA, "item_embed_dim": 8},
     }  # fmt: skip
@@ -113,6 +122,9 @@ def settings_of(toy_data):
     }  # fmt: skip
     own["SLMRec"] = {**own["E4SRec"], "llm_layers": 2, "blocks": 2, "teacher_keys": {"llm_layers": 4}}
     labelled = {"dataset": "labelled", "metrics": ["AUC", "LogLoss", "GAUC"], "valid_metric": "AUC"}
+    own["LEARNScorer"] = {**own["LEARN"], **labelled, "history_filter": "all"}
+    learn = {"content": "id", "content_dim": 8, "target_length": 2, "output_size": 8, "precision": "fp32", **small}
+    own["LEARNRanker"] = {**labelled, "history_filter": "all", "learn_keys": learn, "fusion_hidden": [8, 4]}
     own["HLLMRanker"] = {**own["HLLM"], **labelled, "head_hidden": [16], "item_llm_tuning": "full"}
     return lambda model: {**shared, **own.get(model, small)}
 

@@ -516,6 +516,11 @@ def test_a_valid_metric_that_is(toy, keys):
     [
         ({"metrics": ["Recal"]}, "no metric named 'Recal'"),
         ({"metrics": ["AUC", "NDCG"]}, "can not be used at the same time"),
+        ({"metrics": ["UAUC", "NDCG"]}, r"metrics: \['UAUC'\] need labels; rankings have Recall"),
+        ({"metrics": ["wuauc"], "valid_metric": "WUAUC"}, r"metrics: \['wuauc'\] need labels"),
+        ({"eval_targets": "all"}, "eval_targets: 'all' is neither each nor together"),
+        ({"eval_targets": None}, "eval_targets: None is neither each nor together"),
+        ({"eval_targets": ["each"]}, r"eval_targets: \['each'\] is neither"),
         ({"metrics": ["AUC"]}, "Full sort evaluation do not match value-based metrics"),
         ({"metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "uni100"}}, "metrics: .* need labels"),
         ({"topk": [10, 0]}, "topk: 0 must be at least 1"),

@@ -40,7 +40,8 @@ class LabelledDataset(SequenceDataset):
         if config["benchmark_filename"] is not None:
             raise ConfigError("benchmark_filename: labelled rows are split by eval_args, from one .inter file")
         self.label_source, self.least = read_threshold(config)
-        self.with_histories = config.spec.model.type != ModelType.CONTEXT
+        model = config.spec.model
+        self.with_histories = getattr(model, "READS_HISTORY", model.type != ModelType.CONTEXT)
         super().__init__(config)
 
     # ---- reading ----

@@ -8,17 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from recbole_hllm.data.cache import cache_folder, check_room, digest, read_arrays, write_arrays
 from recbole_hllm.data.dataset import ROW_NUMBER
 from recbole_hllm.data.vectors import weights_digest
-from recbole_hllm.errors import ConfigError, ModelError
-from recbole_hllm.keys import AUTOCAST_DTYPES, read_yaml
+from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.model.e4srec import E4SRec
-from recbole_hllm.model.id_table import check_same_training
+from recbole_hllm.model.trained_run import settings_of, with_best_weights
 from recbole_hllm.nn.distillation import block_ends
 
 logger = logging.getLogger(__name__)
@@ -54,21 +51,9 @@ def read_teacher(config, dataset) -> E4SRec:
         ModelError: its weights are damaged or do not fit.
     """
     folder = Path(config["teacher"]).expanduser()
-    if not (folder / "config.yaml").is_file() or not (folder / "costs.json").is_file():
-        raise ConfigError(f"teacher: there is no finished run of E4SRec in {folder}")
-    settings = read_yaml(folder / "config.yaml")
-    if str(settings.get("model")).partition("@")[0] != "E4SRec":
-        raise ConfigError(f"teacher: {folder} is a run of {settings.get('model')}, not of E4SRec")
-    check_same_training(folder, "teacher", dataset)
-    made = teacher_config(config, settings)
+    made = teacher_config(config, settings_of(folder, "teacher", ["E4SRec"], dataset))
     made.weights_follow = True
-    teacher = E4SRec(made, dataset)
-    try:
-        weights = load_file(folder / "best" / "weights.safetensors")
-        teacher.load_state_dict({name.removeprefix("model."): weight for name, weight in weights.items()})
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise ModelError(f"teacher: {folder}/best is missing, damaged or of another model: {error}") from error
-    return teacher.eval()
+    return with_best_weights(E4SRec(made, dataset), folder, "teacher")
 
 
 # ---- its states on training rows ----

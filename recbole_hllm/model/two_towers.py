@@ -60,10 +60,9 @@ class TwoTowers(SequentialRecommender):
             self._table = None
         return super().train(mode)
 
-    def load_state_dict(self, *args, **kwargs):
-        """The catalogue's vectors are those of the old weights."""
-        self._table = None
-        return super().load_state_dict(*args, **kwargs)
+    def _load_from_state_dict(self, *args):
+        self._table = None  # of the old weights; called for a part of another model too
+        super()._load_from_state_dict(*args)
 
     # ---- scores ----
 

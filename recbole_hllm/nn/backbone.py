@@ -19,6 +19,7 @@ from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -143,6 +144,22 @@ def load_backbone(spec: BackboneSpec) -> PreTrainedModel:
     return model.train()
 
 
+def load_lm_head(spec: BackboneSpec) -> nn.Module:
+    """The head over the vocabulary of a pretrained causal language model, hidden states -> logits, in float32.
+
+    For one that does not tie it to its input embeddings (``tie_word_embeddings``); the whole model is read for it.
+
+    Raises:
+        ModelError: if the weights have none.
+        MissingExtra: if the source is a GGUF file and the packages that read it are not installed.
+    """
+    folder, gguf_file = _located(spec.source)
+    with _errors_name(spec.source), _quiet(gguf_file):
+        config = _model_config(spec, folder, gguf_file)
+        options = {"dtype": torch.float32, "trust_remote_code": spec.trust_remote_code}
+        return _load_weights(folder, gguf_file, config, options, AutoModelForCausalLM).get_output_embeddings()
+
+
 def load_tokenizer(source: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """Loads the fast tokenizer that belongs to a language model.
 
@@ -257,10 +274,10 @@ def _keep_first_layers(config: PreTrainedConfig, num_layers: int) -> None:
 
 
 def _load_weights(
-    folder: str, gguf_file: str | None, config: PreTrainedConfig, options: dict
+    folder: str, gguf_file: str | None, config: PreTrainedConfig, options: dict, kind: type = AutoModel
 ) -> PreTrainedModel:
     unpack = {"quantization_config": GgufConfig(dequantize=True)} if gguf_file and GgufConfig else {}
-    model, report = AutoModel.from_pretrained(
+    model, report = kind.from_pretrained(
         folder, config=config, gguf_file=gguf_file, output_loading_info=True, **unpack, **options
     )
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
@@ -273,7 +290,7 @@ def _load_weights(
     if not gguf_file:
         return model
     # a model read from GGUF stays marked as quantised, which forbids casting, training and saving it
-    plain = AutoModel.from_config(config, **options)
+    plain = kind.from_config(config, **options)
     plain.load_state_dict(model.state_dict())
     return plain
 

@@ -317,6 +317,7 @@ def test_rows_under_other_protocols_are_not_compared(keys_of, tmp_path, monkeypa
         ("Pop,SASRec", {"SASRek.hidden_size": 4}, "'SASRek' is not a model; did you mean 'SASRec'"),
         ("Pop,SASRec", {"SASRec.topk": [5]}, "'topk' is shared by all rows"),
         ("Pop,SASRec", {"SASRec.eval_args": {"mode": "uni100"}}, "'eval_args' is shared by all rows"),
+        ("Pop,SASRec", {"SASRec.eval_targets": "together"}, "'eval_targets' is shared by all rows"),
         ("Pop,SASRec", {"Pop.mask_history": True}, "'mask_history' is shared by all rows"),
         ("Pop,SASRec@wide", {"SASRec@wider.n_layers": 1}, "'SASRec@wider' is not a model of this run"),
         ("Pop,SASRec", {"Pop.valid_metric": "NDCG@10"}, "'valid_metric' is shared by all rows"),

@@ -220,6 +220,31 @@ def test_segments_stand_below_in_the_metric_that_chose_the_epochs():
     assert "by how many" not in to_console(rows, {"valid_metric": "NDCG@10"})
 
 
+LABELLED = """
+logloss by how many interactions the user, and the item, has in training:
+
+| interactions in training | rows | DIN | DeepFM |
+| --- | ---: | ---: | ---: |
+| user 0 | 0 | – | – |
+| user >= 1 | 1,234 | **0.3000** | 0.4000 |
+| item >= 0 | 1,234 | **0.3000** | 0.4000 |
+""".lstrip()
+
+
+def test_segments_of_labelled_rows_count_rows():
+    def scored(model, loss):
+        cold, other = (
+            {"segment": label, "rows": count, "auc": 0.5, "logloss": value}
+            for label, count, value in (("0", 0, None), (">= 1", 1234, loss))
+        )
+        segments = {"history_length": [cold, other], "popularity": [{**other, "segment": ">= 0"}]}
+        return {**row(model, 0.1, 0.5), "segments": segments}
+
+    rows = [scored("DIN", 0.3), scored("DeepFM", 0.4)]
+    assert to_markdown(rows, {"valid_metric": "LogLoss"}).endswith("\n\n" + LABELLED)
+    assert "\nauc by how many interactions the user, and the item, has" in to_markdown(rows, {"valid_metric": "RMSE"})
+
+
 def test_no_best_value_in_a_segment_where_all_are_0_to_its_digits():
     rows = [parted("A", 0.0, 0.00004, 0.0, 0.0001), parted("B", 0.0, 0.00001, 0.0, 0.0)]
     text = to_markdown(rows, {"valid_metric": "ndcg@10"})

@@ -25,6 +25,8 @@ MODELS = {
     "HLLM": {"learning_rate": 0.01, "item_learning_rate": 0.0001, "num_negatives": 8},
     "HSTU": {"learning_rate": 0.01, "num_negatives": 8, "hidden_dropout_prob": 0.0},
     "LEARN": {"learning_rate": 0.01, "content": "id", "content_dim": 8, "dropout": 0.0, "scheduler": "none"},
+    "LEARNScorer": {"learning_rate": 0.01, "content": "id", "content_dim": 8, "dropout": 0.0, "scheduler": "none"},
+    "LEARNRanker": {"learning_rate": 0.01, "ranker_keys": {"dropout_prob": 0.0}},
     "LLMIDRec": {"learning_rate": 0.01, "num_negatives": 8},
     "E4SRec": {"learning_rate": 0.01, **TABLE},
     "SLMRec": {"learning_rate": 0.01, **TABLE},
@@ -32,12 +34,15 @@ MODELS = {
     "Pop": {},
     "Markov": {},
     "TextKNN": {},
+    "PromptLLM": {},
+    "PromptLLMTuned": {"learning_rate": 0.01, "scheduler": "none"},
     "SASRecNCE": {"learning_rate": 0.01, "num_negatives": 8, "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0},
 }
 # model -> keys of one that starts with random weights and not with those of a teacher
 FROM_SCRATCH = {"SLMRec": {"distillation": "online"}}
 # model -> keys with which what it reads tells its targets: of several targets each comes after each place of a history
-DETERMINED = {"LEARN": {"MAX_ITEM_LIST_LENGTH": 1, "target_length": 1, "mask_same_items": True, "shared_towers": False}}
+FOLLOWS = {"MAX_ITEM_LIST_LENGTH": 1, "target_length": 1, "mask_same_items": True, "shared_towers": False}
+DETERMINED = dict.fromkeys(("LEARN", "LEARNScorer"), FOLLOWS)
 # model -> keys that cut its step into chunks; a text of the toy data has about 8 tokens
 CHUNKED = dict.fromkeys(("HLLM", "HLLMRanker"), {"item_chunk_tokens": 20, "recompute_items": True})
 TRAINED = [name for name in MODELS if get_spec(name).model.type != ModelType.TRADITIONAL]

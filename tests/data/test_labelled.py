@@ -208,16 +208,17 @@ def test_one_moment_leaves_nothing_to_test(tmp_path, write_dataset, built):
         built("DIN")
 
 
-def test_gauc_chooses_no_epoch_where_no_user_has_both_labels(tmp_path, write_dataset, built):
+@pytest.mark.parametrize("name", ["GAUC", "UAUC", "wuauc"])
+def test_metrics_of_users_choose_no_epoch_where_none_has_both_labels(tmp_path, write_dataset, built, name):
     rows = [(f"u{n % 4}", f"i{n % 5}", 5 * (n % 2), n) for n in range(40)]
     write_dataset(tmp_path, "toy", rows, header=RATED)
-    words = "valid_metric: GAUC: no user of data set 'toy' has rows of both labels among the 10 of validation"
+    words = f"valid_metric: {name}: no user of data set 'toy' has rows of both labels among the 10 of validation"
     with pytest.raises(DataError, match=words):
-        built("DIN", eval_args=RATIOS, valid_metric="GAUC")
-    assert len(built("DIN", eval_args=RATIOS, metrics=["AUC", "GAUC"], valid_metric="AUC")[2]) == 10
+        built("DIN", eval_args=RATIOS, metrics=[name], valid_metric=name)
+    assert len(built("DIN", eval_args=RATIOS, metrics=["AUC", name], valid_metric="AUC")[2]) == 10
     rows[25] = ("u1", "i0", 0, 25)  # the others of this user are liked
     write_dataset(tmp_path, "toy", rows, header=RATED)
-    assert len(built("DIN", eval_args=RATIOS, valid_metric="GAUC")[2]) == 10
+    assert len(built("DIN", eval_args=RATIOS, metrics=[name], valid_metric=name)[2]) == 10
 
 
 # ---- settings ----
@@ -240,6 +241,8 @@ ARGS = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mo
         ({"valid_metric": "NDCG@10"}, "valid_metric: 'NDCG@10' is not computed; .* give auc, logloss, gauc"),
         ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "train_neg_sample_args: DIN"),
         ({"mask_history": True}, "mask_history: DIN"),
+        ({"eval_targets": "together"}, "eval_targets: DIN scores labelled rows one by one"),
+        ({"metrics": ["AUC"], "valid_metric": "UAUC"}, "valid_metric: 'UAUC' is not computed; .* give auc"),
     ],
 )
 def test_settings_that_do_not_fit_labels(toy_config, keys, words):
@@ -277,8 +280,12 @@ def test_files_of_benchmarks_are_refused(rated, built):
 
 
 @pytest.mark.parametrize(
-    "metrics, chosen, bigger", [(["GAUC"], "gauc", True), (["AUC", "LogLoss"], "LogLoss", False), ("AUC", "AUC", True)]
-)
+    "metrics, chosen, bigger",
+    [
+        (["GAUC"], "gauc", True), (["AUC", "LogLoss"], "LogLoss", False), ("AUC", "AUC", True),
+        (["UAUC", "WUAUC"], "WUAUC", True), ("UAUC", "uauc", True),
+    ],
+)  # fmt: skip
 def test_metrics_of_labels(toy_config, metrics, chosen, bigger):
     config = toy_config("DeepFM", metrics=metrics, valid_metric=chosen)
     assert config["valid_metric_bigger"] is bigger

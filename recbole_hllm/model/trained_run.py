@@ -1,0 +1,47 @@
+"""A finished run of this package as a part of another model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.keys import read_yaml
+from recbole_hllm.model.id_table import check_same_training
+
+
+def settings_of(folder: Path, key: str, models: Sequence[str], dataset) -> dict:
+    """The keys and values of the run that ``key`` names.
+
+    Args:
+        models: which models it may be a run of.
+        dataset: the training part of a data set; the run must have been trained on the same.
+
+    Raises:
+        ConfigError: no finished run there, or one of another model or other data.
+        ModelError: a damaged one.
+    """
+    wanted = " or ".join(models)
+    if not (folder / "config.yaml").is_file() or not (folder / "costs.json").is_file():
+        raise ConfigError(f"{key}: there is no finished run of {wanted} in {folder}")
+    settings = read_yaml(folder / "config.yaml")
+    if str(settings.get("model")).partition("@")[0] not in models:
+        raise ConfigError(f"{key}: {folder} is a run of {settings.get('model')}, not of {wanted}")
+    check_same_training(folder, key, dataset)
+    return settings
+
+
+def with_best_weights(model: nn.Module, folder: Path, key: str) -> nn.Module:
+    """A model made as the run's is, with its best weights, in evaluation mode.
+
+    Raises:
+        ModelError: they are missing, damaged, or of another model.
+    """
+    try:
+        weights = load_file(folder / "best" / "weights.safetensors")
+        model.load_state_dict({name.removeprefix("model."): weight for name, weight in weights.items()})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{key}: {folder}/best is missing, damaged or of another model: {error}") from error
+    return model.eval()

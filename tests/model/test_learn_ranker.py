@@ -1,0 +1,223 @@
+"""LEARNRanker: RecBole's rankers with LEARN's vectors, and a LEARN that knows nothing of the rows to score."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+
+from recbole_hllm import Config, create_dataset, data_preparation, run
+from recbole_hllm.errors import ConfigError
+
+# isort: split
+from recbole.data.interaction import Interaction
+from recbole.utils import init_seed
+
+from recbole_hllm.model.learn_ranker import RANKERS, LEARNRanker, as_float_sequence
+from recbole_hllm.prerequisites import complete
+
+N_ITEMS = 12
+HEADER = "user_id:token\titem_id:token\tlabel:float\ttimestamp:float"
+SMALL = {
+    "content": "id", "content_dim": 6, "hidden_size": 8, "n_layers": 1, "n_heads": 2, "inner_size": 8, "output_size": 4,
+    "epochs": 1, "target_length": 2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, write_dataset):
+    """data_path of ``liked``, whose items have a class and a year."""
+    folder = tmp_path_factory.mktemp("liked")
+    events = [(f"u{user}", f"i{(3 * user + step * (user + 2)) % N_ITEMS}", (user + step) % 3 > 0, 10 * step + user)
+              for step in range(9) for user in range(10)]  # fmt: skip
+    events = [(user, item, int(label), time) for user, item, label, time in events]
+    items = ("item_id:token\tclass:token_seq", [(f"i{item}", f"c{item % 3} c{item % 2}") for item in range(N_ITEMS)])
+    write_dataset(folder, "liked", events, items=items, header=HEADER)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def keys_of(folder):
+    return lambda **keys: {
+        "data_path": str(folder), "dataset": "liked", "MAX_ITEM_LIST_LENGTH": 4, "train_batch_size": 16, "epochs": 1,
+        "eval_batch_size": 16, "use_gpu": False, "show_progress": False, "cache_dir": str(folder / "cache"),
+        "learn_keys": SMALL, "load_col": None, **keys,
+    }  # fmt: skip
+
+
+def made(name, keys):
+    config = Config(name, config_dict=keys)
+    complete(config, None, run)
+    init_seed(config["seed"], True)
+    loaders = data_preparation(config, create_dataset(config))
+    init_seed(config["seed"], True)
+    return config.spec.model(config, loaders[0]._dataset), loaders
+
+
+@pytest.fixture
+def build(keys_of):
+    """(**keys) -> a LEARNRanker in evaluation mode, and its loaders."""
+
+    def make(**keys):
+        model, loaders = made("LEARNRanker", keys_of(**keys))
+        return model.eval(), loaders
+
+    return make
+
+
+@pytest.mark.parametrize("ranker", RANKERS)
+@pytest.mark.parametrize("feature", ["user", "item", "middle"])
+def test_a_learn_vector_moves_the_score(build, ranker, feature, monkeypatch):
+    """RecBole ignores dense columns that nobody lists, and says nothing."""
+    model, loaders = build(ranker=ranker, learn_features=[feature])
+    rows = loaders[0]._dataset[list(range(8))]
+    before, vectors = model.predict(rows), model.learn_vectors(rows)
+    changed = [vector.flip(-1) + 0.5 for vector in vectors]
+    monkeypatch.setattr(model, "learn_vectors", lambda rows: tuple(changed))
+    assert ((model.predict(rows) - before).abs() > 1e-7).all()
+
+
+@pytest.mark.parametrize("ranker", RANKERS)
+def test_without_learns_vectors_it_is_the_ranker_alone(build, keys_of, ranker):
+    """The same rows, the same features, the same weights, the same scores and the same loss."""
+    alone, theirs = made(ranker, {key: value for key, value in keys_of().items() if key != "learn_keys"})
+    ours, loaders = build(ranker=ranker, learn_features=[])
+    assert alone.field_names == ours.ranker.field_names and ours.fusion is None
+    ours.ranker.load_state_dict(alone.state_dict())
+    alone.eval()
+    for mine, other in zip(loaders[1:], theirs[1:], strict=True):
+        rows, expected = next(iter(mine))[0], next(iter(other))[0]
+        for field in ("user_id", "item_id", "label"):
+            assert torch.equal(rows[field], expected[field])
+        torch.testing.assert_close(ours.predict(rows), alone.predict(expected))
+        torch.testing.assert_close(ours.calculate_loss(rows), alone.calculate_loss(expected))
+
+
+def test_what_the_ranker_reads_is_a_product_with_learned_vectors(build):
+    model, loaders = build(learn_features=["user"])
+    rows = loaders[0]._dataset[[3, 20]]
+    users = model.learn_vectors(rows)[0]
+    table = model.ranker.float_seq_embedding_table[model.ranker.float_seq_field_names.index("learn_user")].weight
+    read = model.ranker.embed_float_seq_fields([as_float_sequence(users)])[:, 0]
+    torch.testing.assert_close(read, users @ table[1:], rtol=1e-4, atol=1e-6)
+
+
+def test_a_users_vector_is_of_the_rows_own_history(build):
+    """Computed for each interaction: what came before it and no more."""
+    model, loaders = build()
+    rows = loaders[2]._dataset[[0, 5]]
+    users, items = model.learn_vectors(rows)
+    for place in range(2):
+        history = rows["item_id_list"][place][: int(rows["item_length"][place])][None]
+        output = model.learn.user_tower(model.learn.content(history))[0, -1]
+        torch.testing.assert_close(users[place], F.normalize(output, dim=-1))
+        item = model.learn.vectors_of(rows["item_id"][place][None])[0]
+        torch.testing.assert_close(items[place], F.normalize(item, dim=-1))
+
+
+def test_loss_is_the_rankers_and_the_fusions(build):
+    model, loaders = build(fusion_weight=0.5)
+    rows = loaders[0]._dataset[list(range(16))]
+    featured, logits = model._with_features(rows)
+    fusion = F.binary_cross_entropy(logits.sigmoid(), rows["label"])
+    torch.testing.assert_close(model.calculate_loss(rows), model.ranker.calculate_loss(featured) + 0.5 * fusion)
+    assert model.loss_terms["fusion_loss"] == pytest.approx(fusion.item(), rel=1e-5)
+
+
+def test_learn_stays_frozen(build):
+    model, loaders = build()
+    before = {name: weight.clone() for name, weight in model.learn.state_dict().items()}
+    model.train()
+    assert not model.learn.training
+    optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], 0.1)
+    for rows in loaders[0]:
+        optimizer.zero_grad()
+        model.calculate_loss(rows).backward()
+        optimizer.step()
+    assert all(torch.equal(weight, before[name]) for name, weight in model.learn.state_dict().items())
+    assert all(weight.grad is not None for weight in model.fusion.parameters())
+
+
+def test_learn_is_trained_on_what_was_liked_before_the_rows_to_score(keys_of):
+    keys = {key: value for key, value in keys_of(**SMALL).items() if key != "learn_keys"}
+    _, (train, valid, _) = made("LEARNScorer", keys)
+    data, first = train._dataset, min(valid._dataset[list(range(len(valid._dataset)))]["event_time"])
+    positions = data.events_to_train_on()
+    assert data.labels[positions].all() and data.sequences.timestamps[positions].max() < first
+    liked = np.flatnonzero(data.labels)
+    assert set(positions) == set(liked) & set(data.training_positions)
+    rows = data[list(range(len(data)))]
+    items = set(data.sequences.items[positions])
+    assert set(rows["target_item_list"].flatten().tolist()) - {0} <= items
+    everything = made("LEARNScorer", {**keys, "history_filter": "all"})[1][0]._dataset
+    assert set(everything.events_to_train_on()) == set(everything.training_positions)
+
+
+def test_learns_score_is_its_cosine_from_0_to_1(keys_of):
+    keys = {key: value for key, value in keys_of(**SMALL).items() if key != "learn_keys"}
+    model, loaders = made("LEARNScorer", keys)
+    rows = next(iter(loaders[1]))[0]
+    model.eval()
+    cosine = F.cosine_similarity(model.user_vectors(rows), model.item_vectors()[rows["item_id"]], dim=-1)
+    torch.testing.assert_close(model.predict(rows), (1 + cosine) / 2)
+
+
+def test_the_learn_it_needs_is_trained_first_and_found_again(keys_of, tmp_path):
+    cache = tmp_path / "cache"
+    run("LEARNRanker", config_dict=keys_of(cache_dir=str(cache)), run_dir=tmp_path / "one")
+    (learn,) = cache.glob("LEARNScorer-*")
+    made_of = yaml.safe_load((learn / "config.yaml").read_text())
+    assert made_of["history_filter"] == "positive" and made_of["content"] == "id"
+    begun = (learn / "costs.json").stat().st_mtime_ns
+    run("LEARNRanker", config_dict=keys_of(cache_dir=str(cache), ranker="FM"), run_dir=tmp_path / "two")
+    assert (learn / "costs.json").stat().st_mtime_ns == begun
+    run("LEARNRanker", config_dict=keys_of(cache_dir=str(cache), history_filter="all"), run_dir=tmp_path / "three")
+    assert len(list(cache.glob("LEARNScorer-*"))) == 2, "another history is another LEARN"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"ranker": "DIN"}, "ranker: 'DIN' is not one of AFM, "),
+        ({"ranker": "deepfm"}, "ranker: 'deepfm' .*did you mean 'DeepFM'"),
+        ({"learn_features": ["users"]}, r"learn_features: \['users'\] is not a list of user, item, middle"),
+        ({"learn_features": ["user", "user"]}, "learn_features"),
+        ({"learn_features": "user"}, "learn_features: 'user' is not a list"),
+        ({"fusion_hidden": []}, r"fusion_hidden: \[\] is not a list of layer sizes"),
+        ({"fusion_hidden": [0]}, r"fusion_hidden: \[0\]"),
+        ({"ranker_keys": {"mlp_size": [8]}}, "ranker_keys: DeepFM has no key 'mlp_size'"),
+        ({"ranker_keys": [8]}, r"ranker_keys: \[8\] is not a dict of keys of DeepFM"),
+        ({"learn": "nowhere"}, "learn: there is no finished run of LEARNScorer in .*nowhere"),
+    ],
+)
+def test_values_that_are_refused(build, keys, message):
+    with pytest.raises(ConfigError, match=message):
+        build(**keys)
+
+
+def test_a_learn_of_other_rows_is_refused(build, keys_of, tmp_path):
+    """One that was trained on rows that are to be scored would know the answers."""
+    keys = {key: value for key, value in keys_of(**SMALL).items() if key != "learn_keys"}
+    later = {"split": {"RS": [0.9, 0.05, 0.05]}, "order": "TO", "group_by": "none", "mode": "labeled"}
+    run("LEARNScorer", config_dict={**keys, "eval_args": later}, run_dir=tmp_path / "later")
+    with pytest.raises(ConfigError, match="learn: .*later was trained on other data than this run"):
+        build(learn=str(tmp_path / "later"))
+    shutil.rmtree(tmp_path / "later" / "best")
+
+
+def test_keys_of_the_ranker(build):
+    model, _ = build(ranker_keys={"mlp_hidden_size": [7], "embedding_size": 3})
+    assert model.ranker.deep_predict_layer.in_features == 7 and model.ranker.embedding_size == 3
+    assert isinstance(model, LEARNRanker)
+
+
+def test_rows_of_a_catalogue(build):
+    model, loaders = build()
+    rows = next(iter(loaders[2]))[0]
+    table = model.full_sort_predict(rows)
+    assert table.shape == (len(rows), model.n_items)
+    one = Interaction({name: values[:1] for name, values in rows.interaction.items()})
+    one["item_id"] = torch.tensor([5])
+    torch.testing.assert_close(model.predict(one)[0], table[0, 5])
