@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from recbole_hllm.data.cache import digest
 from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.model.export_e4srec import export_e4srec, exported_e4srec, load_exported
 from recbole_hllm.model.id_table import read_id_table
 from recbole_hllm.model.language_models import attention, lora_settings
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer
+from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.prompted import PromptedLLM
 from recbole_hllm.nn.ragged import similar_lengths
 from recbole_hllm.nn.tuning import MODES, tune
@@ -46,7 +48,7 @@ class E4SRec(SequentialRecommender):
     def __init__(self, config, dataset, table: Tensor | None = None):
         self.check_keys(config)
         super().__init__(config, dataset)
-        self._config = config
+        self._config, self.autocast_dtype = config, AUTOCAST_DTYPES[config["precision"]]
         self.every_position = config["training_rows"] == "positions"
         width = config["item_embed_dim"]
         table = self._first_table(config, dataset) if table is None else table
@@ -179,17 +181,19 @@ class E4SRec(SequentialRecommender):
         return self.item_table.weight
 
     def user_vectors(self, interaction) -> Tensor:
-        """(B, D) what the language model expects next, to be multiplied with item vectors.
+        """(B, D) what the language model, in the precision of the training, expects next; to be multiplied with item
+        vectors, in float32.
 
         Args:
             interaction: ``item_id_list`` (B, L) padded on the right with 0, ``item_length`` (B,).
         """
         items, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         outputs, order = [], []
-        for some, longest in similar_lengths(lengths):
-            outputs += self._read(items[some, :longest], lengths[some], (), every_position=False)
-            order.append(some)
-        return self.score(torch.cat(outputs)[torch.argsort(torch.cat(order))]).float()
+        with autocast(items.device, self.autocast_dtype):
+            for some, longest in similar_lengths(lengths):
+                outputs += self._read(items[some, :longest], lengths[some], (), every_position=False)
+                order.append(some)
+            return self.score(torch.cat(outputs)[torch.argsort(torch.cat(order))]).float()
 
     def predict(self, interaction) -> Tensor:
         """(B,) logit of each row's item."""

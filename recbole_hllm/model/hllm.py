@@ -13,7 +13,6 @@ from recbole_hllm.data.loader import check_negatives
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.texts import ItemTexts
 from recbole_hllm.errors import ConfigError, ModelError
-from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.model.input_features import build_input_features, check_feature_keys
 from recbole_hllm.model.item_texts import build_catalogue, read_texts, text_columns
 from recbole_hllm.model.item_vectors import encode_catalogue, encoder_digest
@@ -32,6 +31,7 @@ from recbole_hllm.model.pretrained import export_hllm, load_pretrained_hllm
 from recbole_hllm.nn.backbone import load_backbone
 from recbole_hllm.nn.chunked import encode_items
 from recbole_hllm.nn.item_encoder import StoredItemVectors
+from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.tuning import tune
 from recbole_hllm.nn.user_encoder import UserEncoder
 
@@ -58,7 +58,6 @@ class HLLM(NextItemRecommender):
         self.check_keys(config)
         super().__init__(config, dataset)
         self.token_budget, self.recompute = chunk_tokens(config), config["recompute_items"]
-        self.autocast_dtype = AUTOCAST_DTYPES[config["precision"]]
         self.rates = {"item": config["item_learning_rate"], "weight_decay": config["weight_decay"]}
         self.decay_everything = "weight_decay" in referenced(config)
         self._finished = getattr(config, "weights_follow", False)  # until it is trained again
@@ -158,8 +157,8 @@ class HLLM(NextItemRecommender):
         Those of a finished run's weights are read from the cache, or kept there for the next evaluation; while
         weights are trained nothing is written.
         """
-        device, dtype = self.logit_scale.device, self.autocast_dtype
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        device = self.logit_scale.device
+        with autocast(device, self.autocast_dtype):
             if self.tuning["item"] == "frozen" or not (self._finished and self._config["item_vector_cache"]):
                 return super().catalogue_vectors()
             vectors = np.array(self._vectors_before_projection(self.item_encoder))

@@ -14,6 +14,7 @@ from recbole_hllm.model.hllm import HLLM
 from recbole_hllm.model.next_item import History
 from recbole_hllm.nn.input_features import id_table
 from recbole_hllm.nn.losses import InfoNCEResult, clamp_logit_scale, info_nce
+from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.ranker import HEAD_INPUTS, RankingHead
 
 FUSIONS = ("late", "early")
@@ -207,7 +208,7 @@ class HLLMRanker(HLLM):
         """
         if not self.late:
             raise ModelError("fusion: early reads each candidate with the history; only late fusion has user vectors")
-        return self._states(interaction, interaction[self.ITEM_ID]).float()
+        return self._states(interaction, interaction[self.ITEM_ID])
 
     def candidate_vectors(self) -> Tensor:
         """(n_items, D) vectors of all items as late fusion's head reads them; the first is the padding item's."""
@@ -217,12 +218,14 @@ class HLLMRanker(HLLM):
     def _states(self, rows, candidates):
         histories, table = self._histories(rows), self.item_vectors()
         targets = self._as_targets(candidates, table[candidates])
-        return self._read(histories, table[histories.items], candidates, targets)[1][histories.of_row]
+        with autocast(table.device, self.autocast_dtype):
+            states = self._read(histories, table[histories.items], candidates, targets)[1]
+        return states.float()[histories.of_row]
 
     def predict(self, interaction) -> Tensor:
         """(B,) probability of label 1 for each row's item."""
         candidates = interaction[self.ITEM_ID]
-        states = self._states(interaction, candidates).float()
+        states = self._states(interaction, candidates)
         return self._logits(states, self._as_targets(candidates, self.item_vectors()[candidates])).sigmoid()
 
     def full_sort_predict(self, interaction) -> Tensor:
@@ -240,7 +243,7 @@ class HLLMRanker(HLLM):
         rows = {
             name: values.repeat_interleave(len(ids), dim=0) for name, values in interaction.interaction.items()
         }
-        return self._states(rows, ids.repeat(len(interaction))).float().view(len(interaction), len(ids), -1)
+        return self._states(rows, ids.repeat(len(interaction))).view(len(interaction), len(ids), -1)
 
 
 def _behind(values: Tensor, length: Tensor, last: Tensor) -> Tensor:

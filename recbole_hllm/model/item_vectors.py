@@ -12,6 +12,7 @@ from recbole_hllm.data.vectors import cached_item_vectors, weights_digest
 from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.nn.chunked import encode_items
 from recbole_hllm.nn.item_encoder import ItemEncoder
+from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.tuning import merged_weights
 
 # Keys of a Hugging Face config that say where a model came from and not what it computes.
@@ -56,11 +57,11 @@ def encode_catalogue(
     Raises:
         DataError: the disk is full or the cache cannot be written.
     """
-    device, autocast = next(encoder.parameters()).device, AUTOCAST_DTYPES[precision]
+    device = next(encoder.parameters()).device
 
     def encode(ids):
         tokens, lengths = (part.to(device) for part in catalogue.lookup(ids))
-        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+        with autocast(device, AUTOCAST_DTYPES[precision]):
             return encode_items(encoder.pooled, tokens, lengths, token_budget=token_budget).float().cpu().numpy()
 
     settings = {"weights": weights or encoder_digest(encoder), "precision": precision} if cache else {}

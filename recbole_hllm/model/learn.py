@@ -13,6 +13,7 @@ from recbole_hllm.model.two_towers import TwoTowers
 from recbole_hllm.nn.all_action import dense_all_action
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.losses import clamp_logit_scale
+from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.preference import CausalTransformer, PreferenceTower, recency_weights, sample_places
 from recbole_hllm.nn.ragged import read_by_length
 from recbole_hllm.nn.tuning import MODES, tune
@@ -112,8 +113,9 @@ class LEARN(TwoTowers):
 
     def catalogue_vectors(self) -> Tensor:
         """(n_items, D) vectors of all items; the padding item's is 0."""
-        blocks = torch.arange(self.n_items, device=self.logit_scale.device).split(_ITEMS_AT_ONCE)
-        table = torch.cat([self.vectors_of(ids).float() for ids in blocks])
+        ids = torch.arange(self.n_items, device=self.logit_scale.device)
+        with autocast(ids.device, self.autocast_dtype):
+            table = torch.cat([self.vectors_of(block).float() for block in ids.split(_ITEMS_AT_ONCE)])
         table[0] = 0
         return table
 
@@ -124,7 +126,9 @@ class LEARN(TwoTowers):
             interaction: ``item_id_list`` (B, L) padded on the right with 0, ``item_length`` (B,).
         """
         last = (interaction[self.ITEM_SEQ_LEN] - 1).clamp(min=0)
-        outputs = self.read(self.user_tower, interaction[self.ITEM_SEQ][:, : int(last.max()) + 1])
+        items = interaction[self.ITEM_SEQ][:, : int(last.max()) + 1]
+        with autocast(items.device, self.autocast_dtype):
+            outputs = self.read(self.user_tower, items)
         return self.gather_indexes(outputs, last).float()
 
     # ---- training ----

@@ -10,6 +10,7 @@ from recbole_hllm.data.dataset import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.two_towers import TwoTowers
 from recbole_hllm.nn.losses import clamp_logit_scale, info_nce
+from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.ragged import read_by_length
 
 # So many batches in a row with almost no negatives left are a collapse and not an accident.
@@ -160,7 +161,7 @@ class NextItemRecommender(TwoTowers):
         return super().train(mode)
 
     def user_vectors(self, interaction) -> Tensor:
-        """(B, D) predicted vectors of each user's next item, not normalised.
+        """(B, D) predicted vectors of each user's next item, not normalised, read in the precision of the training.
 
         Args:
             interaction: ``item_id_list`` (B, L) padded on the right with 0, ``item_length`` (B,), and for models that
@@ -170,7 +171,8 @@ class NextItemRecommender(TwoTowers):
         width, last = max(int(length.max()), 1), (length - 1).clamp(min=0)
         items = items[:, :width]
         history = History.before_target(items, last, interaction)
-        outputs = self.read_by_length(self.item_vectors()[items], history)
+        with autocast(items.device, self.autocast_dtype):
+            outputs = self.read_by_length(self.item_vectors()[items], history)
         return self.gather_indexes(outputs, last).float()
 
 

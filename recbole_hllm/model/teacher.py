@@ -17,6 +17,7 @@ from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.model.e4srec import E4SRec
 from recbole_hllm.model.trained_run import settings_of, with_best_weights
 from recbole_hllm.nn.distillation import block_ends
+from recbole_hllm.nn.precision import autocast
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ def _compute(teacher, config, dataset, ends, states) -> None:
     teacher.eval()
     for start in range(0, len(dataset), config["train_batch_size"]):
         rows = dataset[torch.arange(start, min(start + config["train_batch_size"], len(dataset)))].to(device)
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        with autocast(device, dtype):
             read, _, order = teacher.read_rows(rows, ends)
         stacked = torch.stack(read[: len(ends)], 1).float().cpu()
         lengths = _positions_of(rows, teacher, order).cpu()

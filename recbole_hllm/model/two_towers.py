@@ -8,6 +8,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.nn.losses import new_logit_scale
 
 
@@ -31,6 +32,7 @@ class TwoTowers(SequentialRecommender):
             self.logit_scale = new_logit_scale()
         else:
             self.register_buffer("logit_scale", torch.tensor(-math.log(config["temperature"])), persistent=False)
+        self.autocast_dtype = AUTOCAST_DTYPES[config["precision"]]
         self.loss_terms: dict[str, float] = {}
         self._table = None
 
