@@ -22,7 +22,7 @@ N_ITEMS = 12
 HEADER = "user_id:token\titem_id:token\tlabel:float\ttimestamp:float"
 SMALL = {
     "content": "id", "content_dim": 6, "hidden_size": 8, "n_layers": 1, "n_heads": 2, "inner_size": 8, "output_size": 4,
-    "epochs": 1, "target_length": 2,
+    "epochs": 1, "target_length": 2, "precision": "fp32",
 }  # fmt: skip
 
 
