@@ -21,6 +21,7 @@ _TEXT_KEYS = {
     "item_pretrain_dir", "user_pretrain_dir", "pretrained_hllm", "item_prompt",
     "tokenizer_dir", "history_prompt", "prompt_separator",
     "content_llm_dir", "content_bert_dir", "preference_dir", "learn",
+    "pretrained_learn",
     "item_table", "pretrained_e4srec", "llm_pretrain_dir", "instruction", "teacher", "text_separator", "text_field",
     "valid_metric",
 }  # fmt: skip
@@ -104,6 +105,7 @@ NUMBERS = {
     "distill_heads": Number(float, 0),
     "norm_power": Number(int, 1, 2),
     "content_dim": Number(int, 1),
+    "dropout": Number(float, 0, 1),
     "fusion_weight": Number(float, 0),
     "content_layers": Number(int, 1, empty=True),
     "preference_layers": Number(int, 1, empty=True),

@@ -224,3 +224,18 @@ def test_a_row_of_the_ablations_builds(row, settings_of):
         with torch.device("meta"):
             layers = load_backbone(user_spec(config)).config.num_hidden_layers
         assert layers == (4 if row == "HLLM@user-4-layers" else 2)
+
+
+@pytest.mark.parametrize("content", ["bert", "id"])
+def test_learn_is_planned_with_the_language_model_it_reads_with(settings_of, tiny_llm, content):
+    keys = {"content": content, "content_bert_dir": tiny_llm("bert"), "text_keys": ["title"]}
+    result = plan("LEARN", config_dict={**settings_of("LEARN"), **keys})
+    assert set(result["parameters"]) - {"content"} == {"user_tower", "all"}, "content is computed once, in no training"
+    assert result["seconds"]["step"] > 0
+
+
+@pytest.mark.parametrize("model", ["LEARNScorer", "LEARNRanker"])
+def test_rankers_are_planned_before_their_learn_is_trained(settings_of, model, tmp_path):
+    own = {"content": "id"} if model == "LEARNScorer" else {}
+    result = plan(model, config_dict={**settings_of(model), **own, "cache_dir": str(tmp_path)})
+    assert result["parameters"]["all"][0] > 0 and not list(tmp_path.glob("LEARNScorer-*"))

@@ -112,9 +112,11 @@ def _encoder(config) -> tuple[ContentEncoder, str]:
     kind = config["content"]
     given = config[MODEL_KEYS[kind]]
     source, own_pooling = sentence_encoder(given)
+    bare = getattr(config, "weightless", False)
     backbone = load_backbone(
         BackboneSpec(
             source,
+            init="scratch" if bare else "pretrained",
             num_layers=config["content_layers"],
             attn_implementation=attention(config),
             trust_remote_code=config["trust_remote_code"],

@@ -13,7 +13,7 @@ from recbole_hllm.model.recbole_checkpoint import read_recbole_weight
 # RecBole's name for it, in SASRec, GRU4Rec and most others.
 _NAME = "item_embedding.weight"
 # What of a run's protocol says that its item ids, and what it was trained on, are ours.
-_MUST_AGREE = ("item_ids", "training")
+_MUST_AGREE = ("item_ids", "training", "training_labels", "history_filter")
 
 
 def read_id_table(path: str | Path, key: str, width: int, dataset) -> Tensor:
@@ -61,11 +61,11 @@ def check_same_training(folder: Path, key: str, dataset) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{key}: {folder / 'protocol.json'} is damaged: {error}") from error
     ours = fingerprint(dataset, {}, {})
-    differing = [name for name in _MUST_AGREE if theirs.get(name) != ours[name]]
+    differing = [name for name in _MUST_AGREE if name in ours and theirs.get(name) != ours[name]]
     if differing:
         raise ConfigError(
             f"{key}: {folder} was trained on other data than this run: its {' and '.join(differing)} differ (data set, "
-            "filters, split)"
+            "filters, split, labels)"
         )
 
 

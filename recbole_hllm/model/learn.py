@@ -1,5 +1,7 @@
 """LEARN (arXiv 2405.03988): towers over frozen content vectors, trained to tell what follows from what was before."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -8,7 +10,9 @@ from recbole_hllm.data.texts import ItemTexts
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.model.content import build_content, check_content_keys
 from recbole_hllm.model.input_features import check_clock_times
+from recbole_hllm.model.item_table import check_heads
 from recbole_hllm.model.language_models import attention, lora_settings
+from recbole_hllm.model.trained_run import with_best_weights
 from recbole_hllm.model.two_towers import TwoTowers
 from recbole_hllm.nn.all_action import dense_all_action
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
@@ -64,6 +68,8 @@ class LEARN(TwoTowers):
         self.user_tower = PreferenceTower(width, build_reader(config), size)
         apart = not config["shared_towers"] and self.targets_read != "content"
         self.own_item_tower = PreferenceTower(width, build_reader(config), size) if apart else None
+        if config["pretrained_learn"] and not _weights_follow(config):
+            with_best_weights(self, Path(config["pretrained_learn"]).expanduser(), "pretrained_learn").train()
         _log_set_up(self.logger, config)
 
     @staticmethod
@@ -79,10 +85,12 @@ class LEARN(TwoTowers):
             raise ConfigError("recency_beta: below recency_alpha it would favour what is long ago")
         if config["preference"] == "llm" and not config["preference_dir"]:
             raise ConfigError("preference_dir: name the causal language model of preference: llm")
-        if config["preference"] == "transformer" and config["hidden_size"] % config["n_heads"]:
-            raise ConfigError(
-                f"n_heads: hidden_size {config['hidden_size']} cannot be shared equally by {config['n_heads']} heads"
-            )
+        if config["preference"] == "transformer":
+            check_heads(config)
+            if config["n_layers"] < 1:
+                raise ConfigError("n_layers: 0: a preference module has at least one layer")
+        if config["train_batch_size"] < 2:
+            raise ConfigError("train_batch_size: 1: the targets of a batch's other rows are the negatives; take more")
 
     # ---- what the towers compute ----
 
@@ -137,7 +145,8 @@ class LEARN(TwoTowers):
         """Dense all-action loss (section 3.3) of places drawn from each history and from its targets.
 
         Args:
-            interaction: ``item_id_list`` (B, S) and ``target_item_list`` (B, T), both padded on the right with 0.
+            interaction: ``user_id`` (B,), ``item_id_list`` (B, S) and ``target_item_list`` (B, T), both padded on the
+                right with 0.
 
         Returns:
             Scalar loss.
@@ -152,7 +161,8 @@ class LEARN(TwoTowers):
             vectors[wanted],
             torch.nonzero(wanted)[:, 0],
             scale,
-            None if self.same_items_kept else targets[wanted],
+            interaction[self.USER_ID],
+            None if self.same_items_kept else (targets[wanted], targets),
         )
         self.loss_terms = {"all_action": loss.item(), "logit_scale": scale.detach().exp().item()}
         return loss
@@ -168,11 +178,11 @@ class LEARN(TwoTowers):
 def build_reader(config) -> torch.nn.Module:
     """What stands between the two projections of a tower: a transformer from scratch, or a language model."""
     if config["preference"] == "llm":
-        bare = getattr(config, "weights_follow", False) or getattr(config, "weightless", False)
         spec = BackboneSpec(
             config["preference_dir"],
-            init="scratch" if bare else "pretrained",
+            init="scratch" if _weights_follow(config) else "pretrained",
             num_layers=config["preference_layers"],
+            gradient_checkpointing=config["gradient_checkpointing"],
             attn_implementation=attention(config),
             trust_remote_code=config["trust_remote_code"],
         )
@@ -183,6 +193,11 @@ def build_reader(config) -> torch.nn.Module:
         **{key: config[key] for key in ("hidden_size", "n_layers", "n_heads", "inner_size", "dropout")},
         n_positions=max(config["MAX_ITEM_LIST_LENGTH"], config["target_length"]) if config["position_embedding"] else 0,
     )
+
+
+def _weights_follow(config) -> bool:
+    """Whether a checkpoint, or nothing at all, brings every weight."""
+    return getattr(config, "weights_follow", False) or getattr(config, "weightless", False)
 
 
 def _log_set_up(logger, config):

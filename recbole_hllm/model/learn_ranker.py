@@ -24,7 +24,8 @@ RANKERS = (
 # Value of `learn_features` -> the field that the ranker reads.
 FEATURES = {"user": "learn_user", "item": "learn_item", "middle": "learn_middle"}
 # Keys of LEARN that its property file does not have.
-_SHARED_KEYS = ("MAX_ITEM_LIST_LENGTH",)
+_SHARED_KEYS = ("MAX_ITEM_LIST_LENGTH", "seed", "encoding", "reference")
+_MODELS = properties_folder() / "model"
 # Pairs of a row and an item scored at once where a whole catalogue is scored.
 _PAIRS_AT_ONCE = 8192
 
@@ -54,13 +55,16 @@ class LEARNRanker(AbstractRecommender):
         self.n_items, self.ITEM_ID, self.LABEL = dataset.item_num, config["ITEM_ID_FIELD"], config["LABEL_FIELD"]
         self.item_columns = dataset.item_feat
         self.features, self.fusion_weight = config["learn_features"], config["fusion_weight"]
-        self.learn = _learn(config, dataset).requires_grad_(False)
-        size = self.learn.user_tower.online_proj.out_features
-        self.fusion = Fusion(size, size, config["fusion_hidden"]) if "middle" in self.features else None
-        sizes = {"user": size, "item": size, "middle": self.fusion.middle_size if self.fusion else 0}
+        self.learn = None
+        if self.features:
+            with torch.random.fork_rng():  # the ranker starts as it would alone
+                self.learn = _learn(config, dataset).requires_grad_(False)
+        size = self.learn.user_tower.online_proj.out_features if self.learn else 0
+        sizes = {"user": size, "item": size, "middle": _middle_size(config["fusion_hidden"])}
         fields = {FEATURES[name]: sizes[name] for name in self.features}
         made = _RankerConfig(config, {"numerical_features": [*(config["numerical_features"] or []), *fields]})
         self.ranker = get_model(config["ranker"])(made, _with_fields(dataset, fields))
+        self.fusion = Fusion(size, size, config["fusion_hidden"]) if "middle" in self.features else None
         self.loss_terms: dict[str, float] = {}
         self.logger.info(f"LEARNRanker: {config['ranker']} with LEARN's {', '.join(self.features) or 'nothing'}")
 
@@ -71,7 +75,8 @@ class LEARNRanker(AbstractRecommender):
         if config["ranker"] not in RANKERS:
             hint = did_you_mean(str(config["ranker"]), RANKERS)
             raise ConfigError(f"ranker: {config['ranker']!r} is not one of {', '.join(RANKERS)}{hint}")
-        if not isinstance(names, list) or not set(names) <= FEATURES.keys() or len(set(names)) < len(names):
+        known = isinstance(names, list) and all(isinstance(name, str) and name in FEATURES for name in names)
+        if not known or len(set(names)) < len(names):
             raise ConfigError(f"learn_features: {names!r} is not a list of {', '.join(FEATURES)}")
         if not isinstance(sizes, list) or not sizes or not all(type(size) is int and size > 0 for size in sizes):
             raise ConfigError(f"fusion_hidden: {sizes!r} is not a list of layer sizes such as [64, 32]")
@@ -80,12 +85,15 @@ class LEARNRanker(AbstractRecommender):
     @staticmethod
     def needs(config) -> dict[str, tuple[str, dict]]:
         """A LEARN trained on the same labelled rows' past."""
+        if not config["learn_features"]:
+            return {}
         return {"learn": ("LEARNScorer", config["learn_keys"] or {})}
 
     def train(self, mode: bool = True):
         """LEARN stays as it is."""
         super().train(mode)
-        self.learn.eval()
+        if self.learn:
+            self.learn.eval()
         return self
 
     # ---- what the ranker reads ----
@@ -99,6 +107,8 @@ class LEARNRanker(AbstractRecommender):
 
     def _with_features(self, rows) -> tuple[Interaction, Tensor | None]:
         """The rows with LEARN's fields, and (B,) logits of the fusion."""
+        if not self.features:
+            return rows, None
         users, items = self.learn_vectors(rows)
         middle, logits = self.fusion(users, items) if self.fusion else (None, None)
         vectors = {"user": users, "item": items, "middle": middle}
@@ -152,23 +162,44 @@ def as_float_sequence(vectors: Tensor) -> Tensor:
     RecBole takes the mean over the D places, so values are multiplied by D: what the ranker reads is the sum of each
     value times a learned vector.
     """
-    size = vectors.shape[1]
+    vectors, size = vectors.float(), vectors.shape[1]  # half precision has no whole numbers above 256
     numbers = torch.arange(1, size + 1, device=vectors.device, dtype=vectors.dtype).expand_as(vectors)
     return torch.stack([vectors * size, numbers], dim=-1)
 
 
 def _learn(config, dataset) -> LEARN:
-    folder = Path(config["learn"]).expanduser()
-    settings = settings_of(folder, "learn", ["LEARNScorer"], dataset)
-    own = {*read_yaml(properties_folder() / "model" / "LEARN.yaml"), *_SHARED_KEYS}
+    """The LEARN that ``learn`` names, with its best weights; without them where a checkpoint, or nothing, follows."""
+    folder = Path(config["learn"] or "").expanduser()
+    follows = getattr(config, "weights_follow", False) or getattr(config, "weightless", False)
+    if follows and not (config["learn"] and folder.is_dir()):  # in a cache that was emptied, or not trained yet
+        files = ("LEARN.yaml", "LEARNScorer.yaml")
+        settings = {key: value for file in files for key, value in read_yaml(_MODELS / file).items()}
+        settings |= config["learn_keys"] or {}
+    else:
+        settings = settings_of(folder, "learn", ["LEARNScorer"], dataset)
+    own = {*read_yaml(_MODELS / "LEARN.yaml"), *_SHARED_KEYS} - {"trust_remote_code"}
     made = copy.copy(config)
-    made.final_config_dict = {**config.final_config_dict, **{key: settings.get(key) for key in own}}
+    made.final_config_dict = {**config.final_config_dict, **{key: settings[key] for key in own if key in settings}}
+    _check_length(config, made)
     made.weights_follow = True
-    return with_best_weights(LEARN(made, dataset), folder, "learn")
+    learn = LEARN(made, dataset)
+    return learn.eval() if follows else with_best_weights(learn, folder, "learn")
+
+
+def _check_length(config, made):
+    if made["position_embedding"] and config["MAX_ITEM_LIST_LENGTH"] > made["MAX_ITEM_LIST_LENGTH"]:
+        raise ConfigError(
+            f"MAX_ITEM_LIST_LENGTH: {config['MAX_ITEM_LIST_LENGTH']}: the positions of {config['learn']} end at "
+            f"{made['MAX_ITEM_LIST_LENGTH']}; give at most that"
+        )
+
+
+def _middle_size(hidden: list[int]) -> int:
+    return hidden[-1] if len(hidden) > 1 else 2 * hidden[0]
 
 
 class _RankerConfig:
-    """The keys of the run under those of the ranker: RecBole's defaults for it, ``ranker_keys``, and ours."""
+    """The keys of the run, over them RecBole's defaults for the ranker unless the user gave others, and ours."""
 
     def __init__(self, config, own: dict):
         self.config, self.own = config, {**_ranker_keys(config), **own}
@@ -184,7 +215,8 @@ def _ranker_keys(config) -> dict:
         raise ConfigError(f"ranker_keys: {given!r} is not a dict of keys of {config['ranker']}")
     for key in given.keys() - defaults.keys():
         raise ConfigError(f"ranker_keys: {config['ranker']} has no key '{key}'{did_you_mean(key, defaults)}")
-    return {**defaults, **given}
+    of_the_run = {key: config[key] for key in defaults if key in config.external_config_dict}
+    return {**defaults, **of_the_run, **given}
 
 
 def _with_fields(dataset, sizes: dict[str, int]):

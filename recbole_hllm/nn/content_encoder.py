@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
 from transformers import PreTrainedModel
 
 from recbole_hllm.errors import ModelError
-from recbole_hllm.nn.backbone import resolve_source
+from recbole_hllm.nn.backbone import SOURCE_FORMS, resolve_source
 from recbole_hllm.nn.item_encoder import ItemEncoder
 
 POOLINGS = ("mean", "cls", "eos", "last")
@@ -65,8 +66,12 @@ def sentence_encoder(source: str) -> tuple[str, str | None]:
         ModelError: it has parts besides a language model, a pooling and a normalisation, or pools in a way of its own.
     """
     folder, gguf_file = resolve_source(source)
-    modules = Path(folder) / "modules.json"
-    if gguf_file or not modules.is_file():
+    if gguf_file:
+        return source, None
+    on_hub = not Path(folder).is_dir()
+    folder = _descriptions(source) if on_hub else Path(folder)
+    modules = folder / "modules.json"
+    if not modules.is_file():
         return source, None
     parts = {part["type"].rpartition(".")[2]: part["path"] for part in _read_json(modules)}
     if unknown := parts.keys() - {"Transformer", "Pooling", "Normalize"}:
@@ -74,8 +79,23 @@ def sentence_encoder(source: str) -> tuple[str, str | None]:
             f"language model '{source}': its modules.json names {', '.join(sorted(unknown))}, which are not applied "
             "here; only a Transformer, a Pooling and a Normalize are"
         )
-    pooling = _pooling(Path(folder) / parts["Pooling"] / "config.json", source) if "Pooling" in parts else None
-    return str(Path(folder) / parts.get("Transformer", "")), pooling
+    pooling = _pooling(folder / parts["Pooling"] / "config.json", source) if "Pooling" in parts else None
+    if not parts.get("Transformer"):
+        return source, pooling
+    if on_hub:
+        raise ModelError(f"language model '{source}' lies in a part of its repository; download it and name the folder")
+    return str(folder / parts["Transformer"]), pooling
+
+
+def _descriptions(hub_id: str) -> Path:
+    """A folder with the files of a hub id that say how its parts work together."""
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=["modules.json", "*/config.json"]))
+    except Exception as error:  # the hub has kinds of its own
+        raise ModelError(
+            f"language model '{hub_id}' is neither a local folder nor reachable on the hub; give {SOURCE_FORMS}. "
+            f"{' '.join(str(error).split())}"
+        ) from error
 
 
 def _pooling(file: Path, source: str) -> str:

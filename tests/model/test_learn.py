@@ -55,7 +55,8 @@ def build(keys_of):
 
 
 def plain_loss(model, rows, item_tower):
-    """Every user's every history position against every target, read one by one."""
+    """Every row's every history position against every target, read one by one; negatives are of other users."""
+    users = rows["user_id"].tolist()
     outputs, targets = [], []
     for history, wanted in zip(rows["item_id_list"], rows[TARGET_ITEMS], strict=True):
         read = model.user_tower(model.content(history[history != 0])[None])[0]
@@ -70,7 +71,7 @@ def plain_loss(model, rows, item_tower):
         targets.append(F.normalize(vectors, dim=-1))
     terms = []
     for user, mine in enumerate(outputs):
-        others = torch.cat([vectors for other, vectors in enumerate(targets) if other != user])
+        others = torch.cat([vectors for other, vectors in enumerate(targets) if users[other] != users[user]])
         for output in mine:
             for target in targets[user]:
                 logits = torch.cat([(output @ target)[None], others @ output]) * 20
@@ -124,11 +125,12 @@ def test_only_drawn_places_are_compared(build, monkeypatch):
     monkeypatch.setattr(learn, "dense_all_action", lambda *args: seen.append(args) or dense_all_action(*args))
     model, rows = build(history_samples=2, target_samples=1, mask_same_items=True)
     model.calculate_loss(rows)
-    outputs, users, targets, target_users, _, ids = seen[0]
+    outputs, users, targets, target_users, _, owners, (ids, owned) = seen[0]
     real = (rows["item_id_list"] != 0).sum(1)
     assert torch.bincount(users).tolist() == real.clamp(max=2).tolist()
     assert target_users.tolist() == list(range(len(rows))) and len(outputs) == len(users)
     assert all(item in row for item, row in zip(ids.tolist(), rows[TARGET_ITEMS].tolist(), strict=True))
+    assert torch.equal(owned, rows[TARGET_ITEMS]) and torch.equal(owners, rows["user_id"])
 
 
 def test_recent_places_are_drawn_more_often(build):
@@ -191,7 +193,9 @@ def test_half_precision_on_the_disk(build, tmp_path):
 
 def test_a_language_model_as_preference_module(build, tiny_llm):
     pytest.importorskip("peft")
-    model, rows = build(preference="llm", preference_dir=tiny_llm("llama"), preference_layers=1)
+    keys = {"preference_dir": tiny_llm("llama"), "preference_layers": 1, "gradient_checkpointing": True}
+    model, rows = build(preference="llm", **keys)
+    assert all(layer.gradient_checkpointing for layer in model.user_tower.reader.backbone.layers)
     model.calculate_loss(rows).backward()
     trained = {name for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.abs().sum()}
     assert any("lora_" in name for name in trained)
@@ -214,6 +218,17 @@ def test_a_run_with_other_content_is_refused(keys_of, tmp_path, tiny_llm):
         load_run(tmp_path / "run", {"content_layers": 1})
 
 
+def test_a_second_stage_starts_with_the_weights_of_the_first(keys_of, build, tmp_path):
+    run("LEARN", config_dict=keys_of(), run_dir=tmp_path / "first")
+    first = load_run(tmp_path / "first").model
+    second = build(pretrained_learn=str(tmp_path / "first"), sampling="recent")[0]
+    theirs = second.state_dict()
+    assert all(torch.equal(weight, theirs[name]) for name, weight in first.state_dict().items())
+    assert not torch.equal(first.user_tower.input_proj.weight, build()[0].user_tower.input_proj.weight)
+    with pytest.raises(ModelError, match="pretrained_learn: .*of another model"):
+        build(pretrained_learn=str(tmp_path / "first"), output_size=5)
+
+
 # ---- what is refused ----
 
 
@@ -230,6 +245,9 @@ def test_a_run_with_other_content_is_refused(keys_of, tmp_path, tiny_llm):
         ({"preference": "bert"}, "preference: 'bert'"),
         ({"preference_tuning": "qlora"}, "preference_tuning: 'qlora'"),
         ({"hidden_size": 9}, "n_heads: hidden_size 9"),
+        ({"n_layers": 0}, "n_layers: 0"),
+        ({"dropout": 2}, "dropout"),
+        ({"train_batch_size": 1}, "train_batch_size: 1: the targets of a batch's other rows"),
         ({"content_bert_dir": None}, "content_bert_dir: name the language model of content: bert"),
         ({"recency_alpha": 20, "recency_beta": 10}, "recency_beta: below recency_alpha"),
         ({"target_length": 0}, "target_length"),

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 
-from recbole_hllm import Config, create_dataset, data_preparation, run
+from recbole_hllm import Config, create_dataset, data_preparation, load_run, run
 from recbole_hllm.errors import ConfigError
 
 # isort: split
@@ -76,7 +76,7 @@ def test_a_learn_vector_moves_the_score(build, ranker, feature, monkeypatch):
     before, vectors = model.predict(rows), model.learn_vectors(rows)
     changed = [vector.flip(-1) + 0.5 for vector in vectors]
     monkeypatch.setattr(model, "learn_vectors", lambda rows: tuple(changed))
-    assert ((model.predict(rows) - before).abs() > 1e-7).all()
+    assert (model.predict(rows) - before).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("ranker", RANKERS)
@@ -177,6 +177,53 @@ def test_the_learn_it_needs_is_trained_first_and_found_again(keys_of, tmp_path):
     assert len(list(cache.glob("LEARNScorer-*"))) == 2, "another history is another LEARN"
 
 
+@pytest.mark.parametrize("ranker", ["DeepFM", "AutoInt"])
+def test_a_whole_run_without_learns_vectors_has_the_rankers_numbers(keys_of, ranker, tmp_path):
+    given = keys_of(epochs=2, embedding_size=4, metrics=["AUC", "LogLoss"])
+    keys = {key: value for key, value in given.items() if key != "learn_keys"}
+    alone = run(ranker, config_dict=keys, run_dir=tmp_path / "alone")
+    ours = run("LEARNRanker", config_dict={**keys, "ranker": ranker, "learn_features": []}, run_dir=tmp_path / "ours")
+    assert ours["test_result"] == alone["test_result"] and ours["best_valid_score"] == alone["best_valid_score"]
+    assert not list((tmp_path / "ours").glob("LEARN*"))
+
+
+def test_a_run_is_read_back_after_its_cache_is_gone(keys_of, tmp_path):
+    keys = keys_of(cache_dir=str(tmp_path / "cache"))
+    run("LEARNRanker", config_dict=keys, run_dir=tmp_path / "run")
+    before = load_run(tmp_path / "run")
+    rows = next(iter(before.test_data))[0]
+    expected = before.model.predict(rows)
+    shutil.rmtree(tmp_path / "cache")
+    assert torch.equal(load_run(tmp_path / "run").model.predict(rows), expected)
+
+
+def test_a_folder_never_allows_code(keys_of, tmp_path, build, monkeypatch):
+    from recbole_hllm.model import learn_ranker
+
+    keys = {key: value for key, value in keys_of(**SMALL).items() if key != "learn_keys"}
+    run("LEARNScorer", config_dict=keys, run_dir=tmp_path / "learn")
+    file = tmp_path / "learn" / "config.yaml"
+    file.write_text(file.read_text() + "\ntrust_remote_code: true\n")
+    seen, learn = [], learn_ranker.LEARN
+    monkeypatch.setattr(learn_ranker, "LEARN", lambda config, data: seen.append(config) or learn(config, data))
+    build(learn=str(tmp_path / "learn"))
+    assert not seen[0]["trust_remote_code"]
+
+
+def test_random_content_of_another_seed(build):
+    build(learn_keys={**SMALL, "content": "random", "seed": 9})
+
+
+def test_positions_that_learn_does_not_know(build):
+    with pytest.raises(ConfigError, match="MAX_ITEM_LIST_LENGTH: 4: the positions of .* end at 3"):
+        build(learn_keys={**SMALL, "position_embedding": True, "MAX_ITEM_LIST_LENGTH": 3})
+
+
+def test_many_places_of_a_vector_in_half_precision():
+    numbers = as_float_sequence(torch.ones(1, 300, dtype=torch.bfloat16))[0, :, 1]
+    assert numbers.tolist() == list(range(1, 301))
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -184,6 +231,7 @@ def test_the_learn_it_needs_is_trained_first_and_found_again(keys_of, tmp_path):
         ({"ranker": "deepfm"}, "ranker: 'deepfm' .*did you mean 'DeepFM'"),
         ({"learn_features": ["users"]}, r"learn_features: \['users'\] is not a list of user, item, middle"),
         ({"learn_features": ["user", "user"]}, "learn_features"),
+        ({"learn_features": [["user"]]}, "learn_features"),
         ({"learn_features": "user"}, "learn_features: 'user' is not a list"),
         ({"fusion_hidden": []}, r"fusion_hidden: \[\] is not a list of layer sizes"),
         ({"fusion_hidden": [0]}, r"fusion_hidden: \[0\]"),
@@ -204,7 +252,9 @@ def test_a_learn_of_other_rows_is_refused(build, keys_of, tmp_path):
     run("LEARNScorer", config_dict={**keys, "eval_args": later}, run_dir=tmp_path / "later")
     with pytest.raises(ConfigError, match="learn: .*later was trained on other data than this run"):
         build(learn=str(tmp_path / "later"))
-    shutil.rmtree(tmp_path / "later" / "best")
+    run("LEARNScorer", config_dict={**keys, "history_filter": "all"}, run_dir=tmp_path / "all")
+    with pytest.raises(ConfigError, match="its history_filter differ"):
+        build(learn=str(tmp_path / "all"))
 
 
 def test_keys_of_the_ranker(build):

@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 from recbole_hllm.nn.all_action import dense_all_action
 
 
-def plain(outputs, targets, scale, ids=None):
-    """The formula of section 3.3, one user, position and target at a time.
+def plain(outputs, targets, scale, users, ids=None, owned=None):
+    """The formula of section 3.3, one row, position and target at a time.
 
     Args:
-        outputs, targets: user -> list of vectors.
-        ids: user -> list of the targets' items; an item the user has too is no negative.
+        outputs, targets: row -> list of vectors.
+        users: row -> whose it is.
+        ids: row -> list of the targets' items.
+        owned: row -> items that are no negatives for it.
     """
     terms = []
     for user, mine in enumerate(outputs):
@@ -23,7 +25,7 @@ def plain(outputs, targets, scale, ids=None):
                     scale.exp() * F.cosine_similarity(output, other, dim=0)
                     for z, theirs in enumerate(targets)
                     for k, other in enumerate(theirs)
-                    if z != user and (ids is None or ids[z][k] not in ids[user])
+                    if users[z] != users[user] and (ids is None or ids[z][k] not in owned[user])
                 ]
                 terms.append(-torch.log(own.exp() / (own.exp() + sum(other.exp() for other in others))))
     return sum(terms) / len(terms)
@@ -47,20 +49,24 @@ def vectors(counts, seed):
     ),
     st.booleans(),
     st.integers(1, 200),
+    st.integers(2, 5),
 )
-def test_value_and_gradients_are_the_plain_formulas(counts, masked, max_logits):
+def test_value_and_gradients_are_the_plain_formulas(counts, masked, max_logits, n_users):
+    users = [row % n_users for row in range(len(counts))]
     outputs, targets = vectors([j for j, _ in counts], 1), vectors([k for _, k in counts], 2)
-    ids = [[(user + k) % 4 for k in range(len(part))] for user, part in enumerate(targets)] if masked else None
+    ids = [[1 + (user + k) % 4 for k in range(len(part))] for user, part in enumerate(targets)]
+    owned = [[*row, 1 + user % 3] for user, row in enumerate(ids)]  # the target compared, and one that is not
     results = []
     for loss_of in ("plain", "ours"):
         o = [[one.clone().requires_grad_() for one in part] for part in outputs]
         t = [[one.clone().requires_grad_() for one in part] for part in targets]
         scale = torch.tensor(1.3, requires_grad=True)
         if loss_of == "plain":
-            loss = plain(o, t, scale, ids)
+            loss = plain(o, t, scale, users, ids if masked else None, owned)
         else:
-            target_ids = torch.tensor(sum(ids, [])) if masked else None
-            loss = dense_all_action(*flat(o), *flat(t), scale, target_ids, max_logits=max_logits)
+            table = torch.tensor([row + [0] * (4 - len(row)) for row in owned])
+            same_items = (torch.tensor(sum(ids, [])), table) if masked else None
+            loss = dense_all_action(*flat(o), *flat(t), scale, torch.tensor(users), same_items, max_logits)
         loss.backward()
         leaves = [scale, *sum(o, []), *sum(t, [])]
         results.append((loss.detach(), [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves]))
@@ -72,26 +78,35 @@ def test_value_and_gradients_are_the_plain_formulas(counts, masked, max_logits):
 
 def test_a_users_other_targets_are_no_negatives():
     outputs, targets = vectors([1, 1], 1), vectors([2, 1], 2)
-    value = dense_all_action(*flat(outputs), *flat(targets), torch.tensor(0.0))
+    users = torch.arange(2)
+    value = dense_all_action(*flat(outputs), *flat(targets), torch.tensor(0.0), users)
     moved = [[targets[0][0], -targets[0][0]], targets[1]]
-    only = dense_all_action(*flat([outputs[0], []]), *flat([targets[0][:1], targets[1]]), torch.tensor(0.0))
-    first = plain([outputs[0], []], [targets[0][:1], targets[1]], torch.tensor(0.0))
+    only = dense_all_action(*flat([outputs[0], []]), *flat([targets[0][:1], targets[1]]), torch.tensor(0.0), users)
+    first = plain([outputs[0], []], [targets[0][:1], targets[1]], torch.tensor(0.0), [0, 1])
     torch.testing.assert_close(only, first)
-    assert not torch.isclose(value, dense_all_action(*flat(outputs), *flat(moved), torch.tensor(0.0)))
+    assert not torch.isclose(value, dense_all_action(*flat(outputs), *flat(moved), torch.tensor(0.0), users))
 
 
 def test_one_user_alone_has_no_negatives_and_no_gradient():
     outputs = torch.randn(3, 4, requires_grad=True)
     owners = torch.zeros(3, dtype=torch.long)
-    loss = dense_all_action(outputs, owners, torch.randn(2, 4), owners[:2], torch.tensor(1.0))
+    loss = dense_all_action(outputs, owners, torch.randn(2, 4), owners[:2], torch.tensor(1.0), owners[:1])
     loss.backward()
     assert loss.item() == 0 and torch.equal(outputs.grad, torch.zeros_like(outputs))
+
+
+def test_rows_of_one_user_are_no_negatives_for_each_other():
+    outputs, targets = vectors([1, 1, 1], 1), vectors([1, 1, 1], 2)
+    together = dense_all_action(*flat(outputs), *flat(targets), torch.tensor(0.0), torch.tensor([5, 5, 9]))
+    torch.testing.assert_close(together, plain(outputs, targets, torch.tensor(0.0), [5, 5, 9]))
+    apart = dense_all_action(*flat(outputs), *flat(targets), torch.tensor(0.0), torch.tensor([5, 6, 9]))
+    assert not torch.isclose(together, apart)
 
 
 def test_no_pairs_at_all():
     none = torch.zeros(0, dtype=torch.long)
     outputs = torch.zeros(0, 4, requires_grad=True)
-    loss = dense_all_action(outputs, none, torch.randn(2, 4), none.new_zeros(2), torch.tensor(1.0))
+    loss = dense_all_action(outputs, none, torch.randn(2, 4), none.new_zeros(2), torch.tensor(1.0), none.new_zeros(1))
     loss.backward()
     assert loss.item() == 0
 
@@ -108,7 +123,7 @@ def test_memory_is_bounded_by_the_block(monkeypatch):
 
     monkeypatch.setattr(all_action, "_sum_of_block", watched)
     users = torch.arange(10)
-    dense_all_action(torch.randn(10, 4), users, torch.randn(10, 4), users, torch.tensor(0.0), max_logits=35)
+    dense_all_action(torch.randn(10, 4), users, torch.randn(10, 4), users, torch.tensor(0.0), users, max_logits=35)
     assert max(seen) <= 35 and sum(seen) == 100
 
 
@@ -117,6 +132,6 @@ def test_half_precision_inputs_are_compared_in_float32(dtype):
     users = torch.arange(6)
     outputs, targets = torch.randn(6, 8).to(dtype), torch.randn(6, 8).to(dtype)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = dense_all_action(outputs, users, targets, users, torch.tensor(3.0))
-    expected = dense_all_action(outputs.float(), users, targets.float(), users, torch.tensor(3.0))
+        value = dense_all_action(outputs, users, targets, users, torch.tensor(3.0), users)
+    expected = dense_all_action(outputs.float(), users, targets.float(), users, torch.tensor(3.0), users)
     assert value.dtype == torch.float32 and torch.equal(value, expected)

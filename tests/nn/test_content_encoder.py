@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from recbole_hllm.errors import ModelError
+from recbole_hllm.nn import content_encoder
 from recbole_hllm.nn.content_encoder import ContentEncoder, sentence_encoder
 
 TEXTS = [[3, 5, 7], [11], [2, 2, 9, 4]]
@@ -64,7 +65,21 @@ def test_a_sentence_encoder_brings_its_pooling(tmp_path, keys, expected):
 
 def test_any_other_source_stays_as_it_is(tmp_path):
     assert sentence_encoder(str(tmp_path)) == (str(tmp_path), None)
-    assert sentence_encoder("someone/on-the-hub") == ("someone/on-the-hub", None)
+
+
+def test_a_sentence_encoder_on_the_hub_brings_its_pooling_too(tmp_path, monkeypatch):
+    sentence_folder(tmp_path, ["Transformer", "Pooling"], {"pooling_mode_cls_token": True})
+    monkeypatch.setattr(content_encoder, "snapshot_download", lambda name, allow_patterns: str(tmp_path))
+    assert sentence_encoder("someone/on-the-hub") == ("someone/on-the-hub", "cls")
+
+
+def test_a_hub_that_cannot_be_reached(monkeypatch):
+    def unreachable(name, allow_patterns):
+        raise OSError("no\nnet")
+
+    monkeypatch.setattr(content_encoder, "snapshot_download", unreachable)
+    with pytest.raises(ModelError, match="someone/on-the-hub.*nor reachable on the hub.*no net"):
+        sentence_encoder("someone/on-the-hub")
 
 
 def test_sentence_encoders_that_do_more_are_refused(tmp_path):
