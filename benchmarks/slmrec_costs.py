@@ -10,6 +10,8 @@ the teacher's states from the disk, which are computed once before.
 import argparse
 import tempfile
 import time
+from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 
 import torch
@@ -20,6 +22,16 @@ from recbole_hllm.keys import read_yaml
 from recbole_hllm.training.trainer import Trainer
 
 
+@contextmanager
+def timed(seconds: list, device):
+    """Adds how long its body took; a GPU is waited for."""
+    start = time.perf_counter()
+    yield
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    seconds.append(time.perf_counter() - start)
+
+
 class Row:
     """A model with its optimizer, and the seconds of what it did."""
 
@@ -28,26 +40,25 @@ class Row:
         config = Config(model, config_dict=keys)
         init_seed(config["seed"], config["reproducibility"])
         self.train_data, _, self.test_data = data_preparation(config, create_dataset(config))
-        self.model = config.spec.model(config, self.train_data._dataset)
+        self.device = config["device"]
+        self.model = config.spec.model(config, self.train_data._dataset).to(self.device)
         self.trainer = Trainer(config, self.model, "unused")
         self.name, self.built, self.steps, self.scored = name, time.perf_counter() - start, [], []
 
     def step(self, rows):
         """Trains on a batch."""
         self.model.train()
-        start = time.perf_counter()
-        self.trainer.train_batch(rows)
-        self.trainer.optimizer.step()
-        self.trainer.optimizer.zero_grad(set_to_none=True)
-        self.steps.append(time.perf_counter() - start)
+        with timed(self.steps, self.device):
+            self.trainer.train_batch(rows)
+            self.trainer.optimizer.step()
+            self.trainer.optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
     def score(self, rows):
         """Scores the whole catalogue for a batch of users."""
         self.model.eval()
-        start = time.perf_counter()
-        self.model.full_sort_predict(rows)
-        self.scored.append(time.perf_counter() - start)
+        with timed(self.scored, self.device):
+            self.model.full_sort_predict(rows.to(self.device))
 
     def mean(self, seconds) -> float:
         """Without the first, which warms up."""
@@ -75,14 +86,15 @@ def main() -> None:
             Row(f"SLMRec, {arguments.student} layers, teacher's states stored", "SLMRec", student),
         ]
         stored = sum(file.stat().st_size for file in Path(cache).rglob("*.npy"))
-        batches = [iter(row.train_data) for row in rows]
+        batches = [cycle(row.train_data) for row in rows]
         for _ in range(arguments.steps + 1):
             for row, own in zip(rows, batches, strict=True):
                 row.step(next(own))
+        users = min(arguments.users, len(rows[0].test_data._dataset))
         for _ in range(3):
             for row in rows:
-                row.score(row.test_data._dataset[list(range(arguments.users))])
-        report(rows, stored, arguments.users)
+                row.score(row.test_data._dataset[list(range(users))])
+        report(rows, stored, users)
 
 
 def report(rows, stored, users) -> None:

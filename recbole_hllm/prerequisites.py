@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recbole_hllm.config import Config
-from recbole_hllm.data.cache import cache_folder, digest
+from recbole_hllm.data.cache import cache_folder, digest, locked
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.run_folder import saved_keys
 
@@ -46,7 +46,7 @@ def complete(config, run_dir: str | Path | None, run: Callable) -> None:
         if given and str(given).startswith(_ROW):
             found = _row(key, str(given), run_dir)
         else:
-            found = given or _made(config, key, needed, keys, run)
+            found = given or _made(config, key, needed, keys, run, run_dir)
         config.final_config_dict[key] = config.settings[key] = str(Path(found).expanduser().absolute())
 
 
@@ -62,17 +62,26 @@ def _row(key, given, run_dir) -> Path:
     return folder
 
 
-def _made(config, key, needed, keys, run) -> Path:
-    """The folder of the run, which is made unless it is there."""
+def _made(config, key, needed, keys, run, run_dir) -> Path:
+    """The folder of the run, which is made unless it is there; by one process, others wait for it."""
     if not isinstance(keys, dict):
         raise ConfigError(f"{key}_keys: {keys!r} is not a dict of keys of {needed}")
+    inherited = {
+        name: str(_row(name, value, run_dir)) if isinstance(value, str) and value.startswith(_ROW) else value
+        for name, value in _inherited(config, needed).items()
+    }
     try:
-        made = Config(needed, config_dict={**_inherited(config, needed), **keys})
+        made = Config(needed, config_dict={**inherited, **keys})
     except ConfigError as error:
         raise ConfigError(f"{key} is empty, so a {needed} is to be trained first ({key}_keys): {error}") from error
     content = {name: value for name, value in saved_keys(made.settings).items() if name not in _NOT_PART_OF_IT}
     name = f"{needed}-{config['dataset']}-{digest(content, _files(config))}"
     folder = cache_folder(config["cache_dir"], config["data_path"]) / name
+    with locked(folder, f"{key}: the {needed} in {folder}"):
+        return _found_or_run(key, needed, folder, made, run)
+
+
+def _found_or_run(key, needed, folder, made, run) -> Path:
     if (folder / "costs.json").is_file():
         logging.getLogger().info(f"{key}: the {needed} in {folder}")
         return folder

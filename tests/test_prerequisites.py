@@ -1,5 +1,8 @@
 """Runs that come first: made once, found again, gone on with, made anew for other data, and taken from a table."""
 
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from recbole_hllm import Config, load_run, run
 from recbole_hllm.benchmark.side_by_side import compare
+from recbole_hllm.data.cache import locked
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.prerequisites import complete
 from recbole_hllm.training.files import read_json
@@ -180,7 +184,7 @@ def test_what_is_being_trained_first_may_be_interrupted(keys, monkeypatch, tmp_p
     monkeypatch.undo()
     run(config_dict={"resume": True}, run_dir=tmp_path / "run")
     saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert [saved["item_table"]] == [str(folder) for folder in (tmp_path / "cache").iterdir()]
+    assert [saved["item_table"]] == [str(folder) for folder in (tmp_path / "cache").glob("SASRec-*")]
 
 
 def test_nothing_is_trained_for_a_run_that_cannot_start(keys, tmp_path):
@@ -254,6 +258,40 @@ def test_errors_of_rows(made, tmp_path):
         made(item_table="row:SASRec")
     with pytest.raises(ConfigError, match=f"row:SASRec: {tmp_path}/SASRec is no finished run; the rows .* in order"):
         made(item_table="row:SASRec", run_dir=tmp_path / "E4SRec")
+
+
+def test_a_row_that_another_row_is_handed(made, keys, tmp_path):
+    """A student's table, by name of a row, is that of the teacher that is trained first."""
+    table = made()[0]["item_table"]
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "SASRec").symlink_to(table)
+    config, started = made("SLMRec", item_table="row:SASRec", run_dir=tmp_path / "table" / "SLMRec")
+    assert started == [("E4SRec", False)]
+    teacher = yaml.safe_load((Path(config["teacher"]) / "config.yaml").read_text())
+    assert teacher["item_table"] == str(tmp_path / "table" / "SASRec")
+
+
+def test_one_process_at_a_time_makes_it(tmp_path):
+    """The second waits until the first is done, and not for one that died."""
+    entry = tmp_path / "cache" / "SASRec-toy"
+    imports = "import sys, time\nfrom pathlib import Path\nfrom recbole_hllm.data.cache import locked"
+    body = "with locked(Path(sys.argv[1]), 'it'): print('has it', flush=True); time.sleep(60)"
+    first = subprocess.Popen(
+        [sys.executable, "-c", f"{imports}\n{body}", str(entry)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
+    )
+    assert first.stdout.readline() == b"has it\n"
+    done = threading.Event()
+
+    def second():
+        with locked(entry, "it"):
+            done.set()
+
+    waiting = threading.Thread(target=second)
+    waiting.start()
+    assert not done.wait(0.5)
+    first.kill()
+    waiting.join(timeout=30)
+    assert done.is_set()
 
 
 # ---- other errors ----

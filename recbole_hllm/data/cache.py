@@ -11,12 +11,19 @@ import logging
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from recbole_hllm.errors import DataError
 from recbole_hllm.properties_path import recbole_folder
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +45,35 @@ def cache_folder(cache_dir: str | None, data_path: str | Path) -> Path:
         return beside
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return user_cache / "recbole_hllm" / f"{data_path.name}-{digest(str(data_path))[:8]}"
+
+
+@contextmanager
+def locked(entry: Path, what: str) -> Iterator[None]:
+    """One process at a time makes an entry; the others wait. The lock ends with its process, however that ends.
+
+    Args:
+        entry: of a cache; need not exist.
+        what: that is waited for, for the log.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+    if fcntl is None:  # Windows
+        yield
+        return
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        file = open(entry.parent / f".{entry.name}.lock", "w")
+    except OSError as error:
+        reason = f"cannot write to the cache {entry.parent}: {error.strerror}; name another in cache_dir"
+        raise DataError(reason) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("%s is being made by another process, which is waited for", what)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _inside_package(path: Path) -> bool:

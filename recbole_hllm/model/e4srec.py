@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from recbole_hllm.data.cache import digest
 from recbole_hllm.errors import ConfigError, did_you_mean
@@ -15,7 +16,8 @@ from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.model.export_e4srec import export_e4srec, exported_e4srec, load_exported
 from recbole_hllm.model.id_table import read_id_table
 from recbole_hllm.model.language_models import attention, lora_settings
-from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer
+from recbole_hllm.model.trained_run import over_default
+from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer, resolve_source
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.prompted import PromptedLLM
 from recbole_hllm.nn.ragged import similar_lengths
@@ -24,6 +26,8 @@ from recbole_hllm.nn.tuning import MODES, tune
 # Value of `training_rows` -> rows of the data set.
 TRAINING_ROWS = {"positions": "window", "prefix": "prefix", "user": "last"}
 _ITEMS = "{items}"
+# Logits that training holds at once: 512 MB of float32, as those of an evaluation.
+MAX_LOGITS = 2**27
 
 
 class E4SRec(SequentialRecommender):
@@ -70,7 +74,9 @@ class E4SRec(SequentialRecommender):
     def check_keys(config) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
         E4SRec.training_rows(config)
-        llm_spec(config)
+        spec = llm_spec(config)
+        if spec.source:
+            resolve_source(spec.source)  # told before a table is trained
         tuning_mode(config)
         lora_settings(config)
         _check_text_after(config, instruction_texts(config)[1])
@@ -94,9 +100,8 @@ class E4SRec(SequentialRecommender):
         """Key -> model and keys of the run that has to come first where the key names none."""
         if config["pretrained_e4srec"]:
             return {}
-        return {
-            "item_table": ("SASRec", {**(config["item_table_keys"] or {}), "hidden_size": config["item_embed_dim"]})
-        }
+        keys = {**over_default(config, "item_table_keys", "SASRec"), "hidden_size": config["item_embed_dim"]}
+        return {"item_table": ("SASRec", keys)}
 
     def _first_table(self, config, dataset) -> Tensor:
         """The table to start with; zeros where a checkpoint, an export or nothing at all brings it."""
@@ -108,6 +113,7 @@ class E4SRec(SequentialRecommender):
 
     def _tune(self, config):
         mode = tuning_mode(config)
+        self.lora_alpha = config["lora_alpha"] if mode == "lora" else None
         tune(self.llm.backbone, mode, lora_settings(config))
         # Words are a part of the language model that LoRA does not reach.
         for text in (self.llm.before, self.llm.after):
@@ -159,7 +165,7 @@ class E4SRec(SequentialRecommender):
         # In bf16 the best of thousands of items would often be tied.
         with torch.autocast(expected.device.type, enabled=False):
             scores = expected.float() @ self.item_table.weight.T
-        return scores.index_fill(1, scores.new_zeros(1, dtype=torch.long), -torch.inf)
+        return scores.index_fill_(1, torch.zeros(1, dtype=torch.long, device=scores.device), -torch.inf)
 
     # ---- training ----
 
@@ -171,8 +177,19 @@ class E4SRec(SequentialRecommender):
         return loss
 
     def target_loss(self, outputs: Tensor, targets: Tensor, head: nn.Module | None = None) -> Tensor:
-        """Scalar cross-entropy of (P,) targets, from (P, H) outputs by ``score`` or another head."""
-        return F.cross_entropy(self.logits(outputs, head), targets)
+        """Scalar cross-entropy of (P,) targets, from (P, H) outputs by ``score`` or another head.
+
+        Of a large catalogue the logits of some positions at a time, which are computed again in the backward pass.
+        """
+
+        def summed(outputs, targets):
+            return F.cross_entropy(self.logits(outputs, head), targets, reduction="sum")
+
+        size = max(1, MAX_LOGITS // self.n_items)
+        if len(targets) <= size:
+            return summed(outputs, targets) / len(targets)
+        parts = zip(outputs.split(size), targets.split(size), strict=True)
+        return sum(checkpoint(summed, *part, use_reentrant=False) for part in parts) / len(targets)
 
     # ---- vectors and scores ----
 

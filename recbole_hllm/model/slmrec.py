@@ -5,10 +5,20 @@ from torch import nn
 
 from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
 from recbole_hllm.model.e4srec import E4SRec
-from recbole_hllm.model.teacher import CachedStates, FreshStates, UnknownStates, read_teacher, teacher_config
+from recbole_hllm.model.teacher import (
+    MADE_OF,
+    CachedStates,
+    FreshStates,
+    UnknownStates,
+    read_teacher,
+    teacher_config,
+)
+from recbole_hllm.model.trained_run import over_default
 from recbole_hllm.nn.distillation import NORM_POWERS, REDUCTIONS, block_ends, direction_loss, norm_loss
 
 _MODES = ("offline", "online")
+# What a language model's config says of its depth, its place and how it is computed, not of what.
+_OF_ONE_MODEL = {"num_hidden_layers", "_name_or_path", "transformers_version", "dtype", "_attn_implementation"}
 # Parts of the loss that only training needs.
 _AUXILIARY = ("heads.", "teacher.")
 
@@ -81,16 +91,14 @@ class SLMRec(E4SRec):
                 "distillation: online needs distill_cos or distill_norm, or there is nothing to learn from"
             )
 
-        keys = config["teacher_keys"] if isinstance(config["teacher_keys"], dict) else {}
-        for depth in filter(None, (config["llm_layers"], keys.get("llm_layers"))):
-            block_ends(depth, config["blocks"])  # told before a teacher is trained
+        _check_depths(config)
 
     @staticmethod
     def needs(config) -> dict[str, tuple[str, dict]]:
         """Offline a trained teacher, which has the table; online the table."""
         if config["distillation"] == "online":
             return E4SRec.needs(config)
-        return {"teacher": ("E4SRec", config["teacher_keys"] or {})}
+        return {"teacher": ("E4SRec", over_default(config, "teacher_keys", "E4SRec"))}
 
     def _begin_as(self, teacher: E4SRec) -> None:
         """The weights of the teacher's first layers, and of all that lies around them.
@@ -98,6 +106,12 @@ class SLMRec(E4SRec):
         Raises:
             ModelError: the two are not made alike.
         """
+        differing = _differing(self, teacher)
+        if differing:
+            raise ModelError(
+                f"teacher: its {', '.join(differing)} differ from this student's: the same weights would compute "
+                "something else; give the student the teacher's"
+            )
         own, theirs = self.state_dict(), teacher.state_dict()
         shared = [name for name in own if not name.startswith(_AUXILIARY)]
         unlike = [name for name in shared if name not in theirs or theirs[name].shape != own[name].shape]
@@ -136,7 +150,7 @@ class SLMRec(E4SRec):
             students = states[: len(self.ends)]
             terms["cos"] = direction_loss(students, taught, self.reduction)
             terms["norm"] = norm_loss(students, taught, self.reduction, self.norm_power)
-        if weights["heads"]:
+        if self.heads:
             losses = [self.target_loss(state, targets, head) for state, head in zip(states, self.heads, strict=False)]
             terms["heads"] = torch.stack(losses).sum() if self.reduction == "sum" else torch.stack(losses).mean()
         loss = terms["ce"] + sum(weights[name] * terms[name] for name in weights if name in terms and weights[name])
@@ -152,6 +166,37 @@ class SLMRec(E4SRec):
         """How many numbers are needed to recommend: no teacher, no heads of blocks, LoRA merged."""
         kept = (w for name, w in self.named_parameters() if not name.startswith(_AUXILIARY) and ".lora_" not in name)
         return sum(weight.numel() for weight in kept)
+
+
+def _check_depths(config) -> None:
+    """What would otherwise be told after a teacher was trained: blocks, and a student deeper than its teacher."""
+    own, keys = config["llm_layers"], over_default(config, "teacher_keys", "E4SRec")
+    if own:
+        block_ends(own, config["blocks"])
+    theirs = None if config["teacher"] else keys.get("llm_layers")
+    if theirs:
+        block_ends(theirs, config["blocks"])
+        if own and own > theirs:
+            raise ConfigError(f"llm_layers: a student of {own} layers has none of {theirs} to begin as; give fewer")
+    unread = [key for key in keys if key not in MADE_OF]
+    if config["distillation"] == "online" and unread:
+        raise ConfigError(
+            f"teacher_keys: {unread[0]}: beside an online student the teacher differs in {', '.join(MADE_OF)} only"
+            f"{did_you_mean(str(unread[0]), MADE_OF)}"
+        )
+
+
+def _differing(student: E4SRec, teacher: E4SRec) -> list[str]:
+    """Keys of the two language models that no weight shows; a config without the depth and what goes with it."""
+    first, second = (
+        {
+            **{key: value for key, value in model.llm.backbone.config.to_dict().items() if not isinstance(value, list)},
+            "lora_alpha": model.lora_alpha,
+        }
+        for model in (student, teacher)
+    )
+    names = (first.keys() | second.keys()) - _OF_ONE_MODEL
+    return sorted(name for name in names if first.get(name) != second.get(name))
 
 
 def _teacher_to_start_from(config, dataset) -> E4SRec | None:

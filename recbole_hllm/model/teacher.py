@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+import time
 import uuid
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from recbole_hllm.data.dataset import ROW_NUMBER
 from recbole_hllm.data.vectors import weights_digest
 from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.model.e4srec import E4SRec
-from recbole_hllm.model.trained_run import settings_of, with_best_weights
+from recbole_hllm.model.trained_run import over_default, settings_of, with_best_weights
 from recbole_hllm.nn.distillation import block_ends
 from recbole_hllm.nn.precision import autocast
 
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1  # raise it when the arrays or their meaning change
 # Keys that decide what a teacher is made of.
-_MADE_OF = (
+MADE_OF = (
     "llm_pretrain_dir", "llm_init", "llm_config", "llm_layers", "llm_tuning", "instruction", "item_embed_dim",
     "pretrained_e4srec", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
 )  # fmt: skip
@@ -38,7 +39,10 @@ def teacher_config(config, settings: dict | None = None):
     Args:
         settings: of the teacher's run; None takes ``teacher_keys``, for one that is trained beside the student.
     """
-    own = (config["teacher_keys"] or {}) if settings is None else {key: settings.get(key) for key in _MADE_OF}
+    if settings is None:
+        own = over_default(config, "teacher_keys", "E4SRec")
+    else:
+        own = {key: settings.get(key) for key in MADE_OF}
     changed = copy.copy(config)
     changed.final_config_dict = {**config.final_config_dict, **own, "teacher": None, "model": "teacher"}
     return changed
@@ -154,6 +158,7 @@ class CachedStates:
         logger.info("teacher states: %d positions x %d blocks are computed, for %s", shape[0], shape[1], entry)
         check_room(entry.parent, 2 * 4 * int(np.prod(shape)))
         file = entry.parent / f".{entry.name}-{uuid.uuid4().hex}.npy"
+        start = time.perf_counter()
         try:
             states = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
             _compute(teacher, config, dataset, ends, states)
@@ -161,6 +166,7 @@ class CachedStates:
         finally:
             if file.exists():
                 os.unlink(file)
+        logger.info("teacher states: %.0f MB in %.1f s", states.nbytes / 1e6, time.perf_counter() - start)
         kept = read_arrays(entry, meta)
         return cls(kept["states"], kept["offsets"])
 

@@ -12,6 +12,14 @@ from recbole_hllm.keys import read_yaml
 from recbole_hllm.model.id_table import check_same_training
 
 
+def over_default(config, key: str, model: str) -> dict:
+    """A key whose value is a dict of keys of a model: those given, and the default of each that is not."""
+    default, given = config.internal_config_dict.get(key) or {}, config[key] or {}
+    if not isinstance(given, dict):
+        raise ConfigError(f"{key}: {given!r} is not a dict of keys of {model}")
+    return {**default, **given}
+
+
 def settings_of(folder: Path, key: str, models: Sequence[str], dataset) -> dict:
     """The keys and values of the run that ``key`` names.
 

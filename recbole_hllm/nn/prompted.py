@@ -52,7 +52,8 @@ class PromptedLLM(nn.Module):
         Raises:
             ModelError: more positions than a backbone with a learned position table has.
         """
-        before = self.before.to(vectors.dtype).expand(len(vectors), -1, -1)
+        vectors = vectors.to(self.before.dtype)  # autocast rounds products only, not what layers add to
+        before = self.before.expand(len(vectors), -1, -1)
         return [state[:, before.shape[1] :] for state in self._read(torch.cat([before, vectors], 1), layers)]
 
     def last(self, vectors: Tensor, lengths: Tensor, layers: Sequence[int] = ()) -> list[Tensor]:
@@ -69,8 +70,8 @@ class PromptedLLM(nn.Module):
         Raises:
             ModelError: as ``forward``.
         """
-        rows = torch.arange(len(vectors), device=vectors.device)
-        before, after = (text.to(vectors.dtype).expand(len(vectors), -1, -1) for text in (self.before, self.after))
+        vectors, rows = vectors.to(self.before.dtype), torch.arange(len(vectors), device=vectors.device)
+        before, after = (text.expand(len(vectors), -1, -1) for text in (self.before, self.after))
         inputs = torch.cat([before, vectors, torch.zeros_like(after)], 1)
         ends = before.shape[1] + lengths
         if after.shape[1]:

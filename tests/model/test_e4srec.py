@@ -12,6 +12,7 @@ from recbole_hllm import Config, create_dataset, data_preparation, load_run, run
 from recbole.utils import init_seed
 
 from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.model import e4srec
 from recbole_hllm.nn.backbone import load_tokenizer
 from recbole_hllm.training.trainer import Trainer
 from recbole_hllm.vectors import write_vectors
@@ -473,3 +474,27 @@ def test_scores_in_training_are_float32_whatever_the_precision(build):
         logits, expected = model.logits(outputs), model.score(outputs)
     assert expected.dtype == torch.bfloat16 and logits.dtype == torch.float32
     torch.testing.assert_close(logits[:, 1:], expected.float() @ model.item_table.weight[1:].T)
+
+
+def test_logits_of_some_positions_at_a_time(build, monkeypatch):
+    """What a large catalogue needs changes neither the loss nor its gradients."""
+    built = build()
+    whole = built.model.calculate_loss(built.rows)
+    whole.backward()
+    trained = {name: weight for name, weight in built.model.named_parameters() if weight.grad is not None}
+    gradients = {name: weight.grad.clone() for name, weight in trained.items()}
+    built.model.zero_grad()
+    monkeypatch.setattr(e4srec, "MAX_LOGITS", 3 * built.model.n_items)
+    seen, logits = [], built.model.logits
+
+    def watched(outputs, head=None):
+        seen.append(len(outputs))
+        return logits(outputs, head)
+
+    monkeypatch.setattr(built.model, "logits", watched)
+    parts = built.model.calculate_loss(built.rows)
+    parts.backward()
+    torch.testing.assert_close(parts, whole)
+    for name, weight in trained.items():
+        torch.testing.assert_close(weight.grad, gradients[name], rtol=1e-4, atol=1e-6)
+    assert max(seen) == 3 and len(seen) > 2

@@ -234,7 +234,7 @@ def test_a_damaged_store_is_made_again(build, keys_of):
 def test_a_run_trains_what_is_missing_and_can_be_read_without_it(keys_of, tmp_path):
     keys = keys_of(item_table=None, cache_dir=str(tmp_path / "cache"))
     result = run("SLMRec", config_dict=keys, run_dir=tmp_path / "run")
-    made = sorted(folder.name.split("-")[0] for folder in (tmp_path / "cache").glob("*-toy-*"))
+    made = sorted(folder.name.split("-")[0] for folder in (tmp_path / "cache").glob("[!.]*-toy-*"))
     assert made == ["E4SRec", "SASRec"]
     (tmp_path / "cache").rename(tmp_path / "elsewhere")
     read = load_run(tmp_path / "run")
@@ -320,3 +320,48 @@ def test_blocks_that_do_not_fit_are_told_before_a_teacher_is_trained(keys_of, tm
             run("SLMRec", config_dict=keys_of(cache_dir=str(tmp_path / "cache"), **keys), run_dir=tmp_path / "run")
         assert not list((tmp_path / "cache").glob("E4SRec-*")) and not (tmp_path / "run" / "best").exists()
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
+
+
+@pytest.mark.parametrize("reduction, over", [("mean", 3), ("sum", 1)])
+def test_each_head_is_on_its_block(build, reduction, over):
+    """Four blocks of one layer: three heads, in order."""
+    keys = {"distill_cos": 0, "distill_norm": 0, "distill_heads": 0.3}
+    model, batch, *_ = build(llm_layers=4, blocks=4, reduction=reduction, **keys)
+    for head in model.heads:
+        torch.nn.init.normal_(head.weight, std=30)
+    states, targets, _ = model.eval().read_rows(batch, (1, 2, 3))
+    losses = [model.target_loss(state, targets, head) for state, head in zip(states[:3], model.heads, strict=True)]
+    expected = model.target_loss(states[-1], targets) + 0.3 * sum(losses) / over
+    torch.testing.assert_close(model.calculate_loss(batch), expected)
+    model.heads[0], model.heads[2] = model.heads[2], model.heads[0]
+    assert not torch.isclose(model.calculate_loss(batch), expected)
+
+
+def test_one_block_has_no_heads(build):
+    model, batch, *_ = build(blocks=1)
+    assert len(model.heads) == 0
+    model.calculate_loss(batch).backward()
+    assert model.loss_terms.keys() == {"ce", "cos", "norm"}
+
+
+def test_a_teacher_whose_weights_mean_something_else(build):
+    sizes = {"model_type": "llama", "vocab_size": 8, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4}
+    changed = {**sizes, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 8}
+    with pytest.raises(ModelError, match="teacher: .*differ from this student's|not made as its teacher"):
+        build(llm_config=changed)
+    with pytest.raises(ModelError, match="teacher: its rms_norm_eps differ"):
+        build(llm_config={**sizes, "num_attention_heads": 2, "num_key_value_heads": 2, "rms_norm_eps": 0.1})
+
+
+def test_keys_of_an_online_teacher(build):
+    with pytest.raises(ConfigError, match="teacher_keys: llm_layer: .*did you mean 'llm_layers'"):
+        build(distillation="online", teacher_keys={"llm_layer": 4})
+    with pytest.raises(ModelError, match="num_layers=8"):  # the default, where it is not given
+        build(distillation="online", teacher_keys={"instruction": None})
+
+
+def test_a_student_deeper_than_its_teacher_is_told_before_one_is_trained(keys_of, tmp_path):
+    keys = {"llm_layers": 6, "teacher_keys": {"llm_layers": 4}, "cache_dir": str(tmp_path / "cache")}
+    with pytest.raises(ConfigError, match="a student of 6 layers has none of 4 to begin as"):
+        run("SLMRec", config_dict=keys_of(**keys), run_dir=tmp_path / "run")
+    assert not list((tmp_path / "cache").glob("E4SRec-*"))
