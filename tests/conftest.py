@@ -122,8 +122,9 @@ def settings_of(toy_data):
     }  # fmt: skip
     own["SLMRec"] = {**own["E4SRec"], "llm_layers": 2, "blocks": 2, "teacher_keys": {"llm_layers": 4}}
     labelled = {"dataset": "labelled", "metrics": ["AUC", "LogLoss", "GAUC"], "valid_metric": "AUC"}
-    own["LEARNScorer"] = {**own["LEARN"], **labelled, "history_filter": "all"}
-    learn = {"content": "id", "content_dim": 8, "target_length": 2, "output_size": 8, "precision": "fp32", **small}
+    by_id = {"content": "id", "content_dim": 8}
+    own["LEARNScorer"] = {**own["LEARN"], **labelled, **by_id, "history_filter": "all"}
+    learn = {**by_id, "target_length": 2, "output_size": 8, "precision": "fp32", **small}
     own["LEARNRanker"] = {**labelled, "history_filter": "all", "learn_keys": learn, "fusion_hidden": [8, 4]}
     own["HLLMRanker"] = {**own["HLLM"], **labelled, "head_hidden": [16], "item_llm_tuning": "full"}
     return lambda model: {**shared, **own.get(model, small)}

@@ -12,16 +12,18 @@ from recbole_hllm.keys import read_yaml
 from recbole_hllm.properties_path import properties_folder
 from recbole_hllm.registry import get_spec, model_names
 
+OURS = ("HLLMRanker", "LEARNRanker", "LEARNScorer")
 CONTEXT = ("AFM", "AutoInt", "DCN", "DCNV2", "DSSM", "DeepFM", "EulerNet", "FFM", "FM", "FNN", "FiGNN", "FwFM", "LR",
            "NFM", "PNN", "WideDeep", "xDeepFM")  # fmt: skip
 
 
 @pytest.fixture
-def settings(settings_of):
+def settings(settings_of, tmp_path):
     def make(model):
         # Every run must have both labels in each part.
         args = {"split": {"RS": [0.6, 0.2, 0.2]}}
-        return {**settings_of("HLLMRanker" if model == "HLLMRanker" else "DIN"), "eval_args": args,
+        own = settings_of(model if model in OURS else "DIN")
+        return {**own, "eval_args": args, "cache_dir": str(tmp_path / "cache"),
                 "dataset": "labelled", "metrics": ["AUC", "LogLoss", "GAUC"], "valid_metric": "AUC"}  # fmt: skip
 
     return make
@@ -37,10 +39,10 @@ def labelled_models():
 
 
 def test_all_of_them_are_here():
-    assert set(labelled_models()) == {*CONTEXT, "DIN", "DIEN", "HLLMRanker"}
+    assert set(labelled_models()) == {*CONTEXT, "DIN", "DIEN", *OURS}
 
 
-@pytest.mark.parametrize("model", [*CONTEXT, "DIN", "DIEN", "HLLMRanker"])
+@pytest.mark.parametrize("model", [*CONTEXT, "DIN", "DIEN", *OURS])
 def test_a_run_leaves_the_scores_of_every_row(settings, tmp_path, model):
     result = run(model, config_dict=settings(model), run_dir=tmp_path / "run")
     with np.load(tmp_path / "run" / "scores-test.npz") as file:
