@@ -122,7 +122,7 @@ def cut_rows(config, name: str, items: np.ndarray, timestamps: np.ndarray, users
 
     Raises:
         ConfigError: another word for ``split_by``.
-        DataError: nobody has both a history and a target.
+        DataError: nobody has both a history and a target, or one user alone.
     """
     if config["split_by"] not in SPLITS_BY:
         raise ConfigError(f"split_by: {config['split_by']!r} is neither position nor time")
@@ -142,6 +142,11 @@ def cut_rows(config, name: str, items: np.ndarray, timestamps: np.ndarray, users
         )
     owner = np.searchsorted(offsets, history[:, 0], side="right") - 1
     with_rows = len(np.unique(owner))
+    if with_rows == 1:
+        raise DataError(
+            f"data set '{name}': only user number {numbers[owner[0]]} has training interactions before targets, and "
+            "the targets of other users are the negatives: there is nothing to learn from one user"
+        )
     if with_rows < len(numbers):
         logging.getLogger().info(f"{len(numbers) - with_rows} of {len(numbers)} users have no history and targets")
     return SplitRows(items, numbers[owner], history, targets)

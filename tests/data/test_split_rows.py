@@ -128,6 +128,12 @@ def test_nobody_has_targets_in_the_period(toy, built):
         built("LEARN", **LEARN, **keys)
 
 
+def test_one_user_has_no_negatives(tmp_path, write_dataset, built):
+    write_dataset(tmp_path, "toy", [("u1", f"i{item}", item) for item in range(6)])
+    with pytest.raises(DataError, match="only user number 1 has .*nothing to learn from one user"):
+        built("LEARN", **LEARN)
+
+
 def test_ready_made_histories_are_refused(tmp_path, write_dataset, built):
     header = "user_id:token\titem_id_list:token_seq\titem_id:token"
     for part in ("train", "valid", "test"):
