@@ -40,6 +40,21 @@ def llm_source(config, part: str) -> str | None:
     return str(folder / f"{part}_llm") if folder else config[f"{part}_pretrain_dir"]
 
 
+def named_item_llm(config, purpose: str) -> str:
+    """Where the pretrained Item LLM lies, of models that train nothing of it.
+
+    Args:
+        purpose: what it is for, for the error.
+
+    Raises:
+        ConfigError: it has no name.
+    """
+    source = llm_source(config, "item")
+    if not source:
+        raise ConfigError(f"item_pretrain_dir: name the {purpose}")
+    return source
+
+
 def item_spec(config) -> BackboneSpec:
     """The Item LLM.
 

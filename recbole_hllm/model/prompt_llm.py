@@ -10,11 +10,11 @@ from transformers import PreTrainedModel
 
 from recbole_hllm.data.cache import cache_folder
 from recbole_hllm.data.prompts import HistoryPrompts
-from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.errors import ModelError
 from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.model.item_texts import build_catalogue, read_texts
 from recbole_hllm.model.item_vectors import encode_catalogue
-from recbole_hllm.model.language_models import attention, chunk_tokens, llm_source
+from recbole_hllm.model.language_models import attention, chunk_tokens, named_item_llm
 from recbole_hllm.model.training_free import TrainingFree
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer, position_range
 from recbole_hllm.nn.chunked import encode_items
@@ -138,10 +138,7 @@ class PromptLLM(PromptReader, TrainingFree):
         Raises:
             ConfigError: it has no name.
         """
-        source = llm_source(config, "item")
-        if not source:
-            raise ConfigError("item_pretrain_dir: name the language model that reads the histories")
-        return source
+        return named_item_llm(config, "language model that reads the histories")
 
     def load_llm(self, config) -> PreTrainedModel:
         """The pretrained language model, frozen."""

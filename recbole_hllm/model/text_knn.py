@@ -12,7 +12,7 @@ from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.item_texts import build_catalogue, read_texts, text_columns
 from recbole_hllm.model.item_vectors import encode_catalogue
-from recbole_hllm.model.language_models import attention, chunk_tokens, llm_source
+from recbole_hllm.model.language_models import attention, chunk_tokens, named_item_llm
 from recbole_hllm.model.training_free import TrainingFree
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer
 from recbole_hllm.nn.item_encoder import ItemEncoder
@@ -87,10 +87,7 @@ class TextKNN(TrainingFree):
 
 
 def _source(config) -> str:
-    source = llm_source(config, "item")
-    if not source:
-        raise ConfigError("item_pretrain_dir: name the Item LLM whose vectors are compared")
-    return source
+    return named_item_llm(config, "Item LLM whose vectors are compared")
 
 
 def _encode(config, dataset) -> Tensor:
