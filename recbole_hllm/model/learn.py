@@ -14,7 +14,7 @@ from recbole_hllm.model.item_table import check_heads
 from recbole_hllm.model.language_models import attention, lora_settings
 from recbole_hllm.model.trained_run import with_best_weights
 from recbole_hllm.model.two_towers import TwoTowers
-from recbole_hllm.nn.all_action import dense_all_action
+from recbole_hllm.nn.all_action import all_action_over_catalogue, dense_all_action
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.losses import clamp_logit_scale
 from recbole_hllm.nn.precision import autocast
@@ -26,6 +26,7 @@ from recbole_hllm.nn.user_encoder import UserEncoder
 _WORDS = {
     "item_tower": ("causal", "alone", "content"),
     "sampling": ("uniform", "recent"),
+    "negatives_from": ("users", "catalogue"),
     "preference": ("transformer", "llm"),
     "preference_tuning": MODES,
 }
@@ -50,7 +51,7 @@ class LEARN(TwoTowers):
     """
 
     TRAINED_ON_SPLITS = True
-    DRAWS_NEGATIVES = False  # those of a user are the other users' targets
+    DRAWS_NEGATIVES = False  # by a sampler: those of a user are the other users' targets, or the catalogue
 
     def __init__(self, config, dataset, item_texts: ItemTexts | None = None):
         self.check_keys(config)
@@ -61,6 +62,8 @@ class LEARN(TwoTowers):
         recent = config["sampling"] == "recent"
         self.recency = {"alpha": config["recency_alpha"], "beta": config["recency_beta"]} if recent else None
         self.same_items_kept = not config["mask_same_items"]
+        self.catalogue_is_negative = config["negatives_from"] == "catalogue"
+        self.num_negatives = config["num_negatives"]
         self.targets_read = config["item_tower"]
         self.content = build_content(config, dataset, item_texts)
         width = self.content.width
@@ -89,7 +92,12 @@ class LEARN(TwoTowers):
             check_heads(config)
             if config["n_layers"] < 1:
                 raise ConfigError("n_layers: 0: a preference module has at least one layer")
-        if config["train_batch_size"] < 2:
+        if config["negatives_from"] == "users" and config["num_negatives"] is not None:
+            raise ConfigError(
+                "num_negatives: is of negatives_from: catalogue; with negatives_from: users all targets of a batch's "
+                "other users are negatives, so their number follows train_batch_size and target_samples"
+            )
+        if config["negatives_from"] == "users" and config["train_batch_size"] < 2:
             raise ConfigError("train_batch_size: 1: the targets of a batch's other rows are the negatives; take more")
 
     # ---- what the towers compute ----
@@ -144,6 +152,8 @@ class LEARN(TwoTowers):
     def calculate_loss(self, interaction):
         """Dense all-action loss (section 3.3) of places drawn from each history and from its targets.
 
+        With ``negatives_from: catalogue`` the negatives are items read alone, as by the published code's fine-tuning.
+
         Args:
             interaction: ``user_id`` (B,), ``item_id_list`` (B, S) and ``target_item_list`` (B, T), both padded on the
                 right with 0.
@@ -155,17 +165,21 @@ class LEARN(TwoTowers):
         outputs, vectors = self.read(self.user_tower, history), self.target_vectors(targets)
         read, wanted = self._drawn("history", history), self._drawn("targets", targets)
         scale = clamp_logit_scale(self.logit_scale)
-        loss = dense_all_action(
-            outputs[read],
-            torch.nonzero(read)[:, 0],
-            vectors[wanted],
-            torch.nonzero(wanted)[:, 0],
-            scale,
-            interaction[self.USER_ID],
-            None if self.same_items_kept else (targets[wanted], targets),
-        )
+        pairs = outputs[read], torch.nonzero(read)[:, 0], vectors[wanted], torch.nonzero(wanted)[:, 0], scale
+        if self.catalogue_is_negative:
+            negatives = self._negatives(targets.device)
+            loss = all_action_over_catalogue(*pairs, self.vectors_of(negatives), (negatives, targets))
+        else:
+            same_items = None if self.same_items_kept else (targets[wanted], targets)
+            loss = dense_all_action(*pairs, interaction[self.USER_ID], same_items)
         self.loss_terms = {"all_action": loss.item(), "logit_scale": scale.detach().exp().item()}
         return loss
+
+    def _negatives(self, device) -> Tensor:
+        """(N,) ids of all items, or of ``num_negatives`` different ones."""
+        if self.num_negatives is None:
+            return torch.arange(1, self.n_items, device=device)
+        return 1 + torch.randperm(self.n_items - 1, device=device)[: self.num_negatives]
 
     def _drawn(self, part: str, items: Tensor) -> Tensor:
         """(B, S) which places of the histories or targets are compared."""

@@ -41,28 +41,72 @@ def dense_all_action(
     Returns:
         Scalar; 0 without any pair.
     """
+
+    def removed(rows):
+        same_user = users[rows][:, None] == users[target_rows]
+        return same_user if same_items is None else same_user | _owned(rows, *same_items)
+
+    parts = (outputs, output_rows, targets, target_rows)
+    return _mean_over_pairs(parts, targets, removed, logit_scale, len(users), max_logits)
+
+
+def all_action_over_catalogue(
+    outputs: Tensor,
+    output_rows: Tensor,
+    targets: Tensor,
+    target_rows: Tensor,
+    logit_scale: Tensor,
+    negatives: Tensor,
+    same_items: tuple[Tensor, Tensor],
+    max_logits: int = MAX_LOGITS,
+) -> Tensor:
+    """As `dense_all_action`, the negatives being items of the catalogue in place of other users' targets.
+
+    With one target, the last position alone and all items it is the full softmax of the published code's fine-tuning.
+
+    Args:
+        outputs, output_rows, targets, target_rows, logit_scale, max_logits: as there.
+        negatives: (N, D) vectors of items.
+        same_items: (N,) which items these are, and (B, T) those that each row has among its targets, padded with 0;
+            these are no negatives for the row.
+
+    Returns:
+        Scalar; 0 without any pair.
+    """
+
+    def removed(rows):
+        return _owned(rows, *same_items)
+
+    parts = (outputs, output_rows, targets, target_rows)
+    return _mean_over_pairs(parts, negatives, removed, logit_scale, len(same_items[1]), max_logits)
+
+
+def _mean_over_pairs(parts, negatives, removed, logit_scale, n_rows: int, max_logits: int) -> Tensor:
+    outputs, output_rows, targets, target_rows = parts
     with torch.autocast(outputs.device.type, enabled=False):
         outputs = F.normalize(outputs.float(), dim=-1) * logit_scale.float().exp()
-        targets = F.normalize(targets.float(), dim=-1)
-        size = max(1, max_logits // max(len(targets), 1))
+        positives = F.normalize(targets.float(), dim=-1)
+        # Other users' targets are the positives again: one product of matrices gives both.
+        others = None if negatives is targets else F.normalize(negatives.float(), dim=-1)
+        width = len(positives) + (0 if others is None else len(others))
+        size = max(1, max_logits // max(width, 1))
         blocks = list(zip(outputs.split(size), output_rows.split(size), strict=True))
         total = outputs.sum() * 0
         for block in blocks:
-            arguments = (*block, targets, target_rows, users, same_items)
+            arguments = (*block, positives, target_rows, others, removed)
             if len(blocks) > 1 and torch.is_grad_enabled():
                 total = total + checkpoint(_sum_of_block, *arguments, use_reentrant=False)
             else:
                 total = total + _sum_of_block(*arguments)
-    return total / max(_count_pairs(output_rows, target_rows, len(users)), 1)
+    return total / max(_count_pairs(output_rows, target_rows, n_rows), 1)
 
 
-def _sum_of_block(outputs, output_rows, targets, target_rows, users, same_items) -> Tensor:
+def _sum_of_block(outputs, output_rows, targets, target_rows, negatives, removed) -> Tensor:
     logits = outputs @ targets.T
-    removed = users[output_rows][:, None] == users[target_rows]
-    if same_items is not None:
-        removed |= _owned(output_rows, *same_items)
+    of_negatives = logits if negatives is None else outputs @ negatives.T
     # Not -inf: where a user has no negatives at all, the gradient of the logarithm would be NaN.
-    others = logits.masked_fill(removed, torch.finfo(logits.dtype).min).logsumexp(-1, keepdim=True)
+    lowest = torch.finfo(logits.dtype).min
+    others = of_negatives.masked_fill(removed(output_rows), lowest).logsumexp(-1, keepdim=True)
     return F.softplus(others - logits)[output_rows[:, None] == target_rows].sum()
 
 

@@ -133,6 +133,29 @@ def test_only_drawn_places_are_compared(build, monkeypatch):
     assert torch.equal(owned, rows[TARGET_ITEMS]) and torch.equal(owners, rows["user_id"])
 
 
+def test_the_catalogue_as_negatives(build):
+    """With one target, one position and every item it is the softmax over the catalogue."""
+    settings = {"negatives_from": "catalogue", "target_length": 1, "target_samples": None, "dropout": 0.0}
+    model, _ = build(**settings)
+    rows = Interaction({"user_id": torch.tensor([1, 2]), "item_id_list": torch.tensor([[3], [4]]),
+                        TARGET_ITEMS: torch.tensor([[5], [2]])})  # fmt: skip
+    loss = model.calculate_loss(rows)
+    lasts = Interaction({"item_id_list": rows["item_id_list"], "item_length": torch.tensor([1, 1])})
+    with torch.no_grad():
+        logits = model.full_sort_predict(lasts)[:, 1:] / 0.05
+    torch.testing.assert_close(loss.detach(), F.cross_entropy(logits, torch.tensor([4, 1])), rtol=1e-4, atol=1e-4)
+    assert loss.requires_grad
+
+
+def test_so_many_items_of_the_catalogue(build):
+    model, rows = build(negatives_from="catalogue", num_negatives=4)
+    draws = [model._negatives("cpu") for _ in range(200)]
+    assert all(len(draw.unique()) == 4 for draw in draws)
+    assert torch.cat(draws).unique().tolist() == list(range(1, model.n_items))
+    assert torch.isfinite(model.calculate_loss(rows))
+    assert len(build(negatives_from="catalogue", num_negatives=10_000)[0]._negatives("cpu")) == model.n_items - 1
+
+
 def test_recent_places_are_drawn_more_often(build):
     model, _ = build(sampling="recent", history_samples=1)
     torch.manual_seed(0)
@@ -247,6 +270,8 @@ def test_a_second_stage_starts_with_the_weights_of_the_first(keys_of, build, tmp
         ({"hidden_size": 9}, "n_heads: hidden_size 9"),
         ({"n_layers": 0}, "n_layers: 0"),
         ({"dropout": 2}, "dropout"),
+        ({"negatives_from": "batch"}, "negatives_from: 'batch' is not one of users, catalogue"),
+        ({"num_negatives": 5}, "num_negatives: is of negatives_from: catalogue"),
         ({"train_batch_size": 1}, "train_batch_size: 1: the targets of a batch's other rows"),
         ({"content_bert_dir": None}, "content_bert_dir: name the language model of content: bert"),
         ({"recency_alpha": 20, "recency_beta": 10}, "recency_beta: below recency_alpha"),

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_hllm.nn.all_action import dense_all_action
+from recbole_hllm.nn.all_action import all_action_over_catalogue, dense_all_action
 
 
 def plain(outputs, targets, scale, users, ids=None, owned=None):
@@ -109,6 +109,50 @@ def test_no_pairs_at_all():
     loss = dense_all_action(outputs, none, torch.randn(2, 4), none.new_zeros(2), torch.tensor(1.0), none.new_zeros(1))
     loss.backward()
     assert loss.item() == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=4).filter(
+        lambda counts: any(one and other for one, other in counts)
+    ),
+    st.integers(1, 5),
+    st.integers(1, 200),
+)
+def test_over_the_catalogue_value_and_gradients_are_the_plain_formulas(counts, n_items, max_logits):
+    """Every item but the row's own targets is a negative, each once, whoever else has it as a target."""
+    results = []
+    ids = [[1 + (row + k) % 5 for k in range(of_targets)] for row, (_, of_targets) in enumerate(counts)]
+    for loss_of in ("plain", "ours"):
+        outputs, targets = vectors([j for j, _ in counts], 1), vectors([k for _, k in counts], 2)
+        catalogue = vectors([n_items], 3)[0]
+        scale = torch.tensor(1.3, requires_grad=True)
+        leaves = [scale, *sum(outputs, []), *sum(targets, []), *catalogue]
+        for leaf in leaves:
+            leaf.requires_grad_()
+        if loss_of == "plain":
+            terms = []
+            for row, (mine, wanted) in enumerate(zip(outputs, targets, strict=True)):
+                negatives = [item for number, item in enumerate(catalogue, 1) if number not in ids[row]]
+                for output in mine:
+                    for target in wanted:
+                        logits = scale.exp() * torch.stack(
+                            [F.cosine_similarity(output, item, dim=0) for item in (target, *negatives)]
+                        )
+                        terms.append(F.cross_entropy(logits, torch.tensor(0)))
+            loss = sum(terms) / len(terms)
+        else:
+            owned = torch.tensor([row + [0] * (3 - len(row)) for row in ids])
+            same_items = (torch.arange(1, n_items + 1), owned)
+            loss = all_action_over_catalogue(
+                *flat(outputs), *flat(targets), scale, torch.stack(catalogue), same_items, max_logits
+            )
+        loss.backward()
+        results.append((loss.detach(), [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves]))
+    (expected, gradients), (value, ours) = results
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+    for one, other in zip(ours, gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_memory_is_bounded_by_the_block(monkeypatch):
