@@ -18,14 +18,14 @@ from recbole_hllm.nn.all_action import all_action_over_catalogue, dense_all_acti
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.losses import clamp_logit_scale
 from recbole_hllm.nn.precision import autocast
-from recbole_hllm.nn.preference import CausalTransformer, PreferenceTower, recency_weights, sample_places
+from recbole_hllm.nn.preference import CausalTransformer, PreferenceTower, last_places, recency_weights, sample_places
 from recbole_hllm.nn.ragged import read_by_length
 from recbole_hllm.nn.tuning import MODES, tune
 from recbole_hllm.nn.user_encoder import UserEncoder
 
 _WORDS = {
     "item_tower": ("causal", "alone", "content"),
-    "sampling": ("uniform", "recent"),
+    "sampling": ("uniform", "recent", "last"),
     "negatives_from": ("users", "catalogue"),
     "preference": ("transformer", "llm"),
     "preference_tuning": MODES,
@@ -59,8 +59,8 @@ class LEARN(TwoTowers):
             check_clock_times(dataset.timestamps, dataset.dataset_name, "split_by: time", "set split_by: position")
         super().__init__(config, dataset)
         self.drawn = {"history": config["history_samples"], "targets": config["target_samples"]}
-        recent = config["sampling"] == "recent"
-        self.recency = {"alpha": config["recency_alpha"], "beta": config["recency_beta"]} if recent else None
+        self.sampling = config["sampling"]
+        self.recency = {"alpha": config["recency_alpha"], "beta": config["recency_beta"]}
         self.same_items_kept = not config["mask_same_items"]
         self.catalogue_is_negative = config["negatives_from"] == "catalogue"
         self.num_negatives = config["num_negatives"]
@@ -183,10 +183,12 @@ class LEARN(TwoTowers):
 
     def _drawn(self, part: str, items: Tensor) -> Tensor:
         """(B, S) which places of the histories or targets are compared."""
-        weights = (items != 0).float()
-        if self.recency:
-            weights = recency_weights((items != 0).sum(1), items.shape[1], **self.recency)
-        return sample_places(weights, self.drawn[part])
+        number, lengths = self.drawn[part], (items != 0).sum(1)
+        if self.sampling == "last":
+            return last_places(lengths, items.shape[1], number)
+        if self.sampling == "recent":
+            return sample_places(recency_weights(lengths, items.shape[1], **self.recency), number)
+        return sample_places((items != 0).float(), number)
 
 
 def build_reader(config) -> torch.nn.Module:

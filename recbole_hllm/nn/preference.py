@@ -88,3 +88,10 @@ def sample_places(weights: Tensor, number: int | None) -> Tensor:
     noise = -torch.empty_like(weights).exponential_().log()
     drawn = (weights.log() + noise).topk(number).indices
     return torch.zeros_like(available).scatter_(1, drawn, True) & available
+
+
+def last_places(lengths: Tensor, width: int, number: int | None) -> Tensor:
+    """(B, width) bool, the last ``number`` of the first ``lengths`` (B,) places of each row; all of them with None."""
+    place = torch.arange(width, device=lengths.device)
+    last = place < lengths[:, None]
+    return last if number is None else last & (place >= lengths[:, None] - number)

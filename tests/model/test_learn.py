@@ -147,6 +147,13 @@ def test_the_catalogue_as_negatives(build):
     assert loss.requires_grad
 
 
+def test_the_latest_places_without_a_draw(build):
+    model, _ = build(sampling="last", history_samples=2)
+    items = torch.tensor([[3, 5, 2, 7], [4, 6, 0, 0], [1, 0, 0, 0]])
+    assert model._drawn("history", items).int().tolist() == [[0, 0, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]]
+    assert torch.equal(model._drawn("targets", items), items != 0)  # target_samples: all
+
+
 def test_so_many_items_of_the_catalogue(build):
     model, rows = build(negatives_from="catalogue", num_negatives=4)
     draws = [model._negatives("cpu") for _ in range(200)]
@@ -262,7 +269,7 @@ def test_a_second_stage_starts_with_the_weights_of_the_first(keys_of, build, tmp
         ({"content_pooling": "max"}, "content_pooling: 'max' is not one of mean, cls, eos, last"),
         ({"content_dtype": "int8"}, "content_dtype: 'int8'"),
         ({"item_tower": "b"}, "item_tower: 'b' is not one of causal, alone, content"),
-        ({"sampling": "weighted"}, "sampling: 'weighted' is not one of uniform, recent"),
+        ({"sampling": "weighted"}, "sampling: 'weighted' is not one of uniform, recent, last"),
         ({"split_by": "date"}, "split_by: 'date' is neither position nor time"),
         ({"preference": "llm"}, "preference_dir: name the causal language model"),
         ({"preference": "bert"}, "preference: 'bert'"),
