@@ -100,16 +100,28 @@ def prepare(models, dataset, given, run_dir) -> Table:
         saved = _read_keys(folder, given["dataset"])
         given = {**saved, **given, "dataset": saved["dataset"]}
     named, trials = given.pop("model", None) or (), given.pop("trials", None)
-    models = models or named
-    models = list(filter(None, map(str.strip, models.split(",")))) if isinstance(models, str) else list(models)
+    named = _names(named)
+    models = _names(models) or named
     if not models:
         raise ConfigError("model is not set: give --model=NAME,NAME, or model in a config file")
     if len(set(models)) != len(models):
         raise ConfigError(f"model: {','.join(models)} names a model twice")
+    given = _without_rows(set(named) - {*models, *map(base_model, models)}, given)
     models, given, left_out = with_sanity_rows(models, given)
     if not given.get("resume"):
         refuse_existing(folder, (KEYS, *_TABLES, *models))
     return Table(models, given, trials, _check(models, given, left_out), left_out, folder, saved)
+
+
+def _names(models) -> list[str]:
+    if isinstance(models, str):
+        models = filter(None, map(str.strip, models.split(",")))
+    return list(models or ())
+
+
+def _without_rows(others: set[str], given: dict) -> dict:
+    """Without the keys of rows that a file lists in its ``model`` and this table does not ask for."""
+    return {key: value for key, value in given.items() if "." not in key or key.partition(".")[0] not in others}
 
 
 def start(table) -> None:

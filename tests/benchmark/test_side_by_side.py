@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from recbole_hllm.benchmark.side_by_side import _history_lengths, compare, run_alone
+from recbole_hllm.benchmark.side_by_side import _history_lengths, compare, prepare, run_alone
 from recbole_hllm.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -308,6 +308,20 @@ def test_rows_under_other_protocols_are_not_compared(keys_of, tmp_path, monkeypa
     assert done["failed"] == ["BPR"]
     assert done["rows"][0]["test_result"] and not {"test_result", "best_valid_result"} & done["rows"][1].keys()
     assert "BPR failed: not comparable with Pop: test_pairs differ" in capsys.readouterr().out
+
+
+def test_some_rows_of_a_file_alone(keys_of, tmp_path, rows):
+    """The keys of its other rows are for them; a model that it does not list is still a mistake."""
+    of_rows = {"SASRec.n_layers": 1, "SASRec@wide.hidden_size": 8, "GRU4Rec.dropout_prob": 0.1}
+    given = {**shared_of(keys_of), "model": ["Pop", "BPR", "SASRec@wide", "SASRec", "GRU4Rec"], **of_rows}
+    table = prepare("Pop,SASRec@wide", None, given, tmp_path / "table")
+    assert table.models[:2] == ["Pop", "SASRec@wide"]
+    assert {key: table.keys[key] for key in of_rows if key in table.keys} == {
+        "SASRec.n_layers": 1,  # SASRec@wide is a SASRec
+        "SASRec@wide.hidden_size": 8,
+    }
+    with pytest.raises(ConfigError, match="'BERT4Rec' is not a model of this run"):
+        prepare("Pop,BPR", None, {**given, "BERT4Rec.hidden_size": 4}, tmp_path / "table")
 
 
 @pytest.mark.parametrize(
