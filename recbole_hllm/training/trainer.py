@@ -225,7 +225,8 @@ class Trainer(RecBoleTrainer):
         self.best_valid_score, self.cur_step, _, better = early_stopping(
             score, self.best_valid_score, self.cur_step, self.stopping_step, self.valid_metric_bigger
         )
-        self.logger.info(f"epoch {epoch} validation [{dict2str(result)}]{' best' if better else ''}")
+        when = f"epoch {epoch}" if self.epochs_run else "before any epoch:"
+        self.logger.info(f"{when} validation [{dict2str(result)}]{' best' if better else ''}")
         self._record(f"valid/{self.valid_metric}", score, epoch)
         self.wandblogger.log_metrics({**result, "valid_step": epoch}, head="valid")
         ranks = None if self.labelled else self.eval_collector.take_ranks()

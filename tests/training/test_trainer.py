@@ -206,13 +206,16 @@ def test_a_schedule_that_came_to_its_end_is_the_reason(prepare, epochs, shown):
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
 
 
-def test_no_epoch_evaluates_the_weights_as_they_are(prepare):
+def test_no_epoch_evaluates_the_weights_as_they_are(prepare, monkeypatch):
     prepared = prepare(epochs=0)
+    told = []
+    monkeypatch.setattr(prepared.trainer.logger, "info", told.append)
     before = weights(prepared.model)
     score, result = fit(prepared)
     assert result == prepared.trainer.evaluate(prepared.valid) and score == result["mrr@10"]
     assert torch.equal(weights(prepared.model), before)
     assert (prepared.trainer.best_epoch, prepared.trainer.epochs_run) == (-1, 0)
+    assert any(line.startswith("before any epoch: validation [") for line in told)
 
 
 def test_a_model_that_counts_sees_the_data_once(prepare):
