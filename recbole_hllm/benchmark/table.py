@@ -246,7 +246,7 @@ def plan_text(result: dict) -> str:
     lines = [f"{result['model']} on {result['dataset']}, estimated before any training:"]
     for part, (total, trained) in result["parameters"].items():
         lines.append(f"  parameters {part:<14} {total:>15,}, trained {trained:,}")
-    lines.append(f"  an epoch has {result['batches']:,} batches, {result['positions']:,.0f} positions of histories")
+    lines.append(f"  an epoch has {result['batches']:,} batches, {result['positions']:,.0f} positions read")
     if result["item_tokens"]:
         lines.append(f"  item tokens an epoch     {result['item_tokens']:>12,.0f}, each distinct item of a batch once")
     lines.append(f"  FLOPs an epoch           {result['flops']:>12.3g}")

@@ -175,6 +175,15 @@ class LEARN(TwoTowers):
         self.loss_terms = {"all_action": loss.item(), "logit_scale": scale.detach().exp().item()}
         return loss
 
+    def positions_read(self, rows) -> int:
+        """Places of a batch that towers read: of histories, of targets, and items of the catalogue."""
+        places = int((rows[self.ITEM_SEQ] != 0).sum())
+        if self.targets_read == "content":
+            return places
+        targets = rows[TARGET_ITEMS]
+        read = int((targets != 0).sum()) if self.targets_read == "causal" else len(targets[targets != 0].unique())
+        return places + read + (len(self._negatives("cpu")) if self.catalogue_is_negative else 0)
+
     def _negatives(self, device) -> Tensor:
         """(N,) ids of all items, or of ``num_negatives`` different ones."""
         if self.num_negatives is None:

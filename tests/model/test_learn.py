@@ -154,6 +154,17 @@ def test_the_latest_places_without_a_draw(build):
     assert torch.equal(model._drawn("targets", items), items != 0)  # target_samples: all
 
 
+def test_positions_that_are_counted(build):
+    model, rows = build()
+    history, targets = (rows[name] for name in ("item_id_list", TARGET_ITEMS))
+    both = int((history != 0).sum() + (targets != 0).sum())
+    assert model.positions_read(rows) == both
+    assert build(negatives_from="catalogue", num_negatives=4)[0].positions_read(rows) == both + 4
+    distinct = len(targets[targets != 0].unique())
+    assert build(item_tower="alone")[0].positions_read(rows) == int((history != 0).sum()) + distinct < both
+    assert build(item_tower="content")[0].positions_read(rows) == int((history != 0).sum())
+
+
 def test_so_many_items_of_the_catalogue(build):
     model, rows = build(negatives_from="catalogue", num_negatives=4)
     draws = [model._negatives("cpu") for _ in range(200)]
