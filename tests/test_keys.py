@@ -276,3 +276,9 @@ def test_every_key_of_ours_has_a_comment_with_its_type(file):
     for line in lines:
         assert any(f"# ({kind}" in line for kind in ("str", "int", "float", "bool", "list", "dict")), line
     assert len(lines) == len(read_yaml(file)), "a key is there twice"
+
+
+@pytest.mark.parametrize("file", sorted(properties_folder().rglob("*.yaml")), ids=lambda file: file.stem)
+def test_no_comment_is_part_of_a_value(file):
+    """YAML takes a # without a blank before it as text."""
+    assert [key for key, value in read_yaml(file).items() if isinstance(value, str) and "#" in value] == []

@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -188,6 +189,10 @@ def _check(models, given, left_out) -> dict[str, Config]:
     if reference and reference not in models:
         raise ConfigError(f"ratios_to: '{reference}' is not a row of this table ({', '.join(models)})")
     configs = {model: Config(model, config_dict=given) for model in models}
+    for model, config in configs.items():
+        if hasattr(config.spec.model, "check_keys"):
+            with _row_named(model):
+                config.spec.model.check_keys(config)
     labelled = [model for model, config in configs.items() if config.spec.rows == "labelled"]
     if 0 < len(labelled) < len(models):
         others = [model for model in models if model not in labelled]
@@ -196,6 +201,15 @@ def _check(models, given, left_out) -> dict[str, Config]:
             "no table can hold both, make one for each"
         )
     return configs
+
+
+@contextmanager
+def _row_named(model):
+    """Names the row whose keys are wrong, where it has keys of its own."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{model}: {error}" if base_model(model) != model else str(error)) from None
 
 
 def run_alone(model, keys, folder, words) -> dict:

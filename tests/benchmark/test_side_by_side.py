@@ -346,6 +346,8 @@ def test_some_rows_of_a_file_alone(keys_of, tmp_path, rows):
         ("Pop,SASRec", {"SASRec.hidden_sise": 4}, "did you mean 'hidden_size'"),
         ("Pop,SASRek", {}, "did you mean 'SASRec'"),
         ("Pop,SASRec", {"SASRec.precision": "fp8"}, "precision: 'fp8'"),
+        ("Pop,LEARN", {"LEARN.sampling": "even"}, "sampling: 'even' is not one of uniform, recent, last"),
+        ("Pop,LEARN@c", {"LEARN@c.item_tower": "d"}, "LEARN@c: item_tower: 'd' is not one of causal, alone, content"),
         ("Pop,Pop", {}, "names a model twice"),
         ("Pop,SASRec", {"evaluate_only": True}, "evaluate_only: one run at a time"),
     ],
