@@ -18,6 +18,7 @@ from recbole_hllm.prerequisites import complete
 from recbole_hllm.run_folder import (
     add_evaluation,
     check_same_run,
+    forget_peak_memory,
     keep_ranks,
     keep_scores,
     keep_settings,
@@ -90,6 +91,7 @@ def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_d
 
 def _run(config, folder):
     start = time.perf_counter()
+    forget_peak_memory(config["device"])  # of a run that came first
     for key in _NO_EFFECT:
         if config[key] != config.internal_config_dict.get(key):
             logging.getLogger().warning(f"{key} has no effect: everything of a run is in {folder}, nothing is pickled")
@@ -100,6 +102,7 @@ def _run(config, folder):
     init_seed(config["seed"], config["reproducibility"])
     recommender = config.spec.model(config, train_data._dataset).to(config["device"])
     trainer = Trainer(config, recommender, folder)
+    seconds = {"preparation_seconds": time.perf_counter() - start}
     show = config["show_progress"]
     best_score, best_valid = trainer.fit(train_data, valid_data, show_progress=show)
     if valid_data and trainer.valid_ranks is None and not trainer.labelled:  # a resumed run whose best epoch was before
@@ -112,7 +115,8 @@ def _run(config, folder):
         "test_result": trainer.evaluate(test_data, show_progress=show),
     }
     _keep_evaluation(folder, data, trainer, test_data)
-    write_results(folder, config, data, (valid_data, test_data), trainer, result, time.perf_counter() - start)
+    seconds["total_seconds"] = time.perf_counter() - start
+    write_results(folder, config, data, (valid_data, test_data), trainer, result, seconds)
     logging.getLogger().info(f"test {result['test_result']}, all of it in {folder}")
     return {**result, "run_dir": str(folder)}
 

@@ -1,12 +1,11 @@
 """Runs that a model needs before its own: E4SRec a SASRec, SLMRec its teacher, LEARNRanker a LEARN."""
 
-import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from recbole_hllm.config import Config
-from recbole_hllm.data.cache import cache_folder, digest, locked
+from recbole_hllm.data.cache import cache_folder, digest, file_digest, locked
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.run_folder import saved_keys
 
@@ -107,12 +106,4 @@ def _files(config) -> list[str]:
     """Hashes of the interactions, and of what filters them, so that changed data have runs of their own."""
     folder, filtering = Path(config["data_path"]), config["val_interval"] or config["filter_inter_by_user_or_item"]
     patterns = ("*.inter", "*.item", "*.user") if filtering else ("*.inter",)
-    return [_hash(file) for pattern in patterns for file in sorted(folder.glob(pattern))]
-
-
-def _hash(file: Path) -> str:
-    sha = hashlib.sha256()
-    with open(file, "rb") as stream:
-        while block := stream.read(1 << 20):
-            sha.update(block)
-    return sha.hexdigest()
+    return [file_digest(file) for pattern in patterns for file in sorted(folder.glob(pattern))]

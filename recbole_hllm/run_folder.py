@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -145,14 +146,15 @@ def add_evaluation(folder: Path, content: dict) -> None:
                 continue
 
 
-def write_results(folder: Path, config, data, loaders, trainer, result: dict, seconds: float) -> None:
+def write_results(folder: Path, config, data, loaders, trainer, result: dict, seconds: dict) -> None:
     """Writes metrics.json, protocol.json (what rows of one table have in common) and costs.json.
 
     Args:
         loaders: of validation and test, None where there is none.
         trainer: after ``fit`` and the evaluation of the test.
         result: what ``run`` returns, without run_dir.
-        seconds: of the whole run.
+        seconds: preparation_seconds, from the start to the first epoch (data, model, and what it computes once, such as
+            vectors of a frozen language model, where no cache has it), and total_seconds.
     """
     loaders = {phase: loader for phase, loader in zip(("valid", "test"), loaders, strict=True) if loader}
     parts = {phase: loader._dataset for phase, loader in loaders.items()}
@@ -186,7 +188,7 @@ def write_results(folder: Path, config, data, loaders, trainer, result: dict, se
             "training_seconds": round(trainer.training_seconds, 3),
             "evaluation_seconds": round(trainer.evaluation_seconds, 3),
             "scoring_seconds": None if trainer.labelled else round(trainer.scoring_seconds, 4),
-            "total_seconds": round(seconds, 3),
+            **{name: round(value, 3) for name, value in seconds.items()},
             "peak_memory_bytes": peak_memory(config["device"]),
             "device": _device_name(config["device"]),
         },
@@ -213,6 +215,15 @@ def peak_memory(device) -> int | None:
     except ImportError:  # Windows
         return None
     return getrusage(RUSAGE_SELF).ru_maxrss
+
+
+def forget_peak_memory(device) -> None:
+    """Lets ``peak_memory`` begin anew, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): VmHWM becomes the present size
 
 
 def _device_name(device) -> str:

@@ -12,6 +12,7 @@ from recbole_hllm.benchmark.table import plan_text
 from recbole_hllm.cli import main
 from recbole_hllm.keys import read_yaml
 from recbole_hllm.model.language_models import user_spec
+from recbole_hllm.model.teacher import FreshStates
 from recbole_hllm.nn.backbone import load_backbone
 from recbole_hllm.plan import meta_model, plan
 
@@ -106,6 +107,19 @@ def test_what_has_to_come_first_is_not_trained(settings_of, model, online, tmp_p
     assert parts["llm"] == ((2 if model == "SLMRec" else 4) * layer + 16,) * 2
     assert ("teacher" in parts) == (model == "SLMRec" and online)
     assert result["seconds"]["step"] > 0 and result["seconds"]["all"] > result["seconds"]["epoch"]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_teacher_that_reads_every_batch_again_is_timed(settings_of, monkeypatch, cached):
+    depths, read_again = [], FreshStates.__call__
+
+    def recorded(states, *arguments):
+        depths.append(states.teacher.llm.depth)
+        return read_again(states, *arguments)
+
+    monkeypatch.setattr(FreshStates, "__call__", recorded)
+    plan("SLMRec", config_dict={**settings_of("SLMRec"), "teacher_cache": cached})
+    assert set(depths) == (set() if cached else {4})
 
 
 def test_an_instruction_is_read_with_every_row(settings_of, tiny_llm):

@@ -44,4 +44,5 @@ def _difference(value, reference) -> str:
 def _multiple(value, reference) -> str:
     if value is None or not reference:
         return MISSING
-    return f"{value / reference:.3g} x"
+    multiple = value / reference
+    return f"{multiple:.3g} x" if multiple >= 0.001 else "< 0.001 x"

@@ -61,7 +61,8 @@ def search(models=None, dataset=None, config_file_list=None, config_dict=None, r
         ConfigError: before anything runs, for wrong keys and spaces of any model, and values that its config refuses.
             A value that only the model refuses makes its trials fail.
     """
-    table = prepare(models, dataset, merge_keys(as_files(config_file_list), config_dict, arguments), run_dir)
+    given = merge_keys(as_files(config_file_list), config_dict, arguments)
+    table = prepare(models, dataset, given, run_dir, words=arguments or ())
     table = table._replace(trials=_number_of_trials(table))
     if table.saved:
         _check_same_search(table)

@@ -71,7 +71,8 @@ def compare(models, dataset=None, config_file_list=None, config_dict=None, run_d
     Raises:
         ConfigError: before anything runs, for wrong keys of any of the models.
     """
-    table = prepare(models, dataset, merge_keys(as_files(config_file_list), config_dict, arguments), run_dir)
+    given = merge_keys(as_files(config_file_list), config_dict, arguments)
+    table = prepare(models, dataset, given, run_dir, words=arguments or ())
     if table.trials is not None:
         raise ConfigError("trials: this is one run of each model; recbole_hllm.benchmark.search.search makes several")
     start(table)
@@ -85,11 +86,12 @@ def as_files(config_file_list) -> list:
     return [config_file_list] if isinstance(config_file_list, (str, Path)) else list(config_file_list or ())
 
 
-def prepare(models, dataset, given, run_dir) -> Table:
+def prepare(models, dataset, given, run_dir, words=()) -> Table:
     """Checks everything that can be, before anything runs or is written; arguments and errors are ``compare``'s.
 
     Args:
         given: keys and values of all files and words.
+        words: keys of the command line.
     """
     given = {**given, "dataset": dataset or given.get("dataset")}
     if given.get("evaluate_only"):
@@ -107,7 +109,7 @@ def prepare(models, dataset, given, run_dir) -> Table:
         raise ConfigError("model is not set: give --model=NAME,NAME, or model in a config file")
     if len(set(models)) != len(models):
         raise ConfigError(f"model: {','.join(models)} names a model twice")
-    given = _without_rows(set(named) - {*models, *map(base_model, models)}, given)
+    given = _without_rows(set(named) - {*models, *map(base_model, models)}, given, words)
     models, given, left_out = with_sanity_rows(models, given)
     if not given.get("resume"):
         refuse_existing(folder, (KEYS, *_TABLES, *models))
@@ -120,9 +122,19 @@ def _names(models) -> list[str]:
     return list(models or ())
 
 
-def _without_rows(others: set[str], given: dict) -> dict:
-    """Without the keys of rows that a file lists in its ``model`` and this table does not ask for."""
-    return {key: value for key, value in given.items() if "." not in key or key.partition(".")[0] not in others}
+def _without_rows(others: set[str], given: dict, words) -> dict:
+    """Without what is said of rows that a file lists in its ``model`` and this table does not ask for.
+
+    Raises:
+        ConfigError: the command line itself says something of them.
+    """
+    kept = {key: value for key, value in given.items() if "." not in key or key.partition(".")[0] not in others}
+    for key in words:
+        if key not in kept:
+            raise ConfigError(f"{key}: the row {key.partition('.')[0]} is left out of this run; name it in model too")
+    if kept.get("ratios_to") in others and "ratios_to" not in words:
+        del kept["ratios_to"]
+    return kept
 
 
 def start(table) -> None:

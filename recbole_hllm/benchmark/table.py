@@ -5,8 +5,8 @@ Everything here is a pure function of plain dicts, so a table can be made again 
     {"model": "HLLM",
      "test_result": {"recall@10": 0.0881, ...},          # names and values as RecBole's
      "costs": {"parameters_total": int, "parameters_trained": int, "epochs": int, "converged": bool,
-               "stop_reason": str, "training_seconds": float, "evaluation_seconds": float,
-               "peak_memory_bytes": int}}
+               "stop_reason": str, "preparation_seconds": float, "training_seconds": float,
+               "evaluation_seconds": float, "peak_memory_bytes": int}}
 
 and ``segments``, what ``evaluation.segments.segment_table`` returns, where there is a test;
 
@@ -29,6 +29,7 @@ COSTS = (
     "epochs",
     "converged",
     "stop_reason",
+    "preparation_seconds",
     "training_seconds",
     "evaluation_seconds",
     "scoring_seconds",

@@ -1,7 +1,7 @@
 """Arrays on disk that can be made again: where they lie, what keys them, how they are written and trusted.
 
 A cache entry is a folder with one `.npy` file per array and a `meta.json` that says what they must look like.
-An entry appears whole or not at all, and one that is not exactly as described is made again.
+An entry appears whole or not at all, and one that is not byte by byte as described is made again.
 """
 
 import errno
@@ -117,14 +117,29 @@ def write_arrays(folder: Path, arrays: dict[str, np.ndarray], meta: dict) -> Non
     Raises:
         DataError: not enough disk, or the folder cannot be written.
     """
-    needed = sum(array.nbytes for array in arrays.values()) + MEGABYTE
-    half_made = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
-    try:
-        check_room(folder.parent, needed)
-        half_made.mkdir()
+    with new_entry(folder, meta, sum(array.nbytes for array in arrays.values())) as half_made:
         for name, array in arrays.items():
             np.save(half_made / f"{name}.npy", array, allow_pickle=False)
-        description = {name: _describe(half_made / f"{name}.npy", array) for name, array in arrays.items()}
+
+
+@contextmanager
+def new_entry(folder: Path, meta: dict, needed: int) -> Iterator[Path]:
+    """A folder to write an entry's `.npy` files into, for arrays too large for the memory; it becomes the entry at the
+    end, and is removed where the work on it fails.
+
+    Args:
+        folder, meta: as for `write_arrays`.
+        needed: bytes of all arrays.
+
+    Raises:
+        DataError: not enough disk, or the folder cannot be written.
+    """
+    half_made = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
+    try:
+        check_room(folder.parent, needed + MEGABYTE)
+        half_made.mkdir()
+        yield half_made
+        description = {path.stem: _describe(path) for path in sorted(half_made.glob("*.npy"))}
         content = json.dumps({"meta": meta, "arrays": description}, indent=1)
         (half_made / "meta.json").write_text(content, encoding="utf-8")
         _put_in_place(half_made, folder, meta)
@@ -155,8 +170,26 @@ def check_room(folder: Path, needed: int) -> None:
         )
 
 
-def _describe(path: Path, array: np.ndarray) -> dict:
-    return {"shape": list(array.shape), "dtype": array.dtype.str, "bytes": path.stat().st_size}
+def _describe(path: Path) -> dict:
+    array = _open(path)
+    size = path.stat().st_size
+    return {"shape": list(array.shape), "dtype": array.dtype.str, "bytes": size, "sha256": file_digest(path)}
+
+
+def _open(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError:  # an empty array cannot be memory-mapped; what is wrong otherwise is so again
+        return np.load(path, allow_pickle=False)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    sha = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(MEGABYTE):
+            sha.update(block)
+    return sha.hexdigest()
 
 
 def _put_in_place(half_made: Path, folder: Path, meta: dict) -> None:
@@ -200,8 +233,9 @@ def _load(path: Path, expected: dict) -> np.ndarray:
     size = path.stat().st_size
     if size != expected["bytes"]:
         raise ValueError(f"{path.name} has {size} bytes instead of {expected['bytes']}")
-    empty = 0 in expected["shape"]  # an empty array cannot be memory-mapped
-    array = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
+    if file_digest(path) != expected["sha256"]:
+        raise ValueError(f"the checksum of {path.name} differs")
+    array = _open(path)
     if list(array.shape) != expected["shape"] or array.dtype.str != expected["dtype"]:
         raise ValueError(f"{path.name} holds {array.dtype.str}{list(array.shape)}")
     return array

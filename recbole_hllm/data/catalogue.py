@@ -20,7 +20,7 @@ from recbole_hllm.errors import DataError
 
 REFERENCE_BEHAVIOURS = frozenset({"truncation", "special_tokens", "empty_text"})
 
-FORMAT = 2  # raise it when the arrays or the way they are computed change
+FORMAT = 3  # raise it when the arrays or the way they are computed change
 TEXTS_PER_DIGEST = 4096
 _ARRAYS = ("tokens", "offsets", "flags")
 PROGRESS_FROM = 50_000  # items; below that tokenising takes a moment
@@ -149,7 +149,7 @@ class ItemCatalogue:
             arrays = _tokenise(texts, template.item_prompt, tokenizer, max_text_length, reference, batch_size)
             if entry:
                 shutil.rmtree(entry, ignore_errors=True)  # what is there is not what its name says
-                write_arrays(entry, {**arrays, "checksum": _checksum(arrays)}, settings)
+                write_arrays(entry, arrays, settings)
                 arrays = _read(entry, settings) or arrays
         report = _report(item_texts.has_row, arrays["offsets"], arrays["flags"])
         (logger or logging.getLogger(__name__)).info("%s", report)
@@ -174,19 +174,12 @@ class ItemCatalogue:
 
 
 def _read(entry: Path, settings: dict) -> dict[str, np.ndarray] | None:
-    """An entry whose every byte is as it was written; None for any other."""
+    """An entry that holds what it should; None for any other."""
     arrays = read_arrays(entry, settings)
-    if arrays is None:
-        return None
-    if arrays.keys() == {*_ARRAYS, "checksum"} and np.array_equal(arrays["checksum"], _checksum(arrays)):
+    if arrays is None or arrays.keys() == set(_ARRAYS):
         return arrays
-    logger.warning("%s: the cache is damaged (its checksum differs) and is made again", entry)
+    logger.warning("%s: the cache is incomplete and is made again", entry)
     return None
-
-
-def _checksum(arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """uint8 (12,): a hash of an entry's content."""
-    return np.frombuffer(bytes.fromhex(digest(*(arrays[name] for name in _ARRAYS))), np.uint8)
 
 
 def _private_copy(tokenizer, split_special_tokens: bool):

@@ -1,5 +1,7 @@
 """SLMRec (arXiv 2405.17890): the first layers of an E4SRec, taught block by block by all of it."""
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -13,7 +15,7 @@ from recbole_hllm.model.teacher import (
     read_teacher,
     teacher_config,
 )
-from recbole_hllm.model.trained_run import over_default
+from recbole_hllm.model.trained_run import over_default, settings_of
 from recbole_hllm.nn.distillation import NORM_POWERS, REDUCTIONS, block_ends, direction_loss, norm_loss
 
 _MODES = ("offline", "online")
@@ -61,8 +63,8 @@ class SLMRec(E4SRec):
             self._begin_as(teacher)
             if self.aligned:
                 self.states = self._states_of(teacher, dataset)
-        elif getattr(config, "planned", False):
-            self.states = UnknownStates(self, config["blocks"])
+        elif getattr(config, "planned", False) and self.aligned:
+            self.states = self._states_to_plan_with(dataset)
 
     @property
     def aligned(self) -> bool:
@@ -130,6 +132,15 @@ class SLMRec(E4SRec):
         teacher.to(config["device"])
         if config["teacher_cache"]:
             return CachedStates.of(teacher, config, dataset)
+        return FreshStates(teacher.requires_grad_(False), config["blocks"], frozen=True)
+
+    def _states_to_plan_with(self, dataset):
+        """What takes the time of the teacher's states, without its weights."""
+        config = self._config
+        if config["teacher_cache"]:
+            return UnknownStates(self, config["blocks"])
+        keys = settings_of(Path(config["teacher"]), "teacher", ["E4SRec"], dataset) if config["teacher"] else None
+        teacher = E4SRec(teacher_config(config, keys), dataset).to(config["device"])
         return FreshStates(teacher.requires_grad_(False), config["blocks"], frozen=True)
 
     # ---- training ----

@@ -2,16 +2,15 @@
 
 import copy
 import logging
-import os
+import math
 import time
-import uuid
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_hllm.data.cache import cache_folder, check_room, digest, read_arrays, write_arrays
+from recbole_hllm.data.cache import cache_folder, digest, new_entry, read_arrays
 from recbole_hllm.data.dataset import ROW_NUMBER
 from recbole_hllm.data.vectors import weights_digest
 from recbole_hllm.keys import AUTOCAST_DTYPES
@@ -22,7 +21,7 @@ from recbole_hllm.nn.precision import autocast
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # raise it when the arrays or their meaning change
+FORMAT = 2  # raise it when the arrays or their meaning change
 # Keys that decide what a teacher is made of.
 MADE_OF = (
     "llm_pretrain_dir", "llm_init", "llm_config", "llm_layers", "llm_tuning", "instruction", "item_embed_dim",
@@ -156,17 +155,13 @@ class CachedStates:
         offsets = _offsets(dataset, teacher.every_position)
         shape = (int(offsets[-1]), len(ends), teacher.llm.hidden_size)
         logger.info("teacher states: %d positions x %d blocks are computed, for %s", shape[0], shape[1], entry)
-        check_room(entry.parent, 2 * 4 * int(np.prod(shape)))
-        file = entry.parent / f".{entry.name}-{uuid.uuid4().hex}.npy"
-        start = time.perf_counter()
-        try:
-            states = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+        start, size = time.perf_counter(), 4 * math.prod(shape)
+        with new_entry(entry, meta, size) as folder:
+            states = np.lib.format.open_memmap(folder / "states.npy", mode="w+", dtype=np.float32, shape=shape)
             _compute(teacher, config, dataset, ends, states)
-            write_arrays(entry, {"states": states, "offsets": offsets}, meta)
-        finally:
-            if file.exists():
-                os.unlink(file)
-        logger.info("teacher states: %.0f MB in %.1f s", states.nbytes / 1e6, time.perf_counter() - start)
+            states.flush()
+            np.save(folder / "offsets.npy", offsets)
+        logger.info("teacher states: %.0f MB in %.1f s", size / 1e6, time.perf_counter() - start)
         kept = read_arrays(entry, meta)
         return cls(kept["states"], kept["offsets"])
 

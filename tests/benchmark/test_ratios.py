@@ -22,6 +22,8 @@ def test_metrics_in_percent_and_costs_as_multiples():
     assert heading[0].startswith("Relative to big")
     assert table[2] == "| small | +10.0 % | – | 0.13 x | 0.25 x | 0.15 x | 0.125 x |"
     assert len(table) == 3 and all(line.count("|") == table[0].count("|") for line in table)
+    counted = row("counts", 0.1, 0, 6, 0.05, 0.25)
+    assert "| < 0.001 x | 0.0015 x | < 0.001 x |" in ratio_lines([ROWS[0], counted], "big")[1][2]
     assert ratio_lines(ROWS, "small")[1][2] == "| big | -9.1 % | – | 7.69 x | 4 x | 6.67 x | 8 x |"
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from recbole_hllm.benchmark.side_by_side import _history_lengths, compare, prepare, run_alone
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.experiment import run
 
 ROOT = Path(__file__).parents[2]
 ASKED = ["Pop", "SASRec", "FDSA", "HLLM"]
@@ -184,6 +185,14 @@ def test_the_memory_of_a_row_is_its_own(keys_of, tmp_path):
     assert 100e6 < peak < 1.4e9
 
 
+def test_the_memory_of_a_run_is_not_that_of_one_before(keys_of, tmp_path):
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("only Linux forgets a peak")
+    np.ones(200_000_000)  # 1.6 GB, and gone
+    run("Pop", config_dict=shared_of(keys_of), run_dir=tmp_path / "run")
+    assert 100e6 < json.loads((tmp_path / "run" / "costs.json").read_text())["peak_memory_bytes"] < 1.6e9
+
+
 @pytest.fixture
 def rows(monkeypatch):
     """compare() with this process in place of others; gives the models that were started."""
@@ -322,6 +331,16 @@ def test_some_rows_of_a_file_alone(keys_of, tmp_path, rows):
     }
     with pytest.raises(ConfigError, match="'BERT4Rec' is not a model of this run"):
         prepare("Pop,BPR", None, {**given, "BERT4Rec.hidden_size": 4}, tmp_path / "table")
+    with pytest.raises(ConfigError, match="GRU4Rec.dropout_prob: the row GRU4Rec is left out of this run"):
+        prepare("Pop,BPR", None, given, tmp_path / "table", words=["GRU4Rec.dropout_prob"])
+
+
+def test_ratios_of_a_file_to_a_row_that_is_left_out(keys_of, tmp_path, rows):
+    given = {**shared_of(keys_of), "model": ["Pop", "BPR", "SASRec"], "ratios_to": "SASRec"}
+    assert "ratios_to" not in prepare("Pop,BPR", None, given, tmp_path / "table").keys
+    assert prepare("Pop,SASRec", None, given, tmp_path / "table").keys["ratios_to"] == "SASRec"
+    with pytest.raises(ConfigError, match="ratios_to: 'SASRec' is not a row of this table"):
+        prepare("Pop,BPR", None, given, tmp_path / "table", words=["ratios_to"])
 
 
 @pytest.mark.parametrize(

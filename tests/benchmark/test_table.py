@@ -31,6 +31,7 @@ def row(model, recall, gini, **costs):
         "epochs": 3,
         "converged": True,
         "stop_reason": "early stopping",
+        "preparation_seconds": 61.5,
         "training_seconds": 192.4,
         "evaluation_seconds": 0.84, "scoring_seconds": 0.5, "parameters_inference": 22_713_000,
         "peak_memory_bytes": 1_437_000_000,
@@ -83,11 +84,11 @@ SASRec     0.0881        0.9500                 22.7M / 22.7M       3  early sto
 """.lstrip()  # noqa: E501
 
 CSV = """
-model,recall@10,giniindex@10,parameters_total,parameters_trained,parameters_inference,epochs,converged,stop_reason,training_seconds,evaluation_seconds,scoring_seconds,peak_memory_bytes,error
-HLLM,0.0881,0.9,22713216,22713216,22713000,3,False,limit of 3 epochs,192.4,0.84,0.5,1437000000,
-SASRec,0.0881,0.75,999,999960,22713000,3,True,early stopping,7499,0.84,0.5,1437000000,
-Pop|ular,0.02,0.99,4210,0,22713000,1,True,nothing to train,45.2,9.97,0.5,350000000,
-BERT4Rec,,,,,,,,,,,,,"embedding_size: 64 is
+model,recall@10,giniindex@10,parameters_total,parameters_trained,parameters_inference,epochs,converged,stop_reason,preparation_seconds,training_seconds,evaluation_seconds,scoring_seconds,peak_memory_bytes,error
+HLLM,0.0881,0.9,22713216,22713216,22713000,3,False,limit of 3 epochs,61.5,192.4,0.84,0.5,1437000000,
+SASRec,0.0881,0.75,999,999960,22713000,3,True,early stopping,61.5,7499,0.84,0.5,1437000000,
+Pop|ular,0.02,0.99,4210,0,22713000,1,True,nothing to train,61.5,45.2,9.97,0.5,350000000,
+BERT4Rec,,,,,,,,,,,,,,"embedding_size: 64 is
 no multiple of n_heads: 3"
 """.lstrip()  # noqa: E501
 

@@ -1,6 +1,7 @@
 """Cache entries: their place, their key, and that only whole, fitting ones are trusted."""
 
 import contextlib
+import hashlib
 import json
 import logging
 import shutil
@@ -169,6 +170,12 @@ def garble_array(folder):
     (folder / "tokens.npy").write_bytes(b"\x80" * size)
 
 
+def flip_a_bit(folder):
+    data = bytearray((folder / "tokens.npy").read_bytes())
+    data[-1] ^= 1
+    (folder / "tokens.npy").write_bytes(data)
+
+
 def garble_header(folder):
     data = (folder / "tokens.npy").read_bytes()
     (folder / "tokens.npy").write_bytes(data[:10] + b"{'descr': '<i4', ((" + data[29:])
@@ -177,7 +184,7 @@ def garble_header(folder):
 def empty_array_file(folder):
     (folder / "tokens.npy").write_bytes(b"")
     description = json.loads((folder / "meta.json").read_text())
-    description["arrays"]["tokens"]["bytes"] = 0
+    description["arrays"]["tokens"] |= {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}
     (folder / "meta.json").write_text(json.dumps(description))
 
 
@@ -193,7 +200,8 @@ def pickled_array(folder):
     np.save(folder / "tokens.npy", np.array([{"code": "runs"}], dtype=object), allow_pickle=True)
     description = json.loads((folder / "meta.json").read_text())
     size = (folder / "tokens.npy").stat().st_size
-    description["arrays"]["tokens"] = {"shape": [1], "dtype": "|O", "bytes": size}
+    sha256 = hashlib.sha256((folder / "tokens.npy").read_bytes()).hexdigest()
+    description["arrays"]["tokens"] = {"shape": [1], "dtype": "|O", "bytes": size, "sha256": sha256}
     (folder / "meta.json").write_text(json.dumps(description))
 
 
@@ -203,6 +211,7 @@ DAMAGES = [
     change_shape,
     change_type,
     garble_array,
+    flip_a_bit,
     garble_header,
     empty_array_file,
     garble_meta,

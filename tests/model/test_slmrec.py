@@ -218,14 +218,24 @@ def test_states_are_computed_once(build, monkeypatch):
     assert len(computed) == 2
 
 
-def test_a_damaged_store_is_made_again(build, keys_of):
-    from pathlib import Path
+@pytest.mark.parametrize("damage", [lambda content: b"nothing", lambda content: content[:-1] + b"\x7f"])
+def test_a_damaged_store_is_made_again(build, tmp_path, damage):
+    keys = {"cache_dir": str(tmp_path)}
+    kept = np.array(build(**keys)[0].states.states)
+    (entry,) = tmp_path.glob("teacher-*")
+    assert sorted(path.name for path in entry.iterdir()) == ["meta.json", "offsets.npy", "states.npy"]
+    (entry / "states.npy").write_bytes(damage((entry / "states.npy").read_bytes()))
+    np.testing.assert_array_equal(build(**keys)[0].states.states, kept)
 
-    first, _, _, _ = build()
-    kept = np.array(first.states.states)
-    for entry in Path(keys_of()["cache_dir"]).glob("teacher-*"):
-        (entry / "states.npy").write_bytes(b"nothing")
-    np.testing.assert_array_equal(build()[0].states.states, kept)
+
+def test_states_that_could_not_be_computed_leave_nothing(build, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(teachers, "_compute", stop)
+    with pytest.raises(KeyboardInterrupt):
+        build(cache_dir=str(tmp_path))
+    assert not list(tmp_path.glob("*teacher-*"))
 
 
 # ---- runs ----
@@ -234,6 +244,8 @@ def test_a_damaged_store_is_made_again(build, keys_of):
 def test_a_run_trains_what_is_missing_and_can_be_read_without_it(keys_of, tmp_path):
     keys = keys_of(item_table=None, cache_dir=str(tmp_path / "cache"))
     result = run("SLMRec", config_dict=keys, run_dir=tmp_path / "run")
+    costs = read_json(tmp_path / "run" / "costs.json")
+    assert 0 < costs["preparation_seconds"] < costs["total_seconds"] - costs["training_seconds"]
     made = sorted(folder.name.split("-")[0] for folder in (tmp_path / "cache").glob("[!.]*-toy-*"))
     assert made == ["E4SRec", "SASRec"]
     (tmp_path / "cache").rename(tmp_path / "elsewhere")
