@@ -1,6 +1,7 @@
 """Runs that a model needs before its own: E4SRec a SASRec, SLMRec its teacher, LEARNRanker a LEARN."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from recbole_hllm.run_folder import saved_keys
 
 # Another row of the same table.
 _ROW = "row:"
+# Keys whose values are files and folders: it is what these hold that counts, not where they lie.
+_PATHS = {
+    "item_table", "llm_pretrain_dir", "pretrained_e4srec", "content_llm_dir", "content_bert_dir", "preference_dir",
+    "pretrained_learn",
+}  # fmt: skip
 # Where and how a run is made and what is said of it, not what its best weights are.
 _NOT_PART_OF_IT = {
     "data_path", "cache_dir", "use_gpu", "gpu_id", "worker", "show_progress", "state", "log_wandb", "wandb_project",
@@ -26,8 +32,9 @@ _OWN_KEYS = (
 def complete(config, run_dir: str | Path | None, run: Callable) -> None:
     """Sets, in the config, each key that names a run which has to come first.
 
-    A key that is empty stands for a run that is made now, in the folder of the cache, and found there the next time.
-    ``row:NAME`` is the row NAME of the table that this run is a row of. One that was interrupted goes on.
+    A key that is empty stands for a run that is made now, in the folder of the cache, and found there the next time;
+    so does one that names such a run of a cache that was deleted. ``row:NAME`` is the row NAME of the table that this
+    run is a row of. One that was interrupted goes on.
 
     Args:
         run_dir: folder of the run that needs them.
@@ -44,9 +51,32 @@ def complete(config, run_dir: str | Path | None, run: Callable) -> None:
         given = config[key]
         if given and str(given).startswith(_ROW):
             found = _row(key, str(given), run_dir)
+        elif given and not _deleted(Path(given), needed, config["dataset"]):
+            found = given
+            _tell_what_is_not_read(config, key, needed, given)
         else:
-            found = given or _made(config, key, needed, keys, run, run_dir)
+            found = _made(config, key, needed, keys, run, run_dir)
         config.final_config_dict[key] = config.settings[key] = str(Path(found).expanduser().absolute())
+
+
+def _kept(given, needed, dataset) -> bool:
+    """Whether a folder is named as those that are made here."""
+    return re.fullmatch(f"{needed}-{re.escape(dataset)}-[0-9a-f]{{24}}", Path(given).name) is not None
+
+
+def _deleted(given: Path, needed, dataset) -> bool:
+    return _kept(given, needed, dataset) and not given.exists()
+
+
+def _tell_what_is_not_read(config, key, needed, given) -> None:
+    """A run that the user names was made with keys of its own; those here that would make one say nothing."""
+    if _kept(given, needed, config["dataset"]):
+        return
+    made = Config(needed, config_dict={name: config.settings[name] for name in ("dataset", "data_path")})
+    further = made.spec.model.needs(made) if issubclass(config.spec.model, made.spec.model) else {}
+    for name in (f"{key}_keys", *further, *(f"{name}_keys" for name in further)):
+        if config[name] not in (None, config.internal_config_dict.get(name)):
+            logging.getLogger().warning(f"{name} has no effect: {key} names a run that is trained already")
 
 
 def _row(key, given, run_dir) -> Path:
@@ -73,7 +103,11 @@ def _made(config, key, needed, keys, run, run_dir) -> Path:
         made = Config(needed, config_dict={**inherited, **keys})
     except ConfigError as error:
         raise ConfigError(f"{key} is empty, so a {needed} is to be trained first ({key}_keys): {error}") from error
-    content = {name: value for name, value in saved_keys(made.settings).items() if name not in _NOT_PART_OF_IT}
+    content = {
+        name: _held_by(value) if name in _PATHS else value
+        for name, value in saved_keys(made.settings).items()
+        if name not in _NOT_PART_OF_IT
+    }
     name = f"{needed}-{config['dataset']}-{digest(content, _files(config))}"
     folder = cache_folder(config["cache_dir"], config["data_path"]) / name
     with locked(folder, f"{key}: the {needed} in {folder}"):
@@ -100,6 +134,18 @@ def _inherited(config, needed) -> dict:
         return {key: value for key, value in settings.items() if key in own.settings}
     shared = {key for kind in _OWN_KINDS for key in config.parameters.get(kind, ())} | {*_OWN_KEYS, "dataset"}
     return {key: value for key, value in settings.items() if key in shared}
+
+
+def _held_by(value):
+    """Hashes of what is in a file, a run's folder or another one; a name that is none of these stays as it is."""
+    path = Path(str(value)).expanduser()
+    if not value or not path.exists():
+        return value
+    if path.is_file():
+        return [file_digest(path)]
+    weights = path / "best" / "weights.safetensors"
+    files = [weights] if weights.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return [entry for file in files for entry in (str(file.relative_to(path)), file_digest(file))]
 
 
 def _files(config) -> list[str]:

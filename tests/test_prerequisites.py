@@ -1,5 +1,6 @@
 """Runs that come first: made once, found again, gone on with, made anew for other data, and taken from a table."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -96,6 +97,54 @@ def test_what_makes_another_table_makes_another_run(made, changed):
     other, started = made(**changed)
     assert started == [("SASRec", False)] and other["item_table"] != first["item_table"]
     assert made()[1] == [], "the first is still there"
+
+
+def test_other_content_at_the_same_place_is_another_run(made, keys, tmp_path):
+    """A table trained anew into its folder, and a language model whose weights were replaced."""
+    table, sasrec = tmp_path / "table", {**keys("SASRec"), "hidden_size": 8}
+    run("SASRec", config_dict=sasrec, run_dir=table)
+    first, started = made("SLMRec", item_table=str(table))
+    assert started == [("E4SRec", False)] and made("SLMRec", item_table=str(table))[1] == []
+    shutil.rmtree(table)
+    run("SASRec", config_dict={**sasrec, "seed": 5}, run_dir=table)
+    second, started = made("SLMRec", item_table=str(table))
+    assert started == [("E4SRec", False)] and second["teacher"] != first["teacher"]
+    table.rename(tmp_path / "moved")
+    assert made("SLMRec", item_table=str(tmp_path / "moved"))[1] == [], "where it lies is nothing to the teacher"
+
+
+def test_a_language_model_whose_weights_were_replaced(made, tiny_llm):
+    folder = Path(tiny_llm("llama", num_hidden_layers=4))
+    keys = {"llm_pretrain_dir": str(folder), "llm_init": True, "llm_config": None}
+    assert made("SLMRec", **keys)[1] == [("E4SRec", False)] and made("SLMRec", **keys)[1] == []
+    weights = folder / "model.safetensors"
+    save_file({name: 2 * value for name, value in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    assert made("SLMRec", **keys)[1] == [("E4SRec", False)]
+
+
+def test_a_deleted_cache_is_made_again(keys, tmp_path):
+    """A run's folder names what it needed; to go on and to repeat the run need no more than its keys."""
+    run("SLMRec", config_dict=keys("SLMRec"), run_dir=tmp_path / "run")
+    expected = read_json(tmp_path / "run" / "metrics.json")["test_result"]
+    shutil.rmtree(tmp_path / "cache")
+    again = run(config_file_list=[tmp_path / "run" / "config.yaml"], run_dir=tmp_path / "again")
+    assert again["test_result"] == expected
+    shutil.rmtree(tmp_path / "cache")
+    assert run(config_dict={"resume": True}, run_dir=tmp_path / "run")["test_result"] == expected
+
+
+def test_keys_of_a_run_that_is_there_already(made, caplog):
+    """They made it where it is of the cache, and say nothing where the user names one."""
+    first, _ = made("SLMRec", teacher_keys={"llm_layers": 4})
+    made("SLMRec", teacher_keys={"llm_layers": 4}, teacher=first["teacher"])
+    assert "has no effect" not in caplog.text
+    named = Path(first["teacher"]).rename(Path(first["teacher"]).with_name("mine"))
+    made("SLMRec", teacher_keys={"llm_layers": 6}, teacher=str(named), item_table="/no/where")
+    said = [record.message for record in caplog.records if "has no effect" in record.message]
+    assert said[:2] == [
+        "teacher_keys has no effect: teacher names a run that is trained already",
+        "item_table has no effect: teacher names a run that is trained already",
+    ]
 
 
 def test_changed_data_have_a_run_of_their_own(made, write_dataset, tmp_path):

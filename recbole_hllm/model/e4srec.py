@@ -10,14 +10,14 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from recbole_hllm.data.cache import digest
+from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.model.export_e4srec import export_e4srec, exported_e4srec, load_exported
 from recbole_hllm.model.id_table import read_id_table
 from recbole_hllm.model.language_models import attention, lora_settings
 from recbole_hllm.model.trained_run import over_default
-from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer, resolve_source
+from recbole_hllm.nn.backbone import BackboneSpec, depth_of, load_backbone, load_tokenizer
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.prompted import PromptedLLM
 from recbole_hllm.nn.ragged import similar_lengths
@@ -61,7 +61,8 @@ class E4SRec(SequentialRecommender):
         self.llm = PromptedLLM(backbone, *instruction_tokens(config))
         self.input_proj = nn.Linear(width, self.llm.hidden_size)
         self.score = nn.Linear(self.llm.hidden_size, width, bias=False)
-        self.ids_digest = digest(*map(str, dataset.field2id_token[self.ITEM_ID]))
+        self.item_tokens = list(map(str, dataset.field2id_token[self.ITEM_ID]))
+        self.training_digest = fingerprint(dataset, {}, {})["training"]
         exported = exported_e4srec(config["pretrained_e4srec"])
         if exported and not getattr(config, "weightless", False):
             load_exported(self, exported)
@@ -75,12 +76,11 @@ class E4SRec(SequentialRecommender):
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
         E4SRec.training_rows(config)
         spec = llm_spec(config)
-        if spec.source:
-            resolve_source(spec.source)  # told before a table is trained
         tuning_mode(config)
         lora_settings(config)
         _check_text_after(config, instruction_texts(config)[1])
         _check_table_keys(config)
+        depth_of(spec)  # what cannot be loaded is told before a table is trained
 
     @staticmethod
     def training_rows(config) -> str:
@@ -230,7 +230,9 @@ class E4SRec(SequentialRecommender):
         """Writes what recommends and nothing else, for other programs and for ``pretrained_e4srec``.
 
         ``llm/`` is a Hugging Face folder, LoRA merged into its weights; ``e4srec.safetensors`` holds the item table,
-        the two projections and the words of the instruction.
+        the two projections and the words of the instruction; ``item_ids.txt`` the item of each row of the table, the
+        first being padding. To score: ``llm`` reads ``llm.before``, ``input_proj`` of the history's rows and
+        ``llm.after``; ``score`` of its last output, times the table, gives every item's logit.
 
         Args:
             folder: a new or empty one.

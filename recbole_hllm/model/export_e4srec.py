@@ -1,5 +1,6 @@
 """E4SRec and SLMRec for elsewhere: what recommends, as a Hugging Face folder and one file beside it."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -7,8 +8,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from recbole_hllm.data.cache import digest
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.pretrained import exporting, save_without_words
+
+logger = logging.getLogger(__name__)
 
 REST_OF_E4SREC = "e4srec.safetensors"
 _REST = ("item_table.weight", "input_proj.weight", "input_proj.bias", "score.weight", "llm.before", "llm.after")
@@ -20,8 +24,10 @@ def export_e4srec(model: nn.Module, folder: str | Path) -> None:
     rest = {name: own[name].detach().cpu().contiguous() for name in _REST}
     with exporting(folder):
         save_without_words(model.llm.backbone, folder / "llm")
+        (folder / "item_ids.txt").write_text("".join(f"{token}\n" for token in model.item_tokens), encoding="utf-8")
         # Last, so that a folder with this file is whole.
-        save_file(rest, folder / REST_OF_E4SREC, metadata={"ids": model.ids_digest})
+        metadata = {"ids": digest(*model.item_tokens), "training": model.training_digest}
+        save_file(rest, folder / REST_OF_E4SREC, metadata=metadata)
 
 
 def exported_e4srec(pretrained_e4srec: str | Path | None) -> Path | None:
@@ -50,11 +56,17 @@ def load_exported(model: nn.Module, folder: Path) -> None:
     file = folder / REST_OF_E4SREC
     try:
         with safe_open(file, framework="pt") as saved:
-            ids, rest = (saved.metadata() or {}).get("ids"), {name: saved.get_tensor(name) for name in _REST}
+            of, rest = saved.metadata() or {}, {name: saved.get_tensor(name) for name in _REST}
     except (OSError, SafetensorError) as error:
         raise ModelError(f"pretrained_e4srec: {file} is damaged: {error}") from error
-    if ids != model.ids_digest:
+    if of.get("ids") != digest(*model.item_tokens):
         raise ConfigError(f"pretrained_e4srec: {folder} is of other items than this data set; train a new one")
+    if of.get("training") != model.training_digest:
+        logger.warning(
+            "pretrained_e4srec: %s was trained on other interactions than this run's; where items that are to be "
+            "predicted here were among them, every metric is too good",
+            folder,
+        )
     width = rest["item_table.weight"].shape[1]
     if width != model.item_table.embedding_dim:
         raise ConfigError(f"item_embed_dim: pretrained_e4srec has rows of {width} numbers; set item_embed_dim: {width}")

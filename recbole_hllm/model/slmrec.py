@@ -6,21 +6,22 @@ import torch
 from torch import nn
 
 from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
-from recbole_hllm.model.e4srec import E4SRec
+from recbole_hllm.model.e4srec import E4SRec, llm_spec
 from recbole_hllm.model.teacher import (
     MADE_OF,
     CachedStates,
     FreshStates,
     UnknownStates,
+    computed_by,
+    ends_of,
     read_teacher,
     teacher_config,
 )
 from recbole_hllm.model.trained_run import over_default, settings_of
-from recbole_hllm.nn.distillation import NORM_POWERS, REDUCTIONS, block_ends, direction_loss, norm_loss
+from recbole_hllm.nn.backbone import depth_of
+from recbole_hllm.nn.distillation import NORM_POWERS, REDUCTIONS, direction_loss, norm_loss
 
 _MODES = ("offline", "online")
-# What a language model's config says of its depth, its place and how it is computed, not of what.
-_OF_ONE_MODEL = {"num_hidden_layers", "_name_or_path", "transformers_version", "dtype", "_attn_implementation"}
 # Parts of the loss that only training needs.
 _AUXILIARY = ("heads.", "teacher.")
 
@@ -49,7 +50,7 @@ class SLMRec(E4SRec):
         super().__init__(config, dataset, table=None if teacher is None else teacher.item_table.weight.detach())
         self.weights = {name: config[f"distill_{name}"] for name in ("cos", "norm", "heads")}
         self.reduction, self.norm_power = config["reduction"], config["norm_power"]
-        self.ends = block_ends(self.llm.depth, config["blocks"])
+        self.ends = ends_of(self.llm.depth, config["blocks"], "this student's")
         width = config["item_embed_dim"]
         heads = self.ends[:-1] if self.weights["heads"] else ()
         self.heads = nn.ModuleList(nn.Linear(self.llm.hidden_size, width, bias=False) for _ in heads)
@@ -181,12 +182,14 @@ class SLMRec(E4SRec):
 
 def _check_depths(config) -> None:
     """What would otherwise be told after a teacher was trained: blocks, and a student deeper than its teacher."""
-    own, keys = config["llm_layers"], over_default(config, "teacher_keys", "E4SRec")
+    own, keys = depth_of(llm_spec(config)) or config["llm_layers"], over_default(config, "teacher_keys", "E4SRec")
     if own:
-        block_ends(own, config["blocks"])
-    theirs = None if config["teacher"] else keys.get("llm_layers")
+        ends_of(own, config["blocks"], "this student's (llm_layers)")
+    theirs = None
+    if not config["teacher"]:
+        theirs = keys.get("llm_layers") or depth_of(llm_spec(teacher_config(config)))
     if theirs:
-        block_ends(theirs, config["blocks"])
+        ends_of(theirs, config["blocks"], "the teacher's (teacher_keys: llm_layers)")
         if own and own > theirs:
             raise ConfigError(f"llm_layers: a student of {own} layers has none of {theirs} to begin as; give fewer")
     unread = [key for key in keys if key not in MADE_OF]
@@ -198,16 +201,9 @@ def _check_depths(config) -> None:
 
 
 def _differing(student: E4SRec, teacher: E4SRec) -> list[str]:
-    """Keys of the two language models that no weight shows; a config without the depth and what goes with it."""
-    first, second = (
-        {
-            **{key: value for key, value in model.llm.backbone.config.to_dict().items() if not isinstance(value, list)},
-            "lora_alpha": model.lora_alpha,
-        }
-        for model in (student, teacher)
-    )
-    names = (first.keys() | second.keys()) - _OF_ONE_MODEL
-    return sorted(name for name in names if first.get(name) != second.get(name))
+    """Keys of the two that no weight shows."""
+    first, second = computed_by(student), computed_by(teacher)
+    return sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
 
 
 def _teacher_to_start_from(config, dataset) -> E4SRec | None:

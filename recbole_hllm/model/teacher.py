@@ -1,6 +1,7 @@
 """The teacher of a distilled model: read from its run, and its states on the training rows, fresh or from the disk."""
 
 import copy
+import json
 import logging
 import math
 import time
@@ -13,6 +14,7 @@ from torch import Tensor
 from recbole_hllm.data.cache import cache_folder, digest, new_entry, read_arrays
 from recbole_hllm.data.dataset import ROW_NUMBER
 from recbole_hllm.data.vectors import weights_digest
+from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.model.e4srec import E4SRec
 from recbole_hllm.model.trained_run import over_default, settings_of, with_best_weights
@@ -29,7 +31,21 @@ MADE_OF = (
 )  # fmt: skip
 
 
+# What a language model's config says of its depth, its place, its words and how it is computed, not of what.
+_OF_ONE_MODEL = {
+    "num_hidden_layers", "_name_or_path", "transformers_version", "dtype", "_attn_implementation", "vocab_size",
+    "bos_token_id", "eos_token_id", "pad_token_id",
+}  # fmt: skip
+
+
 # ---- the model ----
+
+
+def computed_by(model: E4SRec) -> dict:
+    """What decides, beside the weights, what a model computes from its items; depth is not of it."""
+    config = model.llm.backbone.config.to_dict()
+    kept = {name: value for name, value in config.items() if name not in _OF_ONE_MODEL and not isinstance(value, list)}
+    return {**kept, "llm_tuning": "without LoRA" if model.lora_alpha is None else f"lora_alpha {model.lora_alpha}"}
 
 
 def teacher_config(config, settings: dict | None = None):
@@ -63,6 +79,18 @@ def read_teacher(config, dataset) -> E4SRec:
 # ---- its states on training rows ----
 
 
+def ends_of(depth: int, blocks: int, whose: str) -> tuple[int, ...]:
+    """``block_ends`` of a student or teacher.
+
+    Raises:
+        ConfigError: it cannot be cut so.
+    """
+    try:
+        return block_ends(depth, blocks)
+    except ModelError as error:
+        raise ConfigError(f"blocks: {whose} {error}") from None
+
+
 class FreshStates:
     """The teacher reads every batch again: always when it is trained too, or to compare with the stored states.
 
@@ -77,7 +105,7 @@ class FreshStates:
 
     def __init__(self, teacher: E4SRec, blocks: int, frozen: bool = False):
         self.teacher, self.frozen = teacher, frozen
-        self.ends = block_ends(teacher.llm.depth, blocks)
+        self.ends = ends_of(teacher.llm.depth, blocks, "the teacher's")
         self.outputs = self.targets = None
 
     def __call__(self, rows, order: Tensor) -> list[Tensor]:
@@ -138,10 +166,11 @@ class CachedStates:
         Raises:
             DataError: the disk is full or the folder cannot be written.
         """
-        ends = block_ends(teacher.llm.depth, config["blocks"])
+        ends = ends_of(teacher.llm.depth, config["blocks"], "the teacher's")
         meta = {
             "format": FORMAT,
             "weights": weights_digest(teacher.state_dict().items()),
+            "computes": digest(json.dumps(computed_by(teacher), sort_keys=True, default=str)),
             "rows": _rows_digest(dataset),
             "every_position": teacher.every_position,
             "layers": ends,

@@ -126,10 +126,7 @@ def load_backbone(spec: BackboneSpec) -> PreTrainedModel:
     """
     folder, gguf_file = _located(spec.source)
     with _errors_name(spec.source), _quiet(gguf_file):
-        config = _model_config(spec, folder, gguf_file)
-        _check_architecture(config, spec.source)
-        if spec.num_layers is not None:
-            _keep_first_layers(config, spec.num_layers)
+        config = _config_of(spec, folder, gguf_file)
         options = {"dtype": torch.float32, "trust_remote_code": spec.trust_remote_code}
         if spec.attn_implementation is not None:
             options["attn_implementation"] = spec.attn_implementation
@@ -142,6 +139,20 @@ def load_backbone(spec: BackboneSpec) -> PreTrainedModel:
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     return model.train()
+
+
+def depth_of(spec: BackboneSpec) -> int | None:
+    """How many layers ``load_backbone`` would give, told from the configuration; None for a GGUF file, which takes
+    seconds to read.
+
+    Raises:
+        ModelError: if the source or its configuration cannot be used.
+    """
+    folder, gguf_file = _located(spec.source)
+    if gguf_file:
+        return None
+    with _errors_name(spec.source), _quiet(gguf_file):
+        return _config_of(spec, folder, gguf_file).num_hidden_layers
 
 
 def load_lm_head(spec: BackboneSpec) -> nn.Module:
@@ -222,6 +233,14 @@ def _located(source: str | None) -> tuple[str | None, str | None]:
         if importlib.util.find_spec(package) is None:
             raise MissingExtra(package, "gguf", f"reading the GGUF file '{source}'")
     return folder, gguf_file
+
+
+def _config_of(spec: BackboneSpec, folder: str | None, gguf_file: str | None) -> PreTrainedConfig:
+    config = _model_config(spec, folder, gguf_file)
+    _check_architecture(config, spec.source)
+    if spec.num_layers is not None:
+        _keep_first_layers(config, spec.num_layers)
+    return config
 
 
 def _model_config(spec: BackboneSpec, folder: str | None, gguf_file: str | None) -> PreTrainedConfig:

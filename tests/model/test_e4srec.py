@@ -343,6 +343,8 @@ def test_an_export_scores_as_the_model_does(build, pretrained, tmp_path, how):
     built.model.export(tmp_path / "export")
     names = {path.name for path in (tmp_path / "export" / "llm").iterdir()}
     assert names == {"config.json", "model.safetensors"}
+    tokens = built.loaders[0]._dataset.field2id_token["item_id"]
+    assert (tmp_path / "export" / "item_ids.txt").read_text().splitlines() == list(tokens)
     assert not any("lora" in name for name in load_file(tmp_path / "export" / "llm" / "model.safetensors"))
     rows = own.get("training_rows", "positions")
     again = build(**from_export(tmp_path / "export", training_rows=rows, seed=7))
@@ -387,6 +389,15 @@ def test_vectors_of_a_run_are_not_normalised(keys, tmp_path):
     items = np.load(tmp_path / "vectors" / "item_vectors.npy")
     np.testing.assert_array_equal(items, loaded.model.item_table.weight[1:].numpy())
     assert np.load(tmp_path / "vectors" / "user_vectors.npy").shape == (14, 8)
+
+
+def test_an_export_of_another_split_is_told(build, tmp_path, caplog):
+    build().model.export(tmp_path / "export")
+    build(**from_export(tmp_path / "export"))
+    assert "was trained on other interactions" not in caplog.text
+    split = {"split": {"LS": "test_only"}, "order": "TO", "mode": "full", "group_by": "user"}
+    build(**from_export(tmp_path / "export", eval_args=split))
+    assert "was trained on other interactions than this run's" in caplog.text
 
 
 def test_damaged_and_foreign_exports(build, tmp_path, write_dataset):

@@ -112,6 +112,22 @@ def test_the_loss_is_the_sum_of_its_terms(build, rows, reduction, power):
     assert set(terms) == {"ce", "cos", "norm", "heads"} and terms["heads"] == pytest.approx(heads.item(), rel=1e-5)
     total = terms["ce"] + 0.7 * terms["cos"] + 0.2 * terms["norm"] + 0.3 * terms["heads"]
     assert loss.item() == pytest.approx(total, rel=1e-5)
+    trained = [weight for weight in model.parameters() if weight.requires_grad and weight.numel()]
+    for ours, plain in zip(torch.autograd.grad(loss, trained), torch.autograd.grad(expected, trained), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("term", ["cos", "norm", "heads"])
+def test_each_term_trains_the_students_first_layers(build, term):
+    gradients = []
+    for weight in (0.0, 5.0):
+        keys = {f"distill_{name}": weight * (name == term) for name in ("cos", "norm", "heads")}
+        model, batch, *_ = build(**keys)
+        for head in model.heads:
+            torch.nn.init.normal_(head.weight)
+        model.eval().calculate_loss(batch).backward()
+        gradients.append(model.llm.backbone.layers[0].mlp.down_proj.weight.grad)
+    assert (gradients[0] - gradients[1]).abs().max() > 1e-5
 
 
 def test_a_weight_of_zero_takes_its_term_away(build):
@@ -218,6 +234,113 @@ def test_states_are_computed_once(build, monkeypatch):
     assert len(computed) == 2
 
 
+def test_states_of_each_teacher_and_precision(build, keys_of, taught_by, tmp_path):
+    """The same rows, other weights, another precision, another norm: states of their own, those of a fresh one."""
+    other = str(tmp_path / "other")
+    keys = {key: value for key, value in keys_of().items() if key not in ("blocks", "teacher_keys")}
+    run("E4SRec", config_dict={**keys, "llm_layers": 4, "seed": 7}, run_dir=other)
+    cache, seen = {"cache_dir": str(tmp_path / "cache")}, []
+    for own in ({}, {"teacher": other}, {"precision": "bf16"}):
+        stored, batch, *_ = build(**cache, **own)
+        fresh, _, config, _ = build(teacher_cache=False, **own)
+        order = stored.read_rows(batch, stored.ends)[2]
+        with torch.autocast("cpu", torch.bfloat16, enabled=config["precision"] == "bf16"):
+            pairs = zip(stored.states(batch, order), fresh.states(batch, order), strict=True)
+        for one, again in pairs:
+            torch.testing.assert_close(one, again.float(), rtol=1e-4, atol=1e-5)
+        seen.append(np.array(stored.states.states))
+    assert len(list((tmp_path / "cache").glob("teacher-*"))) == 3
+    assert all(np.abs(seen[0] - later).max() > 1e-4 for later in seen[1:])
+
+
+def test_a_store_is_of_what_its_teacher_computes(build, tmp_path):
+    """Equal weights that compute something else, as under another epsilon."""
+    stores = []
+    for eps in (1e-6, 0.5):
+        _, _, config, train = build()
+        teacher = teacher_of(config, train)
+        for module in [teacher.llm.backbone, *teacher.llm.backbone.modules()]:
+            if hasattr(module, "variance_epsilon"):
+                module.variance_epsilon = eps
+        teacher.llm.backbone.config.rms_norm_eps = eps
+        config.final_config_dict["cache_dir"] = str(tmp_path)
+        stores.append(teachers.CachedStates.of(teacher, config, train._dataset).states)
+    assert np.abs(stores[0] - stores[1]).max() > 1e-3
+
+
+# ---- the published set-up: LoRA over a pretrained language model, with words ----
+
+
+@pytest.fixture
+def published(tiny_llm):
+    """Keys of a pretrained language model, its words and its LoRA, with dropout that no stored state may have."""
+    llm = {"llm_pretrain_dir": tiny_llm("llama", num_hidden_layers=4), "llm_init": True, "llm_config": None}
+    return {**llm, "instruction": "w1 w2 {items} w3", "lora_r": 2, "lora_dropout": 0.5, "training_rows": "user"}
+
+
+@pytest.fixture
+def published_student(published, keys_of, tmp_path):
+    """Further keys -> a student of a trained teacher, the first batch, its config and loader."""
+    teacher = {key: value for key, value in keys_of(**published).items() if key not in ("blocks", "teacher_keys")}
+    run("E4SRec", config_dict={**teacher, "llm_layers": 4, "learning_rate": 0.05}, run_dir=tmp_path / "teacher")
+
+    def make(**keys):
+        own = {**published, "cache_dir": str(tmp_path / "cache"), "teacher": str(tmp_path / "teacher"), **keys}
+        config = Config("SLMRec", config_dict=keys_of(**own))
+        train = data_preparation(config, create_dataset(config))[0]
+        init_seed(3, True)
+        return config.spec.model(config, train._dataset), next(iter(train)), config, train
+
+    return make
+
+
+def test_a_student_with_lora_and_words(published_student, tmp_path):
+    model, batch, config, train = published_student()
+    teacher = teacher_of(config, train)
+    own, theirs = model.state_dict(), teacher.state_dict()
+    shared = [name for name in own if not name.startswith("heads.")]
+    additions = [name for name in shared if ".lora_B." in name]
+    assert additions and all(own[name].abs().sum() > 0 for name in additions), "those of the trained teacher"
+    assert all(torch.equal(own[name], theirs[name]) for name in shared)
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert all(".lora_" in name or name.split(".")[0] in ("input_proj", "score", "heads") for name in trained)
+    fresh, *_ = published_student(teacher_cache=False)
+    order = model.read_rows(batch, model.ends)[2]
+    for one, again in zip(model.states(batch, order), fresh.states(batch, order), strict=True):
+        torch.testing.assert_close(one, again, rtol=1e-4, atol=1e-5)
+    rows = next(iter(data_preparation(config, create_dataset(config))[2]))[0]
+    model.export(tmp_path / "student")
+    brought = ("item_table", "instruction", "llm_pretrain_dir", "llm_init", "blocks", "teacher", "llm_layers")
+    keys = {key: value for key, value in config.settings.items() if key not in (*brought, "model")}
+    known = Config("E4SRec", config_dict={"data_path": keys["data_path"], "dataset": "toy"}).settings
+    keys = {key: value for key, value in keys.items() if key in known}
+    alone = Config("E4SRec", config_dict={**keys, "pretrained_e4srec": str(tmp_path / "student")})
+    other = alone.spec.model(alone, train._dataset).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            other.full_sort_predict(rows), model.eval().full_sort_predict(rows), rtol=1e-4, atol=1e-5
+        )
+    assert model.inference_parameters() == other.inference_parameters()
+
+
+def test_a_student_of_other_additions_is_refused(published_student):
+    with pytest.raises(ModelError, match="teacher: its llm_tuning differ"):
+        published_student(lora_alpha=3)
+    with pytest.raises(ModelError, match="teacher: its llm_tuning differ"):
+        published_student(llm_tuning="frozen")
+    with pytest.raises(ModelError, match="teacher: this student is not made as its teacher"):
+        published_student(lora_r=3)
+
+
+def test_drawn_candidates_are_the_same_for_all(keys_of, taught_by, tmp_path):
+    keys = {"eval_args": {"mode": "uni3"}, "epochs": 1}
+    run("SLMRec", config_dict=keys_of(teacher=taught_by("positions"), **keys), run_dir=tmp_path / "student")
+    own = {key: value for key, value in keys_of(**keys).items() if key not in ("blocks", "teacher_keys")}
+    run("E4SRec", config_dict=own, run_dir=tmp_path / "teacher")
+    prints = [read_json(tmp_path / row / "protocol.json")["fingerprint"] for row in ("student", "teacher")]
+    assert prints[0] == prints[1] and prints[0]["test_candidates"] != "all"
+
+
 @pytest.mark.parametrize("damage", [lambda content: b"nothing", lambda content: content[:-1] + b"\x7f"])
 def test_a_damaged_store_is_made_again(build, tmp_path, damage):
     keys = {"cache_dir": str(tmp_path)}
@@ -273,7 +396,7 @@ def test_an_exported_student_recommends_alone(build, keys_of, tmp_path):
     batch = next(iter(data_preparation(config, create_dataset(config))[2]))[0]
     model.export(tmp_path / "student")
     files = [path.relative_to(tmp_path / "student").as_posix() for path in (tmp_path / "student").rglob("*.*")]
-    assert sorted(files) == ["e4srec.safetensors", "llm/config.json", "llm/model.safetensors"]
+    assert sorted(files) == ["e4srec.safetensors", "item_ids.txt", "llm/config.json", "llm/model.safetensors"]
     of_the_student = ("item_table", "llm_config", "llm_layers", "teacher_keys", "blocks")
     keys = {key: value for key, value in keys_of().items() if key not in of_the_student}
     alone = Config("E4SRec", config_dict={**keys, "pretrained_e4srec": str(tmp_path / "student")})
@@ -315,7 +438,7 @@ def test_teachers_that_do_not_fit(build, table, tmp_path):
         build(teacher=str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="teacher: .* is a run of SASRec, not of E4SRec"):
         build(teacher=table)
-    with pytest.raises(ModelError, match="2 layers cannot be cut into 4 blocks"):
+    with pytest.raises(ConfigError, match="blocks: this student's .*2 layers cannot be cut into 4 blocks"):
         build(blocks=4)
     with pytest.raises(ModelError, match="this student is not made as its teacher"):
         build(llm_layers=5, blocks=1, llm_config={**build()[2]["llm_config"], "num_hidden_layers": 5})
@@ -327,8 +450,10 @@ def test_a_teacher_of_another_split_is_refused(build):
 
 
 def test_blocks_that_do_not_fit_are_told_before_a_teacher_is_trained(keys_of, tmp_path):
-    for keys in ({"blocks": 4}, {"blocks": 2, "teacher_keys": {"llm_layers": 3}}):
-        with pytest.raises(ModelError, match="layers cannot be cut into"):
+    three = {**keys_of()["llm_config"], "num_hidden_layers": 3}
+    of_the_config = {"teacher_keys": {"llm_layers": None}, "llm_config": three}
+    for keys in ({"blocks": 4}, {"blocks": 2, "teacher_keys": {"llm_layers": 3}}, of_the_config):
+        with pytest.raises(ConfigError, match="blocks: .*layers cannot be cut into"):
             run("SLMRec", config_dict=keys_of(cache_dir=str(tmp_path / "cache"), **keys), run_dir=tmp_path / "run")
         assert not list((tmp_path / "cache").glob("E4SRec-*")) and not (tmp_path / "run" / "best").exists()
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
@@ -373,7 +498,8 @@ def test_keys_of_an_online_teacher(build):
 
 
 def test_a_student_deeper_than_its_teacher_is_told_before_one_is_trained(keys_of, tmp_path):
-    keys = {"llm_layers": 6, "teacher_keys": {"llm_layers": 4}, "cache_dir": str(tmp_path / "cache")}
+    six = {**keys_of()["llm_config"], "num_hidden_layers": 6}
+    keys = {"llm_layers": 6, "llm_config": six, "teacher_keys": {"llm_layers": 4}, "cache_dir": str(tmp_path / "cache")}
     with pytest.raises(ConfigError, match="a student of 6 layers has none of 4 to begin as"):
         run("SLMRec", config_dict=keys_of(**keys), run_dir=tmp_path / "run")
     assert not list((tmp_path / "cache").glob("E4SRec-*"))
