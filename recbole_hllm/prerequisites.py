@@ -8,6 +8,7 @@ from pathlib import Path
 from recbole_hllm.config import Config
 from recbole_hllm.data.cache import cache_folder, digest, file_digest, locked
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.keys import read_yaml
 from recbole_hllm.run_folder import saved_keys
 
 # Another row of the same table.
@@ -56,7 +57,13 @@ def complete(config, run_dir: str | Path | None, run: Callable) -> None:
             _tell_what_is_not_read(config, key, needed, given)
         else:
             found = _made(config, key, needed, keys, run, run_dir)
-        config.final_config_dict[key] = config.settings[key] = str(Path(found).expanduser().absolute())
+        _set(config, key, str(Path(found).expanduser().absolute()))
+        if hasattr(model, "made_like"):
+            _set(config, f"{key}_keys", model.made_like(Path(config[key])) or config[f"{key}_keys"])
+
+
+def _set(config, key, value) -> None:
+    config.final_config_dict[key] = config.settings[key] = value
 
 
 def _kept(given, needed, dataset) -> bool:
@@ -75,8 +82,15 @@ def _tell_what_is_not_read(config, key, needed, given) -> None:
     made = Config(needed, config_dict={name: config.settings[name] for name in ("dataset", "data_path")})
     further = made.spec.model.needs(made) if issubclass(config.spec.model, made.spec.model) else {}
     for name in (f"{key}_keys", *further, *(f"{name}_keys" for name in further)):
-        if config[name] not in (None, config.internal_config_dict.get(name)):
+        if _says_otherwise(config, name, read_yaml(file) if (file := Path(given) / "config.yaml").is_file() else {}):
             logging.getLogger().warning(f"{name} has no effect: {key} names a run that is trained already")
+
+
+def _says_otherwise(config, name, there: dict) -> bool:
+    given = config[name]
+    if given in (None, config.internal_config_dict.get(name)):
+        return False
+    return not isinstance(given, dict) or any(there.get(key) != value for key, value in given.items())
 
 
 def _row(key, given, run_dir) -> Path:
@@ -108,7 +122,7 @@ def _made(config, key, needed, keys, run, run_dir) -> Path:
         for name, value in saved_keys(made.settings).items()
         if name not in _NOT_PART_OF_IT
     }
-    name = f"{needed}-{config['dataset']}-{digest(content, _files(config))}"
+    name = f"{needed}-{config['dataset']}-{digest(content, _files(made))}"
     folder = cache_folder(config["cache_dir"], config["data_path"]) / name
     with locked(folder, f"{key}: the {needed} in {folder}"):
         return _found_or_run(key, needed, folder, made, run)
@@ -148,8 +162,11 @@ def _held_by(value):
     return [entry for file in files for entry in (str(file.relative_to(path)), file_digest(file))]
 
 
-def _files(config) -> list[str]:
-    """Hashes of the interactions, and of what filters them, so that changed data have runs of their own."""
-    folder, filtering = Path(config["data_path"]), config["val_interval"] or config["filter_inter_by_user_or_item"]
+def _files(made) -> list[str]:
+    """Hashes of the interactions, of what filters them, and of texts that are read, so that changed data have runs of
+    their own."""
+    folder, filtering = Path(made["data_path"]), made["val_interval"] or made["filter_inter_by_user_or_item"]
     patterns = ("*.inter", "*.item", "*.user") if filtering else ("*.inter",)
+    if made["content"] in ("llm", "bert") and not filtering:
+        patterns += ("*.item",)
     return [file_digest(file) for pattern in patterns for file in sorted(folder.glob(pattern))]

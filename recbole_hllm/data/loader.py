@@ -24,7 +24,7 @@ def data_preparation(config, dataset):
         (train, valid, test) loaders; valid or test is None when the split has no such part.
     """
     train, valid, test = dataset.build()
-    loader = {"window": WindowLoader, "labelled": LabelledLoader}.get(train.rows, TrainDataLoader)
+    loader = {"window": WindowLoader, "labelled": LabelledLoader, "split": SplitLoader}.get(train.rows, TrainDataLoader)
     train_loader = loader(config, train, _train_sampler(config, train), shuffle=config["shuffle"])
     return train_loader, _eval_loader(config, "valid", train, valid), _eval_loader(config, "test", train, test)
 
@@ -96,6 +96,15 @@ class WindowLoader(TrainDataLoader):
         if self.shared:
             return 1, self.num_negatives or n_rows * (positions + 1)
         return n_rows, positions, self.num_negatives
+
+
+class SplitLoader(TrainDataLoader):
+    """Rows of a history and its targets. One row that is left over at the end has the company of another, half the data
+    away: its targets are the negatives."""
+
+    def collate_fn(self, index):
+        others = [(index[0] + len(self._dataset) // 2) % len(self._dataset)] if len(index) == 1 else []
+        return super().collate_fn([*index, *others])
 
 
 class EvalLoader(FullSortEvalDataLoader):

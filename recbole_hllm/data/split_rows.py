@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
+from recbole_hllm.data.clock import check_clock_times
 from recbole_hllm.data.dataset import SequenceDataset, as_index, gather, padded_positions
 from recbole_hllm.data.labelled import LabelledDataset
 from recbole_hllm.errors import ConfigError, DataError
@@ -15,6 +16,7 @@ from recbole_hllm.errors import ConfigError, DataError
 TARGET_ITEMS = "target_item_list"
 SPLITS_BY = ("position", "time")
 _DAY = 86_400
+_FEW = 0.1  # of the interactions; to train on fewer of them is worth a warning
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,13 @@ def cut_rows(config, name: str, items: np.ndarray, timestamps: np.ndarray, users
             f"data set '{name}': only user number {numbers[owner[0]]} has training interactions before targets, and "
             "the targets of other users are the negatives: there is nothing to learn from one user"
         )
-    if with_rows < len(numbers):
-        logging.getLogger().info(f"{len(numbers) - with_rows} of {len(numbers)} users have no history and targets")
+    wanted = int((targets[:, 1] - targets[:, 0]).sum())
+    log = logging.getLogger()
+    log.log(
+        logging.WARNING if wanted < _FEW * len(items) else logging.INFO,
+        f"split_by: {config['split_by']}: {wanted} of {len(items)} training interactions are targets, in "
+        f"{len(history)} rows of {with_rows} of {len(numbers)} users",
+    )
     return SplitRows(items, numbers[owner], history, targets)
 
 
@@ -176,6 +183,8 @@ class TrainedOnSplits:
             )
         users = self.sequences.users[self.sequences.of(events)]
         items, times = (values[events] for values in (self.sequences.items, self.sequences.timestamps))
+        if self.config["split_by"] == "time":
+            check_clock_times(times, self.dataset_name, "split_by: time", "set split_by: position")
         return cut_rows(self.config, self.dataset_name, items, times, users)
 
     @property

@@ -130,5 +130,10 @@ def _encoder(config) -> tuple[ContentEncoder, str]:
             f"{MODEL_KEYS['llm' if kind == 'bert' else 'bert']} and set content to match"
         )
     pooling = config["content_pooling"] or own_pooling or "mean"
+    if kind == "llm" and pooling == "cls":
+        raise ConfigError(
+            "content_pooling: cls: the first token of a causal language model sees nothing of the text; take mean, "
+            "last or eos"
+        )
     end_token = load_tokenizer(source, config["trust_remote_code"]).eos_token_id if pooling == "eos" else None
     return ContentEncoder(backbone, pooling, end_token=end_token, max_text_length=config["MAX_TEXT_LENGTH"]), source

@@ -51,9 +51,9 @@ def read_id_table(path: str | Path, key: str, width: int, dataset) -> Tensor:
     return table
 
 
-def check_same_training(folder: Path, key: str, dataset) -> None:
-    """Raises ConfigError for a run of other items or training data: what was trained on the items that are to be
-    predicted would make every result wrong; ModelError for a damaged one."""
+def check_same_training(folder: Path, key: str, dataset, other_items: bool = False) -> None:
+    """Raises ConfigError for a run of other items, unless these are allowed, or of other training data: what was
+    trained on items that are to be predicted would make every result wrong; ModelError for a damaged one."""
     if not (folder / "protocol.json").is_file():
         raise ConfigError(f"{key}: {folder} is no folder of a finished run: it has no protocol.json")
     try:
@@ -61,6 +61,8 @@ def check_same_training(folder: Path, key: str, dataset) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{key}: {folder / 'protocol.json'} is damaged: {error}") from error
     ours = fingerprint(dataset, {}, {})
+    if other_items and theirs.get("item_ids") != ours["item_ids"]:
+        return
     differing = [name for name in _MUST_AGREE if name in ours and theirs.get(name) != ours[name]]
     if differing:
         raise ConfigError(

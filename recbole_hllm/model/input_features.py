@@ -1,13 +1,10 @@
 """The keys that add time, item id or action to HLLM's input (section 4.5), checked against the data set."""
 
-import numpy as np
-
-from recbole_hllm.errors import ConfigError, DataError
+from recbole_hllm.data.clock import check_clock_times
+from recbole_hllm.errors import ConfigError
 from recbole_hllm.nn.input_features import CALENDAR_SIZES, InputFeatures
 
 TIMES_OF = ("item", "next")
-# Seconds since 1970 of the beginning of 1973 and of the year 2100: counters lie before, milliseconds behind.
-_EARLIEST, _LATEST = 94_694_400, 4_102_444_800
 
 
 def build_input_features(config, dataset, width: int) -> InputFeatures:
@@ -35,27 +32,3 @@ def check_feature_keys(config) -> None:
         raise ConfigError(f"time_of: {config['time_of']!r} is not one of {', '.join(TIMES_OF)}")
     if config["time_num"] > len(CALENDAR_SIZES):
         raise ConfigError(f"time_num: {config['time_num']} parts; there are {len(CALENDAR_SIZES)}, year to second")
-
-
-def check_clock_times(
-    timestamps: np.ndarray, name: str, key: str = "time_num", instead: str = "set time_num: 0"
-) -> None:
-    """Raises DataError for positions in place of times, and for times in another unit than seconds.
-
-    Args:
-        timestamps: (T,) of all interactions.
-        name: of the data set.
-        key: that needs them.
-        instead: what to do without.
-    """
-    typical = float(np.median(timestamps))
-    if typical < _EARLIEST:
-        raise DataError(
-            f"{key}: the timestamps of {name}.inter (half of them below {typical:g}) are no seconds since 1970 but "
-            f"counters, such as positions in a history: they have no hour or month; {instead}"
-        )
-    if typical > _LATEST:
-        raise DataError(
-            f"{key}: the timestamps of {name}.inter (half of them above {typical:g}) are no seconds since 1970, "
-            f"probably milliseconds; divide them, or {instead}"
-        )

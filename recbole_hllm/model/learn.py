@@ -9,10 +9,9 @@ from recbole_hllm.data.split_rows import TARGET_ITEMS
 from recbole_hllm.data.texts import ItemTexts
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.model.content import build_content, check_content_keys
-from recbole_hllm.model.input_features import check_clock_times
 from recbole_hllm.model.item_table import check_heads
 from recbole_hllm.model.language_models import attention, lora_settings
-from recbole_hllm.model.trained_run import with_best_weights
+from recbole_hllm.model.trained_run import settings_of, with_best_weights
 from recbole_hllm.model.two_towers import TwoTowers
 from recbole_hllm.nn.all_action import all_action_over_catalogue, dense_all_action
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
@@ -29,6 +28,23 @@ _WORDS = {
     "negatives_from": ("users", "catalogue"),
     "preference": ("transformer", "llm"),
     "preference_tuning": MODES,
+}
+# Keys that decide what weights compute, and that no shape shows; names and lengths of texts differ between data sets.
+_SEEN_IN_NO_SHAPE = (
+    "content", "content_pooling", "content_normalised", "content_layers", "item_prompt", "text_field", "text_separator",
+    "preference", "n_heads", "position_embedding", "item_tower", "shared_towers",
+)  # fmt: skip
+_OF_A_TRANSFORMER = ("hidden_size", "n_layers", "n_heads", "inner_size", "dropout", "position_embedding")
+_OF_LORA = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
+# Where a key has a value -> keys that nothing reads then.
+_UNREAD = {
+    ("item_tower", "content"): ("shared_towers", "output_size"),
+    ("preference", "llm"): _OF_A_TRANSFORMER,
+    ("preference", "transformer"): ("preference_dir", "preference_layers", "preference_tuning", *_OF_LORA),
+    ("negatives_from", "catalogue"): ("mask_same_items",),
+    ("split_by", "position"): ("history_days", "target_days"),
+    ("sampling", "uniform"): ("recency_alpha", "recency_beta"),
+    ("sampling", "last"): ("recency_alpha", "recency_beta"),
 }
 # Items of the catalogue encoded at once.
 _ITEMS_AT_ONCE = 4096
@@ -55,8 +71,6 @@ class LEARN(TwoTowers):
 
     def __init__(self, config, dataset, item_texts: ItemTexts | None = None):
         self.check_keys(config)
-        if config["split_by"] == "time":
-            check_clock_times(dataset.timestamps, dataset.dataset_name, "split_by: time", "set split_by: position")
         super().__init__(config, dataset)
         self.drawn = {"history": config["history_samples"], "targets": config["target_samples"]}
         self.sampling = config["sampling"]
@@ -72,7 +86,7 @@ class LEARN(TwoTowers):
         apart = not config["shared_towers"] and self.targets_read != "content"
         self.own_item_tower = PreferenceTower(width, build_reader(config), size) if apart else None
         if config["pretrained_learn"] and not _weights_follow(config):
-            with_best_weights(self, Path(config["pretrained_learn"]).expanduser(), "pretrained_learn").train()
+            _begin_as(self, config, dataset)
         _log_set_up(self.logger, config)
 
     @staticmethod
@@ -225,7 +239,35 @@ def _weights_follow(config) -> bool:
     return getattr(config, "weights_follow", False) or getattr(config, "weightless", False)
 
 
+def _begin_as(model: LEARN, config, dataset) -> None:
+    """The best weights of the run that ``pretrained_learn`` names, of these items or others.
+
+    Raises:
+        ConfigError: no finished run of LEARN there, one made unlike this, or one that may have been trained on what is
+            to be predicted here.
+        ModelError: its weights do not fit.
+    """
+    folder = Path(config["pretrained_learn"]).expanduser()
+    theirs = settings_of(folder, "pretrained_learn", ["LEARN", "LEARNScorer"], dataset, other_items=True)
+    seeds = ("seed",) if config["content"] == "random" else ()
+    for key in (*_SEEN_IN_NO_SHAPE, *seeds):
+        if key in theirs and theirs[key] != config[key]:
+            raise ConfigError(
+                f"{key}: the run in pretrained_learn has {theirs[key]!r}, and {config[key]!r} here would make its "
+                "weights compute something else; give the same"
+            )
+    with_best_weights(model, folder, "pretrained_learn").train()
+
+
+def _tell_what_is_not_read(logger, config) -> None:
+    for (key, value), unread in _UNREAD.items():
+        given = [name for name in unread if config[name] != config.internal_config_dict.get(name)]
+        if config[key] == value and given:
+            logger.warning(f"{', '.join(given)} without effect: {key} is {value}")
+
+
 def _log_set_up(logger, config):
+    _tell_what_is_not_read(logger, config)
     source = {"llm": config["content_llm_dir"], "bert": config["content_bert_dir"]}.get(config["content"], "")
     texts = f" of {source}, texts {config['text_keys'] or 'every text column'}" if source else ""
     reader = config["preference_dir"] if config["preference"] == "llm" else f"{config['n_layers']} layers from scratch"

@@ -89,6 +89,16 @@ class LEARNRanker(AbstractRecommender):
             return {}
         return {"learn": ("LEARNScorer", config["learn_keys"] or {})}
 
+    @staticmethod
+    def made_like(folder: Path) -> dict:
+        """The keys that a LEARN was made with; kept in ``learn_keys``, they let a ranker be read without its folder.
+
+        Args:
+            folder: of its run.
+        """
+        settings = read_yaml(folder / "config.yaml") if (folder / "config.yaml").is_file() else {}
+        return {key: settings[key] for key in _keys_of_learn() if key in settings}
+
     def train(self, mode: bool = True):
         """LEARN stays as it is."""
         super().train(mode)
@@ -167,19 +177,23 @@ def as_float_sequence(vectors: Tensor) -> Tensor:
     return torch.stack([vectors * size, numbers], dim=-1)
 
 
+def _keys_of_learn() -> list[str]:
+    return [key for key in (*read_yaml(_MODELS / "LEARN.yaml"), *_SHARED_KEYS) if key != "trust_remote_code"]
+
+
 def _learn(config, dataset) -> LEARN:
     """The LEARN that ``learn`` names, with its best weights; without them where a checkpoint, or nothing, follows."""
     folder = Path(config["learn"] or "").expanduser()
     follows = getattr(config, "weights_follow", False) or getattr(config, "weightless", False)
-    if follows and not (config["learn"] and folder.is_dir()):  # in a cache that was emptied, or not trained yet
+    if follows:  # made as learn_keys say; those of a run say everything
         files = ("LEARN.yaml", "LEARNScorer.yaml")
         settings = {key: value for file in files for key, value in read_yaml(_MODELS / file).items()}
-        settings |= config["learn_keys"] or {}
+        settings |= LEARNRanker.made_like(folder) | (config["learn_keys"] or {})
     else:
         settings = settings_of(folder, "learn", ["LEARNScorer"], dataset)
-    own = {*read_yaml(_MODELS / "LEARN.yaml"), *_SHARED_KEYS} - {"trust_remote_code"}
     made = copy.copy(config)
-    made.final_config_dict = {**config.final_config_dict, **{key: settings[key] for key in own if key in settings}}
+    own = {key: settings[key] for key in _keys_of_learn() if key in settings}
+    made.final_config_dict = {**config.final_config_dict, **own}
     _check_length(config, made)
     made.weights_follow = True
     learn = LEARN(made, dataset)

@@ -20,12 +20,13 @@ def over_default(config, key: str, model: str) -> dict:
     return {**default, **given}
 
 
-def settings_of(folder: Path, key: str, models: Sequence[str], dataset) -> dict:
+def settings_of(folder: Path, key: str, models: Sequence[str], dataset, other_items: bool = False) -> dict:
     """The keys and values of the run that ``key`` names.
 
     Args:
         models: which models it may be a run of.
         dataset: the training part of a data set; the run must have been trained on the same.
+        other_items: a run of other items may have been trained on whatever it was.
 
     Raises:
         ConfigError: no finished run there, or one of another model or other data.
@@ -37,7 +38,7 @@ def settings_of(folder: Path, key: str, models: Sequence[str], dataset) -> dict:
     settings = read_yaml(folder / "config.yaml")
     if str(settings.get("model")).partition("@")[0] not in models:
         raise ConfigError(f"{key}: {folder} is a run of {settings.get('model')}, not of {wanted}")
-    check_same_training(folder, key, dataset)
+    check_same_training(folder, key, dataset, other_items)
     return settings
 
 

@@ -36,8 +36,9 @@ class ContentEncoder(ItemEncoder):
         super().__init__(backbone, item_emb_token_n=int(pooling == "eos"), max_text_length=max_text_length)
         self._pooling = pooling
         if pooling == "eos":
-            with torch.no_grad():
-                self.item_emb_tokens.copy_(backbone.get_input_embeddings().weight[end_token])
+            words = backbone.get_input_embeddings()
+            with torch.no_grad():  # not a row of its weight: some language models scale what they look up
+                self.item_emb_tokens.copy_(words(torch.tensor([end_token], device=words.weight.device)))
         self.requires_grad_(False)
 
     @property

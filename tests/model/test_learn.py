@@ -268,6 +268,56 @@ def test_a_second_stage_starts_with_the_weights_of_the_first(keys_of, build, tmp
     assert not torch.equal(first.user_tower.input_proj.weight, build()[0].user_tower.input_proj.weight)
     with pytest.raises(ModelError, match="pretrained_learn: .*of another model"):
         build(pretrained_learn=str(tmp_path / "first"), output_size=5)
+    for key, value in (("n_heads", 1), ("content_normalised", False), ("item_prompt", "w3 "), ("item_tower", "alone")):
+        with pytest.raises(ConfigError, match=f"^{key}: the run in pretrained_learn has .* compute something else"):
+            build(pretrained_learn=str(tmp_path / "first"), **{key: value})
+    with pytest.raises(ConfigError, match="^pretrained_learn: there is no finished run of LEARN or LEARNScorer in"):
+        build(pretrained_learn=str(tmp_path / "nowhere"))
+
+
+def test_a_second_stage_on_what_the_first_may_not_have_seen(keys_of, build, tmp_path):
+    """The same items, split in another way: the targets to come may have been among what it was trained on."""
+    whole = {"split": {"LS": "test_only"}, "order": "TO", "mode": "full", "group_by": "user"}
+    run("LEARN", config_dict=keys_of(eval_args=whole), run_dir=tmp_path / "first")
+    with pytest.raises(ConfigError, match="pretrained_learn: .* was trained on other data than this run: its training"):
+        build(pretrained_learn=str(tmp_path / "first"))
+    theirs = build(pretrained_learn=str(tmp_path / "first"), eval_args=whole)[0].state_dict()
+    first = load_run(tmp_path / "first").model.state_dict()
+    assert torch.equal(theirs["user_tower.input_proj.weight"], first["user_tower.input_proj.weight"])
+
+
+def test_random_vectors_of_another_seed_are_no_first_stage(keys_of, build, tmp_path):
+    run("LEARN", config_dict=keys_of(content="random"), run_dir=tmp_path / "first")
+    build(content="random", pretrained_learn=str(tmp_path / "first"))
+    with pytest.raises(ConfigError, match="^seed: the run in pretrained_learn has"):
+        build(content="random", pretrained_learn=str(tmp_path / "first"), seed=1)
+
+
+@pytest.mark.parametrize(
+    "keys, said",
+    [
+        ({"item_tower": "content", "shared_towers": False}, "shared_towers, output_size without effect: item_tower is"),
+        ({"preference_layers": 3}, "preference_layers without effect: preference is transformer"),
+        ({"negatives_from": "catalogue", "mask_same_items": True}, "mask_same_items without effect: negatives_from is"),
+        ({"target_days": 3}, "target_days without effect: split_by is position"),
+        ({"sampling": "last", "recency_beta": 99}, "recency_beta without effect: sampling is last"),
+        ({}, None),
+    ],
+)
+def test_keys_without_effect_are_told(build, caplog, keys, said):
+    build(**keys)
+    told = [record.getMessage() for record in caplog.records if "without effect" in record.getMessage()]
+    assert told == [] if said is None else told[0].startswith(said)
+
+
+def test_one_row_left_over_has_company(keys_of):
+    config = Config("LEARN", config_dict=keys_of(train_batch_size=2))
+    train = data_preparation(config, create_dataset(config))[0]
+    config = Config("LEARN", config_dict=keys_of(train_batch_size=len(train._dataset) - 1))
+    train = data_preparation(config, create_dataset(config))[0]
+    sizes = [len(rows) for rows in train]
+    assert sizes == [len(train._dataset) - 1, 2]
+    assert len(list(train)[-1]["user_id"].unique()) == 2
 
 
 # ---- what is refused ----
@@ -281,6 +331,7 @@ def test_a_second_stage_starts_with_the_weights_of_the_first(keys_of, build, tmp
         ({"content_dtype": "int8"}, "content_dtype: 'int8'"),
         ({"item_tower": "b"}, "item_tower: 'b' is not one of causal, alone, content"),
         ({"sampling": "weighted"}, "sampling: 'weighted' is not one of uniform, recent, last"),
+        ({"content": "llm", "content_pooling": "cls"}, "content_pooling: cls: the first token of a causal"),
         ({"split_by": "date"}, "split_by: 'date' is neither position nor time"),
         ({"preference": "llm"}, "preference_dir: name the causal language model"),
         ({"preference": "bert"}, "preference: 'bert'"),
@@ -312,6 +363,8 @@ def test_a_model_of_the_other_kind(build, tiny_llm):
 def test_positions_are_no_times(build):
     with pytest.raises(DataError, match="split_by: time: .*counters.*set split_by: position"):
         build(split_by="time", history_days=1e-4, target_days=3e-5)
+    with pytest.raises(DataError, match="split_by: time: .*counters.*set split_by: position"):
+        build(split_by="time")
 
 
 def test_keys_of_the_property_file_are_all_read(build):

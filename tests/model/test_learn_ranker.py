@@ -197,6 +197,40 @@ def test_a_run_is_read_back_after_its_cache_is_gone(keys_of, tmp_path):
     assert torch.equal(load_run(tmp_path / "run").model.predict(rows), expected)
 
 
+def test_a_run_is_read_back_whatever_became_of_its_learn(keys_of, tmp_path, caplog):
+    """Moved, or replaced by another: what it was made with is kept with the run, not only its weights."""
+    keys = {key: value for key, value in keys_of(**SMALL).items() if key != "learn_keys"}
+    own = {"n_heads": 4, "n_layers": 2, "position_embedding": True}
+    run("LEARNScorer", config_dict={**keys, **own}, run_dir=tmp_path / "learn")
+    ranked = {**keys_of(), "learn": str(tmp_path / "learn"), "learn_keys": {**SMALL, "n_layers": 5}}
+    run("LEARNRanker", config_dict=ranked, run_dir=tmp_path / "run")
+    assert "learn_keys has no effect: learn names a run that is trained already" in caplog.text
+    before = load_run(tmp_path / "run")
+    rows = next(iter(before.test_data))[0]
+    expected = before.model.predict(rows)
+    (tmp_path / "learn").rename(tmp_path / "elsewhere")
+    assert torch.equal(load_run(tmp_path / "run").model.predict(rows), expected)
+    run("LEARNScorer", config_dict={**keys, "n_heads": 1}, run_dir=tmp_path / "learn")
+    assert torch.equal(load_run(tmp_path / "run").model.predict(rows), expected)
+
+
+def test_changed_texts_have_a_learn_of_their_own(keys_of, folder, tiny_llm, tmp_path):
+    texts = {**SMALL, "content": "bert", "content_bert_dir": tiny_llm("bert"), "text_keys": ["class"]}
+    file = folder / "liked" / "liked.item" if (folder / "liked").is_dir() else folder / "liked.item"
+    before = file.read_text()
+    try:
+        seen = []
+        for change in ("", "w7 "):
+            file.write_text(before.replace("c0", f"{change}c0"))
+            for learn_keys in (SMALL, texts):
+                config = Config("LEARNRanker", config_dict=keys_of(cache_dir=str(tmp_path), learn_keys=learn_keys))
+                complete(config, None, run)
+                seen.append(config["learn"])
+    finally:
+        file.write_text(before)
+    assert seen[0] == seen[2] and seen[1] != seen[3], "of ids the texts are nothing"
+
+
 def test_a_folder_never_allows_code(keys_of, tmp_path, build, monkeypatch):
     from recbole_hllm.model import learn_ranker
 

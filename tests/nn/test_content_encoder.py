@@ -28,6 +28,24 @@ def test_one_text_at_a_time_without_padding(tiny, kind, pooling):
     assert encoder.pooling == pooling and not any(weight.requires_grad for weight in encoder.parameters())
 
 
+def test_an_end_token_where_word_vectors_are_scaled(tiny):
+    """As in Gemma: what is looked up is no row of the table."""
+
+    class Scaled(torch.nn.Embedding):
+        def forward(self, ids):
+            return 7 * super().forward(ids)
+
+    backbone = tiny("llama")
+    words = backbone.get_input_embeddings()
+    scaled = Scaled(*words.weight.shape)
+    scaled.load_state_dict(words.state_dict())
+    backbone.set_input_embeddings(scaled)
+    encoder = ContentEncoder(backbone, "eos", end_token=1, max_text_length=6).eval()
+    for text, vector in zip(TEXTS, encoded(encoder), strict=True):
+        expected = backbone(torch.tensor([[*text, 1]])).last_hidden_state[0, -1]
+        torch.testing.assert_close(vector, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_what_cannot_be_pooled(tiny):
     with pytest.raises(ModelError, match="'max' is not one of mean, cls, eos, last"):
         ContentEncoder(tiny("llama"), "max", end_token=1, max_text_length=6)

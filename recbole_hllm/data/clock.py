@@ -1,0 +1,32 @@
+"""Whether the timestamps of a data set are points in time."""
+
+import numpy as np
+
+from recbole_hllm.errors import DataError
+
+# Seconds since 1970 of the beginning of 1973 and of the year 2100: counters lie before, milliseconds behind.
+_EARLIEST, _LATEST = 94_694_400, 4_102_444_800
+
+
+def check_clock_times(
+    timestamps: np.ndarray, name: str, key: str = "time_num", instead: str = "set time_num: 0"
+) -> None:
+    """Raises DataError for positions in place of times, and for times in another unit than seconds.
+
+    Args:
+        timestamps: (T,) of all interactions.
+        name: of the data set.
+        key: that needs them.
+        instead: what to do without.
+    """
+    typical = float(np.median(timestamps))
+    if typical < _EARLIEST:
+        raise DataError(
+            f"{key}: the timestamps of {name}.inter (half of them below {typical:g}) are no seconds since 1970 but "
+            f"counters, such as positions in a history: they have no hour or month; {instead}"
+        )
+    if typical > _LATEST:
+        raise DataError(
+            f"{key}: the timestamps of {name}.inter (half of them above {typical:g}) are no seconds since 1970, "
+            f"probably milliseconds; divide them, or {instead}"
+        )
