@@ -188,7 +188,8 @@ def _learn(config, dataset) -> LEARN:
     if follows:  # made as learn_keys say; those of a run say everything
         files = ("LEARN.yaml", "LEARNScorer.yaml")
         settings = {key: value for file in files for key, value in read_yaml(_MODELS / file).items()}
-        settings |= LEARNRanker.made_like(folder) | (config["learn_keys"] or {})
+        theirs = LEARNRanker.made_like(folder) if config["learn"] else {}
+        settings |= theirs | (config["learn_keys"] or {})
     else:
         settings = settings_of(folder, "learn", ["LEARNScorer"], dataset)
     made = copy.copy(config)
