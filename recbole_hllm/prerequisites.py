@@ -81,12 +81,15 @@ def _tell_what_is_not_read(config, key, needed, given) -> None:
         return
     made = Config(needed, config_dict={name: config.settings[name] for name in ("dataset", "data_path")})
     further = made.spec.model.needs(made) if issubclass(config.spec.model, made.spec.model) else {}
+    file = Path(given).expanduser() / "config.yaml"
+    there = read_yaml(file) if file.is_file() else {}
     for name in (f"{key}_keys", *further, *(f"{name}_keys" for name in further)):
-        if _says_otherwise(config, name, read_yaml(file) if (file := Path(given) / "config.yaml").is_file() else {}):
+        if _says_otherwise(config, name, there):
             logging.getLogger().warning(f"{name} has no effect: {key} names a run that is trained already")
 
 
 def _says_otherwise(config, name, there: dict) -> bool:
+    """Whether a key is given, and not what the run of the keys ``there`` was made with."""
     given = config[name]
     if given in (None, config.internal_config_dict.get(name)):
         return False

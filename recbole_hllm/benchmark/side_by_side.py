@@ -130,7 +130,7 @@ def _without_rows(others: set[str], given: dict, words) -> dict:
     """
     kept = {key: value for key, value in given.items() if "." not in key or key.partition(".")[0] not in others}
     for key in words:
-        if key not in kept:
+        if key in given and key not in kept:
             raise ConfigError(f"{key}: the row {key.partition('.')[0]} is left out of this run; name it in model too")
     if kept.get("ratios_to") in others and "ratios_to" not in words:
         del kept["ratios_to"]
