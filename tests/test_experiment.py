@@ -1,9 +1,7 @@
-"""run() and load_run(): what a run returns, what it leaves, and that it can be taken up again."""
+"""run() and load_run(): what a run returns, where it writes and what it leaves, and that it is evaluated again."""
 
 import json
 import logging
-import pickle
-import shutil
 import sys
 import threading
 import warnings
@@ -17,8 +15,7 @@ import yaml
 from recbole_hllm import Config, experiment, load_run, run
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.experiment import evaluate_run
-from recbole_hllm.run_folder import add_evaluation, read_settings
-from recbole_hllm.training.checkpoint import read_tensors
+from recbole_hllm.run_folder import add_evaluation
 from recbole_hllm.training.files import read_json
 from recbole_hllm.training.trainer import Trainer
 
@@ -131,36 +128,6 @@ def test_nothing_in_a_run_folder_is_a_pickle(finished, name):
             assert kind in ("json", "yaml") and yaml.safe_load(data.decode())
 
 
-class Trap:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-def test_pickles_that_recbole_would_open_stay_closed(settings_of, toy, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    trap = pickle.dumps(Trap(tmp_path / "sprung"))
-    names = ["toy-SequentialDataset.pth", "toy-SequenceDataset.pth", "toy-Dataset.pth", "toy-for-SASRec-dataloader.pth"]
-    for folder in (Path("saved"), Path("run"), Path("run/best"), Path("run/last"), Path(toy) / "toy"):
-        folder.mkdir(exist_ok=True)
-        for name in names:
-            (folder / name).write_bytes(trap)
-    settings = settings_of("SASRec")
-    with pytest.raises(ConfigError, match="already holds a run"):
-        run("SASRec", config_dict=settings, run_dir="run")
-    run("SASRec", config_dict={**settings, "save_dataset": False}, run_dir="other")
-    for name in names:
-        (tmp_path / "other" / "best" / name).write_bytes(trap)
-        (Path(toy) / "toy" / name).unlink()
-    load_run("other")
-    run("SASRec", config_dict={**settings, "resume": True, "epochs": 3}, run_dir="other")
-    assert not (tmp_path / "sprung").exists()
-
-
 @pytest.mark.parametrize("name", ["Pop", "SASRec", "HLLM"])
 def test_metrics_follow_from_the_kept_ranks(finished, name):
     result, _ = finished(name)
@@ -201,6 +168,18 @@ def test_a_folder_that_holds_a_run_is_not_touched(settings_of, tmp_path, there):
     with pytest.raises(ConfigError, match=f"already holds a run \\({there}\\)"):
         run("Pop", config_dict=settings_of("Pop"), run_dir=tmp_path)
     assert content(tmp_path) == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_another_model_or_data_set_does_not_go_on(finished, settings_of):
+    folder = finished("SASRec")[0]["run_dir"]
+    before = content(folder)
+    with pytest.raises(ConfigError, match="is a run of SASRec on toy, not of GRU4Rec on toy"):
+        run("GRU4Rec", config_dict={**settings_of("GRU4Rec"), "resume": True}, run_dir=folder)
+    with pytest.raises(ConfigError, match="not of SASRec on other"):
+        run("SASRec", "other", config_dict={"resume": True}, run_dir=folder)
+    with pytest.raises(ConfigError, match="resume: name the folder"):
+        run("SASRec", config_dict={**settings_of("SASRec"), "resume": True})
+    assert content(folder) == before
 
 
 def test_other_files_of_the_user_stay(settings_of, tmp_path):
@@ -329,41 +308,6 @@ def test_the_history_length_of_the_evaluation_is_kept(settings_of, tmp_path, len
     assert (protocol["history_length"], protocol["history_length_test"]) == (5, used)
 
 
-# ---- a folder that somebody sent ----
-
-
-@pytest.fixture
-def sent(settings_of, tmp_path, monkeypatch):
-    """A run's folder that asks for the code of its Item LLM, and the file that this code would write."""
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
-    settings, marker, folder = settings_of("HLLM"), tmp_path / "marker", tmp_path / "run"
-    llm = tmp_path / "llm"
-    shutil.copytree(settings["item_pretrain_dir"], llm)
-    run("HLLM", config_dict={**settings, "item_pretrain_dir": llm, "epochs": 1}, run_dir=folder)
-    code = f"from pathlib import Path\nPath({str(marker)!r}).touch()\nclass Own:\n    pass\n"
-    (llm / "sent_code.py").write_text(code)
-    config = json.loads((llm / "config.json").read_text())
-    own = dict.fromkeys(("AutoConfig", "AutoModel"), "sent_code.Own")
-    (llm / "config.json").write_text(json.dumps({**config, "auto_map": own}))
-    saved = yaml.safe_load((folder / "config.yaml").read_text())
-    assert "trust_remote_code" not in saved
-    asked = {"trust_remote_code": True, "HLLM.trust_remote_code": True}
-    (folder / "config.yaml").write_text(yaml.safe_dump({**saved, **asked}))
-    return folder, marker
-
-
-def test_a_run_folder_cannot_allow_itself_to_run_code(sent):
-    folder, marker = sent
-    assert load_run(folder).config["trust_remote_code"] is False
-    evaluate_run(folder)
-    run(config_dict={"resume": True, "epochs": 2}, run_dir=folder)
-    assert read_json(folder / "costs.json")["epochs"] == 2
-    assert not marker.exists() and not any("trust_remote_code" in key for key in read_settings(folder))
-    with pytest.raises(ModelError):  # the code is run, and is no model
-        load_run(folder, {"trust_remote_code": True})
-    assert marker.exists()
-
-
 @pytest.mark.parametrize("damage", ["cut", "gone", "foreign"])
 def test_damaged_weights_name_their_file(settings_of, finished, tmp_path, damage):
     folder = tmp_path / "run"
@@ -431,152 +375,3 @@ def test_splits_without_validation_or_test(settings_of, tmp_path, name, split):
     assert (result["test_result"] is None) == (kept == "valid")
     assert (tmp_path / "run" / f"ranks-{kept}.npz").exists() and not (tmp_path / "run" / f"ranks-{gone}.npz").exists()
     assert evaluate_run(tmp_path / "run")["test_result"] == result["test_result"]
-
-
-# ---- a run goes on ----
-
-
-class Killed(BaseException):
-    """Nobody catches it, like a signal."""
-
-
-@pytest.fixture
-def killed_at(monkeypatch):
-    """Ends the process, as it were, in the second batch of an epoch; losses of all batches are remembered."""
-    losses = []
-
-    def at(epoch, saving=None):
-        class Watched(Trainer):
-            def _show(self, bar, loss):
-                if self.epochs_run == epoch and len(losses) % self.per_epoch == 1:
-                    raise Killed
-                losses.append(loss)
-
-            def _prepare(self, train_data):
-                self.per_epoch = len(train_data)
-                super()._prepare(train_data)
-
-            def _save_last(self, train_data):
-                if saving == self.epochs_run - 1:
-                    raise Killed
-                super()._save_last(train_data)
-
-        monkeypatch.setattr(experiment, "Trainer", Watched)
-        return losses
-
-    return at
-
-
-RESUMED = {
-    "SASRec": {"epochs": 5, "hidden_dropout_prob": 0.4, "gradient_accumulation_steps": 2},
-    "HLLM": {"epochs": 4, "scheduler": "cosine", "item_learning_rate": 1e-3, "train_batch_size": 8},
-    "BPR": {"epochs": 4, "learning_rate": 0.05},
-}
-
-
-@pytest.mark.parametrize("name", RESUMED)
-@pytest.mark.parametrize("saving", [False, True], ids=["in an epoch", "between best and last"])
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(settings_of, killed_at, tmp_path, name, saving):
-    settings = {**settings_of(name), **RESUMED[name]}
-    losses = killed_at(None)
-    whole = run(name, config_dict=settings, run_dir=tmp_path / "whole")
-    expected = losses[:]
-    losses.clear()
-    killed_at(None, saving=2) if saving else killed_at(2)
-    with pytest.raises(Killed):
-        run(name, config_dict=settings, run_dir=tmp_path / "killed")
-    per_epoch = len(expected) // settings["epochs"]
-    seen = losses[: 2 * per_epoch]
-    losses.clear()
-    torch.rand(7), np.random.rand(3)  # another process starts from anything
-    killed_at(None)
-    resumed = run(run_dir=tmp_path / "killed", config_dict={"resume": True})
-    assert seen + losses == expected
-    assert {**resumed, "run_dir": None} == {**whole, "run_dir": None}
-    for part in ("best", "last"):
-        for file in ("weights.safetensors", "training.safetensors")[: 1 if part == "best" else 2]:
-            ours, theirs = (read_tensors(tmp_path / folder / part / file) for folder in ("killed", "whole"))
-            assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
-    for file in ("ranks-valid.npz", "ranks-test.npz"):
-        ours, theirs = (np.load(tmp_path / folder / file) for folder in ("killed", "whole"))
-        assert all(np.array_equal(ours[key], theirs[key]) for key in ("user", "target", "rank"))
-    ours, theirs = (read_json(tmp_path / folder / "costs.json") for folder in ("killed", "whole"))
-    same = ("epochs", "best_epoch", "converged", "stop_reason", "parameters_total")
-    assert [ours[key] for key in same] == [theirs[key] for key in same]
-    assert (tmp_path / "killed" / "config.yaml").read_text() == (tmp_path / "whole" / "config.yaml").read_text()
-
-
-def test_a_run_killed_before_its_first_checkpoint_starts_again(settings_of, killed_at, tmp_path):
-    killed_at(0)
-    with pytest.raises(Killed):
-        run("SASRec", config_dict=settings_of("SASRec"), run_dir=tmp_path / "a")
-    losses = killed_at(None)
-    losses.clear()
-    resumed = run(run_dir=tmp_path / "a", config_dict={"resume": True})
-    whole = run("SASRec", config_dict=settings_of("SASRec"), run_dir=tmp_path / "b")
-    assert resumed["test_result"] == whole["test_result"] and losses[: len(losses) // 2] == losses[len(losses) // 2 :]
-
-
-def test_only_a_run_goes_on(settings_of, tmp_path):
-    """A mistyped folder is not begun anew, and what is in it stays."""
-    for name in ("last", "best.old", "metrics.json"):
-        (tmp_path / "other" / name).mkdir(parents=True)
-    (tmp_path / "other" / "run.log").write_text("mine")
-    before = sorted(tmp_path.rglob("*"))
-    for folder in (tmp_path / "other", tmp_path / "gone"):
-        with pytest.raises(ConfigError, match=f"there is no run in {folder}: no config.yaml"):
-            run("Pop", config_dict={**settings_of("Pop"), "resume": True}, run_dir=folder)
-    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "other" / "run.log").read_text() == "mine"
-
-
-def test_a_run_killed_while_its_last_checkpoint_was_replaced_goes_on(settings_of, tmp_path):
-    settings = settings_of("SASRec")
-    run("SASRec", config_dict=settings, run_dir=tmp_path / "a")
-    for part in ("best", "last"):
-        (tmp_path / "a" / part).rename(tmp_path / "a" / f".{part}.replaced")
-    load_run(tmp_path / "a")
-    resumed = run(config_dict={"resume": True, "epochs": 3}, run_dir=tmp_path / "a")
-    whole = run("SASRec", config_dict={**settings, "epochs": 3}, run_dir=tmp_path / "b")
-    assert resumed["test_result"] == whole["test_result"]
-
-
-def test_files_given_when_a_run_goes_on_win_over_its_own(settings_of, tmp_path):
-    run("Pop", config_dict={**settings_of("Pop"), "seed": 1}, run_dir=tmp_path / "run")
-    (tmp_path / "more.yaml").write_text("seed: 2\nepochs: 7\n")
-    run("Pop", None, tmp_path / "more.yaml", {"resume": True, "epochs": 8}, run_dir=tmp_path / "run")
-    assert [read_settings(tmp_path / "run")[key] for key in ("seed", "epochs")] == [2, 8]
-
-
-def test_a_finished_run_taken_up_again_stays_as_it_is(settings_of, killed_at, tmp_path):
-    settings = {**settings_of("SASRec"), "epochs": 30, "stopping_step": 0, "learning_rate": 0.05}
-    losses = killed_at(None)
-    first = run("SASRec", config_dict=settings, run_dir=tmp_path / "run")
-    costs = read_json(tmp_path / "run" / "costs.json")
-    assert costs["stop_reason"] == "early stopping" and costs["epochs"] < 30
-    losses.clear()
-    assert run("SASRec", "toy", config_dict={"resume": True}, run_dir=tmp_path / "run") == first
-    assert losses == []
-    again = read_json(tmp_path / "run" / "costs.json")
-    same = ("epochs", "best_epoch", "converged", "stop_reason", "training_seconds")
-    assert [again[key] for key in same] == [costs[key] for key in same]
-
-
-def test_a_finished_run_goes_on_with_more_epochs(settings_of, tmp_path):
-    settings = {**settings_of("SASRec"), "hidden_dropout_prob": 0.3}
-    run("SASRec", config_dict=settings, run_dir=tmp_path / "a")
-    longer = run(config_dict={"resume": True, "epochs": 4}, run_dir=tmp_path / "a")
-    whole = run("SASRec", config_dict={**settings, "epochs": 4}, run_dir=tmp_path / "b")
-    assert longer["test_result"] == whole["test_result"]
-    assert load_run(tmp_path / "a").config["epochs"] == 4
-
-
-def test_another_model_or_data_set_does_not_go_on(finished, settings_of):
-    folder = finished("SASRec")[0]["run_dir"]
-    before = content(folder)
-    with pytest.raises(ConfigError, match="is a run of SASRec on toy, not of GRU4Rec on toy"):
-        run("GRU4Rec", config_dict={**settings_of("GRU4Rec"), "resume": True}, run_dir=folder)
-    with pytest.raises(ConfigError, match="not of SASRec on other"):
-        run("SASRec", "other", config_dict={"resume": True}, run_dir=folder)
-    with pytest.raises(ConfigError, match="resume: name the folder"):
-        run("SASRec", config_dict={**settings_of("SASRec"), "resume": True})
-    assert content(folder) == before
