@@ -1,10 +1,8 @@
-"""Equal trials for every model: drawn from the seed, picked by validation, gone on with after a kill."""
+"""Equal trials for every model: picked by validation, told in a table, and refused before anything runs."""
 
 import csv
 import io
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,100 +16,13 @@ from recbole_hllm.errors import ConfigError
 from recbole_hllm.run_folder import saved_keys
 
 ROOT = Path(__file__).parents[2]
+# Of the keys in conftest.py.
 SASREC = {"learning_rate": [0.003, 0.01, 0.03], "hidden_dropout_prob": [0.1, 0.3]}
 BPR = {"learning_rate": [0.01, 0.001, 0.0001], "embedding_size": [4, 8]}
-SPACES = {"SASRec.search": SASREC, "BPR.search": BPR}
-
-
-@pytest.fixture(scope="module")
-def keys(settings_of):
-    """Of two small models on the toy data, with what to search and one row that trains nothing."""
-    return {**settings_of("SASRec"), **SPACES, "trials": 3, "epochs": 1, "sanity_rows": ["Markov"]}
-
-
-@pytest.fixture
-def started(monkeypatch):
-    """search() with this process in place of others; the run folders it started, in order, by their last two names."""
-    return in_this_process(monkeypatch)
-
-
-def in_this_process(monkeypatch):
-    from recbole_hllm import cli
-
-    started = []
-
-    def here(command, env):
-        folder = next(word for word in command if word.startswith("--run_dir=")).removeprefix("--run_dir=")
-        started.append("/".join(Path(folder).parts[-2:]))
-        try:
-            code = cli.main(command[command.index("recbole_hllm.cli") + 1 :])
-        except Exception:  # a traceback, in a process
-            code = 1
-        return subprocess.CompletedProcess(command, code)
-
-    monkeypatch.setattr(subprocess, "run", here)
-    return started
-
-
-@pytest.fixture(scope="module")
-def searched(keys, tmp_path_factory):
-    """A finished search of SASRec and BPR, its folder (with a space in its name), and what was started."""
-    folder = tmp_path_factory.mktemp("search") / "my search"
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        started = in_this_process(monkeypatch)
-        done = search(["SASRec", "BPR"], config_dict=keys, run_dir=folder)
-    return done, folder, started
 
 
 def json_of(folder, name):
     return json.loads((folder / name).read_text())
-
-
-# ---- what is drawn ----
-
-
-def test_draws_are_combinations_without_repetition_that_only_seed_and_space_decide():
-    space = {"b": [1, 2, 3], "a": ["x", [1, 2], None]}
-    every = draw(space, 9, 2020)
-    assert sorted(map(str, every)) == sorted(str({"b": b, "a": a}) for b in space["b"] for a in space["a"])
-    for trials in range(1, 9):
-        assert draw(space, trials, 2020) == every[:trials]
-    assert [list(keys.items()) for keys in draw(dict(reversed(space.items())), 9, 2020)] == [
-        list(reversed(keys.items())) for keys in every
-    ]
-    assert draw(space, 9, 2021) != every and len({str(draw(space, 9, seed)) for seed in range(20)}) > 15
-
-
-def test_draws_of_huge_spaces_are_as_those_of_small_ones():
-    """89^40 combinations, which no order of all of them could hold."""
-    space = {f"key_{number}": list(range(89)) for number in range(40)}
-    every = draw(space, 20, 2020)
-    assert draw(space, 4, 2020) == every[:4] and draw(dict(reversed(space.items())), 20, 2020) == every
-    assert len({str(keys) for keys in every}) == 20 and draw(space, 20, 2021) != every
-    assert all(keys.keys() == space.keys() and set(keys.values()) <= set(range(89)) for keys in every)
-    assert len({value for keys in every for value in keys.values()}) > 80  # 800 draws of 89 values: 89 are expected
-
-
-def test_draws_of_huge_spaces_do_not_repeat(monkeypatch):
-    from recbole_hllm.benchmark import search as module
-
-    monkeypatch.setattr(module, "_LARGE", 5)
-    drawn = draw({"a": [1, 2, 3], "b": [1, 2]}, 6, 2020)
-    assert sorted(map(str, drawn)) == sorted(str({"a": a, "b": b}) for a in (1, 2, 3) for b in (1, 2))
-
-
-def test_the_order_of_small_spaces_stays():
-    """Searches that began with it go on with it."""
-    drawn = draw({"a": [1, 2, 3], "b": [1, 2]}, 6, 2020)
-    assert [(keys["a"], keys["b"]) for keys in drawn] == [(3, 1), (1, 2), (2, 1), (2, 2), (3, 2), (1, 1)]
-
-
-def test_first_draws_are_spread_over_the_space():
-    """Each combination is first equally often: 6 sigma of a binomial around 400."""
-    space = {"a": [1, 2, 3], "b": [1, 2]}
-    first = [str(draw(space, 1, seed)[0]) for seed in range(2400)]
-    counts = [first.count(str({"a": a, "b": b})) for a in space["a"] for b in space["b"]]
-    assert sum(counts) == 2400 and all(abs(count - 400) < 6 * (2400 * 5 / 36) ** 0.5 for count in counts)
 
 
 # ---- trials and their table ----
@@ -144,7 +55,7 @@ def test_the_best_on_validation_is_the_row_whatever_the_test_says(searched):
 
 
 @pytest.mark.parametrize("bigger, best", [(True, 2), (False, 3)])
-def test_picking(keys, tmp_path, monkeypatch, bigger, best):
+def test_picking(keys, tmp_path, monkeypatch, bigger, best, without):
     """By validation alone, in the direction of its metric; the first of equal ones; no failed one."""
     from recbole_hllm.benchmark import search as module
 
@@ -170,10 +81,6 @@ def test_picking(keys, tmp_path, monkeypatch, bigger, best):
 
 def lower_is_better(get):
     return lambda self, key: False if key == "valid_metric_bigger" else get(self, key)
-
-
-def without(keys, model):
-    return {key: value for key, value in keys.items() if not key.startswith(f"{model}.")}
 
 
 def test_what_is_written(searched):
@@ -220,7 +127,7 @@ def test_best_yaml_makes_the_chosen_runs_again(searched, keys, tmp_path, started
         assert row["test_result"] == rows[row["model"]]["test_result"]
 
 
-def test_best_yaml_gives_a_variant_nothing_of_its_models_line(keys, tmp_path, started):
+def test_best_yaml_gives_a_variant_nothing_of_its_models_line(keys, tmp_path, started, without):
     """SASRec's chosen learning rate would be SASRec@own's too, which was searched with the default."""
     given = {**without(keys, "BPR"), "trials": 1, "sanity_rows": False, "SASRec.search": {"learning_rate": [0.05]}}
     given |= {"SASRec@own.search": {"n_layers": [2]}, "SASRec@low.learning_rate": 0.002}
@@ -264,7 +171,7 @@ def test_the_report_of_given_trials():
     )
 
 
-def test_the_command_line_and_one_model_alone(keys, tmp_path, started, capsys):
+def test_the_command_line_and_one_model_alone(keys, tmp_path, started, capsys, without):
     from recbole_hllm import cli
 
     given = {**without(keys, "BPR"), "trials": None}
@@ -278,7 +185,7 @@ def test_the_command_line_and_one_model_alone(keys, tmp_path, started, capsys):
     assert "--plan estimates one run of each model" in capsys.readouterr().err
 
 
-def test_variants_are_searched_in_the_space_of_their_model_without_the_keys_they_fix(keys, tmp_path, started):
+def test_variants_are_searched_in_the_space_of_their_model_without_the_keys_they_fix(keys, tmp_path, started, without):
     given = {**without(keys, "BPR"), "trials": 2, "sanity_rows": False, "SASRec@low.learning_rate": 0.001}
     given |= {"SASRec@own.search": {"hidden_size": [4, 8]}, "SASRec@own.seed": 7}
     done = search(["SASRec@low", "SASRec@own"], config_dict=given, run_dir=tmp_path / "s")
@@ -288,67 +195,6 @@ def test_variants_are_searched_in_the_space_of_their_model_without_the_keys_they
     config = yaml.safe_load((tmp_path / "s" / "SASRec@low" / "trial-2" / "config.yaml").read_text())
     assert (config["learning_rate"], config["hidden_dropout_prob"]) == (0.001, drawn[1]["hidden_dropout_prob"])
     assert json_of(tmp_path / "s", "search.json")["header"]["seed"] == "SASRec@low 2020, SASRec@own 7"
-
-
-# ---- failures and going on ----
-
-
-def test_a_trial_that_fails_counts_and_says_why(keys, tmp_path, started, capsys):
-    given = {**keys, "sanity_rows": False, "SASRec.search": {"n_heads": [2, 3], "learning_rate": [0.01]}, "trials": 2}
-    given["BPR.search"] = {"learning_rate": [1e30, 1e31]}
-    done = search(["SASRec", "BPR"], config_dict=given, run_dir=tmp_path / "s")
-    assert len(started) == 4 and done["failed"] == ["BPR"]
-    of = {(trial["model"], trial["keys"].get("n_heads")): trial for trial in done["trials"]}
-    bad, good = of["SASRec", 3], of["SASRec", 2]
-    assert "not a multiple" in bad["error"] and not bad["picked"] and good["picked"]
-    sasrec, bpr = done["rows"]
-    assert sasrec["trial"] == good["trial"]
-    first = done["trials"][2]["keys"]["learning_rate"]
-    said = f"all of its 2 trials failed, the first with learning_rate {first}: the training loss of epoch 0"
-    assert bpr["error"].startswith(said)
-    assert "SASRec, trial" in (report := (tmp_path / "s" / "search.md").read_text()) and "not a multiple" in report
-    assert "BPR, trial 1 failed with learning_rate 1e+3" in report and "BPR, trial 2 failed with" in report
-    best = yaml.safe_load((tmp_path / "s" / "best.yaml").read_text())
-    assert best == {"SASRec.n_heads": 2, "SASRec.learning_rate": 0.01}
-
-
-def test_a_run_that_crashes_is_a_failed_trial_with_one_clear_line(keys, tmp_path, started, monkeypatch):
-    from recbole_hllm import experiment
-
-    def crash(config, data):
-        if config["n_heads"] == 1:
-            raise ValueError("dl_format [None]\nnot implemented")
-        return prepare(config, data)
-
-    prepare = experiment.data_preparation
-    monkeypatch.setattr(experiment, "data_preparation", crash)
-    given = {**without(keys, "BPR"), "sanity_rows": False, "SASRec.search": {"n_heads": [1, 2]}, "trials": 2}
-    done = search(["SASRec"], config_dict=given, run_dir=tmp_path / "s")
-    bad, good = sorted(done["trials"], key=lambda trial: trial["keys"]["n_heads"])
-    log = tmp_path / "s" / "SASRec" / f"trial-{bad['trial']}" / "run.log"
-    assert bad["error"] == f"crashed (ValueError: dl_format [None]); its traceback is in {log}"
-    assert "Traceback" in log.read_text() and good["picked"] and done["failed"] == []
-    assert f"failed with n_heads 1: {bad['error']}" in (tmp_path / "s" / "search.md").read_text()
-
-
-def test_trials_on_other_data_do_not_count(keys, toy, tmp_path, started, write_dataset):
-    """A search that goes on with another data set of the same name; the first finished trial says which one it is."""
-    lines = (Path(toy) / "toy" / "toy.inter").read_text().splitlines()[1:]
-    rows = [line.split("\t") for line in lines]
-    write_dataset(tmp_path / "other", "toy", [row for row in rows if row[0] != "u3"])
-    given, folder = {**without(keys, "BPR"), "sanity_rows": False}, tmp_path / "s"
-    search(["SASRec"], config_dict={**given, "trials": 1}, run_dir=folder)
-    done = search(config_dict={"resume": True, "trials": 3, "data_path": str(tmp_path / "other")}, run_dir=folder)
-    assert len(started) == 3 and [trial["picked"] for trial in done["trials"]] == [True, False, False]
-    for trial in done["trials"][1:]:
-        assert trial["error"].startswith("not comparable with SASRec, trial 1: ") and trial["valid_score"] is None
-        assert "training" in trial["error"] and trial["error"].endswith(" differ")
-    again = search(config_dict={"resume": True, "trials": 3, "data_path": toy}, run_dir=folder)
-    assert again["trials"] == done["trials"] and len(started) == 3
-    # a finished trial is not repeated before its folder is gone
-    shutil.rmtree(folder / "SASRec" / "trial-2")
-    again = search(config_dict={"resume": True, "trials": 3, "data_path": toy}, run_dir=folder)
-    assert ["error" in trial for trial in again["trials"]] == [False, False, True]
 
 
 def test_a_finished_search_repeats_nothing_and_more_trials_go_on(keys, tmp_path, started, capsys):
@@ -367,63 +213,6 @@ def test_a_finished_search_repeats_nothing_and_more_trials_go_on(keys, tmp_path,
     assert kept == [{**trial, "picked": None} for trial in first["trials"]]
     with pytest.raises(ConfigError, match="trials: 2 are fewer than the 3 that"):
         search(config_dict={"resume": True, "trials": 2}, run_dir=folder)
-
-
-def test_a_killed_search_goes_on_with_the_same_numbers(searched, keys, tmp_path, monkeypatch, capsys):
-    """Killed inside the second trial of the first model, after its checkpoint."""
-    from recbole_hllm import experiment
-
-    done, _, _ = searched
-    keep, results = experiment.write_results, []
-
-    def killed(*arguments):
-        results.append(arguments)
-        if len(results) == 2:
-            raise KeyboardInterrupt
-        keep(*arguments)
-
-    def stopped(command, env):
-        answer = here(command, env)
-        if answer.returncode == 130:  # Ctrl-C reaches both processes
-            raise KeyboardInterrupt
-        return answer
-
-    started, folder = in_this_process(monkeypatch), tmp_path / "s"
-    here = subprocess.run
-    monkeypatch.setattr(subprocess, "run", stopped)
-    monkeypatch.setattr(experiment, "write_results", killed)
-    with pytest.raises(KeyboardInterrupt):
-        search(["SASRec", "BPR"], config_dict=keys, run_dir=folder)
-    assert started == ["SASRec/trial-1", "SASRec/trial-2"]
-    started.clear()
-    again = search(config_dict={"resume": True}, run_dir=folder)
-    assert started == ["SASRec/trial-2", "SASRec/trial-3", *(f"BPR/trial-{n}" for n in (1, 2, 3)), "s/Markov"]
-    assert [trial["valid_result"] for trial in again["trials"]] == [trial["valid_result"] for trial in done["trials"]]
-    assert [row["test_result"] for row in again["rows"]] == [row["test_result"] for row in done["rows"]]
-
-
-@pytest.mark.parametrize(
-    "changed, said",
-    [
-        ({"epochs": 2}, "epochs: the trials in .* began without this value"),
-        ({"BPR.search": {"learning_rate": [0.01, 0.1]}}, "BPR.search: the trials"),
-        ({"stopping_step": 3}, "stopping_step: the trials"),
-        ({"seed": 1}, "seed: the trials"),
-    ],
-)
-def test_a_search_goes_on_with_the_keys_it_began_with(searched, changed, said):
-    _, folder, _ = searched
-    with pytest.raises(ConfigError, match=said):
-        search(config_dict={"resume": True, **changed}, run_dir=folder)
-
-
-def test_a_table_and_a_search_do_not_go_on_as_each_other(searched, keys, tmp_path, started):
-    _, folder, _ = searched
-    with pytest.raises(ConfigError, match="trials: this is one run of each model"):
-        compare([], config_dict={"resume": True}, run_dir=folder)
-    compare(["BPR", "Pop"], config_dict={**without(keys, "SASRec"), "trials": None}, run_dir=tmp_path / "t")
-    with pytest.raises(ConfigError, match="is a table without trials"):
-        search(config_dict={"resume": True, "trials": 2}, run_dir=tmp_path / "t")
 
 
 # ---- bad input ----
@@ -498,14 +287,14 @@ def test_wrong_keys_are_refused_before_anything_runs(keys, tmp_path, started, ch
     assert started == [] and list(tmp_path.iterdir()) == []
 
 
-def test_a_variants_own_key_beside_its_own_search_is_refused(keys, tmp_path, started):
+def test_a_variants_own_key_beside_its_own_search_is_refused(keys, tmp_path, started, without):
     given = {**without(keys, "BPR"), "SASRec@own.search": SASREC, "SASRec@own.hidden_dropout_prob": 0.2}
     with pytest.raises(ConfigError, match="SASRec@own.hidden_dropout_prob: SASRec@own.search draws this key"):
         search(["SASRec", "SASRec@own"], config_dict=given, run_dir=tmp_path / "s")
     assert started == []
 
 
-def test_one_name_and_one_file_need_no_list(keys, tmp_path, started):
+def test_one_name_and_one_file_need_no_list(keys, tmp_path, started, without):
     file = tmp_path / "keys.yaml"
     for models, given in (("SASRec", without(keys, "BPR")), ("SASRec, BPR", keys)):
         file.write_text(yaml.safe_dump({**given, "trials": 7}))
@@ -530,7 +319,7 @@ def test_a_folder_that_holds_something_is_not_touched(keys, tmp_path, started, t
     assert started == [] and (tmp_path / there).read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_trials_of_something_else_than_a_search_are_refused(keys, tmp_path, started):
+def test_trials_of_something_else_than_a_search_are_refused(keys, tmp_path, started, without):
     with pytest.raises(ConfigError, match="'trials' is of a search"):
         run("SASRec", config_dict=without(keys, "BPR"), run_dir=tmp_path / "r")
     with pytest.raises(ConfigError, match="trials: this is one run of each model"):
