@@ -1,11 +1,14 @@
 """HLLM on a toy data set with two tiny language models."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from recbole_hllm.config import Config
 from recbole_hllm.data.dataset import create_dataset
 from recbole_hllm.data.loader import data_preparation
+from recbole_hllm.experiment import run
 from recbole_hllm.model.hllm import HLLM
 
 N_ITEMS = 12
@@ -76,6 +79,20 @@ def build(toy):
         return HLLM(config, loaders[0]._dataset), loaders
 
     return make
+
+
+@pytest.fixture
+def settings(toy):
+    """(**keys) -> all keys of a short run."""
+    short = {"epochs": 2, "learning_rate": 0.01, "item_learning_rate": 0.01, "state": "warning", "topk": [1, 5]}
+    short |= {"metrics": ["Recall", "NDCG"], "valid_metric": "NDCG@5", "metric_decimal_place": 10}
+    return lambda **keys: toy(**short, **keys)[0].settings
+
+
+@pytest.fixture
+def finished(settings, tmp_path):
+    """(**keys) -> folder of a finished run."""
+    return lambda **keys: Path(run(config_dict=settings(**keys), run_dir=tmp_path / "run")["run_dir"])
 
 
 @pytest.fixture
