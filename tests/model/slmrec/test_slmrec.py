@@ -1,4 +1,4 @@
-import shutil
+"""SLMRec on toy data: its loss against a plain slow formula, student and teacher, and the teacher's stored states."""
 
 import numpy as np
 import pytest
@@ -11,61 +11,11 @@ from recbole_hllm import Config, create_dataset, data_preparation, run
 from recbole.utils import init_seed
 
 from recbole_hllm.data.dataset import ROW_NUMBER
-from recbole_hllm.errors import ConfigError, ModelError
-from recbole_hllm.experiment import load_run
+from recbole_hllm.errors import ModelError
 from recbole_hllm.model import teacher as teachers
 from recbole_hllm.nn.distillation import direction_loss, norm_loss
-from recbole_hllm.training.files import read_json
 
 ROWS = ("positions", "prefix", "user")
-
-
-@pytest.fixture(scope="module")
-def table(settings_of, tmp_path_factory):
-    """Folder of a trained SASRec."""
-    folder = tmp_path_factory.mktemp("table") / "sasrec"
-    keys = {**settings_of("SASRec"), "hidden_size": 8, "n_heads": 2, "MAX_ITEM_LIST_LENGTH": 5}
-    run("SASRec", config_dict=keys, run_dir=folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def keys_of(settings_of, table, tmp_path_factory):
-    """Further keys -> those of an SLMRec in float32, without dropout, that finds its item table."""
-    cache = str(tmp_path_factory.mktemp("cache"))
-    own = {"precision": "fp32", "cache_dir": cache, "item_table": table}
-    return lambda **keys: {**settings_of("SLMRec"), **own, **keys}
-
-
-@pytest.fixture(scope="module")
-def taught_by(keys_of, tmp_path_factory):
-    """Training rows -> folder of a trained E4SRec of four layers."""
-    folders = {}
-
-    def make(rows):
-        if rows not in folders:
-            folders[rows] = str(tmp_path_factory.mktemp("teacher") / rows)
-            keys = {key: value for key, value in keys_of().items() if key not in ("blocks", "teacher_keys")}
-            run("E4SRec", config_dict={**keys, "llm_layers": 4, "training_rows": rows}, run_dir=folders[rows])
-        return folders[rows]
-
-    return make
-
-
-@pytest.fixture
-def build(keys_of, taught_by):
-    """Keys -> an SLMRec with its teacher, and the first batch of its training rows."""
-
-    def make(rows="positions", **keys):
-        if keys.get("distillation") != "online":
-            keys.setdefault("teacher", taught_by(rows))
-        config = Config("SLMRec", config_dict=keys_of(training_rows=rows, **keys))
-        init_seed(3, True)
-        train = data_preparation(config, create_dataset(config))[0]
-        model = config.spec.model(config, train._dataset)
-        return model, next(iter(train)), config, train
-
-    return make
 
 
 def teacher_of(config, train):
@@ -149,6 +99,28 @@ def test_without_distillation_it_is_an_e4srec_that_begins_as_the_teacher(build, 
     torch.testing.assert_close(plain.eval().calculate_loss(batch), model.eval().calculate_loss(batch))
 
 
+@pytest.mark.parametrize("reduction, over", [("mean", 3), ("sum", 1)])
+def test_each_head_is_on_its_block(build, reduction, over):
+    """Four blocks of one layer: three heads, in order."""
+    keys = {"distill_cos": 0, "distill_norm": 0, "distill_heads": 0.3}
+    model, batch, *_ = build(llm_layers=4, blocks=4, reduction=reduction, **keys)
+    for head in model.heads:
+        torch.nn.init.normal_(head.weight, std=30)
+    states, targets, _ = model.eval().read_rows(batch, (1, 2, 3))
+    losses = [model.target_loss(state, targets, head) for state, head in zip(states[:3], model.heads, strict=True)]
+    expected = model.target_loss(states[-1], targets) + 0.3 * sum(losses) / over
+    torch.testing.assert_close(model.calculate_loss(batch), expected)
+    model.heads[0], model.heads[2] = model.heads[2], model.heads[0]
+    assert not torch.isclose(model.calculate_loss(batch), expected)
+
+
+def test_one_block_has_no_heads(build):
+    model, batch, *_ = build(blocks=1)
+    assert len(model.heads) == 0
+    model.calculate_loss(batch).backward()
+    assert model.loss_terms.keys() == {"ce", "cos", "norm"}
+
+
 # ---- teacher and student ----
 
 
@@ -201,6 +173,21 @@ def test_distillation_reaches_an_online_teacher(build):
         model.calculate_loss(batch).backward()
         gradients.append(model.teacher.input_proj.weight.grad)
     assert (gradients[0] - gradients[1]).abs().max() > 1e-6
+
+
+def test_an_exported_student_recommends_alone(build, keys_of, tmp_path):
+    model, _, config, train = build()
+    batch = next(iter(data_preparation(config, create_dataset(config))[2]))[0]
+    model.export(tmp_path / "student")
+    files = [path.relative_to(tmp_path / "student").as_posix() for path in (tmp_path / "student").rglob("*.*")]
+    assert sorted(files) == ["e4srec.safetensors", "item_ids.txt", "llm/config.json", "llm/model.safetensors"]
+    of_the_student = ("item_table", "llm_config", "llm_layers", "teacher_keys", "blocks")
+    keys = {key: value for key, value in keys_of().items() if key not in of_the_student}
+    alone = Config("E4SRec", config_dict={**keys, "pretrained_e4srec": str(tmp_path / "student")})
+    other = alone.spec.model(alone, train._dataset).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(other.full_sort_predict(batch), model.eval().full_sort_predict(batch))
+    assert sum(weight.numel() for weight in other.parameters()) == model.inference_parameters()
 
 
 # ---- states of the teacher, stored ----
@@ -268,6 +255,26 @@ def test_a_store_is_of_what_its_teacher_computes(build, tmp_path):
     assert np.abs(stores[0] - stores[1]).max() > 1e-3
 
 
+@pytest.mark.parametrize("damage", [lambda content: b"nothing", lambda content: content[:-1] + b"\x7f"])
+def test_a_damaged_store_is_made_again(build, tmp_path, damage):
+    keys = {"cache_dir": str(tmp_path)}
+    kept = np.array(build(**keys)[0].states.states)
+    (entry,) = tmp_path.glob("teacher-*")
+    assert sorted(path.name for path in entry.iterdir()) == ["meta.json", "offsets.npy", "states.npy"]
+    (entry / "states.npy").write_bytes(damage((entry / "states.npy").read_bytes()))
+    np.testing.assert_array_equal(build(**keys)[0].states.states, kept)
+
+
+def test_states_that_could_not_be_computed_leave_nothing(build, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(teachers, "_compute", stop)
+    with pytest.raises(KeyboardInterrupt):
+        build(cache_dir=str(tmp_path))
+    assert not list(tmp_path.glob("*teacher-*"))
+
+
 # ---- the published set-up: LoRA over a pretrained language model, with words ----
 
 
@@ -330,176 +337,3 @@ def test_a_student_of_other_additions_is_refused(published_student):
         published_student(llm_tuning="frozen")
     with pytest.raises(ModelError, match="teacher: this student is not made as its teacher"):
         published_student(lora_r=3)
-
-
-def test_drawn_candidates_are_the_same_for_all(keys_of, taught_by, tmp_path):
-    keys = {"eval_args": {"mode": "uni3"}, "epochs": 1}
-    run("SLMRec", config_dict=keys_of(teacher=taught_by("positions"), **keys), run_dir=tmp_path / "student")
-    own = {key: value for key, value in keys_of(**keys).items() if key not in ("blocks", "teacher_keys")}
-    run("E4SRec", config_dict=own, run_dir=tmp_path / "teacher")
-    prints = [read_json(tmp_path / row / "protocol.json")["fingerprint"] for row in ("student", "teacher")]
-    assert prints[0] == prints[1] and prints[0]["test_candidates"] != "all"
-
-
-@pytest.mark.parametrize("damage", [lambda content: b"nothing", lambda content: content[:-1] + b"\x7f"])
-def test_a_damaged_store_is_made_again(build, tmp_path, damage):
-    keys = {"cache_dir": str(tmp_path)}
-    kept = np.array(build(**keys)[0].states.states)
-    (entry,) = tmp_path.glob("teacher-*")
-    assert sorted(path.name for path in entry.iterdir()) == ["meta.json", "offsets.npy", "states.npy"]
-    (entry / "states.npy").write_bytes(damage((entry / "states.npy").read_bytes()))
-    np.testing.assert_array_equal(build(**keys)[0].states.states, kept)
-
-
-def test_states_that_could_not_be_computed_leave_nothing(build, tmp_path, monkeypatch):
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(teachers, "_compute", stop)
-    with pytest.raises(KeyboardInterrupt):
-        build(cache_dir=str(tmp_path))
-    assert not list(tmp_path.glob("*teacher-*"))
-
-
-# ---- runs ----
-
-
-def test_a_run_trains_what_is_missing_and_can_be_read_without_it(keys_of, tmp_path):
-    keys = keys_of(item_table=None, cache_dir=str(tmp_path / "cache"))
-    result = run("SLMRec", config_dict=keys, run_dir=tmp_path / "run")
-    costs = read_json(tmp_path / "run" / "costs.json")
-    assert 0 < costs["preparation_seconds"] < costs["total_seconds"] - costs["training_seconds"]
-    made = sorted(folder.name.split("-")[0] for folder in (tmp_path / "cache").glob("[!.]*-toy-*"))
-    assert made == ["E4SRec", "SASRec"]
-    (tmp_path / "cache").rename(tmp_path / "elsewhere")
-    read = load_run(tmp_path / "run")
-    batch = next(iter(read.test_data))[0]
-    with torch.no_grad():
-        scores = read.model.full_sort_predict(batch)
-    assert scores.isfinite().all() and result["test_result"]["mrr@10"] > 0
-    with pytest.raises(ModelError, match="read for evaluation, without its teacher"):
-        read.model.calculate_loss(next(iter(read.train_data)))
-
-
-def test_costs_tell_what_recommending_needs(keys_of, taught_by, tmp_path):
-    for mode, keys in (("offline", {"teacher": taught_by("positions")}), ("online", {})):
-        run("SLMRec", config_dict=keys_of(distillation=mode, **keys), run_dir=tmp_path / mode)
-    costs = {mode: read_json(tmp_path / mode / "costs.json") for mode in ("offline", "online")}
-    assert costs["online"]["parameters_total"] > 1.5 * costs["offline"]["parameters_total"]
-    assert costs["online"]["parameters_inference"] == costs["offline"]["parameters_inference"]
-    heads = 8 * 16  # one, without bias
-    assert costs["offline"]["parameters_inference"] == costs["offline"]["parameters_total"] - heads
-
-
-def test_an_exported_student_recommends_alone(build, keys_of, tmp_path):
-    model, _, config, train = build()
-    batch = next(iter(data_preparation(config, create_dataset(config))[2]))[0]
-    model.export(tmp_path / "student")
-    files = [path.relative_to(tmp_path / "student").as_posix() for path in (tmp_path / "student").rglob("*.*")]
-    assert sorted(files) == ["e4srec.safetensors", "item_ids.txt", "llm/config.json", "llm/model.safetensors"]
-    of_the_student = ("item_table", "llm_config", "llm_layers", "teacher_keys", "blocks")
-    keys = {key: value for key, value in keys_of().items() if key not in of_the_student}
-    alone = Config("E4SRec", config_dict={**keys, "pretrained_e4srec": str(tmp_path / "student")})
-    other = alone.spec.model(alone, train._dataset).eval()
-    with torch.no_grad():
-        torch.testing.assert_close(other.full_sort_predict(batch), model.eval().full_sort_predict(batch))
-    assert sum(weight.numel() for weight in other.parameters()) == model.inference_parameters()
-
-
-# ---- bad input ----
-
-
-@pytest.mark.parametrize(
-    "keys, said",
-    [
-        ({"distillation": "onlin"}, "distillation: 'onlin' is not one of offline, online.*online"),
-        ({"reduction": "max"}, "reduction: 'max' is not one of mean, sum"),
-        ({"pretrained_e4srec": "there"}, "pretrained_e4srec: a student begins as the first layers"),
-        ({"distillation": "online", "teacher": "there"}, "teacher: with distillation: online the teacher is trained"),
-        ({"distillation": "online", "distill_cos": 0, "distill_norm": 0}, "online needs distill_cos or distill_norm"),
-    ],
-)
-def test_wrong_keys(keys_of, keys, said):
-    config = Config("SLMRec", config_dict=keys_of(**keys))
-    with pytest.raises(ConfigError, match=said):
-        config.spec.model.check_keys(config)
-
-
-@pytest.mark.parametrize(
-    "key, value", [("norm_power", 3), ("blocks", 0), ("distill_cos", -1), ("distill_norm", "much")]
-)
-def test_numbers_out_of_range(keys_of, key, value):
-    with pytest.raises(ConfigError, match=f"{key}: "):
-        Config("SLMRec", config_dict=keys_of(**{key: value}))
-
-
-def test_teachers_that_do_not_fit(build, table, tmp_path):
-    with pytest.raises(ConfigError, match="teacher: there is no finished run of E4SRec in .*nowhere"):
-        build(teacher=str(tmp_path / "nowhere"))
-    with pytest.raises(ConfigError, match="teacher: .* is a run of SASRec, not of E4SRec"):
-        build(teacher=table)
-    with pytest.raises(ConfigError, match="blocks: this student's .*2 layers cannot be cut into 4 blocks"):
-        build(blocks=4)
-    with pytest.raises(ModelError, match="this student is not made as its teacher"):
-        build(llm_layers=5, blocks=1, llm_config={**build()[2]["llm_config"], "num_hidden_layers": 5})
-
-
-def test_a_teacher_of_another_split_is_refused(build):
-    with pytest.raises(ConfigError, match="teacher: .* was trained on other data than this run: its training differ"):
-        build(eval_args={"split": {"LS": "test_only"}, "order": "TO", "mode": "full", "group_by": "user"})
-
-
-def test_blocks_that_do_not_fit_are_told_before_a_teacher_is_trained(keys_of, tmp_path):
-    three = {**keys_of()["llm_config"], "num_hidden_layers": 3}
-    of_the_config = {"teacher_keys": {"llm_layers": None}, "llm_config": three}
-    for keys in ({"blocks": 4}, {"blocks": 2, "teacher_keys": {"llm_layers": 3}}, of_the_config):
-        with pytest.raises(ConfigError, match="blocks: .*layers cannot be cut into"):
-            run("SLMRec", config_dict=keys_of(cache_dir=str(tmp_path / "cache"), **keys), run_dir=tmp_path / "run")
-        assert not list((tmp_path / "cache").glob("E4SRec-*")) and not (tmp_path / "run" / "best").exists()
-        shutil.rmtree(tmp_path / "run", ignore_errors=True)
-
-
-@pytest.mark.parametrize("reduction, over", [("mean", 3), ("sum", 1)])
-def test_each_head_is_on_its_block(build, reduction, over):
-    """Four blocks of one layer: three heads, in order."""
-    keys = {"distill_cos": 0, "distill_norm": 0, "distill_heads": 0.3}
-    model, batch, *_ = build(llm_layers=4, blocks=4, reduction=reduction, **keys)
-    for head in model.heads:
-        torch.nn.init.normal_(head.weight, std=30)
-    states, targets, _ = model.eval().read_rows(batch, (1, 2, 3))
-    losses = [model.target_loss(state, targets, head) for state, head in zip(states[:3], model.heads, strict=True)]
-    expected = model.target_loss(states[-1], targets) + 0.3 * sum(losses) / over
-    torch.testing.assert_close(model.calculate_loss(batch), expected)
-    model.heads[0], model.heads[2] = model.heads[2], model.heads[0]
-    assert not torch.isclose(model.calculate_loss(batch), expected)
-
-
-def test_one_block_has_no_heads(build):
-    model, batch, *_ = build(blocks=1)
-    assert len(model.heads) == 0
-    model.calculate_loss(batch).backward()
-    assert model.loss_terms.keys() == {"ce", "cos", "norm"}
-
-
-def test_a_teacher_whose_weights_mean_something_else(build):
-    sizes = {"model_type": "llama", "vocab_size": 8, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4}
-    changed = {**sizes, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 8}
-    with pytest.raises(ModelError, match="teacher: .*differ from this student's|not made as its teacher"):
-        build(llm_config=changed)
-    with pytest.raises(ModelError, match="teacher: its rms_norm_eps differ"):
-        build(llm_config={**sizes, "num_attention_heads": 2, "num_key_value_heads": 2, "rms_norm_eps": 0.1})
-
-
-def test_keys_of_an_online_teacher(build):
-    with pytest.raises(ConfigError, match="teacher_keys: llm_layer: .*did you mean 'llm_layers'"):
-        build(distillation="online", teacher_keys={"llm_layer": 4})
-    with pytest.raises(ModelError, match="num_layers=8"):  # the default, where it is not given
-        build(distillation="online", teacher_keys={"instruction": None})
-
-
-def test_a_student_deeper_than_its_teacher_is_told_before_one_is_trained(keys_of, tmp_path):
-    six = {**keys_of()["llm_config"], "num_hidden_layers": 6}
-    keys = {"llm_layers": 6, "llm_config": six, "teacher_keys": {"llm_layers": 4}, "cache_dir": str(tmp_path / "cache")}
-    with pytest.raises(ConfigError, match="a student of 6 layers has none of 4 to begin as"):
-        run("SLMRec", config_dict=keys_of(**keys), run_dir=tmp_path / "run")
-    assert not list((tmp_path / "cache").glob("E4SRec-*"))

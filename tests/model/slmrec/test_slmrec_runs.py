@@ -1,0 +1,127 @@
+"""Whole runs of SLMRec: what they need first, what they cost, and the keys and teachers it refuses."""
+
+import shutil
+
+import pytest
+import torch
+
+from recbole_hllm import Config, run
+from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.experiment import load_run
+from recbole_hllm.training.files import read_json
+
+
+def test_drawn_candidates_are_the_same_for_all(keys_of, taught_by, tmp_path):
+    keys = {"eval_args": {"mode": "uni3"}, "epochs": 1}
+    run("SLMRec", config_dict=keys_of(teacher=taught_by("positions"), **keys), run_dir=tmp_path / "student")
+    own = {key: value for key, value in keys_of(**keys).items() if key not in ("blocks", "teacher_keys")}
+    run("E4SRec", config_dict=own, run_dir=tmp_path / "teacher")
+    prints = [read_json(tmp_path / row / "protocol.json")["fingerprint"] for row in ("student", "teacher")]
+    assert prints[0] == prints[1] and prints[0]["test_candidates"] != "all"
+
+
+def test_a_run_trains_what_is_missing_and_can_be_read_without_it(keys_of, tmp_path):
+    keys = keys_of(item_table=None, cache_dir=str(tmp_path / "cache"))
+    result = run("SLMRec", config_dict=keys, run_dir=tmp_path / "run")
+    costs = read_json(tmp_path / "run" / "costs.json")
+    assert 0 < costs["preparation_seconds"] < costs["total_seconds"] - costs["training_seconds"]
+    made = sorted(folder.name.split("-")[0] for folder in (tmp_path / "cache").glob("[!.]*-toy-*"))
+    assert made == ["E4SRec", "SASRec"]
+    (tmp_path / "cache").rename(tmp_path / "elsewhere")
+    read = load_run(tmp_path / "run")
+    batch = next(iter(read.test_data))[0]
+    with torch.no_grad():
+        scores = read.model.full_sort_predict(batch)
+    assert scores.isfinite().all() and result["test_result"]["mrr@10"] > 0
+    with pytest.raises(ModelError, match="read for evaluation, without its teacher"):
+        read.model.calculate_loss(next(iter(read.train_data)))
+
+
+def test_costs_tell_what_recommending_needs(keys_of, taught_by, tmp_path):
+    for mode, keys in (("offline", {"teacher": taught_by("positions")}), ("online", {})):
+        run("SLMRec", config_dict=keys_of(distillation=mode, **keys), run_dir=tmp_path / mode)
+    costs = {mode: read_json(tmp_path / mode / "costs.json") for mode in ("offline", "online")}
+    assert costs["online"]["parameters_total"] > 1.5 * costs["offline"]["parameters_total"]
+    assert costs["online"]["parameters_inference"] == costs["offline"]["parameters_inference"]
+    heads = 8 * 16  # one, without bias
+    assert costs["offline"]["parameters_inference"] == costs["offline"]["parameters_total"] - heads
+
+
+# ---- bad input ----
+
+
+@pytest.mark.parametrize(
+    "keys, said",
+    [
+        ({"distillation": "onlin"}, "distillation: 'onlin' is not one of offline, online.*online"),
+        ({"reduction": "max"}, "reduction: 'max' is not one of mean, sum"),
+        ({"pretrained_e4srec": "there"}, "pretrained_e4srec: a student begins as the first layers"),
+        ({"distillation": "online", "teacher": "there"}, "teacher: with distillation: online the teacher is trained"),
+        ({"distillation": "online", "distill_cos": 0, "distill_norm": 0}, "online needs distill_cos or distill_norm"),
+    ],
+)
+def test_wrong_keys(keys_of, keys, said):
+    config = Config("SLMRec", config_dict=keys_of(**keys))
+    with pytest.raises(ConfigError, match=said):
+        config.spec.model.check_keys(config)
+
+
+@pytest.mark.parametrize(
+    "key, value", [("norm_power", 3), ("blocks", 0), ("distill_cos", -1), ("distill_norm", "much")]
+)
+def test_numbers_out_of_range(keys_of, key, value):
+    with pytest.raises(ConfigError, match=f"{key}: "):
+        Config("SLMRec", config_dict=keys_of(**{key: value}))
+
+
+def test_blocks_that_do_not_fit_are_told_before_a_teacher_is_trained(keys_of, tmp_path):
+    three = {**keys_of()["llm_config"], "num_hidden_layers": 3}
+    of_the_config = {"teacher_keys": {"llm_layers": None}, "llm_config": three}
+    for keys in ({"blocks": 4}, {"blocks": 2, "teacher_keys": {"llm_layers": 3}}, of_the_config):
+        with pytest.raises(ConfigError, match="blocks: .*layers cannot be cut into"):
+            run("SLMRec", config_dict=keys_of(cache_dir=str(tmp_path / "cache"), **keys), run_dir=tmp_path / "run")
+        assert not list((tmp_path / "cache").glob("E4SRec-*")) and not (tmp_path / "run" / "best").exists()
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+
+
+def test_a_student_deeper_than_its_teacher_is_told_before_one_is_trained(keys_of, tmp_path):
+    six = {**keys_of()["llm_config"], "num_hidden_layers": 6}
+    keys = {"llm_layers": 6, "llm_config": six, "teacher_keys": {"llm_layers": 4}, "cache_dir": str(tmp_path / "cache")}
+    with pytest.raises(ConfigError, match="a student of 6 layers has none of 4 to begin as"):
+        run("SLMRec", config_dict=keys_of(**keys), run_dir=tmp_path / "run")
+    assert not list((tmp_path / "cache").glob("E4SRec-*"))
+
+
+# ---- teachers that are refused ----
+
+
+def test_teachers_that_do_not_fit(build, table, tmp_path):
+    with pytest.raises(ConfigError, match="teacher: there is no finished run of E4SRec in .*nowhere"):
+        build(teacher=str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="teacher: .* is a run of SASRec, not of E4SRec"):
+        build(teacher=table)
+    with pytest.raises(ConfigError, match="blocks: this student's .*2 layers cannot be cut into 4 blocks"):
+        build(blocks=4)
+    with pytest.raises(ModelError, match="this student is not made as its teacher"):
+        build(llm_layers=5, blocks=1, llm_config={**build()[2]["llm_config"], "num_hidden_layers": 5})
+
+
+def test_a_teacher_of_another_split_is_refused(build):
+    with pytest.raises(ConfigError, match="teacher: .* was trained on other data than this run: its training differ"):
+        build(eval_args={"split": {"LS": "test_only"}, "order": "TO", "mode": "full", "group_by": "user"})
+
+
+def test_a_teacher_whose_weights_mean_something_else(build):
+    sizes = {"model_type": "llama", "vocab_size": 8, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4}
+    changed = {**sizes, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 8}
+    with pytest.raises(ModelError, match="teacher: .*differ from this student's|not made as its teacher"):
+        build(llm_config=changed)
+    with pytest.raises(ModelError, match="teacher: its rms_norm_eps differ"):
+        build(llm_config={**sizes, "num_attention_heads": 2, "num_key_value_heads": 2, "rms_norm_eps": 0.1})
+
+
+def test_keys_of_an_online_teacher(build):
+    with pytest.raises(ConfigError, match="teacher_keys: llm_layer: .*did you mean 'llm_layers'"):
+        build(distillation="online", teacher_keys={"llm_layer": 4})
+    with pytest.raises(ModelError, match="num_layers=8"):  # the default, where it is not given
+        build(distillation="online", teacher_keys={"instruction": None})
