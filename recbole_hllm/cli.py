@@ -143,12 +143,22 @@ def help_text(models: str | None = None) -> str:
     recbole = recbole_folder() / "properties"
     parts = [_USAGE, (ours / "overall.yaml").read_text(encoding="utf-8")]
     for model in filter(None, map(str.strip, (models or "").split(","))):
-        files = [folder / "model" / f"{model}.yaml" for folder in (recbole, ours)]
+        files = [recbole / "model" / f"{model}.yaml", *(ours / "model" / f"{name}.yaml" for name in _and_bases(model))]
         found = [file.read_text(encoding="utf-8").strip() for file in files if file.is_file()]
         if not found:
             raise ConfigError(f"model: there is no property file of a model named '{model}'")
         parts.append(f"# ---- {model} ----\n\n" + "\n\n".join(found) + "\n")
     return "\n".join(parts)
+
+
+def _and_bases(model: str) -> list[str]:
+    """The model and those of ours that it is built on, the keys of which it has too, the furthest first."""
+    from recbole_hllm.registry import get_spec
+
+    try:
+        return [name.__name__ for name in reversed(get_spec(model).model.__mro__)]
+    except UserError:  # one that RecBole has and this package refuses still has keys
+        return [model]
 
 
 if __name__ == "__main__":

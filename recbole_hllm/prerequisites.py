@@ -54,7 +54,10 @@ def complete(config, run_dir: str | Path | None, run: Callable) -> None:
             found = _row(key, str(given), run_dir)
         elif given and not _deleted(Path(given), needed, config["dataset"]):
             found = given
-            _tell_what_is_not_read(config, key, needed, given)
+            if _kept(given, needed, config["dataset"]):
+                _tell_if_made_otherwise(config, key, needed, keys, given, run_dir)
+            else:
+                _tell_what_is_not_read(config, key, needed, given)
         else:
             found = _made(config, key, needed, keys, run, run_dir)
         _set(config, key, str(Path(found).expanduser().absolute()))
@@ -75,10 +78,21 @@ def _deleted(given: Path, needed, dataset) -> bool:
     return _kept(given, needed, dataset) and not given.exists()
 
 
+def _tell_if_made_otherwise(config, key, needed, keys, given, run_dir) -> None:
+    """One made here stands in the ``config.yaml`` of the run it was made for; other keys there do not change it."""
+    try:
+        expected = _folder_of(config, key, needed, keys, run_dir)[0].name
+    except ConfigError:  # a row of a table that is not made: then it was named on purpose
+        return
+    if expected != Path(given).name:
+        logging.getLogger().warning(
+            f"{key}: {given} is not the {needed} that this run's keys, seed and data would make: {key}_keys and what "
+            f"it would share with this run have no effect on it; --{key}=None makes another"
+        )
+
+
 def _tell_what_is_not_read(config, key, needed, given) -> None:
     """A run that the user names was made with keys of its own; those here that would make one say nothing."""
-    if _kept(given, needed, config["dataset"]):
-        return
     made = Config(needed, config_dict={name: config.settings[name] for name in ("dataset", "data_path")})
     further = made.spec.model.needs(made) if issubclass(config.spec.model, made.spec.model) else {}
     file = Path(given).expanduser() / "config.yaml"
@@ -110,6 +124,13 @@ def _row(key, given, run_dir) -> Path:
 
 def _made(config, key, needed, keys, run, run_dir) -> Path:
     """The folder of the run, which is made unless it is there; by one process, others wait for it."""
+    folder, made = _folder_of(config, key, needed, keys, run_dir)
+    with locked(folder, f"{key}: the {needed} in {folder}"):
+        return _found_or_run(key, needed, folder, made, run)
+
+
+def _folder_of(config, key, needed, keys, run_dir) -> tuple[Path, Config]:
+    """Where the run of these keys and data lies, or would, and its config."""
     if not isinstance(keys, dict):
         raise ConfigError(f"{key}_keys: {keys!r} is not a dict of keys of {needed}")
     inherited = {
@@ -126,9 +147,7 @@ def _made(config, key, needed, keys, run, run_dir) -> Path:
         if name not in _NOT_PART_OF_IT
     }
     name = f"{needed}-{config['dataset']}-{digest(content, _files(made))}"
-    folder = cache_folder(config["cache_dir"], config["data_path"]) / name
-    with locked(folder, f"{key}: the {needed} in {folder}"):
-        return _found_or_run(key, needed, folder, made, run)
+    return cache_folder(config["cache_dir"], config["data_path"]) / name, made
 
 
 def _found_or_run(key, needed, folder, made, run) -> Path:

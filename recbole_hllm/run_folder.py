@@ -220,7 +220,8 @@ def peak_memory(device) -> int | None:
 def forget_peak_memory(device) -> None:
     """Lets ``peak_memory`` begin anew, where the system can."""
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+        if torch.cuda.is_initialized():  # before, there is no peak, and asking fails
+            torch.cuda.reset_peak_memory_stats(device)
         return
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # proc(5): VmHWM becomes the present size

@@ -57,6 +57,9 @@ def test_help_lists_every_key_of_every_model_named(capsys):
     for key in yaml.safe_load((ROOT / "properties" / "model" / "HLLM.yaml").read_text()):
         assert f"\n{key}:" in printed
     assert "\nhidden_dropout_prob: 0.5" in printed  # of RecBole's own file
+    assert cli.main(["--help", "--model=SLMRec"]) == 0
+    printed = capsys.readouterr().out
+    assert "\nteacher:" in printed and "\nitem_table:" in printed and "\nlearning_rate:" in printed  # and of E4SRec
     assert cli.main(["--help", "--model=SASRek"]) == 2
     assert "SASRek" in capsys.readouterr().err
 

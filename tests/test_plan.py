@@ -122,6 +122,10 @@ def test_a_teacher_that_reads_every_batch_again_is_timed(settings_of, monkeypatc
     assert set(depths) == (set() if cached else {4})
 
 
+def test_a_teacher_that_is_a_row_to_come(settings_of):
+    plan("SLMRec", config_dict={**settings_of("SLMRec"), "teacher": "row:E4SRec", "teacher_cache": False})
+
+
 def test_an_instruction_is_read_with_every_row(settings_of, tiny_llm):
     llm = {"llm_pretrain_dir": tiny_llm("llama"), "llm_init": True, "llm_config": None}
     keys = {**settings_of("E4SRec"), **llm, "training_rows": "user"}

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,22 @@ def test_keys_of_a_run_that_is_there_already(made, caplog):
         "teacher_keys has no effect: teacher names a run that is trained already",
         "item_table has no effect: teacher names a run that is trained already",
     ]
+
+
+def test_a_repeated_run_keeps_what_it_needed_and_says_what_that_ignores(keys, tmp_path, caplog):
+    run("SLMRec", config_dict=keys("SLMRec"), run_dir=tmp_path / "run")
+    file, made = [tmp_path / "run" / "config.yaml"], set((tmp_path / "cache").glob("[!.]*"))
+    caplog.clear()
+    run(config_file_list=file, run_dir=tmp_path / "again")
+    assert "no effect" not in caplog.text
+    for number, changed in enumerate(({"seed": 2021}, {"teacher_keys": {"llm_layers": 2}})):
+        caplog.clear()
+        run(config_file_list=file, config_dict=changed, run_dir=tmp_path / f"other-{number}")
+        (said,) = (record.message for record in caplog.records if "no effect" in record.message)
+        assert said.startswith("teacher: ") and said.endswith("--teacher=None makes another")
+    assert set((tmp_path / "cache").glob("[!.]*")) == made
+    run(config_file_list=file, config_dict={"seed": 2021, "teacher": None}, run_dir=tmp_path / "other")
+    assert len(set((tmp_path / "cache").glob("E4SRec-*"))) == 2
 
 
 def test_changed_data_have_a_run_of_their_own(made, write_dataset, tmp_path):
@@ -341,6 +358,23 @@ def test_one_process_at_a_time_makes_it(tmp_path):
     first.kill()
     waiting.join(timeout=30)
     assert done.is_set()
+
+
+def test_what_two_runs_need_at_once_is_made_once(keys, tmp_path):
+    started = []
+
+    def start(config_dict, run_dir):
+        started.append(run_dir)
+        time.sleep(0.5)
+        return run(config_dict=config_dict, run_dir=run_dir)
+
+    configs = [Config("E4SRec", config_dict=keys()) for _ in range(2)]
+    threads = [threading.Thread(target=complete, args=(config, None, start)) for config in configs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(started) == 1 and {config["item_table"] for config in configs} == {str(started[0])}
 
 
 # ---- other errors ----

@@ -17,6 +17,7 @@ from recbole_hllm.model.export_e4srec import export_e4srec, exported_e4srec, loa
 from recbole_hllm.model.id_table import read_id_table
 from recbole_hllm.model.language_models import attention, lora_settings
 from recbole_hllm.model.trained_run import over_default
+from recbole_hllm.model.unread_keys import tell_unread
 from recbole_hllm.nn.backbone import BackboneSpec, depth_of, load_backbone, load_tokenizer
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.prompted import PromptedLLM
@@ -66,6 +67,8 @@ class E4SRec(SequentialRecommender):
         exported = exported_e4srec(config["pretrained_e4srec"])
         if exported and not getattr(config, "weightless", False):
             load_exported(self, exported)
+            unread = ("llm_pretrain_dir", "llm_init", "item_table_keys")
+            tell_unread(self.logger, config, unread, "pretrained_e4srec brings its own")
             _check_text_after(config, self.llm.after)
         self._tune(config)
         self.loss_terms: dict[str, float] = {}
@@ -279,6 +282,8 @@ def llm_spec(config) -> BackboneSpec:
     # Our default is for a language model without a folder.
     if source and sizes == config.internal_config_dict.get("llm_config"):
         sizes = None
+    if exported and sizes:
+        raise ConfigError("llm_config: pretrained_e4srec brings its own language model; leave it empty")
     if pretrained and sizes:
         raise ConfigError("llm_config: pretrained weights fix these keys; llm_init: False frees them")
     return BackboneSpec(

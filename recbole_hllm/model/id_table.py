@@ -1,6 +1,7 @@
 """The item table of a model of ids that was trained before: from a run folder, or from a checkpoint of RecBole's."""
 
 import json
+import logging
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -62,6 +63,10 @@ def check_same_training(folder: Path, key: str, dataset, other_items: bool = Fal
         raise ModelError(f"{key}: {folder / 'protocol.json'} is damaged: {error}") from error
     ours = fingerprint(dataset, {}, {})
     if other_items and theirs.get("item_ids") != ours["item_ids"]:
+        logging.getLogger().warning(
+            f"{key}: {folder} was trained on other items; whether what is to be predicted here was among what it was "
+            "trained on is not checked"
+        )
         return
     differing = [name for name in _MUST_AGREE if name in ours and theirs.get(name) != ours[name]]
     if differing:

@@ -8,11 +8,12 @@ from torch import Tensor
 from recbole_hllm.data.split_rows import TARGET_ITEMS
 from recbole_hllm.data.texts import ItemTexts
 from recbole_hllm.errors import ConfigError, did_you_mean
-from recbole_hllm.model.content import build_content, check_content_keys
+from recbole_hllm.model.content import MODEL_KEYS, build_content, check_content_keys
 from recbole_hllm.model.item_table import check_heads
 from recbole_hllm.model.language_models import attention, lora_settings
 from recbole_hllm.model.trained_run import settings_of, with_best_weights
 from recbole_hllm.model.two_towers import TwoTowers
+from recbole_hllm.model.unread_keys import tell_unread
 from recbole_hllm.nn.all_action import all_action_over_catalogue, dense_all_action
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.losses import clamp_logit_scale
@@ -36,11 +37,21 @@ _SEEN_IN_NO_SHAPE = (
 )  # fmt: skip
 _OF_A_TRANSFORMER = ("hidden_size", "n_layers", "n_heads", "inner_size", "dropout", "position_embedding")
 _OF_LORA = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
+# Keys of how texts are written are not told: a table often gives them to all of its rows.
+_OF_TEXTS = (
+    "content_layers", "content_pooling", "content_dtype", "content_normalised", "content_bert_dir", "content_llm_dir",
+)  # fmt: skip
 # Where a key has a value -> keys that nothing reads then.
 _UNREAD = {
+    ("content", "id"): _OF_TEXTS,
+    ("content", "random"): _OF_TEXTS,
+    ("content", "bert"): ("content_dim", "content_llm_dir"),
+    ("content", "llm"): ("content_dim", "content_bert_dir"),
     ("item_tower", "content"): ("shared_towers", "output_size"),
     ("preference", "llm"): _OF_A_TRANSFORMER,
-    ("preference", "transformer"): ("preference_dir", "preference_layers", "preference_tuning", *_OF_LORA),
+    ("preference", "transformer"): (
+        "preference_dir", "preference_layers", "preference_tuning", "gradient_checkpointing", *_OF_LORA,
+    ),
     ("negatives_from", "catalogue"): ("mask_same_items",),
     ("split_by", "position"): ("history_days", "target_days"),
     ("sampling", "uniform"): ("recency_alpha", "recency_beta"),
@@ -248,9 +259,12 @@ def _begin_as(model: LEARN, config, dataset) -> None:
         ModelError: its weights do not fit.
     """
     folder = Path(config["pretrained_learn"]).expanduser()
-    theirs = settings_of(folder, "pretrained_learn", ["LEARN", "LEARNScorer"], dataset, other_items=True)
-    seeds = ("seed",) if config["content"] == "random" else ()
-    for key in (*_SEEN_IN_NO_SHAPE, *seeds):
+    of_texts = config["content"] in MODEL_KEYS  # other vectors belong to the items they were made for
+    theirs = settings_of(folder, "pretrained_learn", ["LEARN", "LEARNScorer"], dataset, other_items=of_texts)
+    further = {"random": ("seed",)}.get(config["content"], ())
+    if config["preference"] == "llm":
+        further += ("preference_dir", "lora_alpha") if config["preference_tuning"] == "lora" else ("preference_dir",)
+    for key in (*_SEEN_IN_NO_SHAPE, *further):
         if key in theirs and theirs[key] != config[key]:
             raise ConfigError(
                 f"{key}: the run in pretrained_learn has {theirs[key]!r}, and {config[key]!r} here would make its "
@@ -259,15 +273,10 @@ def _begin_as(model: LEARN, config, dataset) -> None:
     with_best_weights(model, folder, "pretrained_learn").train()
 
 
-def _tell_what_is_not_read(logger, config) -> None:
-    for (key, value), unread in _UNREAD.items():
-        given = [name for name in unread if config[name] != config.internal_config_dict.get(name)]
-        if config[key] == value and given:
-            logger.warning(f"{', '.join(given)} without effect: {key} is {value}")
-
-
 def _log_set_up(logger, config):
-    _tell_what_is_not_read(logger, config)
+    for (key, value), unread in _UNREAD.items():
+        if config[key] == value:
+            tell_unread(logger, config, unread, f"{key} is {value}")
     source = {"llm": config["content_llm_dir"], "bert": config["content_bert_dir"]}.get(config["content"], "")
     texts = f" of {source}, texts {config['text_keys'] or 'every text column'}" if source else ""
     reader = config["preference_dir"] if config["preference"] == "llm" else f"{config['n_layers']} layers from scratch"

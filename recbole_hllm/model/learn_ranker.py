@@ -14,6 +14,7 @@ from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.keys import read_yaml
 from recbole_hllm.model.learn import LEARN
 from recbole_hllm.model.trained_run import settings_of, with_best_weights
+from recbole_hllm.model.unread_keys import tell_unread
 from recbole_hllm.nn.fusion import Fusion
 from recbole_hllm.properties_path import properties_folder, recbole_folder
 
@@ -66,6 +67,10 @@ class LEARNRanker(AbstractRecommender):
         self.ranker = get_model(config["ranker"])(made, _with_fields(dataset, fields))
         self.fusion = Fusion(size, size, config["fusion_hidden"]) if "middle" in self.features else None
         self.loss_terms: dict[str, float] = {}
+        if not self.features:
+            tell_unread(self.logger, config, ("learn", "learn_keys"), "learn_features is empty")
+        if not self.fusion:
+            tell_unread(self.logger, config, ("fusion_hidden", "fusion_weight"), "learn_features has no middle")
         self.logger.info(f"LEARNRanker: {config['ranker']} with LEARN's {', '.join(self.features) or 'nothing'}")
 
     @staticmethod
@@ -195,6 +200,7 @@ def _learn(config, dataset) -> LEARN:
     made = copy.copy(config)
     own = {key: settings[key] for key in _keys_of_learn() if key in settings}
     made.final_config_dict = {**config.final_config_dict, **own}
+    made.internal_config_dict = {**config.internal_config_dict, **own}  # nothing that the ranker's user gave
     _check_length(config, made)
     made.weights_follow = True
     learn = LEARN(made, dataset)

@@ -18,6 +18,7 @@ from recbole_hllm.model.teacher import (
     teacher_config,
 )
 from recbole_hllm.model.trained_run import over_default, settings_of
+from recbole_hllm.model.unread_keys import tell_unread
 from recbole_hllm.nn.backbone import depth_of
 from recbole_hllm.nn.distillation import NORM_POWERS, REDUCTIONS, direction_loss, norm_loss
 
@@ -56,6 +57,8 @@ class SLMRec(E4SRec):
         self.heads = nn.ModuleList(nn.Linear(self.llm.hidden_size, width, bias=False) for _ in heads)
         self.online = config["distillation"] == "online" and self.aligned
         self.states = None
+        if config["distillation"] == "online":
+            tell_unread(self.logger, config, ["teacher_cache"], "distillation is online")
         if self.online:
             self.teacher = E4SRec(teacher_config(config), dataset, table=self.item_table.weight.detach())
             self._begin_as(self.teacher)
@@ -140,7 +143,8 @@ class SLMRec(E4SRec):
         config = self._config
         if config["teacher_cache"]:
             return UnknownStates(self, config["blocks"])
-        keys = settings_of(Path(config["teacher"]), "teacher", ["E4SRec"], dataset) if config["teacher"] else None
+        made = (Path(config["teacher"] or "").expanduser() / "costs.json").is_file()
+        keys = settings_of(Path(config["teacher"]).expanduser(), "teacher", ["E4SRec"], dataset) if made else None
         teacher = E4SRec(teacher_config(config, keys), dataset).to(config["device"])
         return FreshStates(teacher.requires_grad_(False), config["blocks"], frozen=True)
 

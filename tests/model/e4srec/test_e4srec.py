@@ -362,7 +362,7 @@ def test_an_export_and_what_it_brings(build, tmp_path, pretrained):
         build(**{**own, "item_table": "somewhere"})
     with pytest.raises(ConfigError, match="^instruction: pretrained_e4srec brings its own; leave it empty"):
         build(**own, instruction="w1 {items}")
-    with pytest.raises(ConfigError, match="^llm_config: pretrained weights fix these keys"):
+    with pytest.raises(ConfigError, match="^llm_config: pretrained_e4srec brings its own language model"):
         build(**{**own, "llm_config": {"hidden_size": 8}})
     words = build(instruction=INSTRUCTION, training_rows="user", **pretrained).model
     words.export(tmp_path / "words")

@@ -1,13 +1,17 @@
 """Whole runs of SLMRec: what they need first, what they cost, and the keys and teachers it refuses."""
 
 import shutil
+import threading
+import time
 
+import numpy as np
 import pytest
 import torch
 
 from recbole_hllm import Config, run
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.experiment import load_run
+from recbole_hllm.model import teacher as teachers
 from recbole_hllm.training.files import read_json
 
 
@@ -35,6 +39,46 @@ def test_a_run_trains_what_is_missing_and_can_be_read_without_it(keys_of, tmp_pa
     assert scores.isfinite().all() and result["test_result"]["mrr@10"] > 0
     with pytest.raises(ModelError, match="read for evaluation, without its teacher"):
         read.model.calculate_loss(next(iter(read.train_data)))
+
+
+def test_states_that_another_process_computes_are_waited_for(build, tmp_path, monkeypatch):
+    computed, compute = [], teachers._compute
+
+    def slow(*arguments):
+        computed.append(arguments)
+        time.sleep(0.5)
+        compute(*arguments)
+
+    model, _, config, train = build(cache_dir=str(tmp_path / "first"))
+    teacher = teachers.read_teacher(config, train._dataset)
+    config.final_config_dict["cache_dir"] = str(tmp_path / "second")
+    monkeypatch.setattr(teachers, "_compute", slow)
+    made = []
+    work = [
+        threading.Thread(target=lambda: made.append(teachers.CachedStates.of(teacher, config, train._dataset)))
+        for _ in range(2)
+    ]
+    for thread in work:
+        thread.start()
+    for thread in work:
+        thread.join(timeout=60)
+    assert len(made) == 2 and len(computed) == 1
+    for states in made:
+        np.testing.assert_array_equal(states.states, model.states.states)
+
+
+def test_preparation_is_what_comes_before_the_first_epoch(keys_of, taught_by, tmp_path, monkeypatch):
+    compute = teachers._compute
+    monkeypatch.setattr(teachers, "_compute", lambda *arguments: (time.sleep(1), compute(*arguments)))
+    keys = keys_of(teacher=taught_by("positions"), cache_dir=str(tmp_path / "cache"), epochs=1)
+    run("SLMRec", config_dict=keys, run_dir=tmp_path / "run")
+    costs = read_json(tmp_path / "run" / "costs.json")
+    assert 1 < costs["preparation_seconds"] < costs["total_seconds"] - costs["training_seconds"]
+
+
+def test_a_key_that_no_online_student_reads(build, caplog):
+    build(distillation="online", teacher_cache=False)
+    assert "teacher_cache without effect: distillation is online" in caplog.text
 
 
 def test_costs_tell_what_recommending_needs(keys_of, taught_by, tmp_path):
