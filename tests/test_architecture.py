@@ -36,7 +36,7 @@ ARROWS = {
     "benchmark": KEYS | {"config", "registry", "experiment", "run_folder", "training", "evaluation"},
     "vectors": KEYS | {"experiment", "training"},
     "stages": KEYS | {"benchmark", "config", "experiment", "run_folder", "training", "vectors"},
-    "cli": KEYS | {"benchmark", "experiment", "config", "plan", "stages"},
+    "cli": KEYS | {"benchmark", "experiment", "config", "plan", "registry", "stages"},
 }
 # RecBole's own classes are subclassed here and nowhere else.
 SUBCLASSED_IN = {
@@ -176,12 +176,15 @@ def test_recboles_classes_are_subclassed_in_their_rooms_only():
 
 
 def test_tests_mirror_the_package():
-    """A test file stands where the file it tests does."""
+    """A test file stands where the file it tests does, or in a folder of that file's name beside others of it."""
     tests = Path(__file__).parent
     rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert {path.parent.name for path in tests.glob("*/test_*.py")} == rooms | {"contract", "golden", "end_to_end"}
+    single = {path.stem for path in PACKAGE.glob("*.py")}
+    folders = {path.parent.name for path in tests.glob("*/test_*.py")}
+    assert folders - single == rooms | {"contract", "golden", "end_to_end"}
     for test in tests.rglob("test_*.py"):
-        room = test.parent.name
+        room, *file = *test.relative_to(tests).parts[:-1], ""
         if room in rooms:
+            assert file == [""] or (PACKAGE / room / f"{file[0]}.py").is_file(), test
             modules = {path.stem for path in (PACKAGE / room).glob("*.py")}
             assert any(test.stem.removeprefix("test_").startswith(module) for module in modules), test
