@@ -91,3 +91,20 @@ def pairs():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def latest_histories():
+    """User -> items of its latest row, and the rows."""
+
+    def read(whole):
+        users, sequences = whole.latest_sequences()
+        rows = whole.latest_rows(sequences)
+        assert rows["user_id"].tolist() == users.tolist() and (rows["item_id"] == 0).all()
+        histories = {}
+        for user, items, length in zip(users, rows["item_id_list"].numpy(), rows["item_length"].tolist(), strict=True):
+            assert (items[length:] == 0).all()
+            histories[whole.id2token("user_id", user)] = whole.id2token("item_id", items[:length]).tolist()
+        return histories, rows
+
+    return read
