@@ -54,6 +54,7 @@ def main() -> None:
         ("each item once, bf16, sdpa, one chunk", "sdpa", 10**9, torch.bfloat16, True),
         ("each item once, bf16, eager, one chunk", "eager", 10**9, torch.bfloat16, True),
         ("each item once, bf16, eager, 8192 tokens", "eager", 8192, torch.bfloat16, True),
+        ("each item once, fp32, eager, 8192 tokens", "eager", 8192, None, True),
     ):
         spec = BackboneSpec(arguments.source, attn_implementation=attention)
         encoder = ItemEncoder(load_backbone(spec), item_emb_token_n=0, max_text_length=64)

@@ -20,6 +20,7 @@ from recbole_hllm.keys import (
     YamlLoader,
     as_default,
     as_number,
+    fast_precision,
     keys_read_by_recbole,
     listed_keys,
     parse_value,
@@ -268,8 +269,8 @@ class Config(RecBoleConfig):
         if given.get("precision") is None and ("enable_amp" in given or final["precision"] is None):
             amp = "fp16" if final["enable_scaler"] else "bf16"
             final["precision"] = amp if final["enable_amp"] else "fp32"
-        if final["precision"] not in AUTOCAST_DTYPES:
-            raise ConfigError(f"precision: '{final['precision']}' is not one of {', '.join(AUTOCAST_DTYPES)}")
+        if final["precision"] not in ("auto", *AUTOCAST_DTYPES):
+            raise ConfigError(f"precision: '{final['precision']}' is not one of auto, {', '.join(AUTOCAST_DTYPES)}")
 
     def _choose_masking(self, final):
         """What RecBole's general models do when ``repeatable`` is False is what ``mask_history`` does for any model."""
@@ -372,3 +373,5 @@ class Config(RecBoleConfig):
                 raise ConfigError(f"gpu_id: {ids[0]} of {torch.cuda.device_count()} visible GPUs, counted from 0")
             final["device"] = torch.device("cuda", int(ids[0]))
         final.update(single_spec=True, local_rank=0, world_size=1)
+        if final["precision"] == "auto":  # not chosen with the other keys: it depends on the device
+            final["precision"] = self.settings["precision"] = fast_precision(final["device"])

@@ -13,7 +13,7 @@ from recbole_hllm.data.dataset import SequenceDataset, create_dataset
 from recbole_hllm.data.loader import data_preparation
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.evaluation.segments import describe, segment_metrics, segment_table
-from recbole_hllm.keys import parse_value, plain, read_yaml
+from recbole_hllm.keys import fast_precision, parse_value, plain, read_yaml
 from recbole_hllm.prerequisites import complete
 from recbole_hllm.run_folder import (
     add_evaluation,
@@ -95,6 +95,10 @@ def _run(config, folder):
     for key in _NO_EFFECT:
         if config[key] != config.internal_config_dict.get(key):
             logging.getLogger().warning(f"{key} has no effect: everything of a run is in {folder}, nothing is pickled")
+    if config["precision"] == "bf16" != fast_precision(config["device"]):
+        logging.getLogger().warning(
+            f"precision: bf16 on a {config['device'].type} without instructions for it is slower than fp32; try auto"
+        )
     init_seed(config["seed"], config["reproducibility"])
     data = create_dataset(config)
     train_data, valid_data, test_data = data_preparation(config, data)
@@ -206,5 +210,6 @@ def _log_data(config, data, loaders):
     logging.getLogger().info(
         f"{config['model']} on {config['dataset']}: {counts['users']} users, {counts['items']} items, "
         f"{counts['interactions']} interactions; rows: {parts[0]} training ({data.rows}), {parts[1]} validation, "
-        f"{parts[2]} test; history mask {'on' if config['mask_history'] else 'off'}; seed {config['seed']}"
+        f"{parts[2]} test; history mask {'on' if config['mask_history'] else 'off'}; {config['precision']}; "
+        f"seed {config['seed']}"
     )

@@ -27,8 +27,18 @@ _TEXT_KEYS = {
 }  # fmt: skip
 # Keys that are True, False or names.
 _SWITCHES_OR_NAMES = ("reference", "sanity_rows")
-# What `precision` may be, and the type that autocast computes in.
+# Instructions for bf16, as torch names them: of x86, and of ARM.
+_CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
+# What `precision` may be beside auto, and the type that autocast computes in.
 AUTOCAST_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def fast_precision(device: torch.device) -> str:
+    """``bf16`` where the GPU or the CPU has instructions for it; emulated it is slower than ``fp32``."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell
+    return "bf16" if any(capabilities.get(name) for name in _CPU_BF16) else "fp32"
 
 
 class Number(NamedTuple):

@@ -375,3 +375,13 @@ def test_splits_without_validation_or_test(settings_of, tmp_path, name, split):
     assert (result["test_result"] is None) == (kept == "valid")
     assert (tmp_path / "run" / f"ranks-{kept}.npz").exists() and not (tmp_path / "run" / f"ranks-{gone}.npz").exists()
     assert evaluate_run(tmp_path / "run")["test_result"] == result["test_result"]
+
+
+@pytest.mark.parametrize("fast, precision, told", [("fp32", "bf16", 1), ("bf16", "bf16", 0), ("fp32", "fp32", 0)])
+def test_bf16_without_instructions_for_it_is_said_to_be_slow(settings_of, tmp_path, monkeypatch, fast, precision, told):
+    monkeypatch.setattr("recbole_hllm.experiment.fast_precision", lambda device: fast)
+    keys = settings_of("Pop") | {"precision": precision, "state": "info"}
+    run("Pop", "toy", config_dict=keys, run_dir=tmp_path / "run")
+    log = (tmp_path / "run" / "run.log").read_text()
+    assert f"history mask off; {precision}; seed" in log
+    assert ("precision: bf16 on a cpu without instructions for it is slower than fp32" in log) == told

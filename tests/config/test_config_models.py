@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from recbole.utils import InputType
 
 from recbole_hllm.config import Config
+from recbole_hllm.keys import fast_precision
 
 SIX = ("SASRec", "GRU4Rec", "BERT4Rec", "FDSA", "SASRecF", "Pop")
 FULL = {"LS": "valid_and_test"}
@@ -21,10 +23,11 @@ SEQUENTIAL = ("NARM", "Caser", "FPMC", "TransRec", "SINE", "RepeatNet", "GRU4Rec
 
 @pytest.mark.parametrize("model", (*SIX, *GENERAL, *SEQUENTIAL, "HLLM"))
 def test_every_model_starts_with_no_further_key(model, toy):
+    fast = fast_precision(torch.device("cpu"))
     for config in (Config(model, "ml-100k"), Config(model, "toy", config_dict=toy)):
         assert config["eval_args"]["split"] == FULL and config["eval_args"]["order"] == "TO"
         assert config["eval_args"]["mode"] == {"valid": "full", "test": "full"}
-        assert config["mask_history"] is False and config["precision"] == ("bf16" if model == "HLLM" else "fp32")
+        assert config["mask_history"] is False and config["precision"] == (fast if model == "HLLM" else "fp32")
         assert config.spec.model.__name__ == config["model"] == model
 
 
@@ -118,14 +121,44 @@ def test_a_missing_data_set_is_left_to_its_own_error(tmp_path):
         ("SASRec", {"enable_scaler": True}, "fp32"),
         ("SASRec", {"enable_amp": True, "precision": "fp32"}, "fp32"),
         ("SASRec", {"precision": "bf16"}, "bf16"),
-        ("HLLM", {}, "bf16"),
+        ("HLLM", {}, "fast"),
+        ("HLLM", {"enable_amp": True}, "bf16"),
+        ("SASRec", {"precision": "auto"}, "fast"),
         ("HLLM", {"enable_amp": True, "enable_scaler": True}, "fp16"),
         ("HLLM", {"enable_amp": False}, "fp32"),
         ("HLLM", {"precision": "fp16"}, "fp16"),
     ],
 )
-def test_precision(toy, model, keys, precision):
-    assert Config(model, "toy", config_dict=toy | keys)["precision"] == precision
+def test_precision(toy, monkeypatch, model, keys, precision):
+    monkeypatch.setattr("recbole_hllm.config.fast_precision", lambda device: "fast")
+    config = Config(model, "toy", config_dict=toy | keys)
+    assert config["precision"] == config.settings["precision"] == precision
+
+
+@pytest.mark.parametrize(
+    "device, capable, precision",
+    [
+        ("cpu", {"avx512_bf16": True, "amx_bf16": False}, "bf16"),
+        ("cpu", {"amx_bf16": True}, "bf16"),
+        ("cpu", {"bf16": True, "neon": True}, "bf16"),
+        ("cpu", {"avx512_bf16": False, "amx_bf16": False, "avx512_f": True}, "fp32"),
+        ("cpu", {"neon": True, "bf16": False}, "fp32"),
+        ("cuda", True, "bf16"),
+        ("cuda", False, "fp32"),
+    ],
+)
+def test_bf16_where_there_are_instructions_for_it(monkeypatch, device, capable, precision):
+    if device == "cpu":
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capable, raising=False)
+    else:
+        native = {False: capable, True: True}
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native[including_emulation])
+    assert fast_precision(torch.device(device)) == precision
+
+
+def test_a_torch_that_does_not_tell_what_the_cpu_can(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert fast_precision(torch.device("cpu")) == "fp32"
 
 
 # ---- the settings that a run keeps ----

@@ -194,7 +194,7 @@ def test_a_valid_metric_that_is(toy, keys):
         ({"mask_history": "yes"}, "mask_history: 'yes' is neither True nor False"),
         ({"epochs": "ten"}, "epochs: 'ten' is not a number"),
         ({"hidden_size": [64]}, "hidden_size: .* is not a number"),
-        ({"precision": "fp64"}, "precision: 'fp64' is not one of fp32, bf16, fp16"),
+        ({"precision": "fp64"}, "precision: 'fp64' is not one of auto, fp32, bf16, fp16"),
         ({"metrics": {"Recall"}}, "metrics: .* is a set"),
         ({"load_col": ["item_id"], "model": "FDSA"}, "config: "),
     ],
