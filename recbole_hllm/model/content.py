@@ -118,6 +118,7 @@ def _encoder(config) -> tuple[ContentEncoder, str]:
             source,
             init="scratch" if bare else "pretrained",
             num_layers=config["content_layers"],
+            layers_key="content_layers",
             attn_implementation=attention(config),
             trust_remote_code=config["trust_remote_code"],
         )

@@ -290,6 +290,7 @@ def llm_spec(config) -> BackboneSpec:
         source,
         init="pretrained" if pretrained and not _weights_follow(config) else "scratch",
         num_layers=config["llm_layers"],
+        layers_key="llm_layers",
         config=sizes,
         gradient_checkpointing=config["gradient_checkpointing"],
         attn_implementation=attention(config),

@@ -92,6 +92,7 @@ def _spec(config, part, source, llm_config) -> BackboneSpec:
         source,
         init="pretrained" if pretrained and not _weights_follow(config, part) else "scratch",
         num_layers=config[f"{part}_llm_layers"],
+        layers_key=f"{part}_llm_layers",
         config=llm_config,
         gradient_checkpointing=config["gradient_checkpointing"],
         attn_implementation=attention(config),

@@ -232,6 +232,7 @@ def build_reader(config) -> torch.nn.Module:
             config["preference_dir"],
             init="scratch" if _weights_follow(config) else "pretrained",
             num_layers=config["preference_layers"],
+            layers_key="preference_layers",
             gradient_checkpointing=config["gradient_checkpointing"],
             attn_implementation=attention(config),
             trust_remote_code=config["trust_remote_code"],

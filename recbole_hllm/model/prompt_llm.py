@@ -146,6 +146,7 @@ class PromptLLM(PromptReader, TrainingFree):
             self.source(config),
             init="scratch" if getattr(config, "weights_follow", False) else "pretrained",
             num_layers=config["item_llm_layers"],
+            layers_key="item_llm_layers",
             attn_implementation=attention(config),
             trust_remote_code=config["trust_remote_code"],
         )

@@ -75,6 +75,7 @@ class PromptLLMTuned(PromptReader):
             source,
             init="scratch" if bare else "pretrained",
             num_layers=config["item_llm_layers"],
+            layers_key="item_llm_layers",
             config=sizes,
             gradient_checkpointing=config["gradient_checkpointing"],
             attn_implementation=attention(config),

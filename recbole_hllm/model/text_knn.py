@@ -95,6 +95,7 @@ def _encode(config, dataset) -> Tensor:
     spec = BackboneSpec(
         _source(config),
         num_layers=config["item_llm_layers"],
+        layers_key="item_llm_layers",
         attn_implementation=attention(config),
         trust_remote_code=config["trust_remote_code"],
     )

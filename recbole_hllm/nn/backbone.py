@@ -54,6 +54,8 @@ class BackboneSpec:
     """``pretrained`` loads the weights, ``scratch`` draws them at random."""
     num_layers: int | None = None
     """Keep the first k layers only; None keeps all."""
+    layers_key: str = "num_layers"
+    """The key that the user sets them with, for errors."""
     config: Mapping | None = None
     """With ``scratch``: keys of the model's configuration, over those of `source` if there is one."""
     gradient_checkpointing: bool = False
@@ -73,7 +75,7 @@ class BackboneSpec:
         if self.source is None and "model_type" not in (self.config or {}):
             raise ModelError("a language model without a source needs config with a model_type, e.g. llama")
         if self.num_layers is not None and self.num_layers < 1:
-            raise ModelError(f"num_layers={self.num_layers}: at least one layer must be kept")
+            raise ModelError(f"{self.layers_key}: {self.num_layers}: at least one layer must be kept")
 
 
 def resolve_source(source: str) -> tuple[str, str | None]:
@@ -239,7 +241,7 @@ def _config_of(spec: BackboneSpec, folder: str | None, gguf_file: str | None) ->
     config = _model_config(spec, folder, gguf_file)
     _check_architecture(config, spec.source)
     if spec.num_layers is not None:
-        _keep_first_layers(config, spec.num_layers)
+        _keep_first_layers(config, spec)
     return config
 
 
@@ -282,10 +284,11 @@ def _check_architecture(config: PreTrainedConfig, source: str | None) -> None:
         raise ModelError(f"language model '{source}' is not text only ({config.model_type})")
 
 
-def _keep_first_layers(config: PreTrainedConfig, num_layers: int) -> None:
-    total = config.num_hidden_layers
+def _keep_first_layers(config: PreTrainedConfig, spec: BackboneSpec) -> None:
+    total, num_layers = config.num_hidden_layers, spec.num_layers
     if num_layers > total:
-        raise ModelError(f"num_layers={num_layers}, but the language model has only {total} layers")
+        of = f" '{spec.source}'" if spec.source else ""
+        raise ModelError(f"{spec.layers_key}: {num_layers}, but the language model{of} has only {total} layers")
     for name, value in list(vars(config).items()):
         if "layer" in name and isinstance(value, list | tuple) and len(value) == total:
             setattr(config, name, value[:num_layers])

@@ -66,7 +66,7 @@ def test_numbers_that_recommending_needs(build, pretrained):
 
 
 def test_language_models_that_do_not_fit(build, tiny_llm, pretrained):
-    with pytest.raises(ModelError, match="num_layers=9, but the language model has only 2 layers"):
+    with pytest.raises(ModelError, match="llm_layers: 9, but the language model '.*llama' has only 2 layers"):
         build(llm_layers=9, **pretrained)
     with pytest.raises(ModelError, match="a bert model cannot read histories here: it is bidirectional"):
         build(**{**pretrained, "llm_pretrain_dir": tiny_llm("bert")})
