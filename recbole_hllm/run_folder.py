@@ -168,6 +168,7 @@ def write_results(folder: Path, config, data, loaders, trainer, result: dict, se
             "history_length": length,
             "history_length_test": (test_length or length) if config.spec.rows == "window" else length,
             "seed": config["seed"],
+            "precision": config["precision"],
             "eval_args": config["eval_args"],
             "eval_targets": config["eval_targets"],
             "mask_history": config["mask_history"],

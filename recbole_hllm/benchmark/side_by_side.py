@@ -272,7 +272,10 @@ def _header(rows, dataset) -> dict:
         "candidates": drawn.get(mode["test"], f"{mode['test']}, drawn once from the seed"),
         "metrics": "RecBole's Evaluator, best validation weights",
         "history_length": _history_lengths([row for row in done if "error" not in row]),
-        "seed": one_or_each({row["model"]: row["protocol"]["seed"] for row in done if "error" not in row}),
+        **{
+            key: one_or_each({row["model"]: row["protocol"][key] for row in done if "error" not in row})
+            for key in ("seed", "precision")
+        },
     }
 
 

@@ -13,7 +13,7 @@ and ``segments``, what ``evaluation.segments.segment_table`` returns, where ther
 or, for a model that failed, ``{"model": "HLLM", "error": "what went wrong"}``, whose metrics, if it has any,
 do not count; other keys go into the JSON as they are. The header is a dict of what all rows share: ``dataset``,
 ``users``, ``items``, ``interactions``, ``mean_length``, then ``split``, ``targets``, ``masking``, ``candidates``,
-``metrics``, ``history_length``, ``seed``; absent keys are left out, further ones are shown behind these.
+``metrics``, ``history_length``, ``seed``, ``precision``; absent keys are left out, further ones are shown behind these.
 """
 
 import json
@@ -36,7 +36,7 @@ COSTS = (
     "peak_memory_bytes",
 )
 _STATISTICS = ("users", "items", "interactions", "mean_length")
-_SETTINGS = ("split", "targets", "masking", "candidates", "metrics", "history_length", "seed")
+_SETTINGS = ("split", "targets", "masking", "candidates", "metrics", "history_length", "seed", "precision")
 MISSING = "–"
 
 

@@ -70,7 +70,7 @@ def test_picking(keys, tmp_path, monkeypatch, bigger, best, without):
 
     asked = {"mode": {"test": "full"}, "split": {}, "order": "TO"}
     protocol = {"fingerprint": {}, "statistics": {}, "eval_args": asked}
-    protocol |= {"mask_history": False, "seed": 1, "history_length": 5, "history_length_test": 5}
+    protocol |= {"mask_history": False, "seed": 1, "precision": "fp32", "history_length": 5, "history_length_test": 5}
     monkeypatch.setattr(module, "run_alone", run_alone)
     if not bigger:
         monkeypatch.setattr(Config, "__getitem__", lower_is_better(Config.__getitem__))

@@ -134,6 +134,7 @@ def test_tables_hold_what_the_runs_left(table):
         "dataset": "toy", "users": 14, "items": 12, "interactions": 103, "seed": 2020,
     }  # fmt: skip
     assert (header["history_length"], header["candidates"]) == (5, "uni3, drawn once from the seed")
+    assert header["precision"] == "fp32" and "- precision: fp32\n" in markdown
 
 
 def test_segments_of_all_models_stand_below(table):
