@@ -257,3 +257,9 @@ def test_rankers_are_planned_before_their_learn_is_trained(settings_of, model, t
     own = {"content": "id"} if model == "LEARNScorer" else {}
     result = plan(model, config_dict={**settings_of(model), **own, "cache_dir": str(tmp_path)})
     assert result["parameters"]["all"][0] > 0 and not list(tmp_path.glob("LEARNScorer-*"))
+
+
+def test_a_ranker_is_planned_with_a_learn_in_the_precision_of_the_device(settings_of, tmp_path):
+    keys = settings_of("LEARNRanker") | {"cache_dir": str(tmp_path)}
+    auto = {**keys["learn_keys"], "precision": "auto"}
+    assert plan("LEARNRanker", config_dict={**keys, "learn_keys": auto})["parameters"]["all"][0] > 0

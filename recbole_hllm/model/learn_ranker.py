@@ -11,7 +11,7 @@ from recbole.utils import FeatureSource, FeatureType, InputType, ModelType, get_
 from torch import Tensor
 
 from recbole_hllm.errors import ConfigError, did_you_mean
-from recbole_hllm.keys import read_yaml
+from recbole_hllm.keys import fast_precision, read_yaml
 from recbole_hllm.model.learn import LEARN
 from recbole_hllm.model.trained_run import settings_of, with_best_weights
 from recbole_hllm.model.unread_keys import tell_unread
@@ -26,6 +26,8 @@ RANKERS = (
 FEATURES = {"user": "learn_user", "item": "learn_item", "middle": "learn_middle"}
 # Keys of LEARN that its property file does not have.
 _SHARED_KEYS = ("MAX_ITEM_LIST_LENGTH", "seed", "encoding", "reference")
+# Metrics that say nothing of a cosine, which would choose an untrained LEARN.
+_OF_PROBABILITIES = ("logloss", "mae", "rmse")
 _MODELS = properties_folder() / "model"
 # Pairs of a row and an item scored at once where a whole catalogue is scored.
 _PAIRS_AT_ONCE = 8192
@@ -92,7 +94,10 @@ class LEARNRanker(AbstractRecommender):
         """A LEARN trained on the same labelled rows' past."""
         if not config["learn_features"]:
             return {}
-        return {"learn": ("LEARNScorer", config["learn_keys"] or {})}
+        keys = config["learn_keys"] or {}
+        if config["valid_metric"].lower() in _OF_PROBABILITIES:
+            keys = {"valid_metric": "AUC", "metrics": ["AUC"], **keys}
+        return {"learn": ("LEARNScorer", keys)}
 
     @staticmethod
     def made_like(folder: Path) -> dict:
@@ -199,6 +204,8 @@ def _learn(config, dataset) -> LEARN:
         settings = settings_of(folder, "learn", ["LEARNScorer"], dataset)
     made = copy.copy(config)
     own = {key: settings[key] for key in _keys_of_learn() if key in settings}
+    if own["precision"] == "auto":
+        own["precision"] = fast_precision(config["device"])
     made.final_config_dict = {**config.final_config_dict, **own}
     made.internal_config_dict = {**config.internal_config_dict, **own}  # nothing that the ranker's user gave
     _check_length(config, made)

