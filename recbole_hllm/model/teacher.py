@@ -43,8 +43,9 @@ _OF_ONE_MODEL = {
 
 def computed_by(model: E4SRec) -> dict:
     """What decides, beside the weights, what a model computes from its items; depth is not of it."""
-    config = model.llm.backbone.config.to_dict()
-    kept = {name: value for name, value in config.items() if name not in _OF_ONE_MODEL and not isinstance(value, list)}
+    config = model.llm.backbone.config
+    own = _OF_ONE_MODEL | {config.attribute_map.get(name, name) for name in _OF_ONE_MODEL}  # n_layer of a GPT-2
+    kept = {name: value for name, value in config.to_dict().items() if name not in own and not isinstance(value, list)}
     return {**kept, "llm_tuning": "without LoRA" if model.lora_alpha is None else f"lora_alpha {model.lora_alpha}"}
 
 

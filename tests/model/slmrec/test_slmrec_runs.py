@@ -164,6 +164,20 @@ def test_a_teacher_whose_weights_mean_something_else(build):
         build(llm_config={**sizes, "num_attention_heads": 2, "num_key_value_heads": 2, "rms_norm_eps": 0.1})
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"model_type": "gpt2", "n_embd": 16, "n_layer": 4, "n_head": 2, "n_positions": 32},
+        {"model_type": "gpt_neo", "hidden_size": 16, "num_layers": 4, "num_heads": 2, "attention_types": [[["global"], 4]]},
+    ],
+    ids=["gpt2", "gpt_neo"],
+)
+def test_a_language_model_with_another_name_for_its_depth(build, sizes):
+    sizes = {**sizes, "vocab_size": 8}
+    model, batch, *_ = build(distillation="online", llm_config=sizes, teacher_keys={"llm_layers": 4})
+    assert model.llm.depth == 2 and torch.isfinite(model.calculate_loss(batch))
+
+
 def test_keys_of_an_online_teacher(build):
     with pytest.raises(ConfigError, match="teacher_keys: llm_layer: .*did you mean 'llm_layers'"):
         build(distillation="online", teacher_keys={"llm_layer": 4})
