@@ -167,13 +167,13 @@ def test_a_teacher_whose_weights_mean_something_else(build):
 @pytest.mark.parametrize(
     "sizes",
     [
-        {"model_type": "gpt2", "n_embd": 16, "n_layer": 4, "n_head": 2, "n_positions": 32},
-        {"model_type": "gpt_neo", "hidden_size": 16, "num_layers": 4, "num_heads": 2, "attention_types": [[["global"], 4]]},
+        {"model_type": "gpt2", "n_layer": 4, "n_head": 2, "n_positions": 32},
+        {"model_type": "gpt_neo", "num_layers": 4, "num_heads": 2, "attention_types": [[["global"], 4]]},
     ],
     ids=["gpt2", "gpt_neo"],
 )
 def test_a_language_model_with_another_name_for_its_depth(build, sizes):
-    sizes = {**sizes, "vocab_size": 8}
+    sizes = {"hidden_size": 16, **sizes, "vocab_size": 8}
     model, batch, *_ = build(distillation="online", llm_config=sizes, teacher_keys={"llm_layers": 4})
     assert model.llm.depth == 2 and torch.isfinite(model.calculate_loss(batch))
 
