@@ -43,7 +43,8 @@ class Row:
         self.device = config["device"]
         self.model = config.spec.model(config, self.train_data._dataset).to(self.device)
         self.trainer = Trainer(config, self.model, "unused")
-        self.name, self.built, self.steps, self.scored = name, time.perf_counter() - start, [], []
+        self.name = name.format(self.model.llm.depth)  # llm_layers may be empty, for all of them
+        self.built, self.steps, self.scored = time.perf_counter() - start, [], []
 
     def step(self, rows):
         """Trains on a batch."""
@@ -80,7 +81,7 @@ def main() -> None:
         student = {**settings, "llm_layers": arguments.student, "teacher": teacher, "cache_dir": cache}
         rows = [
             Row(f"E4SRec, {arguments.layers} layers", "E4SRec", {**settings, "llm_layers": arguments.layers}),
-            Row(f"E4SRec, {settings['llm_layers']} layers, the teacher", "E4SRec", settings),
+            Row("E4SRec, {} layers, the teacher", "E4SRec", settings),
             Row(f"E4SRec, {arguments.student} layers", "E4SRec", {**settings, "llm_layers": arguments.student}),
             Row(f"SLMRec, {arguments.student} layers, teacher again", "SLMRec", {**student, "teacher_cache": False}),
             Row(f"SLMRec, {arguments.student} layers, teacher's states stored", "SLMRec", student),

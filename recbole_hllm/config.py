@@ -191,7 +191,7 @@ class Config(RecBoleConfig):
         final.update({key: as_number(key, value) for key, value in final.items()})
         self._check_names(final)
         self._choose_rows(final)
-        self._check_history_length()
+        self._check_history_length(final)
         self._complete_eval_args(final)
         self._drop_default_negatives(final)
         self._choose_precision(final)
@@ -223,11 +223,13 @@ class Config(RecBoleConfig):
         if hasattr(self.model_class, "training_rows"):
             self.spec = replace(self.spec, rows=self.model_class.training_rows(final))
 
-    def _check_history_length(self):
+    def _check_history_length(self, final):
         """RecBole's models are built for one length of history."""
         key = "MAX_ITEM_LIST_LENGTH_TEST"
         if self.spec.rows != "window" and self.external_config_dict.get(key) is not None:
-            raise ConfigError(f"{key}: {self.model} is evaluated with MAX_ITEM_LIST_LENGTH; give HLLM.{key} for HLLM")
+            rows = final["training_rows"] if hasattr(self.model_class, "training_rows") else None
+            way = f" with training_rows: {rows}; take positions" if rows else f"; give HLLM.{key} for HLLM"
+            raise ConfigError(f"{key}: {self.model} is evaluated with MAX_ITEM_LIST_LENGTH{way}")
 
     def _choose_variant(self, final):
         """A variant of a model has defaults of its own; what the user gives is stronger."""

@@ -206,10 +206,10 @@ def merge_keys(config_file_list=(), config_dict=None, arguments=None) -> dict:
 
 def _log_data(config, data, loaders):
     counts = data.statistics()
-    parts = [len(loader._dataset) if loader else 0 for loader in loaders]
+    parts, kind = [len(loader._dataset) if loader else 0 for loader in loaders], loaders[0]._dataset.rows
     logging.getLogger().info(
         f"{config['model']} on {config['dataset']}: {counts['users']} users, {counts['items']} items, "
-        f"{counts['interactions']} interactions; rows: {parts[0]} training ({data.rows}), {parts[1]} validation, "
+        f"{counts['interactions']} interactions; rows: {parts[0]} training ({kind}), {parts[1]} validation, "
         f"{parts[2]} test; history mask {'on' if config['mask_history'] else 'off'}; {config['precision']}; "
         f"seed {config['seed']}"
     )

@@ -12,6 +12,7 @@ from torch import nn
 from recbole_hllm.config import Config
 from recbole_hllm.data.dataset import create_dataset
 from recbole_hllm.data.loader import data_preparation
+from recbole_hllm.prerequisites import to_be_made
 from recbole_hllm.run_folder import peak_memory
 from recbole_hllm.training.trainer import Trainer
 
@@ -33,9 +34,10 @@ def plan(model=None, dataset=None, config_file_list=None, config_dict=None, argu
         model, dataset, config_file_list, config_dict, arguments: as for ``run``.
 
     Returns:
-        parameters (of each part: total and trained), batches, item_tokens, positions and flops per epoch,
-        memory_bytes by purpose, a rule of thumb; and, from a few steps, seconds per step, per epoch and of all epochs,
-        and peak_memory_bytes of this process, both None where the model does not fit into the memory there is.
+        first, key and model of each run that would be trained before; parameters (of each part: total and trained),
+        batches, item_tokens, positions and flops per epoch, memory_bytes by purpose, a rule of thumb; and, from a few
+        steps, seconds per step, per epoch and of all epochs, and peak_memory_bytes of this process, both None where the
+        model does not fit into the memory there is.
 
     Raises:
         UserError: as ``run``.
@@ -48,6 +50,7 @@ def plan(model=None, dataset=None, config_file_list=None, config_dict=None, argu
     result = {
         "model": config["model"],
         "dataset": config["dataset"],
+        "first": to_be_made(config),
         "parameters": _parameters(skeleton),
         "batches": len(train),
         **work,

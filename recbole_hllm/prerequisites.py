@@ -26,7 +26,8 @@ _NOT_PART_OF_IT = {
 _OWN_KINDS = ("General", "Evaluation", "Dataset")
 _OWN_KEYS = (
     "cache_dir", "mask_history", "encoding", "reference", "strict_data", "train_user_fraction", "train_min_items",
-    "train_first_items", "segments_user", "segments_item", "history_filter",
+    "train_first_items", "segments_user", "segments_item", "history_filter", "max_training_minutes",
+    "text_keys",
 )  # fmt: skip
 
 
@@ -50,6 +51,8 @@ def complete(config, run_dir: str | Path | None, run: Callable) -> None:
     model.check_keys(config)
     for key, (needed, keys) in model.needs(config).items():
         given = config[key]
+        if not str(given or "").startswith(_ROW):
+            _tell_keys_of_it(config, key, needed)
         if given and str(given).startswith(_ROW):
             found = _row(key, str(given), run_dir)
         elif given and not _deleted(Path(given), needed, config["dataset"]):
@@ -63,6 +66,26 @@ def complete(config, run_dir: str | Path | None, run: Callable) -> None:
         _set(config, key, str(Path(found).expanduser().absolute()))
         if hasattr(model, "made_like"):
             _set(config, f"{key}_keys", model.made_like(Path(config[key])) or config[f"{key}_keys"])
+
+
+def to_be_made(config) -> list[tuple[str, str]]:
+    """(key, model) of each run that ``complete`` would make, in that order.
+
+    Raises:
+        UserError: as ``complete``.
+    """
+    model, missing = config.spec.model, []
+    if not hasattr(model, "needs"):
+        return missing
+    model.check_keys(config)
+    for key, (needed, keys) in model.needs(config).items():
+        given = config[key]
+        if given and (str(given).startswith(_ROW) or not _deleted(Path(given), needed, config["dataset"])):
+            continue
+        folder, made = _folder_of(config, key, needed, keys, None)
+        if not (folder / "costs.json").is_file():
+            missing += [*to_be_made(made), (key, needed)]
+    return missing
 
 
 def _set(config, key, value) -> None:
@@ -88,6 +111,20 @@ def _tell_if_made_otherwise(config, key, needed, keys, given, run_dir) -> None:
         logging.getLogger().warning(
             f"{key}: {given} is not the {needed} that this run's keys, seed and data would make: {key}_keys and what "
             f"it would share with this run have no effect on it; --{key}=None makes another"
+        )
+
+
+def _tell_keys_of_it(config, key, needed) -> None:
+    """Keys of the run that comes first, given as if they were this one's, would be read by nothing."""
+    own = config.internal_config_dict.keys() | getattr(config.spec.model, "further_keys", lambda _: set())(config)
+    theirs = Config(needed, config_dict={name: config.settings[name] for name in ("dataset", "data_path")})
+    names = [
+        name for name in theirs.internal_config_dict if name in config.external_config_dict.keys() - own - {*_OWN_KEYS}
+    ]
+    if names:
+        logging.getLogger().warning(
+            f"{', '.join(names)} without effect: keys of the {needed}, not of {config['model']}; its own are given in "
+            f"{key}_keys, such as --{key}_keys=\"{{'{names[0]}': {config.external_config_dict[names[0]]!r}}}\""
         )
 
 

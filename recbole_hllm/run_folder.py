@@ -12,7 +12,7 @@ import yaml
 from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.keys import read_yaml
-from recbole_hllm.training.files import json_text, write_json, write_text, writing
+from recbole_hllm.training.files import finite, json_text, write_json, write_text, writing
 
 # Keys of what is several runs in one folder: a table, a search, stages.
 KEYS = "keys.yaml"
@@ -140,7 +140,7 @@ def add_evaluation(folder: Path, content: dict) -> None:
             number = 1 + max((int(match[1]) for match in there if match), default=0)
             try:
                 with open(folder / f"evaluation-{number}.json", "x", encoding="utf-8") as file:
-                    file.write(json_text(content))
+                    file.write(json_text(finite(content)))
                 return
             except FileExistsError:  # another evaluation, at the same time
                 continue
@@ -160,7 +160,7 @@ def write_results(folder: Path, config, data, loaders, trainer, result: dict, se
     parts = {phase: loader._dataset for phase, loader in loaders.items()}
     candidates = {phase: loader.candidates for phase, loader in loaders.items()}
     length, test_length = config["MAX_ITEM_LIST_LENGTH"], config["MAX_ITEM_LIST_LENGTH_TEST"]
-    write_json(folder / "metrics.json", {"model": config["model"], "dataset": config["dataset"], **result})
+    write_json(folder / "metrics.json", finite({"model": config["model"], "dataset": config["dataset"], **result}))
     write_json(
         folder / "protocol.json",
         {

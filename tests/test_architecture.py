@@ -32,7 +32,7 @@ ARROWS = {
     "run_folder": KEYS | {"data", "training"},
     "prerequisites": KEYS | {"config", "data", "run_folder"},
     "experiment": KEYS | {"prerequisites", "config", "registry", "data", "evaluation", "training", "run_folder"},
-    "plan": KEYS | {"config", "registry", "data", "training", "run_folder"},
+    "plan": KEYS | {"prerequisites", "config", "registry", "data", "training", "run_folder"},
     "benchmark": KEYS | {"config", "registry", "experiment", "run_folder", "training", "evaluation"},
     "vectors": KEYS | {"experiment", "training"},
     "stages": KEYS | {"benchmark", "config", "experiment", "run_folder", "training", "vectors"},

@@ -1,5 +1,7 @@
 """Whole runs of models that score labelled interactions."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,20 @@ def test_a_finished_run_is_evaluated_again(settings, tmp_path):
     first = run("DIN", config_dict=settings("DIN"), run_dir=tmp_path / "run")
     again = run(config_dict={"evaluate_only": True, "metrics": ["GAUC", "RMSE"]}, run_dir=tmp_path / "run")
     assert again["test_result"]["gauc"] == first["test_result"]["gauc"] and again["test_result"]["rmse"] > 0
+
+
+def test_a_metric_without_a_value_is_null_in_every_file(settings, write_dataset, tmp_path):
+    """Nobody has rows of both labels, so no user has an AUC."""
+    events = [(f"u{user}", f"i{item}", user % 2, 20 * item + user) for item in range(12) for user in range(10)]
+    header = "user_id:token\titem_id:token\tlabel:float\ttimestamp:float"
+    write_dataset(tmp_path, "onesided", events, header=header)
+    own = {"data_path": str(tmp_path), "dataset": "onesided", "metrics": ["AUC", "UAUC", "GAUC"], "load_col": None}
+    run("DIN", config_dict={**settings("DIN"), **own}, run_dir=tmp_path / "run")
+    run(config_dict={"evaluate_only": True}, run_dir=tmp_path / "run")
+    for name in ("metrics.json", "segments.json", "evaluation-1.json", "protocol.json", "costs.json"):
+        json.loads((tmp_path / "run" / name).read_text(), parse_constant=pytest.fail)
+    result = json.loads((tmp_path / "run" / "metrics.json").read_text())["test_result"]
+    assert result["uauc"] is None and result["gauc"] is None and 0 <= result["auc"] <= 1
 
 
 def test_a_run_goes_on_where_it_stopped(settings, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_hllm import Config, create_dataset, data_preparation
+from recbole_hllm import Config, create_dataset, data_preparation, run
 from recbole_hllm import plan as module
 from recbole_hllm.benchmark.table import plan_text
 from recbole_hllm.cli import main
@@ -107,6 +107,18 @@ def test_what_has_to_come_first_is_not_trained(settings_of, model, online, tmp_p
     assert parts["llm"] == ((2 if model == "SLMRec" else 4) * layer + 16,) * 2
     assert ("teacher" in parts) == (model == "SLMRec" and online)
     assert result["seconds"]["step"] > 0 and result["seconds"]["all"] > result["seconds"]["epoch"]
+
+
+def test_it_says_what_would_be_trained_first(settings_of, tmp_path):
+    keys = {**settings_of("SLMRec"), "cache_dir": str(tmp_path / "cache"), "epochs": 1}
+    result = plan("SLMRec", config_dict=keys)
+    assert result["first"] == [("item_table", "SASRec"), ("teacher", "E4SRec")]
+    assert "trained first, once      SASRec (item_table), then E4SRec (teacher): not counted" in plan_text(result)
+    table = {key: value for key, value in settings_of("E4SRec").items()}
+    run("E4SRec", config_dict={**table, "cache_dir": keys["cache_dir"], "epochs": 1}, run_dir=tmp_path / "run")
+    assert plan("E4SRec", config_dict={**table, "cache_dir": keys["cache_dir"], "epochs": 1})["first"] == []
+    assert plan("SLMRec", config_dict={**keys, "item_table": "row:SASRec", "teacher": "row:E4SRec"})["first"] == []
+    assert plan("SASRec", config_dict=settings_of("SASRec"))["first"] == []
 
 
 @pytest.mark.parametrize("cached", [True, False])

@@ -260,10 +260,31 @@ def test_nothing_is_trained_for_a_run_that_cannot_start(keys, tmp_path):
         run("E4SRec", config_dict=keys(), run_dir=tmp_path / "run")
     with pytest.raises(ConfigError, match="is a run of SASRec on toy, not of E4SRec on toy"):
         run("E4SRec", config_dict={**keys(), "resume": True}, run_dir=tmp_path / "run")
-    for wrong in ({"llm_tuning": "lara"}, {"llm_init": True}, {"instruction": "{items}, and"}, {"item_table_keys": 3}):
+    few = {"hidden_size": 16, "n_layer": 2, "n_head": 2, "n_positions": 4, "model_type": "gpt2", "vocab_size": 8}
+    wrongs = {"llm_tuning": "lara"}, {"llm_init": True}, {"instruction": "{items}, and"}, {"item_table_keys": 3}
+    for wrong in (*wrongs, {"MAX_ITEM_LIST_LENGTH": 5, "llm_config": few, "llm_layers": None}):
         with pytest.raises(ConfigError, match="^" + next(iter(wrong))):
             run("E4SRec", config_dict={**keys(), **wrong}, run_dir=tmp_path / next(iter(wrong)))
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_language_model_that_cannot_be_used_is_told_before_anything_is_trained(keys, tiny_llm, tmp_path):
+    wrongs = {
+        "a bert model cannot read": {"llm_pretrain_dir": tiny_llm("bert"), "llm_init": True, "llm_config": None},
+        "llm_layers: 9, but": {"llm_layers": 9},
+    }
+    for said, wrong in wrongs.items():
+        with pytest.raises(ModelError, match="^" + said):
+            run("E4SRec", config_dict={**keys(), **wrong}, run_dir=tmp_path / "run")
+        shutil.rmtree(tmp_path / "run")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_time_limit_is_for_what_comes_first_too(made):
+    config, started = made(max_training_minutes=1e-6, epochs=5)
+    assert started == [("SASRec", False)]
+    costs = read_json(Path(config["item_table"]) / "costs.json")
+    assert costs["epochs"] == 1 and "time limit" in costs["stop_reason"]
 
 
 # ---- two floors ----
@@ -397,7 +418,7 @@ def test_wrong_keys_of_what_comes_first(made, wrong, said, tmp_path):
 
 
 def test_wrong_keys_of_a_teacher(made):
-    with pytest.raises(ConfigError, match="teacher_keys.: unknown key 'llm_layer'; did you mean 'llm_layers'"):
+    with pytest.raises(ConfigError, match="^teacher_keys: unknown key 'llm_layer'; did you mean 'llm_layers'"):
         made("SLMRec", teacher_keys={"llm_layer": 3})
     with pytest.raises(ConfigError, match="^teacher_keys: 'deep' is not a dict of keys of E4SRec"):
         made("SLMRec", teacher_keys="deep")

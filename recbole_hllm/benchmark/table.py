@@ -22,6 +22,8 @@ import math
 import pandas as pd
 from recbole.evaluator.register import smaller_metrics
 
+from recbole_hllm.training.files import finite
+
 COSTS = (
     "parameters_total",
     "parameters_trained",
@@ -64,7 +66,7 @@ def to_csv(rows: list[dict]) -> str:
 
 def to_json(rows: list[dict], header: dict) -> str:
     """Header and rows as they are; numbers that are not finite become null."""
-    return json.dumps(_plain({"header": header, "rows": rows}), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(finite({"header": header, "rows": rows}), indent=2, ensure_ascii=False) + "\n"
 
 
 def to_markdown(rows: list[dict], header: dict, *further: list[str]) -> str:
@@ -108,7 +110,7 @@ def _cells(rows: list[dict], best: str, escape=str) -> tuple[list[str], list[lis
         costs = row.get("costs", {})
         line = [row["model"], *(columns[metric][index] for metric in metrics)]
         total, trained = costs.get("parameters_total"), costs.get("parameters_trained")
-        line.append(f"{_format_count(total)} / {_format_count(trained)}")
+        line.append(f"{format_count(total)} / {format_count(trained)}")
         line.append(_format_integer(costs.get("epochs")))
         line.append("failed" if "error" in row else _one_line(costs.get("stop_reason") or MISSING))
         line.append(format_seconds(costs.get("training_seconds")))
@@ -145,20 +147,25 @@ def _metric_cells(rows: list[dict], metric: str, best: str) -> list[str]:
 
 
 def _segment_lines(rows: list[dict], header: dict) -> list[list[str]]:
-    """A heading and a Markdown table of segments x models, in the metric that chose the epochs if it has segments."""
+    """Headings and Markdown tables of segments x models: in the metric that chose the epochs if it has segments, then,
+    of labelled rows, in the others."""
     parted = [row for row in rows if "segments" in row and "error" not in row]
     if not parted:
         return []
     first = parted[0]["segments"]
     _, counted, *metrics = next(iter(first.values()))[0]  # "segment", "targets" or "rows", and the metrics
-    if not metrics:
-        return []
-    metric = str(header.get("valid_metric")).lower()
-    metric = metric if metric in metrics else metrics[0]
+    chosen = str(header.get("valid_metric")).lower()
+    shown = [chosen] if chosen in metrics else metrics[:1]
+    if counted == "rows":  # few, and each of them says something else
+        shown += [metric for metric in metrics if metric not in shown]
+    return [block for metric in shown for block in _segments_of(parted, metric, counted)]
+
+
+def _segments_of(parted: list[dict], metric: str, counted: str) -> list[list[str]]:
     names = ["interactions in training", counted, *(row["model"].replace("|", "\\|") for row in parted)]
     lines = [names, ["---"] + ["---:"] * (len(names) - 1)]
     for kind, label in (("history_length", "user"), ("popularity", "item")):
-        for index, segment in enumerate(first[kind]):
+        for index, segment in enumerate(parted[0]["segments"][kind]):
             values = [row["segments"][kind][index][metric] for row in parted]
             results = [{} if value is None else {"test_result": {metric: round(value, 4)}} for value in values]
             cells = _metric_cells(results, metric, "**{}**")
@@ -205,7 +212,7 @@ def _format_integer(value: int | None) -> str:
     return MISSING if value is None else f"{value:,}"
 
 
-def _format_count(value: int | None) -> str:
+def format_count(value: int | None) -> str:
     """812, 4.2k, 22.7M, 1.1B."""
     return MISSING if value is None else _scaled(value, ("", "k", "M", "B", "T"))
 
@@ -245,6 +252,9 @@ def format_seconds(value: float | None) -> str:
 def plan_text(result: dict) -> str:
     """What ``recbole_hllm.plan.plan`` returns, as lines to read."""
     lines = [f"{result['model']} on {result['dataset']}, estimated before any training:"]
+    if result["first"]:
+        made = ", then ".join(f"{model} ({key})" for key, model in result["first"])
+        lines.append(f"  trained first, once      {made}: not counted below; --plan --model=NAME tells of each")
     for part, (total, trained) in result["parameters"].items():
         lines.append(f"  parameters {part:<14} {total:>15,}, trained {trained:,}")
     lines.append(f"  an epoch has {result['batches']:,} batches, {result['positions']:,.0f} positions read")
@@ -268,16 +278,3 @@ def plan_text(result: dict) -> str:
 
 def _gigabytes(size: float) -> str:
     return f"{size / 2**30:.2f} GiB"
-
-
-def _plain(value):
-    """Dicts, lists and numbers as JSON knows them (NumPy's scalars become Python's)."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

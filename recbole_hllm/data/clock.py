@@ -9,7 +9,7 @@ _EARLIEST, _LATEST = 94_694_400, 4_102_444_800
 
 
 def check_clock_times(
-    timestamps: np.ndarray, name: str, key: str = "time_num", instead: str = "set time_num: 0"
+    timestamps: np.ndarray, name: str, key: str, lacking: str, instead: str
 ) -> None:
     """Raises DataError for positions in place of times, and for times in another unit than seconds.
 
@@ -17,13 +17,14 @@ def check_clock_times(
         timestamps: (T,) of all interactions.
         name: of the data set.
         key: that needs them.
+        lacking: what counters have not that the key needs, such as "hour or month".
         instead: what to do without.
     """
     typical = float(np.median(timestamps))
     if typical < _EARLIEST:
         raise DataError(
             f"{key}: the timestamps of {name}.inter (half of them below {typical:g}) are no seconds since 1970 but "
-            f"counters, such as positions in a history: they have no hour or month; {instead}"
+            f"counters, such as positions in a history: they have no {lacking}; {instead}"
         )
     if typical > _LATEST:
         raise DataError(

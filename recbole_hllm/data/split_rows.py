@@ -184,7 +184,7 @@ class TrainedOnSplits:
         users = self.sequences.users[self.sequences.of(events)]
         items, times = (values[events] for values in (self.sequences.items, self.sequences.timestamps))
         if self.config["split_by"] == "time":
-            check_clock_times(times, self.dataset_name, "split_by: time", "set split_by: position")
+            check_clock_times(times, self.dataset_name, "split_by: time", "days", "set split_by: position")
         return cut_rows(self.config, self.dataset_name, items, times, users)
 
     @property

@@ -130,11 +130,13 @@ def _encoder(config) -> tuple[ContentEncoder, str]:
             f"{MODEL_KEYS[kind]}: {given}, of type {type_}, {looks}, which is no content: {kind}; name it in "
             f"{MODEL_KEYS['llm' if kind == 'bert' else 'bert']} and set content to match"
         )
-    pooling = config["content_pooling"] or own_pooling or "mean"
+    pooling, words = config["content_pooling"] or own_pooling or "mean", config["trust_remote_code"]
     if kind == "llm" and pooling == "cls":
         raise ConfigError(
             "content_pooling: cls: the first token of a causal language model sees nothing of the text; take mean, "
             "last or eos"
         )
-    end_token = load_tokenizer(source, config["trust_remote_code"]).eos_token_id if pooling == "eos" else None
+    end_token = load_tokenizer(source, words).eos_token_id if pooling == "eos" else None
+    if pooling == "eos" and end_token is None:
+        raise ConfigError(f"content_pooling: eos: the tokenizer of {given} has no end token; take mean, cls or last")
     return ContentEncoder(backbone, pooling, end_token=end_token, max_text_length=config["MAX_TEXT_LENGTH"]), source

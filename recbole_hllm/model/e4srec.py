@@ -13,20 +13,29 @@ from torch.utils.checkpoint import checkpoint
 from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.keys import AUTOCAST_DTYPES
+from recbole_hllm.model.e4srec_keys import (
+    check_language_model,
+    check_table_keys,
+    check_text_after,
+    instruction_texts,
+    instruction_tokens,
+    llm_spec,
+    tuning_mode,
+    weights_follow,
+)
 from recbole_hllm.model.export_e4srec import export_e4srec, exported_e4srec, load_exported
 from recbole_hllm.model.id_table import read_id_table
-from recbole_hllm.model.language_models import attention, lora_settings
+from recbole_hllm.model.language_models import lora_settings
 from recbole_hllm.model.trained_run import over_default
 from recbole_hllm.model.unread_keys import tell_unread
-from recbole_hllm.nn.backbone import BackboneSpec, depth_of, load_backbone, load_tokenizer
+from recbole_hllm.nn.backbone import load_backbone
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.prompted import PromptedLLM
 from recbole_hllm.nn.ragged import similar_lengths
-from recbole_hllm.nn.tuning import MODES, tune
+from recbole_hllm.nn.tuning import tune
 
 # Value of `training_rows` -> rows of the data set.
 TRAINING_ROWS = {"positions": "window", "prefix": "prefix", "user": "last"}
-_ITEMS = "{items}"
 # Logits that training holds at once: 512 MB of float32, as those of an evaluation.
 MAX_LOGITS = 2**27
 
@@ -69,7 +78,7 @@ class E4SRec(SequentialRecommender):
             load_exported(self, exported)
             unread = ("llm_pretrain_dir", "llm_init", "item_table_keys")
             tell_unread(self.logger, config, unread, "pretrained_e4srec brings its own")
-            _check_text_after(config, self.llm.after)
+            check_text_after(config, self.llm.after)
         self._tune(config)
         self.loss_terms: dict[str, float] = {}
         _log_set_up(self.logger, config, self)
@@ -81,9 +90,9 @@ class E4SRec(SequentialRecommender):
         spec = llm_spec(config)
         tuning_mode(config)
         lora_settings(config)
-        _check_text_after(config, instruction_texts(config)[1])
-        _check_table_keys(config)
-        depth_of(spec)  # what cannot be loaded is told before a table is trained
+        check_text_after(config, instruction_texts(config)[1])
+        check_table_keys(config)
+        check_language_model(config, spec)
 
     @staticmethod
     def training_rows(config) -> str:
@@ -108,7 +117,7 @@ class E4SRec(SequentialRecommender):
 
     def _first_table(self, config, dataset) -> Tensor:
         """The table to start with; zeros where a checkpoint, an export or nothing at all brings it."""
-        if _weights_follow(config) or config["pretrained_e4srec"]:
+        if weights_follow(config) or config["pretrained_e4srec"]:
             return torch.zeros(self.n_items, config["item_embed_dim"])
         if not config["item_table"]:
             raise ConfigError("item_table: name the folder of a run of SASRec (run() trains one where it is empty)")
@@ -244,113 +253,6 @@ class E4SRec(SequentialRecommender):
             ModelError: something is in the folder, or it cannot be written.
         """
         export_e4srec(self, folder)
-
-
-# ---- keys ----
-
-
-def tuning_mode(config) -> str:
-    """``full``, ``lora`` or ``frozen``; empty: LoRA with ``llm_init: True``, full otherwise.
-
-    Raises:
-        ConfigError: another word, or random weights that would never be trained.
-    """
-    mode = config["llm_tuning"] or ("lora" if config["llm_init"] else "full")
-    if mode not in MODES:
-        raise ConfigError(f"llm_tuning: {mode!r} is not one of {', '.join(MODES)}{did_you_mean(str(mode), MODES)}")
-    if mode != "full" and not config["llm_init"] and not config["pretrained_e4srec"]:
-        raise ConfigError(
-            f"llm_tuning: {mode} keeps the weights there are, and llm_init: False makes them random; take "
-            "llm_init: True with llm_pretrain_dir, or llm_tuning: full"
-        )
-    return mode
-
-
-def llm_spec(config) -> BackboneSpec:
-    """The language model.
-
-    Raises:
-        ConfigError: keys contradict each other.
-    """
-    exported = exported_e4srec(config["pretrained_e4srec"])
-    source = str(exported / "llm") if exported else config["llm_pretrain_dir"]
-    pretrained, sizes = bool(config["llm_init"] or exported), config["llm_config"]
-    if config["llm_init"] and not source:
-        raise ConfigError("llm_init: True needs llm_pretrain_dir, the pretrained language model")
-    if sizes is not None and not isinstance(sizes, dict):
-        raise ConfigError(f"llm_config: {sizes!r} is not a dict of keys of the Hugging Face config")
-    # Our default is for a language model without a folder.
-    if source and sizes == config.internal_config_dict.get("llm_config"):
-        sizes = None
-    if exported and sizes:
-        raise ConfigError("llm_config: pretrained_e4srec brings its own language model; leave it empty")
-    if pretrained and sizes:
-        raise ConfigError("llm_config: pretrained weights fix these keys; llm_init: False frees them")
-    return BackboneSpec(
-        source,
-        init="pretrained" if pretrained and not _weights_follow(config) else "scratch",
-        num_layers=config["llm_layers"],
-        layers_key="llm_layers",
-        config=sizes,
-        gradient_checkpointing=config["gradient_checkpointing"],
-        attn_implementation=attention(config),
-        trust_remote_code=config["trust_remote_code"],
-    )
-
-
-def instruction_texts(config) -> tuple[str, str]:
-    """The text before the items and the text after them.
-
-    Raises:
-        ConfigError: no place for the items, or no language model whose tokenizer could read it.
-    """
-    text = config["instruction"]
-    if not text:
-        return "", ""
-    if config["pretrained_e4srec"]:
-        raise ConfigError("instruction: pretrained_e4srec brings its own; leave it empty")
-    if not isinstance(text, str) or text.count(_ITEMS) != 1:
-        raise ConfigError(f"instruction: {text!r} is not a text with one place for the items, {_ITEMS}")
-    if not config["llm_pretrain_dir"]:
-        raise ConfigError(
-            "instruction: only the tokenizer of llm_pretrain_dir can read it; name one, or leave it empty"
-        )
-    before, _, after = text.partition(_ITEMS)
-    return before, after
-
-
-def instruction_tokens(config) -> tuple[list[int], list[int]]:
-    """Token ids of the two texts; the first begins with the tokenizer's BOS where it has one."""
-    before, after = instruction_texts(config)
-    if not config["instruction"]:
-        return [], []
-    tokenizer = load_tokenizer(config["llm_pretrain_dir"], config["trust_remote_code"])
-    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    words = [tokenizer(text, add_special_tokens=False).input_ids if text else [] for text in (before, after)]
-    return first + words[0], words[1]
-
-
-def _check_table_keys(config) -> None:
-    keys = config["item_table_keys"]
-    if keys is not None and not isinstance(keys, dict):
-        raise ConfigError(f"item_table_keys: {keys!r} is not a dict of keys of SASRec")
-    if keys and "hidden_size" in keys:
-        raise ConfigError("item_table_keys: hidden_size is the item_embed_dim of this model; give that")
-    if config["item_table"] and config["pretrained_e4srec"]:
-        raise ConfigError("item_table: pretrained_e4srec brings its own; leave one of them empty")
-
-
-def _check_text_after(config, after) -> None:
-    if len(after) and config["training_rows"] == "positions":
-        raise ConfigError(
-            "training_rows: positions trains on every item of a history at once, and the instruction's text behind "
-            f"{_ITEMS} cannot stand behind each of them; take training_rows: prefix or user, or end with {_ITEMS}"
-        )
-
-
-def _weights_follow(config) -> bool:
-    """Whether a checkpoint, or nothing at all, brings every weight."""
-    return getattr(config, "weights_follow", False) or getattr(config, "weightless", False)
 
 
 def _log_set_up(logger, config, model):

@@ -16,7 +16,7 @@ def build_input_features(config, dataset, width: int) -> InputFeatures:
     """
     check_feature_keys(config)
     if config["time_num"]:
-        check_clock_times(dataset.timestamps, dataset.dataset_name)
+        check_clock_times(dataset.timestamps, dataset.dataset_name, "time_num", "hour or month", "set time_num: 0")
     return InputFeatures(
         width,
         n_items=dataset.item_num if config["input_item_id"] else 0,

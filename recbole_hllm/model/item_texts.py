@@ -38,12 +38,22 @@ def text_columns(path: Path, config) -> str | list[str]:
     if config["text_keys"]:
         return config["text_keys"]
     if not path.is_file():
-        raise ConfigError(f"there is no {path}: items' texts are read from it")
+        raise ConfigError(f"there is no {path}: items' texts are read from it{_without_texts(config)}")
     header = read_header(path, config["field_separator"], config["encoding"])
     columns = [name for name, kind in header.items() if kind == FeatureType.TOKEN_SEQ]
     if not columns:
-        raise ConfigError(f"text_keys: {path} has no token_seq column; name its text columns, there are {list(header)}")
+        raise ConfigError(
+            f"text_keys: {path} has no token_seq column; name its text columns, there are {list(header)}"
+            f"{_without_texts(config)}"
+        )
     return columns
+
+
+def _without_texts(config) -> str:
+    """What to do, of a model that has a way without them."""
+    way = {"LEARN": "content: id", "LEARNScorer": "content: id (of a LEARNRanker, learn_keys: {content: id})"}
+    model = str(config["model"]).partition("@")[0]
+    return f"; without texts: {way[model]}" if model in way else ""
 
 
 def build_catalogue(config, texts: ItemTexts, source: str | None = None) -> ItemCatalogue:

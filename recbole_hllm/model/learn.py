@@ -15,7 +15,7 @@ from recbole_hllm.model.trained_run import settings_of, with_best_weights
 from recbole_hllm.model.two_towers import TwoTowers
 from recbole_hllm.model.unread_keys import tell_unread
 from recbole_hllm.nn.all_action import all_action_over_catalogue, dense_all_action
-from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
+from recbole_hllm.nn.backbone import BackboneSpec, config_of, is_bidirectional, load_backbone, skeleton_of
 from recbole_hllm.nn.losses import clamp_logit_scale
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.preference import CausalTransformer, PreferenceTower, last_places, recency_weights, sample_places
@@ -113,6 +113,8 @@ class LEARN(TwoTowers):
             raise ConfigError("recency_beta: below recency_alpha it would favour what is long ago")
         if config["preference"] == "llm" and not config["preference_dir"]:
             raise ConfigError("preference_dir: name the causal language model of preference: llm")
+        if config["preference"] == "llm":
+            _check_reader(config)
         if config["preference"] == "transformer":
             check_heads(config)
             if config["n_layers"] < 1:
@@ -228,22 +230,37 @@ class LEARN(TwoTowers):
 def build_reader(config) -> torch.nn.Module:
     """What stands between the two projections of a tower: a transformer from scratch, or a language model."""
     if config["preference"] == "llm":
-        spec = BackboneSpec(
-            config["preference_dir"],
-            init="scratch" if _weights_follow(config) else "pretrained",
-            num_layers=config["preference_layers"],
-            layers_key="preference_layers",
-            gradient_checkpointing=config["gradient_checkpointing"],
-            attn_implementation=attention(config),
-            trust_remote_code=config["trust_remote_code"],
-        )
-        reader = UserEncoder(load_backbone(spec))
+        reader = UserEncoder(load_backbone(_reader_spec(config)))
         tune(reader.backbone, config["preference_tuning"], lora_settings(config))
         return reader
     return CausalTransformer(
         **{key: config[key] for key in ("hidden_size", "n_layers", "n_heads", "inner_size", "dropout")},
         n_positions=max(config["MAX_ITEM_LIST_LENGTH"], config["target_length"]) if config["position_embedding"] else 0,
     )
+
+
+def _reader_spec(config) -> BackboneSpec:
+    return BackboneSpec(
+        config["preference_dir"],
+        init="scratch" if _weights_follow(config) else "pretrained",
+        num_layers=config["preference_layers"],
+        layers_key="preference_layers",
+        gradient_checkpointing=config["gradient_checkpointing"],
+        attn_implementation=attention(config),
+        trust_remote_code=config["trust_remote_code"],
+    )
+
+
+def _check_reader(config) -> None:
+    """What would otherwise be told after every text was encoded."""
+    spec = _reader_spec(config)
+    config_of(spec)
+    skeleton = skeleton_of(spec)
+    if skeleton is not None and is_bidirectional(skeleton):
+        raise ConfigError(
+            f"preference_dir: {config['preference_dir']}, of type {skeleton.config.model_type}, sees what follows, "
+            "which it has to predict; name a causal language model"
+        )
 
 
 def _weights_follow(config) -> bool:

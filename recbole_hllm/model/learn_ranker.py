@@ -90,6 +90,11 @@ class LEARNRanker(AbstractRecommender):
         _ranker_keys(config)
 
     @staticmethod
+    def further_keys(config) -> set[str]:
+        """Keys that are read beside those of the property file: the ranker's."""
+        return set(_ranker_keys(config))
+
+    @staticmethod
     def needs(config) -> dict[str, tuple[str, dict]]:
         """A LEARN trained on the same labelled rows' past."""
         if not config["learn_features"]:

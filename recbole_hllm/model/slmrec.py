@@ -6,23 +6,16 @@ import torch
 from torch import nn
 
 from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
-from recbole_hllm.model.e4srec import E4SRec, llm_spec
-from recbole_hllm.model.teacher import (
-    MADE_OF,
-    CachedStates,
-    FreshStates,
-    UnknownStates,
-    computed_by,
-    ends_of,
-    read_teacher,
-    teacher_config,
-)
+from recbole_hllm.model.e4srec import E4SRec
+from recbole_hllm.model.teacher import CachedStates, FreshStates, UnknownStates, ends_of, read_teacher, teacher_config
+from recbole_hllm.model.teacher_fit import check_keys_fit, check_models_fit
 from recbole_hllm.model.trained_run import over_default, settings_of
 from recbole_hllm.model.unread_keys import tell_unread
-from recbole_hllm.nn.backbone import depth_of
 from recbole_hllm.nn.distillation import NORM_POWERS, REDUCTIONS, direction_loss, norm_loss
 
 _MODES = ("offline", "online")
+# Of the loss, beside the cross-entropy.
+TERMS = ("cos", "norm", "heads")
 # Parts of the loss that only training needs.
 _AUXILIARY = ("heads.", "teacher.")
 
@@ -49,9 +42,10 @@ class SLMRec(E4SRec):
         self.check_keys(config)
         teacher = _teacher_to_start_from(config, dataset)
         super().__init__(config, dataset, table=None if teacher is None else teacher.item_table.weight.detach())
-        self.weights = {name: config[f"distill_{name}"] for name in ("cos", "norm", "heads")}
+        self.weights = loss_weights(config)
         self.reduction, self.norm_power = config["reduction"], config["norm_power"]
-        self.ends = ends_of(self.llm.depth, config["blocks"], "this student's")
+        in_blocks = any(self.weights.values())
+        self.ends = ends_of(self.llm.depth, config["blocks"], "this student's") if in_blocks else ()
         width = config["item_embed_dim"]
         heads = self.ends[:-1] if self.weights["heads"] else ()
         self.heads = nn.ModuleList(nn.Linear(self.llm.hidden_size, width, bias=False) for _ in heads)
@@ -92,12 +86,13 @@ class SLMRec(E4SRec):
             raise ConfigError(
                 "teacher: with distillation: online the teacher is trained beside the student; leave it empty"
             )
-        if config["distillation"] == "online" and not (config["distill_cos"] or config["distill_norm"]):
+        weights = loss_weights(config)
+        taught = bool(weights["cos"] or weights["norm"])
+        if config["distillation"] == "online" and not taught:
             raise ConfigError(
-                "distillation: online needs distill_cos or distill_norm, or there is nothing to learn from"
+                "distillation: online needs cos or norm in distill, with weights, or there is nothing to learn from"
             )
-
-        _check_depths(config)
+        check_keys_fit(config, any(weights.values()), taught)
 
     @staticmethod
     def needs(config) -> dict[str, tuple[str, dict]]:
@@ -112,12 +107,7 @@ class SLMRec(E4SRec):
         Raises:
             ModelError: the two are not made alike.
         """
-        differing = _differing(self, teacher)
-        if differing:
-            raise ModelError(
-                f"teacher: its {', '.join(differing)} differ from this student's: the same weights would compute "
-                "something else; give the student the teacher's"
-            )
+        check_models_fit(self, teacher)
         own, theirs = self.state_dict(), teacher.state_dict()
         shared = [name for name in own if not name.startswith(_AUXILIARY)]
         unlike = [name for name in shared if name not in theirs or theirs[name].shape != own[name].shape]
@@ -127,6 +117,12 @@ class SLMRec(E4SRec):
                 "language model, instruction, item_embed_dim and LoRA keys, and at most as many layers"
             )
         self.load_state_dict({**own, **{name: theirs[name] for name in shared}})
+        given, read = self._config["llm_pretrain_dir"], teacher._config["llm_pretrain_dir"]
+        if given and read and given != read:
+            self.logger.warning(
+                f"llm_pretrain_dir: the weights of {given} have no effect: the student begins as the layers of its "
+                f"teacher, which was made from {read}"
+            )
 
     def _states_of(self, teacher, dataset):
         """The teacher's states, kept on the disk unless that is not wanted."""
@@ -184,30 +180,20 @@ class SLMRec(E4SRec):
         return sum(weight.numel() for weight in kept)
 
 
-def _check_depths(config) -> None:
-    """What would otherwise be told after a teacher was trained: blocks, and a student deeper than its teacher."""
-    own, keys = depth_of(llm_spec(config)) or config["llm_layers"], over_default(config, "teacher_keys", "E4SRec")
-    if own:
-        ends_of(own, config["blocks"], "this student's (llm_layers)")
-    theirs = None
-    if not config["teacher"]:
-        theirs = keys.get("llm_layers") or depth_of(llm_spec(teacher_config(config)))
-    if theirs:
-        ends_of(theirs, config["blocks"], "the teacher's (teacher_keys: llm_layers)")
-        if own and own > theirs:
-            raise ConfigError(f"llm_layers: a student of {own} layers has none of {theirs} to begin as; give fewer")
-    unread = [key for key in keys if key not in MADE_OF]
-    if config["distillation"] == "online" and unread:
-        raise ConfigError(
-            f"teacher_keys: {unread[0]}: beside an online student the teacher differs in {', '.join(MADE_OF)} only"
-            f"{did_you_mean(str(unread[0]), MADE_OF)}"
-        )
+def loss_weights(config) -> dict[str, float]:
+    """Term -> its weight; 0 where ``distill`` does not name it.
 
-
-def _differing(student: E4SRec, teacher: E4SRec) -> list[str]:
-    """Keys of the two that no weight shows."""
-    first, second = computed_by(student), computed_by(teacher)
-    return sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
+    Raises:
+        ConfigError: ``distill`` is not a list of terms.
+    """
+    named = config["distill"] or []
+    if not isinstance(named, list):
+        raise ConfigError(f"distill: {named!r} is not a list of {', '.join(TERMS)}; [] for no distillation")
+    for term in named:
+        if term not in TERMS:
+            hint = did_you_mean(str(term), TERMS)
+            raise ConfigError(f"distill: {term!r} is not one of {', '.join(TERMS)}{hint}")
+    return {term: config[f"distill_{term}"] if term in named else 0 for term in TERMS}
 
 
 def _teacher_to_start_from(config, dataset) -> E4SRec | None:

@@ -41,12 +41,17 @@ _OF_ONE_MODEL = {
 # ---- the model ----
 
 
-def computed_by(model: E4SRec) -> dict:
-    """What decides, beside the weights, what a model computes from its items; depth is not of it."""
-    config = model.llm.backbone.config
-    own = _OF_ONE_MODEL | {config.attribute_map.get(name, name) for name in _OF_ONE_MODEL}  # n_layer of a GPT-2
-    kept = {name: value for name, value in config.to_dict().items() if name not in own and not isinstance(value, list)}
-    return {**kept, "llm_tuning": "without LoRA" if model.lora_alpha is None else f"lora_alpha {model.lora_alpha}"}
+def computed_by(llm_config, lora_alpha: float | None) -> dict:
+    """What decides, beside the weights, what a model computes from its items; depth is not of it.
+
+    Args:
+        llm_config: the Hugging Face config of its language model.
+        lora_alpha: None without LoRA.
+    """
+    own = _OF_ONE_MODEL | {llm_config.attribute_map.get(name, name) for name in _OF_ONE_MODEL}  # n_layer of a GPT-2
+    stored = llm_config.to_dict()
+    kept = {name: value for name, value in stored.items() if name not in own and not isinstance(value, list)}
+    return {**kept, "llm_tuning": "without LoRA" if lora_alpha is None else f"lora_alpha {lora_alpha}"}
 
 
 def teacher_config(config, settings: dict | None = None):
@@ -169,10 +174,11 @@ class CachedStates:
             DataError: the disk is full or the folder cannot be written.
         """
         ends = ends_of(teacher.llm.depth, config["blocks"], "the teacher's")
+        computes = computed_by(teacher.llm.backbone.config, teacher.lora_alpha)
         meta = {
             "format": FORMAT,
             "weights": weights_digest(teacher.state_dict().items()),
-            "computes": digest(json.dumps(computed_by(teacher), sort_keys=True, default=str)),
+            "computes": digest(json.dumps(computes, sort_keys=True, default=str)),
             "rows": _rows_digest(dataset),
             "every_position": teacher.every_position,
             "layers": ends,

@@ -4,13 +4,15 @@ Everything a recommender asks of a language model before it has its own layers: 
 (pretrained or from scratch), how many of its layers are kept, and whether its attention looks ahead.
 """
 
+import copy
+import functools
 import importlib.util
 import io
 import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -143,18 +145,29 @@ def load_backbone(spec: BackboneSpec) -> PreTrainedModel:
     return model.train()
 
 
-def depth_of(spec: BackboneSpec) -> int | None:
-    """How many layers ``load_backbone`` would give, told from the configuration; None for a GGUF file, which takes
-    seconds to read.
+def config_of(spec: BackboneSpec) -> PreTrainedConfig:
+    """The configuration of what ``load_backbone`` would build, without its weights.
 
     Raises:
-        ModelError: if the source or its configuration cannot be used.
+        ModelError, MissingExtra: as ``load_backbone``, for what the weights have no part in.
     """
     folder, gguf_file = _located(spec.source)
-    if gguf_file:
-        return None
     with _errors_name(spec.source), _quiet(gguf_file):
-        return _config_of(spec, folder, gguf_file).num_hidden_layers
+        return _config_of(spec, folder, gguf_file)
+
+
+def skeleton_of(spec: BackboneSpec) -> PreTrainedModel | None:
+    """One layer, without numbers, of what ``load_backbone`` would build: it tells what kind of model that is, in a
+    moment. None for a source that brings its own code, of which nobody knows whether it could do this.
+
+    Raises:
+        ModelError, MissingExtra: as ``config_of``.
+    """
+    if spec.trust_remote_code:
+        return None
+    config = config_of(replace(spec, num_layers=1))
+    with _errors_name(spec.source), _quiet(None), torch.device("meta"):
+        return AutoModel.from_config(config)
 
 
 def load_lm_head(spec: BackboneSpec) -> nn.Module:
@@ -257,9 +270,7 @@ def _model_config(spec: BackboneSpec, folder: str | None, gguf_file: str | None)
     else:
         if Path(folder).is_dir() and not gguf_file and not (Path(folder) / "config.json").is_file():
             raise ModelError(f"language model '{spec.source}': the folder has no config.json")
-        known = AutoConfig.from_pretrained(
-            folder, gguf_file=gguf_file, trust_remote_code=spec.trust_remote_code
-        )
+        known = _known_config(folder, gguf_file, spec.trust_remote_code)
         if not changes:
             return known
         # built anew, not changed in place, so that derived values (head size, layer types) follow the changes
@@ -272,6 +283,19 @@ def _model_config(spec: BackboneSpec, folder: str | None, gguf_file: str | None)
             nearest = did_you_mean(key, known.to_dict())
             raise ModelError(f"config: a {known.model_type} model has no key '{key}'{nearest}")
     return config_class(**{**stored, **changes})
+
+
+def _known_config(folder: str, gguf_file: str | None, trust_remote_code: bool) -> PreTrainedConfig:
+    if not gguf_file:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    changed = (Path(folder) / gguf_file).stat().st_mtime_ns
+    return copy.deepcopy(_config_in_gguf(folder, gguf_file, changed))
+
+
+@functools.cache
+def _config_in_gguf(folder: str, gguf_file: str, changed: int) -> PreTrainedConfig:
+    """Read once, which takes seconds, until the file is ``changed``."""
+    return AutoConfig.from_pretrained(folder, gguf_file=gguf_file)
 
 
 def _check_architecture(config: PreTrainedConfig, source: str | None) -> None:

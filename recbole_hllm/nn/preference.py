@@ -54,7 +54,9 @@ class PreferenceTower(nn.Module):
 
     def forward(self, content: Tensor) -> Tensor:
         """(B, S, C) content vectors -> (B, S, D) of each place, from it and those before, not normalised."""
-        return self.online_proj(self.reader(self.input_proj(content)))
+        vectors = self.input_proj(content)
+        # autocast rounds products only, not what layers add to
+        return self.online_proj(self.reader(vectors.to(self.input_proj.weight.dtype)))
 
     def alone(self, content: Tensor) -> Tensor:
         """(N, C) content vectors -> (N, D), each read as a sequence of its own."""

@@ -27,11 +27,7 @@ class PromptedLLM(nn.Module):
 
     def __init__(self, backbone: PreTrainedModel, before: Sequence[int] = (), after: Sequence[int] = ()):
         super().__init__()
-        if is_bidirectional(backbone):
-            raise ModelError(
-                f"a {backbone.config.model_type} model cannot read histories here: it is bidirectional and would see "
-                "the items it has to predict; take a causal one, such as llama"
-            )
+        check_causal(backbone)
         self.before, self.after = (nn.Parameter(_embedded(backbone, text)) for text in (before, after))
         drop_input_embeddings(backbone)
         self.backbone = backbone
@@ -89,6 +85,15 @@ class PromptedLLM(nn.Module):
         read = self.backbone(inputs_embeds=inputs, use_cache=False, output_hidden_states=bool(layers))
         states = [*(read.hidden_states or ())[: self.depth], read.last_hidden_state]
         return [states[layer] for layer in layers] + [states[-1]]
+
+
+def check_causal(backbone: PreTrainedModel) -> None:
+    """Raises ModelError for one that sees what follows."""
+    if is_bidirectional(backbone):
+        raise ModelError(
+            f"a {backbone.config.model_type} model cannot read histories here: it is bidirectional and would see "
+            "the items it has to predict; take a causal one, such as llama"
+        )
 
 
 def _embedded(backbone, text: Sequence[int]) -> Tensor:

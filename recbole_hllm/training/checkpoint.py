@@ -84,16 +84,26 @@ def load_model(folder: Path, model: torch.nn.Module) -> dict:
     tensors, state = read_tensors(folder / "weights.safetensors"), read_json(folder / "state.json")
     _check_state(folder / "state.json", state, tensors, model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    weights = _below("model.", tensors)
     try:
-        model.load_state_dict(_below("model.", tensors))
+        model.load_state_dict(weights)
         for name, value in model.other_parameter().items():
             if isinstance(value, torch.nn.Module):
                 value.load_state_dict(_below(f"other.{name}.", tensors))
     except RuntimeError as error:
-        raise ModelError(f"{folder}: the checkpoint does not fit {type(model).__name__}: {error}") from error
+        reason = _unlike(weights, model.state_dict()) or " ".join(str(error).split())
+        raise ModelError(f"{folder}: the checkpoint does not fit {type(model).__name__}: {reason}") from error
     plain = {name: tensor.to(device) for name, tensor in _below("tensor.", tensors).items()}
     model.load_other_parameter({**plain, **state["other_parameter"]})
     return state
+
+
+def _unlike(saved: dict, own: dict) -> str:
+    """What to do about weights that only one of the two has, or has in another shape; nothing where there are none."""
+    names = [name for name in saved.keys() | own.keys() if name not in saved or name not in own]
+    names += [name for name in saved.keys() & own.keys() if saved[name].shape != own[name].shape]
+    shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+    return f"{shown} differ; keys that a model is made of must be those of its training" if names else ""
 
 
 def _below(prefix, tensors):

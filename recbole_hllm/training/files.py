@@ -1,6 +1,7 @@
 """Files of a run folder: JSON whole or not at all, and an error that names what cannot be written."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,20 @@ def write_json(path: Path, content) -> None:
 def json_text(content) -> str:
     """The text of a JSON file: indented, with a line break at its end."""
     return json.dumps(content, indent=2) + "\n"
+
+
+def finite(value):
+    """Dicts, lists and numbers as every reader of JSON knows them: NumPy's scalars become Python's, and numbers that
+    are not finite, such as an AUC of one class, None."""
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def read_json(path: Path):

@@ -229,10 +229,18 @@ logloss by how many interactions the user, and the item, has in training:
 | user 0 | 0 | – | – |
 | user >= 1 | 1,234 | **0.3000** | 0.4000 |
 | item >= 0 | 1,234 | **0.3000** | 0.4000 |
+
+auc by how many interactions the user, and the item, has in training:
+
+| interactions in training | rows | DIN | DeepFM |
+| --- | ---: | ---: | ---: |
+| user 0 | 0 | **0.5000** | **0.5000** |
+| user >= 1 | 1,234 | **0.5000** | **0.5000** |
+| item >= 0 | 1,234 | **0.5000** | **0.5000** |
 """.lstrip()
 
 
-def test_segments_of_labelled_rows_count_rows():
+def test_segments_of_labelled_rows_count_rows_and_show_every_metric():
     def scored(model, loss):
         cold, other = (
             {"segment": label, "rows": count, "auc": 0.5, "logloss": value}

@@ -391,8 +391,43 @@ def test_a_model_of_the_other_kind(build, tiny_llm):
         build(content="llm", content_llm_dir=tiny_llm("bert"))
 
 
+def test_a_preference_module_that_looks_ahead_is_told_before_texts_are_encoded(build, tiny_llm, monkeypatch):
+    monkeypatch.setattr("recbole_hllm.model.learn.build_content", None)  # would fail if called
+    with pytest.raises(ConfigError, match="preference_dir: .*bert.*, of type bert, sees what follows.* name a causal"):
+        build(preference="llm", preference_dir=tiny_llm("bert"))
+    with pytest.raises(ModelError, match="^preference_layers: 9, but the language model .* has only 2 layers"):
+        build(preference="llm", preference_dir=tiny_llm("llama"), preference_layers=9)
+
+
+def test_an_end_token_that_is_not_there(build, tiny_llm):
+    folder = Path(tiny_llm("llama"))
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (folder / name).is_file():
+            kept = {key: value for key, value in json.loads((folder / name).read_text()).items() if key != "eos_token"}
+            (folder / name).write_text(json.dumps(kept))
+    with pytest.raises(ConfigError, match="content_pooling: eos: the tokenizer of .* has no end token; take mean"):
+        build(content="llm", content_llm_dir=str(folder), content_pooling="eos")
+
+
+def test_data_without_texts(build, tmp_path):
+    (tmp_path / "toy" / "toy.item").unlink()
+    with pytest.raises(ConfigError, match="there is no .*toy.item: .*; without texts: content: id"):
+        build(text_keys=None)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_only_products_are_rounded(build, precision):
+    """What the layers add to stays in float32."""
+    model, rows = build(precision=precision)
+    seen = []
+    for layer in model.user_tower.reader.layers.layers:
+        layer.norm1.register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))
+    model.user_vectors(rows)
+    assert set(seen) == {torch.float32}
+
+
 def test_positions_are_no_times(build):
-    with pytest.raises(DataError, match="split_by: time: .*counters.*set split_by: position"):
+    with pytest.raises(DataError, match="split_by: time: .*counters.*they have no days; set split_by: position"):
         build(split_by="time", history_days=1e-4, target_days=3e-5)
     with pytest.raises(DataError, match="split_by: time: .*counters.*set split_by: position"):
         build(split_by="time")

@@ -192,6 +192,35 @@ def test_the_learn_it_needs_is_trained_first_and_found_again(keys_of, tmp_path):
     assert len(list(cache.glob("LEARNScorer-*"))) == 2, "another history is another LEARN"
 
 
+def test_keys_of_its_learn_that_are_given_as_its_own_are_told(keys_of, caplog, tmp_path):
+    keys = keys_of(cache_dir=str(tmp_path / "cache"), content="bert", split_by="tme", learning_rate=0.01, num_layers=1)
+    run("LEARNRanker", config_dict={**keys, "n_layers": 2, "ranker": "AutoInt"}, run_dir=tmp_path / "run")
+    told = [record.getMessage() for record in caplog.records if "without effect" in record.getMessage()]
+    assert told == [
+        "content, split_by without effect: keys of the LEARNScorer, not of LEARNRanker; its own are given in "
+        "learn_keys, such as --learn_keys=\"{'content': 'bert'}\""
+    ], "learning_rate is the ranker's too, n_layers AutoInt's"
+    caplog.clear()
+    load_run(tmp_path / "run")
+    run("LEARNRanker", config_dict=keys_of(cache_dir=str(tmp_path / "cache")), run_dir=tmp_path / "again")
+    assert "without effect" not in caplog.text
+
+
+def test_names_of_text_columns_are_of_the_data(keys_of, tmp_path):
+    keys = keys_of(cache_dir=str(tmp_path / "cache"), text_keys=["class"])
+    run("LEARNRanker", config_dict=keys, run_dir=tmp_path / "run")
+    (learn,) = (tmp_path / "cache").glob("LEARNScorer-*")
+    assert yaml.safe_load((learn / "config.yaml").read_text())["text_keys"] == ["class"]
+
+
+def test_data_without_texts(keys_of, write_dataset, tmp_path):
+    events = [(f"u{user}", f"i{item}", (user + item) % 2, 9 * item + user) for user in range(4) for item in range(9)]
+    write_dataset(tmp_path, "bare", events, header=HEADER)
+    keys = keys_of(data_path=str(tmp_path), dataset="bare", cache_dir=str(tmp_path / "cache"), learn_keys=None)
+    with pytest.raises(ConfigError, match="there is no .*bare.item: .*; without texts: content: id .of a LEARNRanker, learn"):
+        run("LEARNRanker", config_dict=keys, run_dir=tmp_path / "run")
+
+
 def test_its_learn_is_not_chosen_by_a_metric_of_probabilities(keys_of, tmp_path):
     keys = keys_of(cache_dir=str(tmp_path / "cache"), metrics=["LogLoss"], valid_metric="LogLoss")
     run("LEARNRanker", config_dict=keys, run_dir=tmp_path / "one")

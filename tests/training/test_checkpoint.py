@@ -113,7 +113,7 @@ def test_weights_of_other_sizes_are_refused(saved):
     folder, _ = saved
     wider = Toy()
     wider.first = torch.nn.Linear(3, 9)
-    with pytest.raises(ModelError, match="does not fit Toy"):
+    with pytest.raises(ModelError, match="does not fit Toy: first.bias, first.weight differ; keys that"):
         load_model(folder, wider)
 
 

@@ -101,7 +101,7 @@ def test_language_models_that_do_not_fit(build, tiny_llm, pretrained):
         ({"llm_layers": 0}, "llm_layers: 0 must be at least 1"),
         ({"item_embed_dim": 0}, "item_embed_dim: 0 must be at least 1"),
         ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "train_neg_sample_args: E4SRec com"),
-        ({"training_rows": "user", "MAX_ITEM_LIST_LENGTH_TEST": 9}, "MAX_ITEM_LIST_LENGTH_TEST: E4SRec is evaluated"),
+        ({"training_rows": "user", "MAX_ITEM_LIST_LENGTH_TEST": 9}, ".*with training_rows: user; take positions"),
     ],
 )
 def test_wrong_keys(build, wrong, said):

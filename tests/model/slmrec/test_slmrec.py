@@ -1,5 +1,7 @@
 """SLMRec on toy data: its loss against a plain slow formula, student and teacher, and the teacher's stored states."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -90,6 +92,16 @@ def test_a_weight_of_zero_takes_its_term_away(build):
         assert len(model.heads) == (name == "heads") and ("heads" in terms) == (name == "heads")
         assert (model.states is not None) == (name in ("cos", "norm"))
     assert len(set(losses.values())) == 4
+
+
+@pytest.mark.parametrize("named", [[], ["cos"], ["norm"], ["heads"], ["cos", "heads"], ["cos", "norm", "heads"]])
+def test_terms_that_are_not_named_are_as_those_without_weight(build, named):
+    weights = {"distill_cos": 0.7, "distill_norm": 0.2, "distill_heads": 0.3}
+    model, batch, _, _ = build(distill=named, **weights)
+    kept = {key: weight * (key.removeprefix("distill_") in named) for key, weight in weights.items()}
+    other, *_ = build(**kept)
+    torch.testing.assert_close(model.eval().calculate_loss(batch), other.eval().calculate_loss(batch))
+    assert set(model.loss_terms) == set(other.loss_terms) and (model.states is None) == (other.states is None)
 
 
 def test_without_distillation_it_is_an_e4srec_that_begins_as_the_teacher(build, keys_of):
@@ -328,6 +340,20 @@ def test_a_student_with_lora_and_words(published_student, tmp_path):
             other.full_sort_predict(rows), model.eval().full_sort_predict(rows), rtol=1e-4, atol=1e-5
         )
     assert model.inference_parameters() == other.inference_parameters()
+
+
+def test_a_student_with_other_words_than_its_teacher_is_refused(published_student):
+    with pytest.raises(ModelError, match="teacher: its instruction differ from this student's"):
+        published_student(instruction="w2 w1 {items} w3")
+
+
+def test_other_weights_than_the_teachers_are_not_read(published_student, tiny_llm, tmp_path, caplog):
+    model, *_ = published_student()
+    assert "have no effect" not in caplog.text
+    other = shutil.copytree(tiny_llm("llama", num_hidden_layers=4), tmp_path / "other")
+    again, *_ = published_student(llm_pretrain_dir=str(other))
+    assert f"llm_pretrain_dir: the weights of {other} have no effect: the student begins as the layers" in caplog.text
+    assert torch.equal(again.score.weight, model.score.weight)
 
 
 def test_a_student_of_other_additions_is_refused(published_student):

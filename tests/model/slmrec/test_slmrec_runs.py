@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recbole_hllm import Config, run
-from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.errors import ConfigError, ModelError, UserError
 from recbole_hllm.experiment import load_run
 from recbole_hllm.model import teacher as teachers
 from recbole_hllm.training.files import read_json
@@ -101,7 +101,10 @@ def test_costs_tell_what_recommending_needs(keys_of, taught_by, tmp_path):
         ({"reduction": "max"}, "reduction: 'max' is not one of mean, sum"),
         ({"pretrained_e4srec": "there"}, "pretrained_e4srec: a student begins as the first layers"),
         ({"distillation": "online", "teacher": "there"}, "teacher: with distillation: online the teacher is trained"),
-        ({"distillation": "online", "distill_cos": 0, "distill_norm": 0}, "online needs distill_cos or distill_norm"),
+        ({"distillation": "online", "distill_cos": 0, "distill_norm": 0}, "online needs cos or norm in distill"),
+        ({"distillation": "online", "distill": ["heads"]}, "online needs cos or norm in distill"),
+        ({"distill": ["cosine"]}, "distill: 'cosine' is not one of cos, norm, heads.*did you mean 'cos'"),
+        ({"distill": "cos"}, "distill: 'cos' is not a list of cos, norm, heads; .. for no distillation"),
     ],
 )
 def test_wrong_keys(keys_of, keys, said):
@@ -134,6 +137,45 @@ def test_a_student_deeper_than_its_teacher_is_told_before_one_is_trained(keys_of
     with pytest.raises(ConfigError, match="a student of 6 layers has none of 4 to begin as"):
         run("SLMRec", config_dict=keys_of(**keys), run_dir=tmp_path / "run")
     assert not list((tmp_path / "cache").glob("E4SRec-*"))
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+@pytest.mark.parametrize(
+    "teacher, said",
+    [
+        ({"item_embed_dim": 16}, "the teacher's item_embed_dim would differ"),
+        ({"instruction": "w3 w4 {items}"}, "the teacher's instruction would differ"),
+        ({"lora_r": 3}, "the teacher's lora_r would differ"),
+        ({"lora_target_modules": ["up_proj"]}, "the teacher's lora_target_modules would differ"),
+        ({"llm_tuning": "full"}, "the teacher's llm_tuning would differ"),
+        ({"llm_tuning": "ful"}, "llm_tuning: 'ful' is not one of"),
+        ({"llm_layers": 9}, "llm_layers: 9, but the language model '.*' has only 4 layers"),
+    ],
+)
+def test_keys_of_a_teacher_that_cannot_be_this_students(keys_of, tiny_llm, tmp_path, mode, teacher, said):
+    llm = {"llm_pretrain_dir": tiny_llm("llama", num_hidden_layers=4), "llm_init": True, "llm_config": None}
+    keys = {**llm, "instruction": "w1 w2 {items}", "distillation": mode, "item_table": None}
+    keys["teacher_keys"] = {"llm_layers": 4, **teacher}
+    with pytest.raises(UserError, match=f"^teacher_keys: {said}"):
+        run("SLMRec", config_dict=keys_of(cache_dir=str(tmp_path / "cache"), **keys), run_dir=tmp_path / "run")
+    assert not (tmp_path / "cache").exists(), "told before anything is trained"
+
+
+def test_another_language_model_than_the_teachers_is_told_by_its_sizes(keys_of, tiny_llm):
+    other = {"llm_pretrain_dir": tiny_llm("llama", num_hidden_layers=4, intermediate_size=24), "llm_layers": 4}
+    config = Config("SLMRec", config_dict=keys_of(teacher_keys={**other, "llm_config": None}))
+    with pytest.raises(ConfigError, match="the teacher's .*intermediate_size.* would differ"):
+        config.spec.model.check_keys(config)
+
+
+@pytest.mark.parametrize("distill, own, teachers", [([], 2, 3), (["heads"], 2, 3)])
+def test_blocks_matter_only_where_they_are_compared(keys_of, distill, own, teachers):
+    keys = {"distill": distill, "blocks": 2, "llm_layers": own, "teacher_keys": {"llm_layers": teachers}}
+    config = Config("SLMRec", config_dict=keys_of(**keys))
+    config.spec.model.check_keys(config)
+    config = Config("SLMRec", config_dict=keys_of(**{**keys, "distill": [*distill, "cos"]}))
+    with pytest.raises(ConfigError, match="blocks: the teacher's .*3 layers cannot be cut into 2"):
+        config.spec.model.check_keys(config)
 
 
 # ---- teachers that are refused ----
@@ -179,7 +221,9 @@ def test_a_language_model_with_another_name_for_its_depth(build, sizes):
 
 
 def test_keys_of_an_online_teacher(build):
-    with pytest.raises(ConfigError, match="teacher_keys: llm_layer: .*did you mean 'llm_layers'"):
+    with pytest.raises(ConfigError, match="teacher_keys: unknown key 'llm_layer'; did you mean 'llm_layers'"):
         build(distillation="online", teacher_keys={"llm_layer": 4})
-    with pytest.raises(ModelError, match="^llm_layers: 8, but"):  # the default, where it is not given
+    with pytest.raises(ConfigError, match="teacher_keys: epochs: beside an online student the teacher differs in llm_"):
+        build(distillation="online", teacher_keys={"llm_layers": 4, "epochs": 3})
+    with pytest.raises(ModelError, match="^teacher_keys: llm_layers: 8, but"):  # the default, where it is not given
         build(distillation="online", teacher_keys={"instruction": None})
