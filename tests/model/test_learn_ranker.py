@@ -217,7 +217,7 @@ def test_data_without_texts(keys_of, write_dataset, tmp_path):
     events = [(f"u{user}", f"i{item}", (user + item) % 2, 9 * item + user) for user in range(4) for item in range(9)]
     write_dataset(tmp_path, "bare", events, header=HEADER)
     keys = keys_of(data_path=str(tmp_path), dataset="bare", cache_dir=str(tmp_path / "cache"), learn_keys=None)
-    with pytest.raises(ConfigError, match="there is no .*bare.item: .*; without texts: content: id .of a LEARNRanker, learn"):
+    with pytest.raises(ConfigError, match="no .*bare.item: .*; without texts: content: id .of a LEARNRanker, learn"):
         run("LEARNRanker", config_dict=keys, run_dir=tmp_path / "run")
 
 
