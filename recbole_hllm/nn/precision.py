@@ -1,8 +1,15 @@
 """The precision that language models compute in."""
 
 import torch
+from torch import Tensor, nn
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
     """A context in which matrix products are of the given type; None: as the weights are."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def unrounded(vectors: Tensor, model: nn.Module) -> Tensor:
+    """Vectors in the type of a model's weights, for its first layer: every layer adds to what it reads, and sums that
+    are kept in bf16 lose what is small. Under autocast only products of matrices are meant to be rounded."""
+    return vectors.to(next(model.parameters()).dtype)

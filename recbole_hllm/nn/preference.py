@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_hllm.nn.positions import PositionTable
+from recbole_hllm.nn.precision import unrounded
 
 INITIAL_STD = 0.02
 
@@ -54,9 +55,7 @@ class PreferenceTower(nn.Module):
 
     def forward(self, content: Tensor) -> Tensor:
         """(B, S, C) content vectors -> (B, S, D) of each place, from it and those before, not normalised."""
-        vectors = self.input_proj(content)
-        # autocast rounds products only, not what layers add to
-        return self.online_proj(self.reader(vectors.to(self.input_proj.weight.dtype)))
+        return self.online_proj(self.reader(unrounded(self.input_proj(content), self.reader)))
 
     def alone(self, content: Tensor) -> Tensor:
         """(N, C) content vectors -> (N, D), each read as a sequence of its own."""

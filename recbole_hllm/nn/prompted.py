@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.backbone import drop_input_embeddings, is_bidirectional, position_range
+from recbole_hllm.nn.precision import unrounded
 
 
 class PromptedLLM(nn.Module):
@@ -48,7 +49,7 @@ class PromptedLLM(nn.Module):
         Raises:
             ModelError: more positions than a backbone with a learned position table has.
         """
-        vectors = vectors.to(self.before.dtype)  # autocast rounds products only, not what layers add to
+        vectors = unrounded(vectors, self.backbone)
         before = self.before.expand(len(vectors), -1, -1)
         return [state[:, before.shape[1] :] for state in self._read(torch.cat([before, vectors], 1), layers)]
 
@@ -66,7 +67,7 @@ class PromptedLLM(nn.Module):
         Raises:
             ModelError: as ``forward``.
         """
-        vectors, rows = vectors.to(self.before.dtype), torch.arange(len(vectors), device=vectors.device)
+        vectors, rows = unrounded(vectors, self.backbone), torch.arange(len(vectors), device=vectors.device)
         before, after = (text.expand(len(vectors), -1, -1) for text in (self.before, self.after))
         inputs = torch.cat([before, vectors, torch.zeros_like(after)], 1)
         ends = before.shape[1] + lengths

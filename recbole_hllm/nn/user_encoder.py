@@ -5,6 +5,7 @@ from transformers import PreTrainedModel
 
 from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.backbone import drop_input_embeddings, is_bidirectional, position_range
+from recbole_hllm.nn.precision import unrounded
 
 
 class UserEncoder(nn.Module):
@@ -46,4 +47,4 @@ class UserEncoder(nn.Module):
                 f"a history of {vectors.shape[1]} items does not fit into the {self.n_positions} positions "
                 "of the user language model; shorten MAX_ITEM_LIST_LENGTH"
             )
-        return self.backbone(inputs_embeds=vectors, use_cache=False).last_hidden_state
+        return self.backbone(inputs_embeds=unrounded(vectors, self.backbone), use_cache=False).last_hidden_state

@@ -39,3 +39,19 @@ def test_history_longer_than_the_position_table(tiny):
     assert encoder(torch.randn(1, 12, 16)).shape == (1, 12, 16)
     with pytest.raises(ModelError, match="13 items"):
         encoder(torch.randn(1, 13, 16))
+
+
+def test_under_autocast_only_products_are_rounded(tiny):
+    """Not the sums that every layer adds to, though what comes in is a product too."""
+    encoder = UserEncoder(tiny("llama"))
+    vectors, seen = torch.randn(1, 3, 16), []
+    for layer in encoder.backbone.layers:
+        layer.register_forward_pre_hook(
+            lambda _, given, named: seen.append((given or tuple(named.values()))[0].dtype), with_kwargs=True
+        )
+    exact = encoder(vectors)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = encoder(vectors.bfloat16())
+    assert len(seen) == 4 and set(seen) == {torch.float32}
+    assert 0 < (rounded.float() - exact).abs().max() < 0.1
+    assert encoder.to(torch.bfloat16)(vectors).dtype == torch.bfloat16, "a model in bf16 stays in it"
