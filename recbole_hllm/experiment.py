@@ -82,6 +82,8 @@ def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_d
         folder = new_folder(config, run_dir, settings)
     else:
         config = Config(model, dataset, files, config_dict, arguments)
+        if hasattr(config.spec.model, "check_keys"):  # before there is a folder that the corrected run would find
+            config.spec.model.check_keys(config)
         folder = new_folder(config, run_dir)
     with logging_to(folder / "run.log", config["state"]):
         complete(config, run_dir, run)

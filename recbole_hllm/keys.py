@@ -27,6 +27,8 @@ _TEXT_KEYS = {
 }  # fmt: skip
 # Keys that are True, False or names.
 _SWITCHES_OR_NAMES = ("reference", "sanity_rows")
+# Before the name of another row of the same table, in the place of its run's folder.
+ROW = "row:"
 # Instructions for bf16, as torch names them: of x86, and of ARM.
 _CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
 # What `precision` may be beside auto, and the type that autocast computes in.

@@ -8,11 +8,9 @@ from pathlib import Path
 from recbole_hllm.config import Config
 from recbole_hllm.data.cache import cache_folder, digest, file_digest, locked
 from recbole_hllm.errors import ConfigError
-from recbole_hllm.keys import read_yaml
+from recbole_hllm.keys import ROW, read_yaml
 from recbole_hllm.run_folder import saved_keys
 
-# Another row of the same table.
-_ROW = "row:"
 # Keys whose values are files and folders: it is what these hold that counts, not where they lie.
 _PATHS = {
     "item_table", "llm_pretrain_dir", "pretrained_e4srec", "content_llm_dir", "content_bert_dir", "preference_dir",
@@ -51,9 +49,9 @@ def complete(config, run_dir: str | Path | None, run: Callable) -> None:
     model.check_keys(config)
     for key, (needed, keys) in model.needs(config).items():
         given = config[key]
-        if not str(given or "").startswith(_ROW):
-            _tell_keys_of_it(config, key, needed)
-        if given and str(given).startswith(_ROW):
+        if not str(given or "").startswith(ROW):
+            _tell_keys_of_it(config, key, needed, keys)
+        if given and str(given).startswith(ROW):
             found = _row(key, str(given), run_dir)
         elif given and not _deleted(Path(given), needed, config["dataset"]):
             found = given
@@ -80,7 +78,10 @@ def to_be_made(config) -> list[tuple[str, str]]:
     model.check_keys(config)
     for key, (needed, keys) in model.needs(config).items():
         given = config[key]
-        if given and (str(given).startswith(_ROW) or not _deleted(Path(given), needed, config["dataset"])):
+        if given and (str(given).startswith(ROW) or not _deleted(Path(given), needed, config["dataset"])):
+            continue
+        if any(str(value).startswith(ROW) for value in _inherited(config, needed).values()):
+            missing.append((key, needed))  # from a row to come, so that it cannot be there
             continue
         folder, made = _folder_of(config, key, needed, keys, None)
         if not (folder / "costs.json").is_file():
@@ -114,18 +115,25 @@ def _tell_if_made_otherwise(config, key, needed, keys, given, run_dir) -> None:
         )
 
 
-def _tell_keys_of_it(config, key, needed) -> None:
+def _tell_keys_of_it(config, key, needed, keys) -> None:
     """Keys of the run that comes first, given as if they were this one's, would be read by nothing."""
     own = config.internal_config_dict.keys() | getattr(config.spec.model, "further_keys", lambda _: set())(config)
     theirs = Config(needed, config_dict={name: config.settings[name] for name in ("dataset", "data_path")})
-    names = [
-        name for name in theirs.internal_config_dict if name in config.external_config_dict.keys() - own - {*_OWN_KEYS}
-    ]
+    given = config.external_config_dict.keys() - own - {*_OWN_KEYS}
+    names = [name for name in theirs.internal_config_dict if name in given]
     if names:
-        logging.getLogger().warning(
-            f"{', '.join(names)} without effect: keys of the {needed}, not of {config['model']}; its own are given in "
-            f"{key}_keys, such as --{key}_keys=\"{{'{names[0]}': {config.external_config_dict[names[0]]!r}}}\""
-        )
+        settable = [name for name in names if name not in keys or name in (config[f"{key}_keys"] or ())]
+        why = f"keys of the {needed}, not of {config['model']}"
+        if config[key]:
+            why += f", and {key} names a run that is trained already"
+        elif settable:
+            example = f"{{'{settable[0]}': {config.external_config_dict[settable[0]]!r}}}"
+            why += f'; its own are given in {key}_keys, such as --{key}_keys="{example}"'
+        logging.getLogger().warning(f"{', '.join(names)} without effect: {why}")
+    if not config[key] and hasattr(theirs.spec.model, "needs"):
+        for further, (model, its_keys) in theirs.spec.model.needs(theirs).items():
+            if further in config.internal_config_dict and not config[further]:
+                _tell_keys_of_it(config, further, model, its_keys)
 
 
 def _tell_what_is_not_read(config, key, needed, given) -> None:
@@ -150,7 +158,7 @@ def _says_otherwise(config, name, there: dict) -> bool:
 def _row(key, given, run_dir) -> Path:
     if not run_dir:
         raise ConfigError(f"{key}: {given} is for a row of a table, and this run is none; name a folder")
-    folder = Path(run_dir).absolute().parent / given.removeprefix(_ROW)
+    folder = Path(run_dir).absolute().parent / given.removeprefix(ROW)
     if not (folder / "costs.json").is_file():
         raise ConfigError(
             f"{key}: {given}: {folder} is no finished run; the rows of a table are made in order, so this one "
@@ -171,13 +179,13 @@ def _folder_of(config, key, needed, keys, run_dir) -> tuple[Path, Config]:
     if not isinstance(keys, dict):
         raise ConfigError(f"{key}_keys: {keys!r} is not a dict of keys of {needed}")
     inherited = {
-        name: str(_row(name, value, run_dir)) if isinstance(value, str) and value.startswith(_ROW) else value
+        name: str(_row(name, value, run_dir)) if isinstance(value, str) and value.startswith(ROW) else value
         for name, value in _inherited(config, needed).items()
     }
     try:
         made = Config(needed, config_dict={**inherited, **keys})
     except ConfigError as error:
-        raise ConfigError(f"{key} is empty, so a {needed} is to be trained first ({key}_keys): {error}") from error
+        raise ConfigError(f"{key} is empty, so a run of {needed} is to come first ({key}_keys): {error}") from error
     content = {
         name: _held_by(value) if name in _PATHS else value
         for name, value in saved_keys(made.settings).items()
@@ -192,7 +200,9 @@ def _found_or_run(key, needed, folder, made, run) -> Path:
         logging.getLogger().info(f"{key}: the {needed} in {folder}")
         return folder
     begun = (folder / "config.yaml").is_file()
-    what = f"the {needed} of a run that ended early goes on in" if begun else f"a {needed} is trained first and kept in"
+    article = "an" if needed[0] in "AEIOU" else "a"
+    first = f"{article} {needed} is trained first and kept in"
+    what = f"the {needed} of a run that ended early goes on in" if begun else first
     logging.getLogger().info(f"{key} is empty: {what} {folder}")
     run(config_dict={**made.settings, "resume": begun}, run_dir=folder)
     return folder
@@ -206,6 +216,8 @@ def _inherited(config, needed) -> dict:
     if issubclass(config.spec.model, own.spec.model):
         return {key: value for key, value in settings.items() if key in own.settings}
     shared = {key for kind in _OWN_KINDS for key in config.parameters.get(kind, ())} | {*_OWN_KEYS, "dataset"}
+    if "content" not in own.internal_config_dict:  # it reads no texts
+        shared.discard("text_keys")
     return {key: value for key, value in settings.items() if key in shared}
 
 

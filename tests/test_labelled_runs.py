@@ -94,7 +94,7 @@ def test_a_run_goes_on_where_it_stopped(settings, tmp_path):
 def test_rankers_and_recommenders_have_no_table_together(settings):
     keys = {key: value for key, value in settings("DIN").items() if key not in ("metrics", "valid_metric", "eval_args")}
     with pytest.raises(ConfigError, match="model: DIN score labelled rows and Pop rank items"):
-        _check(["DIN", "Pop"], keys, {})
+        _check(["DIN", "Pop"], keys, {}, None)
 
 
 def test_a_ranker_on_stored_item_vectors_is_read_back(settings, tmp_path):
@@ -109,6 +109,6 @@ def test_the_ranking_benchmark_fits_its_models(toy):
     """Keys that a row does not know, or that its rows may not have for themselves, would be refused."""
     keys = read_yaml(properties_folder() / "benchmark" / "hllm_ranker.yaml")
     models = keys.pop("model")
-    configs = _check(models, {**keys, "data_path": toy, "dataset": "labelled"}, {})
+    configs = _check(models, {**keys, "data_path": toy, "dataset": "labelled"}, {}, None)
     assert {"HLLMRanker", "DIN"} <= configs.keys()
     assert len({config[key] for config in configs.values() for key in ("MAX_ITEM_LIST_LENGTH", "valid_metric")}) == 2

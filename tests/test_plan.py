@@ -118,6 +118,7 @@ def test_it_says_what_would_be_trained_first(settings_of, tmp_path):
     run("E4SRec", config_dict={**table, "cache_dir": keys["cache_dir"], "epochs": 1}, run_dir=tmp_path / "run")
     assert plan("E4SRec", config_dict={**table, "cache_dir": keys["cache_dir"], "epochs": 1})["first"] == []
     assert plan("SLMRec", config_dict={**keys, "item_table": "row:SASRec", "teacher": "row:E4SRec"})["first"] == []
+    assert plan("SLMRec", config_dict={**keys, "item_table": "row:SASRec"})["first"] == [("teacher", "E4SRec")]
     assert plan("SASRec", config_dict=settings_of("SASRec"))["first"] == []
 
 

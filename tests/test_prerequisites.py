@@ -276,8 +276,30 @@ def test_a_language_model_that_cannot_be_used_is_told_before_anything_is_trained
     for said, wrong in wrongs.items():
         with pytest.raises(ModelError, match="^" + said):
             run("E4SRec", config_dict={**keys(), **wrong}, run_dir=tmp_path / "run")
-        shutil.rmtree(tmp_path / "run")
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
+
+
+def test_keys_of_another_floor_are_told(made, caplog):
+    """They are read by what comes first only in its own dict of keys."""
+    made("E4SRec", n_layers=1)
+    said = 'n_layers without effect: keys of the SASRec, not of E4SRec; its own are given in item_table_keys, such as '
+    assert said + """--item_table_keys="{'n_layers': 1}\"""" in caplog.text
+    caplog.clear()
+    made("SLMRec", n_layers=1, hidden_size=4)
+    assert "hidden_size, n_layers without effect: keys of the SASRec, not of SLMRec; its own are" in caplog.text
+    assert "{'hidden_size'" not in caplog.text, "it follows item_embed_dim"
+    caplog.clear()
+    table = made("E4SRec")[0]["item_table"]
+    made("E4SRec", n_layers=1, item_table=table)
+    assert "keys of the SASRec, not of E4SRec, and item_table names a run that is trained already" in caplog.text
+    caplog.clear()
+    made("SLMRec", llm_layers=2, item_table_keys={"n_layers": 1})
+    assert "without effect" not in caplog.text
+
+
+def test_a_table_of_ids_is_of_no_texts(made):
+    one, again = (made("E4SRec", text_keys=[name])[0]["item_table"] for name in ("title", "brand"))
+    assert one == again
 
 
 def test_the_time_limit_is_for_what_comes_first_too(made):

@@ -14,7 +14,7 @@ from recbole_hllm.benchmark.table import to_console, to_csv, to_json, to_markdow
 from recbole_hllm.config import Config
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.experiment import merge_keys
-from recbole_hllm.keys import read_yaml
+from recbole_hllm.keys import ROW, read_yaml
 from recbole_hllm.registry import base_model
 from recbole_hllm.run_folder import KEYS, make_folder, refuse_existing, saved_keys, unused_folder, write_yaml
 from recbole_hllm.training.files import read_json, write_text
@@ -113,7 +113,7 @@ def prepare(models, dataset, given, run_dir, words=()) -> Table:
     models, given, left_out = with_sanity_rows(models, given)
     if not given.get("resume"):
         refuse_existing(folder, (KEYS, *_TABLES, *models))
-    return Table(models, given, trials, _check(models, given, left_out), left_out, folder, saved)
+    return Table(models, given, trials, _check(models, given, left_out, folder), left_out, folder, saved)
 
 
 def _names(models) -> list[str]:
@@ -188,7 +188,7 @@ def own_words(given, folder) -> list[str]:
     return words + ["--resume=True"] * bool(given.get("resume") and (folder / "config.yaml").is_file())
 
 
-def _check(models, given, left_out) -> dict[str, Config]:
+def _check(models, given, left_out, folder) -> dict[str, Config]:
     """Makes every model's config, before hours are spent on the first one's training."""
     for key in given:
         prefix, dot, rest = key.partition(".")
@@ -205,6 +205,7 @@ def _check(models, given, left_out) -> dict[str, Config]:
         if hasattr(config.spec.model, "check_keys"):
             with _row_named(model):
                 config.spec.model.check_keys(config)
+        _check_rows_before(model, configs, folder)
     labelled = [model for model, config in configs.items() if config.spec.rows == "labelled"]
     if 0 < len(labelled) < len(models):
         others = [model for model in models if model not in labelled]
@@ -213,6 +214,24 @@ def _check(models, given, left_out) -> dict[str, Config]:
             "no table can hold both, make one for each"
         )
     return configs
+
+
+def _check_rows_before(model, configs, folder) -> None:
+    """A model that needs another row's run finds it made before its own, and fit for it."""
+    config, before = configs[model], list(configs)[: list(configs).index(model)]
+    needs = config.spec.model.needs(config) if hasattr(config.spec.model, "needs") else ()
+    for key in needs:
+        if not str(config[key] or "").startswith(ROW):
+            continue
+        name = config[key].removeprefix(ROW)
+        if name in before:
+            with _row_named(model):
+                getattr(config.spec.model, "check_row", lambda *_: None)(config, key, configs[name])
+        elif not (folder / name / "costs.json").is_file():
+            raise ConfigError(
+                f"{model}: {key}: {config[key]}: there is no row {name} before it; rows are made in the order of model "
+                f"({', '.join(configs)})"
+            )
 
 
 @contextmanager

@@ -95,6 +95,20 @@ class E4SRec(SequentialRecommender):
         check_language_model(config, spec)
 
     @staticmethod
+    def check_row(config, key: str, row) -> None:
+        """Raises ConfigError where a row of the same table, that ``key`` names, could not be what it is for.
+
+        Args:
+            row: its Config.
+        """
+        width = row["hidden_size"] if row["model"].partition("@")[0] == "SASRec" else None
+        if key == "item_table" and width not in (None, config["item_embed_dim"]):
+            raise ConfigError(
+                f"item_embed_dim: {config['item_embed_dim']}, and the table of {row['model']} will have {width} "
+                f"numbers an item (hidden_size); set item_embed_dim: {width}"
+            )
+
+    @staticmethod
     def training_rows(config) -> str:
         """The data set's rows that the key ``training_rows`` names.
 

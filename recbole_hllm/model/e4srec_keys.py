@@ -3,6 +3,7 @@
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.model.export_e4srec import exported_e4srec
 from recbole_hllm.model.language_models import attention
+from recbole_hllm.model.trained_run import check_same_data
 from recbole_hllm.nn.backbone import BackboneSpec, config_of, load_tokenizer, position_range, skeleton_of
 from recbole_hllm.nn.prompted import check_causal
 from recbole_hllm.nn.tuning import MODES
@@ -99,7 +100,7 @@ def check_language_model(config, spec: BackboneSpec) -> None:
         return
     check_causal(skeleton)
     places, key = position_range(skeleton)[1], "MAX_ITEM_LIST_LENGTH"
-    if places is None:
+    if places is None or weights_follow(config):  # one that is trained has shown that it fits
         return
     if (config["MAX_ITEM_LIST_LENGTH_TEST"] or 0) > config[key]:
         key = "MAX_ITEM_LIST_LENGTH_TEST"
@@ -118,6 +119,7 @@ def check_table_keys(config) -> None:
         raise ConfigError(f"item_table_keys: {keys!r} is not a dict of keys of SASRec")
     if keys and "hidden_size" in keys:
         raise ConfigError("item_table_keys: hidden_size is the item_embed_dim of this model; give that")
+    check_same_data(config, "item_table_keys", keys or {})
     if config["item_table"] and config["pretrained_e4srec"]:
         raise ConfigError("item_table: pretrained_e4srec brings its own; leave one of them empty")
 

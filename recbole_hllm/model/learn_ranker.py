@@ -13,7 +13,7 @@ from torch import Tensor
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.keys import fast_precision, read_yaml
 from recbole_hllm.model.learn import LEARN
-from recbole_hllm.model.trained_run import settings_of, with_best_weights
+from recbole_hllm.model.trained_run import check_same_data, settings_of, with_best_weights
 from recbole_hllm.model.unread_keys import tell_unread
 from recbole_hllm.nn.fusion import Fusion
 from recbole_hllm.properties_path import properties_folder, recbole_folder
@@ -87,6 +87,8 @@ class LEARNRanker(AbstractRecommender):
             raise ConfigError(f"learn_features: {names!r} is not a list of {', '.join(FEATURES)}")
         if not isinstance(sizes, list) or not sizes or not all(type(size) is int and size > 0 for size in sizes):
             raise ConfigError(f"fusion_hidden: {sizes!r} is not a list of layer sizes such as [64, 32]")
+        if isinstance(config["learn_keys"], dict):
+            check_same_data(config, "learn_keys", config["learn_keys"])
         _ranker_keys(config)
 
     @staticmethod

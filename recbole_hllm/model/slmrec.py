@@ -7,15 +7,25 @@ from torch import nn
 
 from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
 from recbole_hllm.model.e4srec import E4SRec
-from recbole_hllm.model.teacher import CachedStates, FreshStates, UnknownStates, ends_of, read_teacher, teacher_config
+from recbole_hllm.model.teacher import (
+    CachedStates,
+    FreshStates,
+    UnknownStates,
+    ends_of,
+    keys_of_teacher,
+    read_teacher,
+    teacher_config,
+)
 from recbole_hllm.model.teacher_fit import check_keys_fit, check_models_fit
-from recbole_hllm.model.trained_run import over_default, settings_of
+from recbole_hllm.model.trained_run import settings_of
 from recbole_hllm.model.unread_keys import tell_unread
 from recbole_hllm.nn.distillation import NORM_POWERS, REDUCTIONS, direction_loss, norm_loss
 
 _MODES = ("offline", "online")
 # Of the loss, beside the cross-entropy.
 TERMS = ("cos", "norm", "heads")
+# So many times the cross-entropy is worth a warning.
+_FAR_MORE = 10
 # Parts of the loss that only training needs.
 _AUXILIARY = ("heads.", "teacher.")
 
@@ -50,7 +60,9 @@ class SLMRec(E4SRec):
         heads = self.ends[:-1] if self.weights["heads"] else ()
         self.heads = nn.ModuleList(nn.Linear(self.llm.hidden_size, width, bias=False) for _ in heads)
         self.online = config["distillation"] == "online" and self.aligned
-        self.states = None
+        self.states, self.balance_told = None, False
+        parts = " + ".join(f"{weight:g} {name}" for name, weight in self.weights.items() if weight)
+        self.logger.info(f"distillation: {config['distillation']}, {parts or 'nothing but the first weights'}")
         if config["distillation"] == "online":
             tell_unread(self.logger, config, ["teacher_cache"], "distillation is online")
         if self.online:
@@ -67,7 +79,7 @@ class SLMRec(E4SRec):
     @property
     def aligned(self) -> bool:
         """Whether anything of the teacher's states is in the loss."""
-        return bool(self.weights["cos"] or self.weights["norm"])
+        return _taught(self.weights)
 
     @staticmethod
     def check_keys(config) -> None:
@@ -87,19 +99,30 @@ class SLMRec(E4SRec):
                 "teacher: with distillation: online the teacher is trained beside the student; leave it empty"
             )
         weights = loss_weights(config)
-        taught = bool(weights["cos"] or weights["norm"])
-        if config["distillation"] == "online" and not taught:
+        if config["distillation"] == "online" and not _taught(weights):
             raise ConfigError(
                 "distillation: online needs cos or norm in distill, with weights, or there is nothing to learn from"
             )
-        check_keys_fit(config, any(weights.values()), taught)
+        check_keys_fit(config, any(weights.values()), _taught(weights))
+
+    @staticmethod
+    def check_row(config, key: str, row) -> None:
+        """Raises ConfigError where a row of the same table, that ``key`` names, could not be what it is for.
+
+        Args:
+            row: its Config.
+        """
+        E4SRec.check_row(config, key, row)
+        if key == "teacher":
+            weights = loss_weights(config)
+            check_keys_fit(config, any(weights.values()), _taught(weights), row)
 
     @staticmethod
     def needs(config) -> dict[str, tuple[str, dict]]:
         """Offline a trained teacher, which has the table; online the table."""
         if config["distillation"] == "online":
             return E4SRec.needs(config)
-        return {"teacher": ("E4SRec", over_default(config, "teacher_keys", "E4SRec"))}
+        return {"teacher": ("E4SRec", keys_of_teacher(config))}
 
     def _begin_as(self, teacher: E4SRec) -> None:
         """The weights of the teacher's first layers, and of all that lies around them.
@@ -170,7 +193,19 @@ class SLMRec(E4SRec):
             terms["teacher_ce"] = self.teacher.target_loss(self.states.outputs, self.states.targets)
             loss = loss + terms["teacher_ce"]
         self.loss_terms = {name: value.item() for name, value in terms.items()}
+        self._tell_of_balance()
         return loss
+
+    def _tell_of_balance(self):
+        """States of pretrained language models can be so long that their distance is all of the loss."""
+        ce, distance = self.loss_terms["ce"], self.weights["norm"] * self.loss_terms.get("norm", 0.0)
+        if self.training and not self.balance_told and distance > _FAR_MORE * ce:
+            self.balance_told = True
+            self.logger.warning(
+                f"distill_norm: {self.weights['norm']:g} makes the distance of states {distance / ce:.0f} times the "
+                f"cross-entropy, so little else is learned; {self.weights['norm'] * ce / distance:.0e} would make it "
+                "as large"
+            )
 
     # ---- for other programs ----
 
@@ -186,14 +221,19 @@ def loss_weights(config) -> dict[str, float]:
     Raises:
         ConfigError: ``distill`` is not a list of terms.
     """
-    named = config["distill"] or []
+    named = list(TERMS) if config["distill"] is None else config["distill"]
     if not isinstance(named, list):
-        raise ConfigError(f"distill: {named!r} is not a list of {', '.join(TERMS)}; [] for no distillation")
+        raise ConfigError(f"distill: {named!r} is not a list such as ['cos', 'norm']; [] is for no distillation")
     for term in named:
         if term not in TERMS:
             hint = did_you_mean(str(term), TERMS)
             raise ConfigError(f"distill: {term!r} is not one of {', '.join(TERMS)}{hint}")
     return {term: config[f"distill_{term}"] if term in named else 0 for term in TERMS}
+
+
+def _taught(weights) -> bool:
+    """Whether anything of the teacher's states is in the loss."""
+    return bool(weights["cos"] or weights["norm"])
 
 
 def _teacher_to_start_from(config, dataset) -> E4SRec | None:

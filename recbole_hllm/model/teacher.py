@@ -54,6 +54,13 @@ def computed_by(llm_config, lora_alpha: float | None) -> dict:
     return {**kept, "llm_tuning": "without LoRA" if lora_alpha is None else f"lora_alpha {lora_alpha}"}
 
 
+def keys_of_teacher(config) -> dict:
+    """What ``teacher_keys`` say of a teacher that has yet to be trained; an exported one brings its language model."""
+    keys = over_default(config, "teacher_keys", "E4SRec")
+    brought = dict.fromkeys(("llm_config", "instruction")) if keys.get("pretrained_e4srec") else {}
+    return {**brought, **keys}
+
+
 def teacher_config(config, settings: dict | None = None):
     """The student's config with the keys that make its teacher.
 
@@ -61,7 +68,7 @@ def teacher_config(config, settings: dict | None = None):
         settings: of the teacher's run; None takes ``teacher_keys``, for one that is trained beside the student.
     """
     if settings is None:
-        own = over_default(config, "teacher_keys", "E4SRec")
+        own = keys_of_teacher(config)
     else:
         own = {key: settings.get(key) for key in MADE_OF}
     changed = copy.copy(config)

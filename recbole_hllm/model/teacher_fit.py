@@ -1,39 +1,45 @@
 """Whether a student can begin as the first layers of its teacher: by their keys, before one is trained; as models."""
 
 from recbole_hllm.errors import ConfigError, ModelError, UserError, did_you_mean
+from recbole_hllm.keys import read_yaml
 from recbole_hllm.model.e4srec import E4SRec
 from recbole_hllm.model.e4srec_keys import llm_spec, tuning_mode
 from recbole_hllm.model.language_models import lora_settings
 from recbole_hllm.model.teacher import MADE_OF, computed_by, ends_of, teacher_config
-from recbole_hllm.model.trained_run import over_default
+from recbole_hllm.model.trained_run import check_same_data, over_default
 from recbole_hllm.nn.backbone import config_of
+from recbole_hllm.properties_path import properties_folder
 
 
-def check_keys_fit(config, in_blocks: bool, taught: bool) -> None:
+def check_keys_fit(config, in_blocks: bool, taught: bool, row=None) -> None:
     """What would otherwise be told after a teacher was trained.
 
     Args:
+        config: of the student.
+        row: config of the teacher that is to be trained, as a row of the same table; None: the one of ``teacher_keys``,
+            where no teacher is named.
         in_blocks: the student's layers are compared block by block, with those of its teacher or by heads.
         taught: with those of its teacher.
 
     Raises:
-        ConfigError, ModelError: the student cannot be cut into blocks; or, where no trained teacher is named, the one
-            that ``teacher_keys`` describe cannot, or cannot be this student's.
+        ConfigError, ModelError: the student cannot be cut into blocks; or the teacher to be trained cannot, or cannot
+            be this student's.
     """
     own = config_of(llm_spec(config))
     if in_blocks:
         ends_of(own.num_hidden_layers, config["blocks"], "this student's (llm_layers)")
-    if config["teacher"]:
+    if row is None and config["teacher"]:
         return
-    keys = over_default(config, "teacher_keys", "E4SRec")
-    _check_names(config, keys)
-    made = teacher_config(config)
+    if row is None:
+        _check_names(config, over_default(config, "teacher_keys", "E4SRec"))
+    made = teacher_config(config, None if row is None else row.settings)
+    named = "teacher_keys" if row is None else row["model"]
     try:
         theirs, lora = config_of(llm_spec(made)), tuning_mode(made) == "lora"
     except UserError as error:
-        raise type(error)(f"teacher_keys: {error}") from error
+        raise type(error)(f"{named}: {error}") from error
     if taught:
-        ends_of(theirs.num_hidden_layers, config["blocks"], "the teacher's (teacher_keys: llm_layers)")
+        ends_of(theirs.num_hidden_layers, config["blocks"], f"the teacher's ({named}: llm_layers)")
     depths = own.num_hidden_layers, theirs.num_hidden_layers
     if depths[0] > depths[1]:
         raise ConfigError(
@@ -44,16 +50,18 @@ def check_keys_fit(config, in_blocks: bool, taught: bool) -> None:
     )
     if unlike:
         raise ConfigError(
-            f"teacher_keys: the teacher's {', '.join(unlike)} would differ from this student's, which begins as its "
+            f"{named}: the teacher's {', '.join(unlike)} would differ from this student's, which begins as its "
             "first layers; they may differ in depth, in dropout and in how they are trained"
         )
 
 
 def _check_names(config, keys) -> None:
+    students, teachers = (read_yaml(properties_folder() / "model" / f"{name}.yaml") for name in ("SLMRec", "E4SRec"))
+    known = config.internal_config_dict.keys() - (students.keys() - teachers.keys())
+    check_same_data(config, "teacher_keys", keys)
     for key in keys:
-        if key not in config.internal_config_dict:
-            hint = did_you_mean(str(key), config.internal_config_dict)
-            raise ConfigError(f"teacher_keys: unknown key '{key}'{hint}")
+        if key not in known:
+            raise ConfigError(f"teacher_keys: unknown key '{key}' of E4SRec{did_you_mean(str(key), known)}")
         if config["distillation"] == "online" and key not in MADE_OF:
             raise ConfigError(
                 f"teacher_keys: {key}: beside an online student the teacher differs in {', '.join(MADE_OF)} only"

@@ -11,6 +11,12 @@ from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.keys import read_yaml
 from recbole_hllm.model.id_table import check_same_training
 
+# Keys that say which interactions there are, and which of them are trained on.
+_OF_THE_DATA = (
+    "user_inter_num_interval", "item_inter_num_interval", "val_interval", "filter_inter_by_user_or_item",
+    "rm_dup_inter", "benchmark_filename", "eval_args",
+)  # fmt: skip
+
 
 def over_default(config, key: str, model: str) -> dict:
     """A key whose value is a dict of keys of a model: those given, and the default of each that is not."""
@@ -18,6 +24,24 @@ def over_default(config, key: str, model: str) -> dict:
     if not isinstance(given, dict):
         raise ConfigError(f"{key}: {given!r} is not a dict of keys of {model}")
     return {**default, **given}
+
+
+def check_same_data(config, key: str, keys: dict) -> None:
+    """Keys of a run that comes first must not give it other interactions, or another split of them.
+
+    Args:
+        config: of the run that needs it.
+        key: that names them, such as ``teacher_keys``.
+        keys: keys and values.
+
+    Raises:
+        ConfigError: one of them does; it would be told after that run was trained.
+    """
+    for name in _OF_THE_DATA:
+        if name in keys and keys[name] != config[name]:
+            raise ConfigError(
+                f"{key}: {name}: {keys[name]!r} would train on other data than this run, which has {config[name]!r}"
+            )
 
 
 def settings_of(folder: Path, key: str, models: Sequence[str], dataset, other_items: bool = False) -> dict:

@@ -288,8 +288,8 @@ def _model_config(spec: BackboneSpec, folder: str | None, gguf_file: str | None)
 def _known_config(folder: str, gguf_file: str | None, trust_remote_code: bool) -> PreTrainedConfig:
     if not gguf_file:
         return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    changed = (Path(folder) / gguf_file).stat().st_mtime_ns
-    return copy.deepcopy(_config_in_gguf(folder, gguf_file, changed))
+    place = Path(folder).resolve()
+    return copy.deepcopy(_config_in_gguf(str(place), gguf_file, (place / gguf_file).stat().st_mtime_ns))
 
 
 @functools.cache

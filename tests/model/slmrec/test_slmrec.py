@@ -104,6 +104,27 @@ def test_terms_that_are_not_named_are_as_those_without_weight(build, named):
     assert set(model.loss_terms) == set(other.loss_terms) and (model.states is None) == (other.states is None)
 
 
+def test_what_is_in_the_loss_is_logged(build, caplog):
+    caplog.set_level("INFO")
+    for keys, said in (
+        ({"distill": None}, "distillation: offline, 1 cos + 0.1 norm + 0.1 heads"),
+        ({"distill": ["cos"], "distill_cos": 0}, "distillation: offline, nothing but the first weights"),
+    ):
+        caplog.clear()
+        build(**keys)
+        assert said in caplog.text
+
+
+def test_a_distance_that_is_all_of_the_loss_is_told_once(build, caplog):
+    model, batch, *_ = build(distill_norm=0.1)
+    model.train().calculate_loss(batch)
+    assert "distill_norm" not in caplog.text
+    model, batch, *_ = build(distill_norm=1e4)
+    for _ in range(2):
+        model.train().calculate_loss(batch)
+    assert caplog.text.count("distill_norm: 10000 makes the distance of states") == 1
+
+
 def test_without_distillation_it_is_an_e4srec_that_begins_as_the_teacher(build, keys_of):
     model, batch, config, train = build(distill_cos=0, distill_norm=0, distill_heads=0)
     plain = type(model).__mro__[1](Config("E4SRec", config_dict=keys_of(llm_layers=2)), train._dataset)

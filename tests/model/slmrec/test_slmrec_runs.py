@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from recbole_hllm import Config, run
+from recbole_hllm.benchmark.side_by_side import compare
 from recbole_hllm.errors import ConfigError, ModelError, UserError
 from recbole_hllm.experiment import load_run
 from recbole_hllm.model import teacher as teachers
@@ -104,7 +105,10 @@ def test_costs_tell_what_recommending_needs(keys_of, taught_by, tmp_path):
         ({"distillation": "online", "distill_cos": 0, "distill_norm": 0}, "online needs cos or norm in distill"),
         ({"distillation": "online", "distill": ["heads"]}, "online needs cos or norm in distill"),
         ({"distill": ["cosine"]}, "distill: 'cosine' is not one of cos, norm, heads.*did you mean 'cos'"),
-        ({"distill": "cos"}, "distill: 'cos' is not a list of cos, norm, heads; .. for no distillation"),
+        ({"distill": "cos"}, r"distill: 'cos' is not a list such as .'cos', 'norm'.; \[\] is for no distillation"),
+        ({"teacher_keys": {"llm_layers": 4, "blocks": 2}}, "teacher_keys: unknown key 'blocks' of E4SRec"),
+        ({"teacher_keys": {"user_inter_num_interval": "[3,inf)"}}, "teacher_keys: user_inter_num_interval: .* other"),
+        ({"item_table_keys": {"eval_args": {"split": {"RS": [8, 1, 1]}}}}, "item_table_keys: eval_args: .* other data"),
     ],
 )
 def test_wrong_keys(keys_of, keys, said):
@@ -178,6 +182,43 @@ def test_blocks_matter_only_where_they_are_compared(keys_of, distill, own, teach
         config.spec.model.check_keys(config)
 
 
+@pytest.mark.parametrize(
+    "own, said",
+    [
+        ({"E4SRec.llm_layers": 3}, "blocks: the teacher's .E4SRec: llm_layers. 3 layers cannot be cut into 2 blocks"),
+        ({"E4SRec.llm_layers": 1, "SLMRec.distill": []}, "llm_layers: a student of 2 layers has none of 1 to begin as"),
+        ({"E4SRec.lora_r": 3}, "E4SRec: the teacher's lora_r would differ"),
+        ({"E4SRec.instruction": "w1 {items}"}, "E4SRec: the teacher's instruction would differ"),
+        ({"SASRec.hidden_size": 16}, "item_embed_dim: 8, and the table of SASRec will have 16 numbers an item"),
+        ({"SLMRec.teacher": "row:E4SREC"}, "SLMRec: teacher: row:E4SREC: there is no row E4SREC before it"),
+        ({"model": ["SASRec", "SLMRec", "E4SRec"]}, "SLMRec: teacher: row:E4SRec: there is no row E4SRec before it"),
+    ],
+)
+def test_rows_of_a_table_that_cannot_fit_are_told_before_any_is_trained(keys_of, tiny_llm, tmp_path, own, said):
+    llm = {"llm_pretrain_dir": tiny_llm("llama", num_hidden_layers=4), "llm_init": True, "llm_config": None}
+    shared = {key: value for key, value in keys_of().items() if key in Config("SASRec", config_dict=keys_of()).settings}
+    keys = {**shared, **llm, "SASRec.hidden_size": 8, "SASRec.n_heads": 2, "item_table": "row:SASRec"}
+    keys |= {"E4SRec.llm_layers": 4, "SLMRec.llm_layers": 2, "SLMRec.blocks": 2, "SLMRec.teacher": "row:E4SRec"}
+    keys = {"model": ["SASRec", "E4SRec", "SLMRec"], "item_embed_dim": 8, **keys, **own, "sanity_rows": []}
+    with pytest.raises(UserError, match=said):
+        compare(None, config_dict=keys, run_dir=tmp_path / "table")
+    assert not (tmp_path / "table").exists()
+
+
+def test_a_refused_run_leaves_no_folder(keys_of, tmp_path):
+    with pytest.raises(ConfigError, match="distill: 'cosine'"):
+        run("SLMRec", config_dict=keys_of(distill=["cosine"]), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_begins_as_an_export_brings_its_language_model(build, keys_of, tmp_path):
+    build()[0].export(tmp_path / "out")
+    keys = keys_of(teacher_keys={"pretrained_e4srec": str(tmp_path / "out"), "llm_layers": 2}, item_table=None)
+    config = Config("SLMRec", config_dict=keys)
+    assert config.spec.model.needs(config)["teacher"][1]["llm_config"] is None
+    config.spec.model.check_keys(config)
+
+
 # ---- teachers that are refused ----
 
 
@@ -221,7 +262,7 @@ def test_a_language_model_with_another_name_for_its_depth(build, sizes):
 
 
 def test_keys_of_an_online_teacher(build):
-    with pytest.raises(ConfigError, match="teacher_keys: unknown key 'llm_layer'; did you mean 'llm_layers'"):
+    with pytest.raises(ConfigError, match="teacher_keys: unknown key 'llm_layer' of E4SRec; did you mean 'llm_layers'"):
         build(distillation="online", teacher_keys={"llm_layer": 4})
     with pytest.raises(ConfigError, match="teacher_keys: epochs: beside an online student the teacher differs in llm_"):
         build(distillation="online", teacher_keys={"llm_layers": 4, "epochs": 3})
