@@ -21,11 +21,19 @@ _NOT_PART_OF_IT = {
     "data_path", "cache_dir", "use_gpu", "gpu_id", "worker", "show_progress", "state", "log_wandb", "wandb_project",
     "metrics", "topk", "eval_batch_size", "segments_user", "segments_item",
 }  # fmt: skip
+_LIMIT = "max_training_minutes"
+# Values of the key `content` that read texts.
+_OF_TEXTS = ("llm", "bert")
 _OWN_KINDS = ("General", "Evaluation", "Dataset")
 _OWN_KEYS = (
     "cache_dir", "mask_history", "encoding", "reference", "strict_data", "train_user_fraction", "train_min_items",
-    "train_first_items", "segments_user", "segments_item", "history_filter", "max_training_minutes",
-    "text_keys",
+    "train_first_items", "segments_user", "segments_item", "history_filter", _LIMIT,
+    "text_keys", "trust_remote_code",
+)  # fmt: skip
+# What the defaults of a model depend on: how the data's files are read.
+_OF_FILES = (
+    "dataset", "data_path", "field_separator", "encoding", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD",
+    "LABEL_FIELD", "RATING_FIELD", "threshold",
 )  # fmt: skip
 
 
@@ -61,6 +69,7 @@ def complete(config, run_dir: str | Path | None, run: Callable) -> None:
                 _tell_what_is_not_read(config, key, needed, given)
         else:
             found = _made(config, key, needed, keys, run, run_dir)
+        _tell_of_texts(config, key, Path(found).expanduser())
         _set(config, key, str(Path(found).expanduser().absolute()))
         if hasattr(model, "made_like"):
             _set(config, f"{key}_keys", model.made_like(Path(config[key])) or config[f"{key}_keys"])
@@ -89,6 +98,11 @@ def to_be_made(config) -> list[tuple[str, str]]:
     return missing
 
 
+def _defaults(model, config) -> Config:
+    """Of another model on the same files."""
+    return Config(model, config_dict={key: config.settings[key] for key in _OF_FILES if key in config.settings})
+
+
 def _set(config, key, value) -> None:
     config.final_config_dict[key] = config.settings[key] = value
 
@@ -105,7 +119,9 @@ def _deleted(given: Path, needed, dataset) -> bool:
 def _tell_if_made_otherwise(config, key, needed, keys, given, run_dir) -> None:
     """One made here stands in the ``config.yaml`` of the run it was made for; other keys there do not change it."""
     try:
-        expected = _folder_of(config, key, needed, keys, run_dir)[0].name
+        file = Path(given) / "config.yaml"
+        limit = read_yaml(file).get(_LIMIT) if file.is_file() else None
+        expected = _folder_of(config, key, needed, keys, run_dir, limit)[0].name
     except ConfigError:  # a row of a table that is not made: then it was named on purpose
         return
     if expected != Path(given).name:
@@ -118,16 +134,18 @@ def _tell_if_made_otherwise(config, key, needed, keys, given, run_dir) -> None:
 def _tell_keys_of_it(config, key, needed, keys) -> None:
     """Keys of the run that comes first, given as if they were this one's, would be read by nothing."""
     own = config.internal_config_dict.keys() | getattr(config.spec.model, "further_keys", lambda _: set())(config)
-    theirs = Config(needed, config_dict={name: config.settings[name] for name in ("dataset", "data_path")})
-    given = config.external_config_dict.keys() - own - {*_OWN_KEYS}
-    names = [name for name in theirs.internal_config_dict if name in given]
+    theirs = _defaults(needed, config)
+    given, kept = config.external_config_dict, config[f"{key}_keys"]
+    kept = kept if isinstance(kept, dict) else {}  # of a run that is repeated, all that it was made with
+    others = given.keys() - own - {*_OWN_KEYS} - {name for name in kept if kept[name] == given.get(name)}
+    names = [name for name in theirs.internal_config_dict if name in others]
     if names:
-        settable = [name for name in names if name not in keys or name in (config[f"{key}_keys"] or ())]
+        settable = [name for name in names if name not in keys or name in kept]
         why = f"keys of the {needed}, not of {config['model']}"
         if config[key]:
             why += f", and {key} names a run that is trained already"
         elif settable:
-            example = f"{{'{settable[0]}': {config.external_config_dict[settable[0]]!r}}}"
+            example = f"{{'{settable[0]}': {given[settable[0]]!r}}}"
             why += f'; its own are given in {key}_keys, such as --{key}_keys="{example}"'
         logging.getLogger().warning(f"{', '.join(names)} without effect: {why}")
     if not config[key] and hasattr(theirs.spec.model, "needs"):
@@ -136,9 +154,20 @@ def _tell_keys_of_it(config, key, needed, keys) -> None:
                 _tell_keys_of_it(config, further, model, its_keys)
 
 
+def _tell_of_texts(config, key, found: Path) -> None:
+    """What is read of the items is settled in a run that is trained."""
+    there = read_yaml(found / "config.yaml") if (found / "config.yaml").is_file() else {}
+    given = config.external_config_dict.get("text_keys")
+    if there.get("content") in _OF_TEXTS and given not in (None, there.get("text_keys")):
+        logging.getLogger().warning(
+            f"text_keys: {given!r} has no effect on {found}, which {key} names and which was trained on "
+            f"{there.get('text_keys') or 'every text column'}"
+        )
+
+
 def _tell_what_is_not_read(config, key, needed, given) -> None:
     """A run that the user names was made with keys of its own; those here that would make one say nothing."""
-    made = Config(needed, config_dict={name: config.settings[name] for name in ("dataset", "data_path")})
+    made = _defaults(needed, config)
     further = made.spec.model.needs(made) if issubclass(config.spec.model, made.spec.model) else {}
     file = Path(given).expanduser() / "config.yaml"
     there = read_yaml(file) if file.is_file() else {}
@@ -174,8 +203,14 @@ def _made(config, key, needed, keys, run, run_dir) -> Path:
         return _found_or_run(key, needed, folder, made, run)
 
 
-def _folder_of(config, key, needed, keys, run_dir) -> tuple[Path, Config]:
-    """Where the run of these keys and data lies, or would, and its config."""
+def _folder_of(config, key, needed, keys, run_dir, other_limit: float | None = None) -> tuple[Path, Config]:
+    """Where the run of these keys and data lies, or would, and its config.
+
+    One that had all the time it wanted is as good as one with a limit.
+
+    Args:
+        other_limit: a run that ended within so many minutes will do as well.
+    """
     if not isinstance(keys, dict):
         raise ConfigError(f"{key}_keys: {keys!r} is not a dict of keys of {needed}")
     inherited = {
@@ -191,8 +226,11 @@ def _folder_of(config, key, needed, keys, run_dir) -> tuple[Path, Config]:
         for name, value in saved_keys(made.settings).items()
         if name not in _NOT_PART_OF_IT
     }
-    name = f"{needed}-{config['dataset']}-{digest(content, _files(made))}"
-    return cache_folder(config["cache_dir"], config["data_path"]) / name, made
+    cache, files = cache_folder(config["cache_dir"], config["data_path"]), _files(made)
+    for limit in (None, other_limit, made[_LIMIT]):
+        folder = cache / f"{needed}-{config['dataset']}-{digest({**content, _LIMIT: limit}, files)}"
+        if limit == made[_LIMIT] or (folder / "costs.json").is_file():
+            return folder, made
 
 
 def _found_or_run(key, needed, folder, made, run) -> Path:
@@ -212,7 +250,7 @@ def _inherited(config, needed) -> dict:
     """What the run to be made has in common with the one that needs it: data, split and evaluation; and every key that
     both have, where it is of the model that this one is built on."""
     settings = {key: value for key, value in config.settings.items() if key != "model"}
-    own = Config(needed, config_dict={key: settings[key] for key in ("dataset", "data_path")})
+    own = _defaults(needed, config)
     if issubclass(config.spec.model, own.spec.model):
         return {key: value for key, value in settings.items() if key in own.settings}
     shared = {key for kind in _OWN_KINDS for key in config.parameters.get(kind, ())} | {*_OWN_KEYS, "dataset"}
@@ -238,6 +276,6 @@ def _files(made) -> list[str]:
     their own."""
     folder, filtering = Path(made["data_path"]), made["val_interval"] or made["filter_inter_by_user_or_item"]
     patterns = ("*.inter", "*.item", "*.user") if filtering else ("*.inter",)
-    if made["content"] in ("llm", "bert") and not filtering:
+    if made["content"] in _OF_TEXTS and not filtering:
         patterns += ("*.item",)
     return [file_digest(file) for pattern in patterns for file in sorted(folder.glob(pattern))]

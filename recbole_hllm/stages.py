@@ -293,6 +293,10 @@ def _row(stage, own) -> dict:
     }
 
 
+def _cell(value) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
 def stages_table(rows: list[dict]) -> str:
     """Results of stages as a Markdown table: each metric in validation and test, and what the training took.
 
@@ -303,7 +307,7 @@ def stages_table(rows: list[dict]) -> str:
     lines = [["stage", "history", *(f"{name} (valid / test)" for name in names), "trained", "epochs", "training"]]
     for row in rows:
         results = row["best_valid_result"] or {}, row["test_result"] or {}
-        cells = [" / ".join(f"{of[name]:.4f}" if name in of else "–" for of in results) for name in names]
+        cells = [" / ".join(_cell(of.get(name)) for of in results) for name in names]
         costs = f"{row['parameters_trained']:,}", str(row["epochs"]), format_seconds(row["training_seconds"])
         lines.append([str(row["stage"]), str(row["history_length"]), *cells, *costs])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -77,8 +77,10 @@ def test_a_metric_without_a_value_is_null_in_every_file(settings, write_dataset,
     own = {"data_path": str(tmp_path), "dataset": "onesided", "metrics": ["AUC", "UAUC", "GAUC"], "load_col": None}
     run("DIN", config_dict={**settings("DIN"), **own}, run_dir=tmp_path / "run")
     run(config_dict={"evaluate_only": True}, run_dir=tmp_path / "run")
-    for name in ("metrics.json", "segments.json", "evaluation-1.json", "protocol.json", "costs.json"):
-        json.loads((tmp_path / "run" / name).read_text(), parse_constant=pytest.fail)
+    files = sorted((tmp_path / "run").rglob("*.json"))
+    assert {"metrics.json", "evaluation-1.json", "state.json", "training.json"} <= {file.name for file in files}
+    for file in files:
+        json.loads(file.read_text(), parse_constant=pytest.fail)
     result = json.loads((tmp_path / "run" / "metrics.json").read_text())["test_result"]
     assert result["uauc"] is None and result["gauc"] is None and 0 <= result["auc"] <= 1
 

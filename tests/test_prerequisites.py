@@ -281,16 +281,16 @@ def test_a_language_model_that_cannot_be_used_is_told_before_anything_is_trained
 
 def test_keys_of_another_floor_are_told(made, caplog):
     """They are read by what comes first only in its own dict of keys."""
-    made("E4SRec", n_layers=1)
+    made("E4SRec", n_layers=3)
     said = 'n_layers without effect: keys of the SASRec, not of E4SRec; its own are given in item_table_keys, such as '
-    assert said + """--item_table_keys="{'n_layers': 1}\"""" in caplog.text
+    assert said + """--item_table_keys="{'n_layers': 3}\"""" in caplog.text
     caplog.clear()
-    made("SLMRec", n_layers=1, hidden_size=4)
-    assert "hidden_size, n_layers without effect: keys of the SASRec, not of SLMRec; its own are" in caplog.text
+    made("SLMRec", n_layers=3, hidden_size=4)
+    assert "n_layers, hidden_size without effect: keys of the SASRec, not of SLMRec; its own are" in caplog.text
     assert "{'hidden_size'" not in caplog.text, "it follows item_embed_dim"
     caplog.clear()
     table = made("E4SRec")[0]["item_table"]
-    made("E4SRec", n_layers=1, item_table=table)
+    made("E4SRec", n_layers=3, item_table=table)
     assert "keys of the SASRec, not of E4SRec, and item_table names a run that is trained already" in caplog.text
     caplog.clear()
     made("SLMRec", llm_layers=2, item_table_keys={"n_layers": 1})
@@ -307,6 +307,22 @@ def test_the_time_limit_is_for_what_comes_first_too(made):
     assert started == [("SASRec", False)]
     costs = read_json(Path(config["item_table"]) / "costs.json")
     assert costs["epochs"] == 1 and "time limit" in costs["stop_reason"]
+    assert made(max_training_minutes=1e-5, epochs=5)[1] == [("SASRec", False)], "another limit, another run"
+
+
+def test_what_had_all_its_time_serves_those_with_a_limit(made):
+    whole = made()[0]["item_table"]
+    config, started = made(max_training_minutes=1e-6)
+    assert started == [] and config["item_table"] == whole
+
+
+def test_another_limit_is_no_other_run_for_one_that_is_named(made, caplog):
+    limited = made(max_training_minutes=1e-6)[0]["item_table"]
+    caplog.clear()
+    assert made(max_training_minutes=2e-6, item_table=limited)[1] == []
+    assert "is not the SASRec that this run" not in caplog.text
+    made(max_training_minutes=2e-6, item_table=limited, item_table_keys={"n_layers": 1})
+    assert "is not the SASRec that this run" in caplog.text
 
 
 # ---- two floors ----
@@ -347,19 +363,21 @@ def test_a_row_of_the_table(settings_of, keys, tmp_path):
     given = {
         **settings_of("Pop"), "cache_dir": str(tmp_path / "cache"), "sanity_rows": False, "epochs": 1, **own,
         "SASRec.hidden_size": 8, "SASRec.n_heads": 2, "E4SRec.item_table": "row:SASRec",
-        "E4SRec@user.training_rows": "user", "E4SRec@late.item_table": "row:NoSuch",
+        "E4SRec@user.training_rows": "user",
     }  # fmt: skip
     for key in ("hidden_size", "inner_size", "n_layers", "n_heads", "embedding_size"):
         given.pop(key, None)
-    models = ["SASRec", "E4SRec", "E4SRec@user", "E4SRec@late"]
+    models = ["SASRec", "E4SRec", "E4SRec@user"]
+    with pytest.raises(ConfigError, match="E4SRec@late: item_table: row:NoSuch: there is no row NoSuch before it"):
+        late = {**given, "E4SRec@late.item_table": "row:NoSuch"}
+        compare([*models, "E4SRec@late"], config_dict=late, run_dir=tmp_path / "table")
     result = compare(models, config_dict=given, run_dir=tmp_path / "table")
-    assert result["failed"] == ["E4SRec@late"]
-    assert "item_table: row:NoSuch" in result["rows"][3]["error"] and "no finished run" in result["rows"][3]["error"]
-    for row in models[1:3]:
+    assert not result["failed"]
+    for row in models[1:]:
         saved = yaml.safe_load((tmp_path / "table" / row / "config.yaml").read_text())
         assert saved["item_table"] == str(tmp_path / "table" / "SASRec")
     assert saved["training_rows"] == "user" and not (tmp_path / "cache").exists()
-    assert len({row["test_result"]["mrr@10"] for row in result["rows"][:3]}) > 1
+    assert len({row["test_result"]["mrr@10"] for row in result["rows"]}) > 1
 
 
 def test_errors_of_rows(made, tmp_path):
@@ -426,7 +444,7 @@ def test_what_two_runs_need_at_once_is_made_once(keys, tmp_path):
 @pytest.mark.parametrize(
     "wrong, said",
     [
-        ({"item_table_keys": {"n_layer": 1}}, "item_table is empty, so a SASRec is to be trained first "
+        ({"item_table_keys": {"n_layer": 1}}, "item_table is empty, so a run of SASRec is to come first "
          ".item_table_keys.: unknown key 'n_layer'; did you mean 'n_layers'"),
         ({"item_table_keys": {"epochs": -1}}, r"item_table_keys.: epochs: -1 must be at least 0"),
         ({"item_table_keys": "n_layers"}, "^item_table_keys: 'n_layers' is not a dict of keys of SASRec"),
@@ -440,7 +458,7 @@ def test_wrong_keys_of_what_comes_first(made, wrong, said, tmp_path):
 
 
 def test_wrong_keys_of_a_teacher(made):
-    with pytest.raises(ConfigError, match="^teacher_keys: unknown key 'llm_layer'; did you mean 'llm_layers'"):
+    with pytest.raises(ConfigError, match="^teacher_keys: unknown key 'llm_layer' of E4SRec; did you mean 'llm_l"):
         made("SLMRec", teacher_keys={"llm_layer": 3})
     with pytest.raises(ConfigError, match="^teacher_keys: 'deep' is not a dict of keys of E4SRec"):
         made("SLMRec", teacher_keys="deep")

@@ -129,7 +129,7 @@ def read_item_texts(
     path, text_keys = Path(path), tuple(text_keys)
     if not path.is_file():
         raise DataError(
-            f"{path}: no such file. HLLM needs the texts of the items; write them into this file, "
+            f"{path}: no such file. The texts of the items are needed; write them into this file, "
             f"tab-separated, with the header '{item_field}:token' and one 'name:token_seq' per text column."
         )
     columns = list(read_header(path, field_separator, encoding))

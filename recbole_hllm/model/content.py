@@ -138,5 +138,5 @@ def _encoder(config) -> tuple[ContentEncoder, str]:
         )
     end_token = load_tokenizer(source, words).eos_token_id if pooling == "eos" else None
     if pooling == "eos" and end_token is None:
-        raise ConfigError(f"content_pooling: eos: the tokenizer of {given} has no end token; take mean, cls or last")
+        raise ConfigError(f"content_pooling: eos: the tokenizer of {given} has no end token; take another")
     return ContentEncoder(backbone, pooling, end_token=end_token, max_text_length=config["MAX_TEXT_LENGTH"]), source

@@ -35,10 +35,10 @@ def text_columns(path: Path, config) -> str | list[str]:
     Raises:
         ConfigError: there is no such file, or no text column in it.
     """
+    if not path.is_file() and (not config["text_keys"] or _without_texts(config)):
+        raise ConfigError(f"there is no {path}: items' texts are read from it{_without_texts(config)}")
     if config["text_keys"]:
         return config["text_keys"]
-    if not path.is_file():
-        raise ConfigError(f"there is no {path}: items' texts are read from it{_without_texts(config)}")
     header = read_header(path, config["field_separator"], config["encoding"])
     columns = [name for name, kind in header.items() if kind == FeatureType.TOKEN_SEQ]
     if not columns:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from recbole_hllm.data.split_rows import TARGET_ITEMS
+from recbole_hllm.data.split_rows import SPLITS_BY, TARGET_ITEMS
 from recbole_hllm.data.texts import ItemTexts
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.model.content import MODEL_KEYS, build_content, check_content_keys
@@ -29,6 +29,7 @@ _WORDS = {
     "negatives_from": ("users", "catalogue"),
     "preference": ("transformer", "llm"),
     "preference_tuning": MODES,
+    "split_by": SPLITS_BY,
 }
 # Keys that decide what weights compute, and that no shape shows; names and lengths of texts differ between data sets.
 _SEEN_IN_NO_SHAPE = (

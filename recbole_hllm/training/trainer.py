@@ -23,7 +23,7 @@ from recbole_hllm.evaluation.topk import TopKCollector
 from recbole_hllm.evaluation.value_metrics import ValueCollector, ValueEvaluator
 from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.training.checkpoint import load_model, load_training, newest, replacing, save_model, save_training
-from recbole_hllm.training.files import writing
+from recbole_hllm.training.files import finite, writing
 from recbole_hllm.training.schedule import build_schedule, check_schedule
 
 
@@ -270,7 +270,7 @@ class Trainer(RecBoleTrainer):
     def _keep_as_best(self):
         self.best_epoch = self.epochs_run - 1
         with replacing(self.run_dir / "best") as folder:
-            save_model(folder, self.model, {"epoch": self.best_epoch, "valid_result": self.best_valid_result})
+            save_model(folder, self.model, {"epoch": self.best_epoch, "valid_result": finite(self.best_valid_result)})
 
     def _save_last(self, train_data):
         loop = {
@@ -278,7 +278,7 @@ class Trainer(RecBoleTrainer):
             "steps": self.steps,
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score) if np.isfinite(self.best_valid_score) else None,
-            "best_valid_result": self.best_valid_result,
+            "best_valid_result": finite(self.best_valid_result),
             "best_epoch": self.best_epoch,
             "training_seconds": self.training_seconds,
             "schedule_steps": self.schedule.last_epoch,

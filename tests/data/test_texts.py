@@ -165,7 +165,7 @@ def test_items_without_a_row_are_counted_and_warned_about(item_file, caplog):
 
 
 def test_missing_file_says_what_to_do(tmp_path):
-    with pytest.raises(DataError, match=r"absent.item: no such file. HLLM needs .* 'item_id:token'"):
+    with pytest.raises(DataError, match=r"absent.item: no such file. The texts .* 'item_id:token'"):
         read_item_texts(tmp_path / "absent.item", ["title"], TOKENS)
 
 

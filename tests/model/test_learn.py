@@ -405,14 +405,15 @@ def test_an_end_token_that_is_not_there(build, tiny_llm):
         if (folder / name).is_file():
             kept = {key: value for key, value in json.loads((folder / name).read_text()).items() if key != "eos_token"}
             (folder / name).write_text(json.dumps(kept))
-    with pytest.raises(ConfigError, match="content_pooling: eos: the tokenizer of .* has no end token; take mean"):
+    with pytest.raises(ConfigError, match="content_pooling: eos: the tokenizer of .* has no end token; take another"):
         build(content="llm", content_llm_dir=str(folder), content_pooling="eos")
 
 
 def test_data_without_texts(build, tmp_path):
     (tmp_path / "toy" / "toy.item").unlink()
-    with pytest.raises(ConfigError, match="there is no .*toy.item: .*; without texts: content: id"):
-        build(text_keys=None)
+    for names in (None, ["title"]):
+        with pytest.raises(ConfigError, match="there is no .*toy.item: .*; without texts: content: id"):
+            build(text_keys=names)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

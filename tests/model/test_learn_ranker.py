@@ -206,6 +206,28 @@ def test_keys_of_its_learn_that_are_given_as_its_own_are_told(keys_of, caplog, t
     assert "without effect" not in caplog.text
 
 
+def test_keys_of_a_learn_that_is_named(keys_of, tiny_llm, tmp_path, caplog):
+    texts = {"content": "bert", "content_bert_dir": tiny_llm("bert"), "MAX_TEXT_LENGTH": 8, "content_dim": 128}
+    keys = keys_of(cache_dir=str(tmp_path / "cache"), learn_keys={**SMALL, **texts}, text_keys=["class"])
+    run("LEARNRanker", config_dict=keys, run_dir=tmp_path / "one")
+    saved = yaml.safe_load((tmp_path / "one" / "config.yaml").read_text())
+    run("LEARNRanker", config_dict={**saved, "content": "bert", "trust_remote_code": True}, run_dir=tmp_path / "two")
+    assert "effect" not in caplog.text, "the LEARN was made so"
+    run("LEARNRanker", config_dict={**saved, "text_keys": ["item_id"]}, run_dir=tmp_path / "three")
+    assert "text_keys: ['item_id'] has no effect on " in caplog.text and "trained on ['class']" in caplog.text
+
+
+def test_files_with_another_separator(keys_of, tmp_path):
+    rows = [f"u{user},i{item},{(user + item) % 2},{9 * item + user}" for user in range(6) for item in range(9)]
+    (tmp_path / "comma").mkdir()
+    header = "user_id:token,item_id:token,label:float,timestamp:float"
+    (tmp_path / "comma" / "comma.inter").write_text("\n".join([header, *rows]) + "\n")
+    keys = keys_of(data_path=str(tmp_path), dataset="comma", field_separator=",", cache_dir=str(tmp_path / "cache"))
+    run("LEARNRanker", config_dict=keys, run_dir=tmp_path / "one")
+    (learn,) = (tmp_path / "cache").glob("LEARNScorer-*")
+    run("LEARNRanker", config_dict={**keys, "learn": str(learn)}, run_dir=tmp_path / "two")
+
+
 def test_names_of_text_columns_are_of_the_data(keys_of, tmp_path):
     keys = keys_of(cache_dir=str(tmp_path / "cache"), text_keys=["class"])
     run("LEARNRanker", config_dict=keys, run_dir=tmp_path / "run")
