@@ -72,6 +72,8 @@ def _dispatch(arguments: dict[str, str]) -> int:
         return 0
     if planned and trials is not None:
         raise ConfigError("--plan estimates one run of each model: leave trials out and multiply by them")
+    if trials is None and (planned or len(models) == 1):  # a table sees to it itself
+        _refuse_keys_of_others(models, arguments)
     if planned:
         from recbole_hllm.benchmark.table import plan_text
         from recbole_hllm.plan import plan
@@ -96,6 +98,23 @@ def _keys_of_table(folder) -> dict:
     from recbole_hllm.keys import read_yaml
 
     return read_yaml(folder / "keys.yaml") if (folder / "keys.yaml").is_file() else {}
+
+
+def _refuse_keys_of_others(models, arguments) -> None:
+    """A file's keys may be for models that are not run; those of the command line are meant for this run.
+
+    Raises:
+        ConfigError: one is for a model that is not among ``models``.
+    """
+    from recbole_hllm.registry import base_model, model_names
+
+    for key in arguments if models else ():
+        prefix = key.rpartition(".")[0]
+        if base_model(prefix) in model_names() and prefix not in {*models, *map(base_model, models)}:
+            raise ConfigError(
+                f"--{key}: '{prefix}' is not a model of this run ({', '.join(models)}); keys of one that is trained "
+                "before it have a key of their own, such as teacher_keys"
+            )
 
 
 def _switched_on(value: str) -> bool:

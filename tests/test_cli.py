@@ -47,6 +47,20 @@ def test_words_that_belong_to_no_key(argv):
         cli.parse_arguments(argv)
 
 
+@pytest.mark.parametrize("further", [[], ["--plan"]])
+def test_keys_of_a_model_that_is_not_run(further, words_of, tmp_path, capsys):
+    """Those of a file are for whichever models are run; on the command line they would be lost."""
+    file = tmp_path / "shared.yaml"
+    file.write_text("GRU4Rec.dropout_prob: 0.1\n")
+    words = [*words_of("SASRec"), "--model=SASRec", f"--config_files={file}", f"--run_dir={tmp_path / 'run'}", *further]
+    assert cli.main([*words, "--GRU4Rec.dropout_prob=0.2"]) == 2
+    assert "--GRU4Rec.dropout_prob: 'GRU4Rec' is not a model of this run (SASRec)" in capsys.readouterr().err
+    assert cli.main([*words, "--SASRex.n_layers=1"]) == 2
+    assert "'SASRex' is not a model; did you mean 'SASRec'?" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert cli.main([*words, "--SASRec.n_layers=1"]) == 0
+
+
 def test_help_lists_every_key_of_every_model_named(capsys):
     for argv in ([], ["--help"], ["-h"]):
         assert cli.main(argv) == 0

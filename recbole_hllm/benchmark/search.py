@@ -259,7 +259,7 @@ def _run(table, model, file, folder) -> dict:
     """The row of a run in a process of its own, or of one that finished before."""
     if (folder / "costs.json").is_file():  # what a run writes last
         return read_row(model, folder)
-    return run_alone(model, file, folder, [*own_words(table.keys, folder), "--trials=None"])
+    return run_alone(model, file, folder, [*own_words(model, table.keys, folder), "--trials=None"])
 
 
 def _pick(rows, bigger) -> dict:

@@ -76,8 +76,8 @@ def compare(models, dataset=None, config_file_list=None, config_dict=None, run_d
     if table.trials is not None:
         raise ConfigError("trials: this is one run of each model; recbole_hllm.benchmark.search.search makes several")
     start(table)
-    keys, folder = table.folder / KEYS, table.folder
-    rows = [run_alone(model, keys, folder / model, own_words(table.keys, folder / model)) for model in table.models]
+    keys, given, folder = table.folder / KEYS, table.keys, table.folder
+    rows = [run_alone(model, keys, folder / model, own_words(model, given, folder / model)) for model in table.models]
     return finish(table, rows)
 
 
@@ -181,10 +181,11 @@ def _read_keys(folder, dataset) -> dict:
     return keys
 
 
-def own_words(given, folder) -> list[str]:
+def own_words(model, given, folder) -> list[str]:
     """What a row's process is told besides the table's keys; a row that was never begun is no run to go on with."""
-    saved = saved_keys(given)
-    words = [f"--{key}={value}" for key, value in given.items() if key not in saved and key != "resume"]
+    unsaved = given.keys() - saved_keys(given).keys() - {"resume"}
+    own = ("", model, base_model(model))
+    words = [f"--{key}={given[key]}" for key in given if key in unsaved and key.rpartition(".")[0] in own]
     return words + ["--resume=True"] * bool(given.get("resume") and (folder / "config.yaml").is_file())
 
 

@@ -263,6 +263,8 @@ def test_code_of_a_language_model_is_allowed_by_the_call_alone(keys_of, tmp_path
     keys = shared_of(keys_of)
     compare(["Pop", "BPR"], config_dict={**keys, "trust_remote_code": True}, run_dir=tmp_path / "t")
     assert all("--trust_remote_code=True" in command for command in started)
+    compare(["Pop", "BPR"], config_dict={**keys, "BPR.trust_remote_code": True}, run_dir=tmp_path / "one")
+    assert ["--BPR.trust_remote_code=True" in command for command in started[2:]] == [False, True]
     with open(tmp_path / "t" / "keys.yaml", "a") as file:
         file.write("trust_remote_code: true\n")
     started.clear()
