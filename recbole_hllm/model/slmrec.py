@@ -199,7 +199,7 @@ class SLMRec(E4SRec):
     def _tell_of_balance(self):
         """States of pretrained language models can be so long that their distance is all of the loss."""
         ce, distance = self.loss_terms["ce"], self.weights["norm"] * self.loss_terms.get("norm", 0.0)
-        if self.training and not self.balance_told and distance > _FAR_MORE * ce:
+        if self.training and not self.balance_told and 0 < _FAR_MORE * ce < distance:  # 0: a catalogue of one item
             self.balance_told = True
             self.logger.warning(
                 f"distill_norm: {self.weights['norm']:g} makes the distance of states {distance / ce:.0f} times the "

@@ -42,6 +42,17 @@ def test_a_run_trains_what_is_missing_and_can_be_read_without_it(keys_of, tmp_pa
         read.model.calculate_loss(next(iter(read.train_data)))
 
 
+def test_a_catalogue_of_one_item(keys_of, write_dataset, tmp_path):
+    """There the cross-entropy is 0, and any distance from the teacher's states is infinitely many times as much."""
+    rows = [(f"u{user}", "i", 10 * user + step) for user in range(4) for step in range(5)]
+    write_dataset(tmp_path, "one", rows)
+    keys = {"dataset": "one", "data_path": str(tmp_path), "cache_dir": str(tmp_path / "cache"), "item_table": None}
+    metrics = {"topk": [1], "valid_metric": "NDCG@1", "distill_norm": 1e3}
+    result = run("SLMRec", config_dict=keys_of(**keys, **metrics), run_dir=tmp_path / "run")
+    assert result["test_result"]["ndcg@1"] == 1
+    assert "makes the distance of states" not in (tmp_path / "run" / "run.log").read_text()
+
+
 def test_states_that_another_process_computes_are_waited_for(build, tmp_path, monkeypatch):
     computed, compute = [], teachers._compute
 
