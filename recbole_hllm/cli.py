@@ -63,6 +63,8 @@ def _dispatch(arguments: dict[str, str]) -> int:
     models = models.split(",") if isinstance(models, str) else list(models or [])
     models = [model.strip() for model in models if model.strip()]
     arguments.pop("model", None)
+    if trials is None and (planned or len(models) == 1):  # a table sees to it itself
+        _refuse_keys_of_others(models, arguments)
     if given.get("training_stage") is not None:
         from recbole_hllm.stages import run_stages
 
@@ -72,8 +74,6 @@ def _dispatch(arguments: dict[str, str]) -> int:
         return 0
     if planned and trials is not None:
         raise ConfigError("--plan estimates one run of each model: leave trials out and multiply by them")
-    if trials is None and (planned or len(models) == 1):  # a table sees to it itself
-        _refuse_keys_of_others(models, arguments)
     if planned:
         from recbole_hllm.benchmark.table import plan_text
         from recbole_hllm.plan import plan

@@ -41,6 +41,7 @@ def test_the_command_line(keys_of, tmp_path, capsys):
         (["--model=HLLM,SASRec"], "no table of several"),
         (["--evaluate_only"], "PATH/stage-2"),
         (["--stage2.epoch=3"], "stage 2: unknown key 'epoch'; did you mean 'epochs'"),
+        (["--training_stage=1,2", "--SASRec.n_layers=1"], "'SASRec' is not a model of this run (HLLM)"),
     ):
         assert cli.main([*words, *more]) == 2
         assert said in capsys.readouterr().err
