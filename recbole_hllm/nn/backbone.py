@@ -141,7 +141,7 @@ def load_backbone(spec: BackboneSpec) -> PreTrainedModel:
         if spec.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
     if getattr(model, "pooler", None) is not None:
-        model.pooler = None
+        model.pooler = nn.Identity()  # SqueezeBERT calls it without asking
     return model.train()
 
 
