@@ -5,8 +5,8 @@ from transformers import PreTrainedModel
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.model.language_models import attention, lora_settings
 from recbole_hllm.model.prompt_llm import PromptReader
-from recbole_hllm.nn.backbone import BackboneSpec, is_bidirectional, load_backbone
-from recbole_hllm.nn.next_token import next_token_losses, untied_head
+from recbole_hllm.nn.backbone import BackboneSpec, is_bidirectional, load_causal_lm, skeleton_of
+from recbole_hllm.nn.next_token import next_token_losses, with_head
 from recbole_hllm.nn.tuning import tune
 
 _TUNING = ("full", "lora")
@@ -21,8 +21,8 @@ class PromptLLMTuned(PromptReader):
     """Baseline-v2 of LEARN's paper: first tuned by next-token prediction on the prompts of the training histories.
 
     Training rows are windows of S + 1 items, each written as one prompt, or as several where it is too long. All tokens
-    behind a prompt's first item are predicted, so that every training item but a user's first is predicted once. Words
-    are scored by the language model's own head, or by its input embeddings where it ties the two.
+    behind a prompt's first item are predicted, so that every training item but a user's first is predicted once. The
+    language model's own head gives the logits of words, with its scales, caps and biases.
 
     Args:
         config: the run's Config; keys are explained in ``properties/model/PromptLLMTuned.yaml``.
@@ -66,7 +66,7 @@ class PromptLLMTuned(PromptReader):
         return config["item_pretrain_dir"] or config["tokenizer_dir"]
 
     def load_llm(self, config) -> PreTrainedModel:
-        """The language model as its keys say, and the head over its words in ``lm_head``, where it has one."""
+        """The language model as its keys say, and the head over its words in ``lm_head``."""
         source, sizes = config["item_pretrain_dir"], None
         if not source:
             self.prompts, n_words = self.prompts.in_own_words()
@@ -82,16 +82,13 @@ class PromptLLMTuned(PromptReader):
             attn_implementation=attention(config),
             trust_remote_code=config["trust_remote_code"],
         )
-        llm, mode = load_backbone(spec), tuning_mode(config)
-        if is_bidirectional(llm):
-            raise ConfigError(
-                f"{'item_pretrain_dir' if source else 'item_llm_config'}: a {llm.config.model_type} model looks ahead "
-                "and would see the tokens it has to predict; take a causal one, such as llama. PromptLLM reads with it "
-                "as it is"
-            )
-        self.lm_head = untied_head(llm, spec)
-        if self.lm_head is not None:
-            self.lm_head.requires_grad_(mode == "full")
+        skeleton = skeleton_of(spec)
+        if skeleton is not None:
+            _check_causal(config, skeleton)
+        llm, self.lm_head = with_head(load_causal_lm(spec))
+        _check_causal(config, llm)
+        mode = tuning_mode(config)
+        self.lm_head.requires_grad_(mode == "full")
         tune(llm, mode, lora_settings(config))
         self.logger.info(f"{config['model']}: tuning {mode} by next-token prediction, {source or _RECIPE}")
         return llm
@@ -128,6 +125,15 @@ class PromptLLMTuned(PromptReader):
     def inference_parameters(self) -> int:
         """How many numbers are needed to recommend: not the head over words; LoRA counts as merged."""
         return sum(weight.numel() for name, weight in self.reader.named_parameters() if ".lora_" not in name)
+
+
+def _check_causal(config, llm):
+    if is_bidirectional(llm):
+        raise ConfigError(
+            f"{'item_pretrain_dir' if config['item_pretrain_dir'] else 'item_llm_config'}: a {llm.config.model_type} "
+            "model looks ahead and would see the tokens it has to predict; take a causal one, such as llama. PromptLLM "
+            "reads with it as it is"
+        )
 
 
 def tuning_mode(config) -> str:

@@ -22,6 +22,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForTextEncoding,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -39,6 +40,8 @@ except ImportError:  # before GgufConfig, transformers 5 always unpacked GGUF we
 
 SOURCE_FORMS = "a folder, a .gguf file, 'package:NAME/PATH' in an installed package, or a Hugging Face hub id"
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
+# Encoder-decoders whose encoder is a language model of its own: of a whole folder the decoder is left out.
+ENCODERS_OF_PAIRS = ("t5", "mt5", "umt5")
 POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
 
 
@@ -128,20 +131,35 @@ def load_backbone(spec: BackboneSpec) -> PreTrainedModel:
         ModelError: if the source, its configuration or its weights cannot be used.
         MissingExtra: if the source is a GGUF file and the packages that read it are not installed.
     """
+    model = _load(spec)
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = nn.Identity()  # SqueezeBERT calls it without asking
+    return model
+
+
+def load_causal_lm(spec: BackboneSpec) -> PreTrainedModel:
+    """Builds a causal language model with the head over its vocabulary, in float32 and in training mode.
+
+    Raises:
+        ModelError, MissingExtra: as ``load_backbone``; also if the weights have no head.
+    """
+    return _load(spec, AutoModelForCausalLM)
+
+
+def _load(spec: BackboneSpec, kind: type | None = None) -> PreTrainedModel:
     folder, gguf_file = _located(spec.source)
     with _errors_name(spec.source), _quiet(gguf_file):
         config = _config_of(spec, folder, gguf_file)
+        kind = kind or _without_head(config)
         options = {"dtype": torch.float32, "trust_remote_code": spec.trust_remote_code}
         if spec.attn_implementation is not None:
             options["attn_implementation"] = spec.attn_implementation
         if spec.init == "scratch":
-            model = AutoModel.from_config(config, **options)
+            model = kind.from_config(config, **options)
         else:
-            model = _load_weights(folder, gguf_file, config, options)
+            model = _load_weights(folder, gguf_file, config, options, kind)
         if spec.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = nn.Identity()  # SqueezeBERT calls it without asking
     return model.train()
 
 
@@ -167,23 +185,7 @@ def skeleton_of(spec: BackboneSpec) -> PreTrainedModel | None:
         return None
     config = config_of(replace(spec, num_layers=1))
     with _errors_name(spec.source), _quiet(None), torch.device("meta"):
-        return AutoModel.from_config(config)
-
-
-def load_lm_head(spec: BackboneSpec) -> nn.Module:
-    """The head over the vocabulary of a pretrained causal language model, hidden states -> logits, in float32.
-
-    For one that does not tie it to its input embeddings (``tie_word_embeddings``); the whole model is read for it.
-
-    Raises:
-        ModelError: if the weights have none.
-        MissingExtra: if the source is a GGUF file and the packages that read it are not installed.
-    """
-    folder, gguf_file = _located(spec.source)
-    with _errors_name(spec.source), _quiet(gguf_file):
-        config = _model_config(spec, folder, gguf_file)
-        options = {"dtype": torch.float32, "trust_remote_code": spec.trust_remote_code}
-        return _load_weights(folder, gguf_file, config, options, AutoModelForCausalLM).get_output_embeddings()
+        return _without_head(config).from_config(config)
 
 
 def load_tokenizer(source: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -298,11 +300,15 @@ def _config_in_gguf(folder: str, gguf_file: str, changed: int) -> PreTrainedConf
     return AutoConfig.from_pretrained(folder, gguf_file=gguf_file)
 
 
+def _without_head(config: PreTrainedConfig) -> type:
+    return AutoModelForTextEncoding if config.model_type in ENCODERS_OF_PAIRS else AutoModel
+
+
 def _check_architecture(config: PreTrainedConfig, source: str | None) -> None:
-    if getattr(config, "is_encoder_decoder", False):
+    if getattr(config, "is_encoder_decoder", False) and config.model_type not in ENCODERS_OF_PAIRS:
         raise ModelError(
             f"language model '{source}' is an encoder-decoder ({config.model_type}); "
-            "use a causal language model, or a BERT-type encoder for items"
+            "use a causal language model, or an encoder of the type of BERT or T5 for items"
         )
     if config.get_text_config() is not config:
         raise ModelError(f"language model '{source}' is not text only ({config.model_type})")
@@ -320,7 +326,7 @@ def _keep_first_layers(config: PreTrainedConfig, spec: BackboneSpec) -> None:
 
 
 def _load_weights(
-    folder: str, gguf_file: str | None, config: PreTrainedConfig, options: dict, kind: type = AutoModel
+    folder: str, gguf_file: str | None, config: PreTrainedConfig, options: dict, kind: type
 ) -> PreTrainedModel:
     unpack = {"quantization_config": GgufConfig(dequantize=True)} if gguf_file and GgufConfig else {}
     model, report = kind.from_pretrained(

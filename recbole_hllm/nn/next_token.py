@@ -8,33 +8,89 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from recbole_hllm.nn.backbone import BackboneSpec, load_lm_head
+from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.ragged import similar_lengths
 
 # Logits of so many tokens are held at once: with a vocabulary of 50,000 words, 100 MB of float32.
 _TOKENS_AT_ONCE = 512
 
 
-def untied_head(backbone: PreTrainedModel, spec: BackboneSpec) -> nn.Module | None:
-    """The head over the vocabulary that a causal language model has of its own.
+class WordHead(nn.Module):
+    """Last hidden states -> logits, as a causal language model computes them: through all that lies between the two,
+    be it a layer, a scale, a cap or a bias.
 
     Args:
-        backbone: what ``load_backbone`` made of ``spec``.
-        spec: the pretrained head is read from its source; from scratch, it is drawn as other weights are.
+        model: a causal language model with its head. Its ``backbone`` is taken out of it.
+        backbone: the name of that in it.
+    """
+
+    def __init__(self, model: PreTrainedModel, backbone: str):
+        super().__init__()
+        setattr(model, backbone, _Read(model.get_submodule(backbone)))
+        self.model = model
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(P, H) hidden states -> (P, V) logits."""
+        return self.model(inputs_embeds=hidden[None]).logits[0]
+
+
+class _Read(nn.Module):
+    """Takes the place of a backbone that has read already: what comes in are its last hidden states."""
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.of = [backbone]  # in a list, which makes it no part of this
+
+    def __getattr__(self, name):
+        """Numbers that the model looks up in its backbone, and for one inside it another of this kind."""
+        value = getattr(self.of[0], name)
+        return _Read(value) if isinstance(value, nn.Module) else value
+
+    def forward(self, *_, inputs_embeds, **__):
+        return _Outputs((inputs_embeds,))
+
+
+class _Outputs(tuple):
+    last_hidden_state = property(lambda outputs: outputs[0])
+
+    def __getattr__(self, name):
+        """Caches, attention weights and the like, which a head passes on."""
+
+
+def with_head(model: PreTrainedModel) -> tuple[PreTrainedModel, WordHead]:
+    """Takes a causal language model apart; weights that its head shares with its input embeddings stay shared.
+
+    Args:
+        model: as ``load_causal_lm`` gives it.
 
     Returns:
-        (..., H) hidden states -> (..., V) logits; None where the language model ties it to its input embeddings.
+        what ``load_backbone`` gives, and the head.
 
     Raises:
-        ModelError: the pretrained weights have no head.
+        ModelError: the parts do not give the logits of the whole.
     """
-    if getattr(backbone.config, "tie_word_embeddings", False):
-        return None
-    if spec.init == "pretrained":
-        return load_lm_head(spec)
-    head = nn.Linear(backbone.config.hidden_size, backbone.config.vocab_size, bias=False)
-    nn.init.normal_(head.weight, std=backbone.config.initializer_range)
-    return head
+    kind, training = model.config.model_type, model.training
+    tokens = torch.arange(4)[None] % model.config.vocab_size
+    parts = [name for name, part in model.named_children() if isinstance(part, PreTrainedModel)]
+    with torch.no_grad():
+        expected = model.eval()(input_ids=tokens).logits[0]
+        if len(parts) == 1:
+            backbone, head = model.get_submodule(parts[0]), WordHead(model, parts[0])
+            if _alike(lambda: head(backbone(input_ids=tokens).last_hidden_state[0]), expected):
+                return backbone.train(training), head.train(training)
+    raise ModelError(
+        f"a {kind} model has a head that cannot be taken apart from the rest; take another causal language model, "
+        "such as llama"
+    )
+
+
+def _alike(compute: Callable[[], Tensor], expected: Tensor) -> bool:
+    try:
+        found = compute()
+    except Exception:  # whatever a model's own code raises where its backbone is not what it takes it for
+        return False
+    close = {"rtol": 1e-4, "atol": 1e-4 * expected.abs().max().item()}
+    return found.shape == expected.shape and torch.allclose(found, expected, **close)
 
 
 def next_token_losses(
@@ -42,7 +98,7 @@ def next_token_losses(
     tokens: Tensor,
     lengths: Tensor,
     given: Tensor,
-    head: Callable[[Tensor], Tensor] | None = None,
+    head: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Cross-entropy of each token over the whole vocabulary, told from the hidden state of the token before.
 
@@ -53,8 +109,7 @@ def next_token_losses(
         tokens: (T,) token ids of N texts, one after the other.
         lengths: (N,) tokens of each.
         given: (N,) how many first tokens of each are only read; the very first always is.
-        head: (P, H) hidden states -> (P, V) logits; None: products with the input embeddings, which many language
-            models tie to their head.
+        head: (P, H) hidden states -> (P, V) logits.
 
     Returns:
         (P,) float32 losses in nats of the other tokens; texts of similar length together, the longest first.
@@ -69,8 +124,7 @@ def next_token_losses(
         predicted = (column >= given[texts, None].clamp(min=1)) & (column < lengths[texts, None])
         states.append(hidden[:, :-1][predicted[:, 1:]])
         targets.append(padded[predicted])
-    embeddings = backbone.get_input_embeddings()
-    return _losses(torch.cat(states), torch.cat(targets), head or (lambda some: some @ embeddings.weight.T))
+    return _losses(torch.cat(states), torch.cat(targets), head)
 
 
 def _losses(states, targets, head) -> Tensor:

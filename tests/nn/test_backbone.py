@@ -154,7 +154,7 @@ def test_contradicting_fields(fields, message):
         ({"model_type": "lama"}, "'lama'; did you mean 'llama'"),
         ({"model_type": "llama", "hiden_size": 8}, "'hiden_size'; did you mean 'hidden_size'"),
         ({"model_type": "llama", "hidden_size": 8, "num_attention_heads": 3}, "cannot be built"),
-        ({"model_type": "t5"}, "encoder-decoder"),
+        ({"model_type": "bart"}, "encoder-decoder"),
     ],
 )
 def test_wrong_config(config, message):

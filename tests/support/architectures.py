@@ -66,7 +66,8 @@ _ENCODERS = {
     "longformer": {"attention_window": 4}, "megatron-bert": {},
     "mobilebert": {"embedding_size": 16, "intra_bottleneck_size": 16, "true_hidden_size": 16}, "modernbert": {},
     "mpnet": {}, "nomic_bert": {}, "nystromformer": {}, "rembert": {"input_embedding_size": 16}, "roberta": {},
-    "roberta-prelayernorm": {}, "roformer": {}, "splinter": {}, "squeezebert": {}, "xlm": {}, "xlm-roberta": {},
+    "mt5": {"d_kv": 8, "d_ff": 24}, "roberta-prelayernorm": {}, "roformer": {}, "splinter": {}, "squeezebert": {},
+    "t5": {"d_kv": 8, "d_ff": 24}, "umt5": {"d_kv": 8, "d_ff": 24}, "xlm": {}, "xlm-roberta": {},
     "xlm-roberta-xl": {}, "xlnet": {"d_inner": 24, "d_head": 8, "max_position_embeddings": None}, "yoso": {},
 }  # fmt: skip
 
@@ -84,7 +85,7 @@ SAMPLE = [
     in {
         "llama", "llama:tied", "gpt2", "opt", "opt:narrow", "bloom", "gemma2", "granite", "cohere", "mamba", "xglm",
         "xlnet:uni", "gpt_neo", "qwen3", "recurrent_gemma", "bert", "roberta", "distilbert", "modernbert", "xlnet",
-        "deberta-v2",
+        "deberta-v2", "t5",
     }
 ]  # fmt: skip
 
