@@ -136,16 +136,18 @@ _WORDS = 40
 _SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 
 
-def _write_tiny_llm(folder, kind, **sizes):
-    """Writes a random ``llama`` or ``bert`` with a tokenizer of the words w0 ... w39, as a Hugging Face folder.
+def _write_words(folder, around) -> int:
+    """Writes a tokenizer of <unk>, the tokens around every text and the words w0 ... w39.
 
-    Weights are large, so that a wrong formula shows; the same arguments give the same weights.
+    Args:
+        around: BOS, or [CLS] and [SEP].
+
+    Returns:
+        The number of its tokens.
     """
-    import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-    around = {"llama": ["<s>"], "bert": ["[CLS]", "[SEP]"]}[kind]
     vocabulary = ["<unk>", *around, *(f"w{word}" for word in range(_WORDS))]
     words = Tokenizer(models.WordLevel({word: place for place, word in enumerate(vocabulary)}, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -153,24 +155,53 @@ def _write_tiny_llm(folder, kind, **sizes):
     words.post_processor = processors.TemplateProcessing(
         single=template, special_tokens=[(token, vocabulary.index(token)) for token in around]
     )
-    names = {"llama": ["bos_token"], "bert": ["cls_token", "sep_token"]}[kind]
+    names = ["bos_token"] if len(around) == 1 else ["cls_token", "sep_token"]
     tokens = dict(zip(names, around, strict=True))
     PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", **tokens).save_pretrained(folder)
+    return len(vocabulary)
 
-    keys = {**_SIZES, "vocab_size": len(vocabulary), "initializer_range": 0.3, **sizes}
+
+def _write_tiny_llm(folder, kind, **sizes):
+    """Writes a random language model, causal ones with their head, and a tokenizer, as a Hugging Face folder.
+
+    Weights are large, and biases and norms random too, so that a wrong formula shows; the same arguments give the same
+    weights.
+    """
+    import torch
+    from architectures import CAUSAL, ENCODERS_ALONE, keys_of
+    from transformers import (
+        AutoConfig,
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForTextEncoding,
+    )
+
+    vocab_size = _write_words(folder, ["<s>"] if kind in CAUSAL else ["[CLS]", "[SEP]"])
+    changes = {"vocab_size": vocab_size, "initializer_range": 0.3, **sizes}
+    plain = kind in ("llama", "bert")
+    config = AutoConfig.for_model(**({"model_type": kind, **_SIZES, **changes} if plain else keys_of(kind, **changes)))
+    model_class = AutoModelForCausalLM if kind in CAUSAL else AutoModel
+    model_class = AutoModelForTextEncoding if kind in ENCODERS_ALONE else model_class
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        model = LlamaForCausalLM(LlamaConfig(**keys)) if kind == "llama" else BertModel(BertConfig(**keys))
+        model = model_class.from_config(config)
+        with torch.no_grad():
+            for weight in () if plain else model.parameters():
+                if weight.dim() == 1:
+                    weight.add_(0.3 * torch.randn_like(weight))
     model.save_pretrained(folder)
     return str(folder)
 
 
 @pytest.fixture
 def tiny_llm(tmp_path):
-    """(kind, **sizes) -> folder of a tiny random ``llama`` or ``bert`` with a tokenizer of the words w0 ... w39."""
+    """(kind, **keys) -> folder of a tiny random language model with a tokenizer of the words w0 ... w39.
+
+    The kind is ``llama``, ``bert`` or any of the list in support/architectures.py; the keys are of its configuration.
+    """
 
     def make(kind="llama", **sizes):
-        name = "-".join([kind, *(f"{key}={value}" for key, value in sizes.items())])
+        name = "-".join([kind.replace(":", "-"), *(f"{key}={value}" for key, value in sizes.items())])
         return _write_tiny_llm(tmp_path / "llms" / name, kind, **sizes)
 
     return make

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from architectures import CAUSAL, SAMPLE
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 import recbole_hllm  # noqa: F401
@@ -223,6 +224,29 @@ def test_loss_of_a_pretrained_model_is_the_plain_formula(build, tiny_llm, tied):
     expected = plain_loss(lambda ids: whole(ids).logits[0, -1], model, rows["item_id_list"])
     torch.testing.assert_close(model.calculate_loss(rows), expected.mean(), rtol=1e-5, atol=1e-5)
     assert model.loss_terms == {"next_token": pytest.approx(expected.mean().item(), rel=1e-5), "tokens": len(expected)}
+
+
+# transformers reads no other tokenizer than its own for qwen2, and XLM is called an encoder whatever it is.
+HEADS = [kind for kind in CAUSAL if kind not in ("qwen2", "xlm:causal")]
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in SAMPLE else pytest.mark.slow) for kind in HEADS]
+)
+def test_loss_is_the_language_models_own(build, tiny_llm, kind):
+    """With its scales, caps, biases and layers between the last hidden states and the logits."""
+    folder = tiny_llm(kind)
+    keys = {"item_pretrain_dir": folder, "item_llm_tuning": "full", "MAX_PROMPT_LENGTH": 22}
+    model, rows = build("PromptLLMTuned", **keys)
+    whole = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    tokens, lengths, given = model.prompts.of_windows(rows["item_id_list"])
+    losses = []
+    for prompt, first in zip(tokens.split(lengths.tolist()), given.tolist(), strict=True):
+        logits = whole(prompt[None]).logits[0, first - 1 : -1]
+        losses.append(F.cross_entropy(logits, prompt[first:], reduction="none"))
+    expected = torch.cat(losses).mean()
+    assert expected.item() > 1
+    torch.testing.assert_close(model.calculate_loss(rows), expected, rtol=2e-5, atol=1e-5)
 
 
 def test_gradients_are_those_of_the_plain_formula(build):
