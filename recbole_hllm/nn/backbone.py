@@ -8,6 +8,7 @@ import copy
 import functools
 import importlib.util
 import io
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -320,8 +321,11 @@ def _keep_first_layers(config: PreTrainedConfig, spec: BackboneSpec) -> None:
         of = f" '{spec.source}'" if spec.source else ""
         raise ModelError(f"{spec.layers_key}: {num_layers}, but the language model{of} has only {total} layers")
     for name, value in list(vars(config).items()):
-        if "layer" in name and isinstance(value, list | tuple) and len(value) == total:
+        by_layer = "layer" in name or name == "attention_window"  # Longformer's
+        if by_layer and isinstance(value, list | tuple) and len(value) == total:
             setattr(config, name, value[:num_layers])
+    if hasattr(config, "scale_depth"):  # MiniCPM's layers add scale_depth / sqrt(number of layers) of what they compute
+        config.scale_depth *= math.sqrt(num_layers / total)
     config.num_hidden_layers = num_layers
 
 

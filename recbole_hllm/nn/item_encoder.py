@@ -26,7 +26,8 @@ class ItemEncoder(nn.Module):
             official code does, instead of starting at 0. Matters for learned position tables only.
 
     Raises:
-        ModelError: for another number of [ITEM] tokens, or if the backbone's position table is too short.
+        ModelError: for another number of [ITEM] tokens, if the backbone's position table is too short, or if it reads
+            the vectors of words as something else than the words.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class ItemEncoder(nn.Module):
                 f"{n_positions} positions of the item language model; the longest text it can read has "
                 f"{n_positions - item_emb_token_n} tokens (MAX_TEXT_LENGTH)"
             )
+        _check_reads_vectors(backbone)
         hidden_size = backbone.config.hidden_size
         self.backbone = backbone
         self.bidirectional = is_bidirectional(backbone)
@@ -118,6 +120,28 @@ class ItemEncoder(nn.Module):
             # transformers takes position ids that do not rise by one for packed rows, unless a mask is given
             options.setdefault("attention_mask", torch.ones_like(positions))
         return self.backbone(inputs_embeds=embeddings, **options).last_hidden_state
+
+
+def _check_reads_vectors(backbone: PreTrainedModel) -> None:
+    """Raises ModelError where the vectors of two words, in their place, are not read as the words are."""
+    training, words = backbone.training, backbone.get_input_embeddings()
+    # RoBERTa gives it no position of its own.
+    padding = {getattr(backbone.config, "pad_token_id", None), getattr(words, "padding_idx", None)}
+    tokens = torch.tensor([[token for token in range(4) if token not in padding][:2]])
+    tokens = tokens.to(next(backbone.parameters()).device)
+    try:
+        with torch.no_grad():
+            expected = backbone.eval()(input_ids=tokens).last_hidden_state
+            found = backbone(inputs_embeds=words(tokens)).last_hidden_state
+        alike = torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+    except (AttributeError, NotImplementedError, TypeError, ValueError):  # I-BERT's words have scales beside vectors
+        alike = False
+    backbone.train(training)
+    if not alike:
+        raise ModelError(
+            f"a {backbone.config.model_type} model cannot read vectors in place of words, as items are read here; take "
+            "another language model, such as llama or bert"
+        )
 
 
 class StoredItemVectors(nn.Module):
