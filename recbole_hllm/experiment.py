@@ -106,7 +106,7 @@ def _run(config, folder):
     train_data, valid_data, test_data = data_preparation(config, data)
     _log_data(config, data, (train_data, valid_data, test_data))
     init_seed(config["seed"], config["reproducibility"])
-    recommender = config.spec.model(config, train_data._dataset).to(config["device"])
+    recommender = config.spec.build(config, train_data._dataset).to(config["device"])
     trainer = Trainer(config, recommender, folder)
     seconds = {"preparation_seconds": time.perf_counter() - start}
     show = config["show_progress"]
@@ -193,7 +193,7 @@ def load_run(run_dir, config_dict=None) -> Run:
     init_seed(config["seed"], config["reproducibility"])
     data = create_dataset(config)
     loaders = data_preparation(config, data)
-    model = config.spec.model(config, loaders[0]._dataset).to(config["device"])
+    model = config.spec.build(config, loaders[0]._dataset).to(config["device"])
     load_model(folder / "best", model)
     return Run(config, model.eval(), data, *loaders, folder)
 

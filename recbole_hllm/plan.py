@@ -67,9 +67,9 @@ def meta_model(config, train) -> nn.Module:
     config.weights_follow = config.weightless = True
     try:
         with torch.device("meta"):
-            return config.spec.model(config, train._dataset)
+            return config.spec.build(config, train._dataset)
     except (NotImplementedError, RuntimeError):
-        return config.spec.model(config, train._dataset)
+        return config.spec.build(config, train._dataset)
     finally:
         config.weights_follow = config.weightless = False
 
@@ -173,7 +173,7 @@ def _timed(config, train) -> dict[str, float]:
     init_seed(config["seed"], config["reproducibility"])
     # What has to be trained first is not waited for: other weights take the same time.
     config.weights_follow = config.planned = hasattr(config.spec.model, "needs")
-    model = config.spec.model(config, train._dataset).to(config["device"])
+    model = config.spec.build(config, train._dataset).to(config["device"])
     return _time_steps(Trainer(config, model, "unused"), train)
 
 

@@ -1,5 +1,6 @@
 """The model table: which class and which rows a model name stands for."""
 
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -69,6 +70,17 @@ class ModelSpec:
 
     model: type
     rows: str
+
+    def build(self, config, dataset):
+        """The recommender, as ``model(config, dataset)`` makes it.
+
+        Raises:
+            ModelError: what is trained of a language model in it is not what its tuning key says.
+        """
+        recommender = self.model(config, dataset)
+        if "transformers" in sys.modules:  # without it there is no language model
+            import_module("recbole_hllm.nn.tuning").check_tuning(recommender)
+        return recommender
 
 
 def get_spec(name: str) -> ModelSpec:

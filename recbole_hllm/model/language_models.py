@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import torch
-
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
 from recbole_hllm.nn.backbone import BackboneSpec, is_bidirectional, load_backbone
 from recbole_hllm.nn.item_encoder import ItemEncoder
-from recbole_hllm.nn.tuning import MODES, LoraSettings
+from recbole_hllm.nn.tuning import MODES, LoraSettings, set_dropout
 
 # What an exported HLLM has beside its language models.
 REST_OF_HLLM = "hllm.safetensors"
@@ -168,7 +166,8 @@ def build_item_encoder(config, out_features: int) -> ItemEncoder:
         ConfigError, ModelError: the keys contradict each other, or the LLM cannot be used.
     """
     llm = load_backbone(item_spec(config))
-    _set_dropout(llm, config["item_llm_dropout"])
+    if config["item_llm_dropout"] is not None and config["item_llm_tuning"] != "frozen":  # read once, without dropout
+        set_dropout(llm, config["item_llm_dropout"])
     return ItemEncoder(
         llm,
         item_emb_token_n=_item_emb_token_n(config, llm),
@@ -188,11 +187,3 @@ def _item_emb_token_n(config, llm) -> int:
             "from pretrained_hllm only; give that, or item_emb_token_n: 0 for the mean over the text"
         )
     return int(not is_bidirectional(llm) and not untrained) if given is None else given
-
-
-def _set_dropout(llm, probability):
-    """Causal LLMs have none; a BERT-type Item LLM without it trains as they do, and faster."""
-    if probability is not None:
-        for module in llm.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = probability

@@ -16,6 +16,7 @@ from recbole_hllm.model.learn import LEARN
 from recbole_hllm.model.trained_run import check_same_data, settings_of, with_best_weights
 from recbole_hllm.model.unread_keys import tell_unread
 from recbole_hllm.nn.fusion import Fusion
+from recbole_hllm.nn.tuning import freeze
 from recbole_hllm.properties_path import properties_folder, recbole_folder
 
 # RecBole's context-aware models that read dense vectors.
@@ -61,7 +62,8 @@ class LEARNRanker(AbstractRecommender):
         self.learn = None
         if self.features:
             with torch.random.fork_rng():  # the ranker starts as it would alone
-                self.learn = _learn(config, dataset).requires_grad_(False)
+                self.learn = _learn(config, dataset)
+            freeze(self.learn)
         size = self.learn.user_tower.online_proj.out_features if self.learn else 0
         sizes = {"user": size, "item": size, "middle": _middle_size(config["fusion_hidden"])}
         fields = {FEATURES[name]: sizes[name] for name in self.features}

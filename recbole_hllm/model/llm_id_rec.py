@@ -5,6 +5,7 @@ from torch import nn
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.item_table import ItemTableRecommender
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
+from recbole_hllm.nn.tuning import tune
 from recbole_hllm.nn.user_encoder import UserEncoder
 
 
@@ -25,6 +26,7 @@ class LLMIDRec(ItemTableRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset, config["item_embed_dim"])
         self.user_encoder = UserEncoder(load_backbone(_scratch(config)))
+        tune(self.user_encoder.backbone, "full")
         self.projection = nn.Linear(config["item_embed_dim"], self.user_encoder.hidden_size, bias=False)
 
     def vectors_of(self, ids):

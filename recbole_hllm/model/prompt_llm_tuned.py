@@ -88,7 +88,7 @@ class PromptLLMTuned(PromptReader):
         llm, self.lm_head = with_head(load_causal_lm(spec))
         _check_causal(config, llm)
         mode = tuning_mode(config)
-        self.lm_head.requires_grad_(mode == "full")
+        tune(self.lm_head.model, "full" if mode == "full" else "frozen")
         tune(llm, mode, lora_settings(config))
         self.logger.info(f"{config['model']}: tuning {mode} by next-token prediction, {source or _RECIPE}")
         return llm

@@ -33,6 +33,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.utils import logging as hf_logging
 
 from recbole_hllm.errors import MissingExtra, ModelError, did_you_mean
+from recbole_hllm.nn.adapters import refuse_adapter
 
 try:
     from transformers import GgufConfig
@@ -271,6 +272,8 @@ def _model_config(spec: BackboneSpec, folder: str | None, gguf_file: str | None)
         config_class, stored = CONFIG_MAPPING[model_type], {}
         known = config_class()
     else:
+        if spec.init == "pretrained" and not gguf_file:
+            refuse_adapter(folder, spec.source)
         if Path(folder).is_dir() and not gguf_file and not (Path(folder) / "config.json").is_file():
             raise ModelError(f"language model '{spec.source}': the folder has no config.json")
         known = _known_config(folder, gguf_file, spec.trust_remote_code)

@@ -133,7 +133,7 @@ def _check_reads_vectors(backbone: PreTrainedModel) -> None:
         with torch.no_grad():
             expected = backbone.eval()(input_ids=tokens).last_hidden_state
             found = backbone(inputs_embeds=words(tokens)).last_hidden_state
-        alike = torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+        alike = found.is_meta or torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
     except (AttributeError, NotImplementedError, TypeError, ValueError):  # I-BERT's words have scales beside vectors
         alike = False
     backbone.train(training)

@@ -70,7 +70,7 @@ def with_head(model: PreTrainedModel) -> tuple[PreTrainedModel, WordHead]:
         ModelError: the parts do not give the logits of the whole.
     """
     kind, training = model.config.model_type, model.training
-    tokens = torch.arange(4)[None] % model.config.vocab_size
+    tokens = torch.arange(4, device=next(model.parameters()).device)[None] % model.config.vocab_size
     parts = [name for name, part in model.named_children() if isinstance(part, PreTrainedModel)]
     with torch.no_grad():
         expected = model.eval()(input_ids=tokens).logits[0]
@@ -89,6 +89,8 @@ def _alike(compute: Callable[[], Tensor], expected: Tensor) -> bool:
         found = compute()
     except Exception:  # whatever a model's own code raises where its backbone is not what it takes it for
         return False
+    if found.is_meta:  # of a model without numbers
+        return True
     close = {"rtol": 1e-4, "atol": 1e-4 * expected.abs().max().item()}
     return found.shape == expected.shape and torch.allclose(found, expected, **close)
 

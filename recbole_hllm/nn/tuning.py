@@ -1,10 +1,12 @@
 """What of a language model is trained: all of it, low-rank additions to its linear layers (LoRA), or nothing."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from recbole_hllm.errors import MissingExtra, ModelError
@@ -17,6 +19,8 @@ _ATTENTION_AND_MLP = {
     "c_attn", "c_fc", "c_proj",  # GPT-2
 }  # fmt: skip
 _ADAPTER = "default"
+# Where a language model keeps the mode that it was tuned in.
+_CHOSEN = "tuning_mode"
 
 
 @dataclass(frozen=True)
@@ -55,18 +59,78 @@ def tune(model: PreTrainedModel, mode: str, lora: LoraSettings | None = None) ->
         _add_lora(model, lora or LoraSettings())
     elif mode == "frozen":
         model.requires_grad_(False)
-        _drop_nothing(model)
+        set_dropout(model, 0.0)
+    setattr(model, _CHOSEN, mode)
 
 
-def _drop_nothing(model: nn.Module) -> None:
-    """Not by eval(): transformers recomputes activations (gradient checkpointing) in training mode only."""
+def freeze(module: nn.Module) -> None:
+    """Nothing in a module is trained, and nothing of the language models in it dropped out, however they were tuned."""
+    module.requires_grad_(False)
+    for _, llm in _language_models(module):
+        tune(llm, "frozen")
+
+
+def set_dropout(model: PreTrainedModel, probability: float) -> None:
+    """Gives all layers of a language model one dropout, in training; none is left out whole (LayerDrop).
+
+    Not by eval(), for 0: transformers recomputes activations (gradient checkpointing) in training mode only. What the
+    model is saved with stays as it was.
+    """
+    configs = {}
     for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        # Llama and its relatives hand a number to the attention function.
-        for name, value in vars(module).items():
-            if name.endswith("dropout") and isinstance(value, float):
-                setattr(module, name, 0.0)
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = probability
+        _set_numbers(module, probability)  # Llama and its relatives hand a number to the attention function
+        if module is not model and isinstance(config := vars(module).get("config"), PreTrainedConfig):
+            if id(config) not in configs:  # Falcon's layers look it up there
+                configs[id(config)] = copy.copy(config)
+                _set_numbers(configs[id(config)], probability)
+            module.config = configs[id(config)]
+
+
+def _set_numbers(holder, probability) -> None:
+    for name, value in list(vars(holder).items()):
+        if "drop" in name and isinstance(value, int | float) and not isinstance(value, bool):
+            setattr(holder, name, 0.0 if "layerdrop" in name else probability)
+
+
+# ---- whether it is so ----
+
+
+def check_tuning(module: nn.Module) -> None:
+    """For a recommender that has been built.
+
+    Raises:
+        ModelError: of a language model in it, what is trained is not what was chosen; or nobody has chosen.
+    """
+    for name, llm in _language_models(module):
+        mode, weights = getattr(llm, _CHOSEN, None), dict(llm.named_parameters())
+        if mode is None:
+            raise ModelError(f"{name}: what of this language model is trained was never chosen")
+        trained = {key for key, weight in weights.items() if weight.requires_grad}
+        added = {key for key in weights if ".lora_" in key}
+        expected = {"full": weights.keys() - added, "lora": added, "frozen": set()}[mode]
+        missing = expected - trained
+        if trained - expected or (missing and (mode == "lora" or missing - _fixed(llm))):
+            raise ModelError(
+                f"{name}: of the {len(weights)} weights of this {llm.config.model_type} model {len(trained)} are "
+                f"trained, and {len(expected)} would be with tuning {mode}"
+            )
+
+
+def _language_models(module: nn.Module, name: str = "") -> Iterator[tuple[str, PreTrainedModel]]:
+    """Names and language models in a module; what lies in one belongs to it."""
+    if isinstance(module, PreTrainedModel):
+        yield name, module
+        return
+    for part, child in module.named_children():
+        yield from _language_models(child, f"{name}.{part}" if name else part)
+
+
+def _fixed(llm: PreTrainedModel) -> set[str]:
+    """Names of weights that an architecture never trains, such as tables of sines."""
+    with torch.device("meta"):
+        return {key for key, weight in type(llm)(llm.config).named_parameters() if not weight.requires_grad}
 
 
 # ---- LoRA ----
