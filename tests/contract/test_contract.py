@@ -1,5 +1,6 @@
 """What every model of this package promises, whatever it computes. A new model needs a line in MODELS."""
 
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -69,7 +70,7 @@ def build(settings_of, cache_dir):
         init_seed(config["seed"], config["reproducibility"])
         train, valid, test = data_preparation(config, create_dataset(config))
         init_seed(config["seed"], config["reproducibility"])
-        model = config.spec.model(config, train._dataset)
+        model = config.spec.build(config, train._dataset)
         return SimpleNamespace(config=config, train=train, valid=valid, test=test, model=model)
 
     return make
@@ -238,3 +239,51 @@ def test_reading_rows_by_length_is_reading_them_together(build, name):
         built.model.eval()
         results.append((loss.detach(), gradients, scores(built.model, next(iter(built.test))[0])))
     torch.testing.assert_close(*results, rtol=1e-4, atol=2e-6)
+
+
+# ---- what of a language model is trained ----
+
+MODES, LLM = ("full", "lora", "frozen"), "the pretrained one"
+
+
+def _id(name, keys, parts):
+    return "-".join([name, *parts.values()])
+
+
+def _tuned():
+    """Model, keys, and the mode of each language model in it by the beginning of its weights' names."""
+    for item, user in product(MODES, MODES):
+        keys = {"item_llm_tuning": item, "user_llm_tuning": user, "user_llm_init": True, "user_llm_config": None}
+        parts = {"item_encoder.backbone.": item, "user_encoder.backbone.": user}
+        yield "HLLM", {"item_llm_init": True, "user_pretrain_dir": LLM, **keys}, parts
+        if "full" not in (item, user):
+            yield "HLLMRanker", {"item_llm_init": True, "user_pretrain_dir": LLM, **keys}, parts
+    for mode in MODES:
+        words = {"llm_pretrain_dir": LLM, "llm_init": True, "llm_config": None, "instruction": "User: {items}"}
+        yield "E4SRec", {**words, "llm_tuning": mode}, {"llm.": mode}
+        taught = {"distillation": "online", "llm_layers": 1, "blocks": 1, "teacher_keys": {"llm_layers": 2}}
+        yield "SLMRec", {**words, **taught, "llm_tuning": mode}, {"llm.": mode, "teacher.llm.": mode}
+        reader = {"preference": "llm", "preference_dir": LLM, "preference_tuning": mode}
+        yield "LEARN", reader, {"user_tower.reader.backbone.": mode}
+    yield "LEARNRanker", {"learn_keys": reader}, {"learn.": "frozen"}
+    bare = {"item_pretrain_dir": LLM, "item_llm_config": None, "tokenizer_dir": None}
+    yield "PromptLLMTuned", {**bare, "item_llm_tuning": "full"}, {"reader.": "full", "lm_head.": "full"}
+    yield "PromptLLMTuned", {**bare, "item_llm_tuning": "lora"}, {"reader.": "lora", "lm_head.": "frozen"}
+    yield "PromptLLM", {}, {"reader.": "frozen"}
+    yield "LLMIDRec", {}, {"user_encoder.": "full"}
+
+
+@pytest.mark.parametrize(("name", "keys", "parts"), [pytest.param(*case, id=_id(*case)) for case in _tuned()])
+def test_what_the_keys_say_is_trained_and_nothing_else(build, settings_of, name, keys, parts):
+    if "lora" in parts.values():
+        pytest.importorskip("peft")
+    llm = settings_of("HLLM")["item_pretrain_dir"]
+    if name == "LEARNRanker":
+        keys = {"learn_keys": {**settings_of(name)["learn_keys"], **keys["learn_keys"], "preference_dir": llm}}
+    model = build(name, **{key: llm if value == LLM else value for key, value in keys.items()}).model
+    for part, mode in parts.items():
+        weights = {key: weight for key, weight in model.named_parameters() if key.startswith(part)}
+        assert weights or (part, mode) == ("item_encoder.backbone.", "frozen")  # let go once its vectors are known
+        for key, weight in weights.items():
+            assert weight.requires_grad == {"full": True, "lora": ".lora_" in key, "frozen": False}[mode], key
+        assert any(".lora_" in key for key in weights) == (mode == "lora")

@@ -1,5 +1,6 @@
 import importlib.metadata
 import json
+import shutil
 import sys
 
 import pytest
@@ -8,15 +9,34 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import AutoModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MT5Config,
+    MT5EncoderModel,
+    MT5ForConditionalGeneration,
+    MT5Model,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5EncoderModel,
+    T5ForConditionalGeneration,
+    T5Model,
+    UMT5Config,
+    UMT5EncoderModel,
+    UMT5ForConditionalGeneration,
+    UMT5Model,
+)
 
 from recbole_hllm.errors import MissingExtra, ModelError
 from recbole_hllm.nn import backbone as module
 from recbole_hllm.nn.backbone import (
     BackboneSpec,
+    config_of,
     drop_input_embeddings,
     is_bidirectional,
     load_backbone,
+    load_causal_lm,
     load_tokenizer,
     position_range,
     resolve_source,
@@ -119,6 +139,34 @@ def test_bert_without_pooler(tiny, tmp_path):
     torch.testing.assert_close(outputs(model), outputs(tiny("bert")), rtol=0, atol=0)
 
 
+@pytest.fixture
+def adapter_folder(llama_folder, tmp_path_factory):
+    """A LoRA adapter of the language model in llama_folder, as peft saves it."""
+    peft = pytest.importorskip("peft")
+    folder = tmp_path_factory.mktemp("adapter")
+    settings = peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    peft.get_peft_model(AutoModel.from_pretrained(llama_folder), settings).save_pretrained(folder)
+    return folder
+
+
+def test_an_adapter_is_called_one(llama_folder, adapter_folder):
+    message = f"is an adapter of {llama_folder} and no language model: merge it with peft"
+    for load in (load_backbone, load_causal_lm, config_of):
+        with pytest.raises(ModelError, match=message):
+            load(BackboneSpec(str(adapter_folder)))
+
+
+def test_a_model_and_an_adapter_in_one_folder_are_refused(llama_folder, adapter_folder):
+    """transformers would add the adapter to weights that may contain it, and freeze all else."""
+    shutil.copy(adapter_folder / "adapter_config.json", llama_folder)
+    shutil.copy(adapter_folder / "adapter_model.safetensors", llama_folder)
+    for load in (load_backbone, load_causal_lm, config_of):
+        with pytest.raises(ModelError, match="is a model and an adapter at once: .* remove adapter_config.json"):
+            load(BackboneSpec(str(llama_folder)))
+    sizes = load_backbone(BackboneSpec(str(llama_folder), "scratch"))  # an adapter has no part in them
+    assert all(weight.requires_grad for weight in sizes.parameters())
+
+
 def test_scratch_takes_the_sources_sizes_but_not_its_weights(llama_folder):
     stored = json.loads((llama_folder / "config.json").read_text())
     del stored["head_dim"]
@@ -160,6 +208,31 @@ def test_contradicting_fields(fields, message):
 def test_wrong_config(config, message):
     with pytest.raises(ModelError, match=message):
         load_backbone(BackboneSpec(None, "scratch", config=config))
+
+
+PAIRS = {
+    "t5": (T5Config, T5EncoderModel, T5Model, T5ForConditionalGeneration),
+    "mt5": (MT5Config, MT5EncoderModel, MT5Model, MT5ForConditionalGeneration),
+    "umt5": (UMT5Config, UMT5EncoderModel, UMT5Model, UMT5ForConditionalGeneration),
+}
+
+
+@pytest.mark.parametrize("part", [1, 2, 3])
+@pytest.mark.parametrize("kind", PAIRS)
+@torch.no_grad()
+def test_the_encoder_of_a_pair_is_read_alone(kind, part, tmp_path):
+    """From a folder of its own or of the whole pair, with a head or without."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 40, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
+    model = PAIRS[kind][part](PAIRS[kind][0](**sizes, initializer_factor=3.0)).eval()
+    model.save_pretrained(tmp_path)
+    tokens = torch.arange(3, 9)[None]
+    loaded = load_backbone(BackboneSpec(str(tmp_path)))
+    expected = model.get_encoder()(input_ids=tokens).last_hidden_state
+    torch.testing.assert_close(loaded.eval()(input_ids=tokens).last_hidden_state, expected, rtol=0, atol=0)
+    assert not any("decoder" in name for name, _ in loaded.named_parameters()) and is_bidirectional(loaded)
+    cut = load_backbone(BackboneSpec(str(tmp_path), num_layers=1)).eval()
+    assert len(cut.encoder.block) == cut.config.num_hidden_layers == 1
 
 
 def test_gradient_checkpointing_keeps_the_gradients(llama_folder):
