@@ -1,5 +1,6 @@
 """Item texts of a data set as token ids, for every model that reads them."""
 
+import logging
 from pathlib import Path
 
 from recbole.utils import FeatureType
@@ -12,6 +13,9 @@ from recbole_hllm.data.texts import ItemTexts, TextTemplate, read_item_texts
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.language_models import llm_source
 from recbole_hllm.nn.backbone import load_tokenizer
+from recbole_hllm.nn.content_encoder import default_prompt
+
+logger = logging.getLogger(__name__)
 
 
 def read_texts(config, dataset) -> ItemTexts:
@@ -72,8 +76,20 @@ def build_catalogue(config, texts: ItemTexts, source: str | None = None) -> Item
         missing_words_dropped="missing_words" in names,
         field=config["text_field"],
     )
-    tokenizer = load_tokenizer(source or llm_source(config, "item"), config["trust_remote_code"])
+    source = source or llm_source(config, "item")
+    tokenizer = load_tokenizer(source, config["trust_remote_code"])
+    _tell_of_prompt(config, source)
     cache = cache_folder(config["cache_dir"], config["data_path"])
     return ItemCatalogue.build(
         texts, template, tokenizer, max_text_length=config["MAX_TEXT_LENGTH"], cache=cache, reference=names
     )
+
+
+def _tell_of_prompt(config, source):
+    prompt = default_prompt(source)
+    if prompt and prompt != config["item_prompt"]:
+        logger.warning(
+            f"item_prompt: sentence-transformers writes {prompt!r} before every text that {source} reads "
+            f"(default_prompt_name), and here it is {config['item_prompt'] or ''!r}; give item_prompt: {prompt!r} for "
+            "the same vectors"
+        )

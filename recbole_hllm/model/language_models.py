@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
 from recbole_hllm.nn.backbone import BackboneSpec, is_bidirectional, load_backbone
@@ -178,8 +180,10 @@ def build_item_encoder(config, out_features: int) -> ItemEncoder:
 
 
 def _item_emb_token_n(config, llm) -> int:
-    """An [ITEM] token that nobody trained or will train says nothing."""
-    given = config["item_emb_token_n"]
+    """An [ITEM] token that nobody trained or will train says nothing; an export has one or has none."""
+    given, export = config["item_emb_token_n"], exported_folder(config["pretrained_hllm"])
+    if given is None and export:
+        return int(_has_item_token(export / REST_OF_HLLM))
     untrained = config["item_llm_tuning"] == "frozen" and not config["pretrained_hllm"]
     if given and untrained:
         raise ConfigError(
@@ -187,3 +191,11 @@ def _item_emb_token_n(config, llm) -> int:
             "from pretrained_hllm only; give that, or item_emb_token_n: 0 for the mean over the text"
         )
     return int(not is_bidirectional(llm) and not untrained) if given is None else given
+
+
+def _has_item_token(file: Path) -> bool:
+    try:
+        with safe_open(file, framework="pt") as saved:
+            return "item_encoder.item_emb_tokens" in saved.keys()
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"pretrained_hllm: {file} is damaged: {error}") from error

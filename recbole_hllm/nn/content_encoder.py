@@ -11,6 +11,7 @@ from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.backbone import SOURCE_FORMS, resolve_source
 from recbole_hllm.nn.item_encoder import ItemEncoder
 
+_OF_SENTENCES = "config_sentence_transformers.json"
 POOLINGS = ("mean", "cls", "eos", "last")
 
 
@@ -88,10 +89,28 @@ def sentence_encoder(source: str) -> tuple[str, str | None]:
     return str(folder / parts["Transformer"]), pooling
 
 
+def default_prompt(source: str) -> str:
+    """What sentence-transformers would write before every text, by a folder's ``default_prompt_name``; or nothing.
+
+    Args:
+        source: as for `load_backbone`, or the part of the folder that is the language model.
+    """
+    folder, gguf_file = resolve_source(source)
+    if gguf_file:
+        return ""
+    folder = Path(folder) if Path(folder).is_dir() else _descriptions(source)
+    for place in (folder, folder.parent):
+        file = place / _OF_SENTENCES
+        if (place / "modules.json").is_file() and file.is_file():
+            keys = _read_json(file)
+            return (keys.get("prompts") or {}).get(keys.get("default_prompt_name")) or ""
+    return ""
+
+
 def _descriptions(hub_id: str) -> Path:
     """A folder with the files of a hub id that say how its parts work together."""
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=["modules.json", "*/config.json"]))
+        return Path(snapshot_download(hub_id, allow_patterns=["modules.json", "*/config.json", _OF_SENTENCES]))
     except Exception as error:  # the hub has kinds of its own
         raise ModelError(
             f"language model '{hub_id}' is neither a local folder nor reachable on the hub; give {SOURCE_FORMS}. "

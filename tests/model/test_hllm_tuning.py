@@ -319,21 +319,32 @@ def test_an_export_gives_the_same_scores(build, tiny_llm, tmp_path, modes):
 
     again, _ = build(
         item_pretrain_dir="nowhere", user_pretrain_dir=None, user_llm_init=False, item_llm_init=False,
-        pretrained_hllm=str(tmp_path / "out"), **({"item_emb_token_n": 0} if item == "frozen" else {}),
+        pretrained_hllm=str(tmp_path / "out"),
     )  # fmt: skip
     assert not any("lora" in name for name in again.state_dict())
     torch.testing.assert_close(scores(again), expected, atol=1e-5, rtol=0)
     assert again.logit_scale.item() == model.logit_scale.item()
     frozen, _ = build(
-        pretrained_hllm=str(tmp_path / "out"), item_llm_tuning="frozen", user_llm_tuning="frozen",
-        **({"item_emb_token_n": 0} if item == "frozen" else {}),
-    )  # fmt: skip
+        pretrained_hllm=str(tmp_path / "out"), item_llm_tuning="frozen", user_llm_tuning="frozen"
+    )
     torch.testing.assert_close(scores(frozen), expected, atol=1e-5, rtol=0)
     frozen.export(tmp_path / "once more")
-    last, _ = build(
-        pretrained_hllm=str(tmp_path / "once more"), **({"item_emb_token_n": 0} if item == "frozen" else {})
-    )
+    last, _ = build(pretrained_hllm=str(tmp_path / "once more"))
     torch.testing.assert_close(scores(last), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("mode", ["full", "frozen"])
+@pytest.mark.parametrize(
+    ("kind", "tokens"), [("bert", 1), ("bert", 0), ("t5", 0), ("gpt2", None), ("xglm", 0), ("mamba", 1)]
+)
+def test_an_export_needs_no_further_key(build, tiny_llm, tmp_path, kind, tokens, mode):
+    if tokens and mode == "frozen":
+        pytest.skip("an [ITEM] token has to be trained")
+    model, _ = build(item_pretrain_dir=tiny_llm(kind), item_llm_tuning=mode, item_emb_token_n=tokens)
+    model.export(tmp_path / "out")
+    for keys in ({}, {"item_llm_tuning": "frozen"}):
+        again, _ = build(pretrained_hllm=str(tmp_path / "out"), **keys)
+        torch.testing.assert_close(scores(again), scores(model), atol=1e-5, rtol=0)
 
 
 def test_exported_llms_are_hugging_face_folders(build, tmp_path):
