@@ -203,6 +203,7 @@ def load_tokenizer(source: str, trust_remote_code: bool = False) -> PreTrainedTo
         "(tokenizer.json, or the files it can be made from)"
     )
     if not gguf_file and Path(folder).is_dir() and not _mentions_tokenizer(Path(folder)):
+        refuse_adapter(folder, source)
         raise ModelError(no_tokenizer)
     with _errors_name(source), _quiet(gguf_file):
         tokenizer = AutoTokenizer.from_pretrained(

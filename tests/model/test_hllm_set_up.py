@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
 from recbole_hllm.config import Config
 from recbole_hllm.data.texts import ItemTexts
@@ -71,6 +72,44 @@ def test_config_of_a_language_model_is_a_dict(build):
 def test_user_llm_must_be_causal(build, tiny_llm):
     with pytest.raises(ModelError, match="bidirectional"):
         build(user_pretrain_dir=tiny_llm("bert"))
+
+
+@pytest.mark.parametrize("kind", ["t5", "umt5"])
+def test_an_encoder_of_t5s_kind_reads_items(build, tiny_llm, kind):
+    folder = tiny_llm(kind)
+    model, _ = build(item_pretrain_dir=folder)
+    tokens, lengths = model.catalogue.lookup(torch.tensor([3, 7]))
+    vectors = model.item_encoder.eval()(tokens, lengths)
+    llm = AutoModelForTextEncoding.from_pretrained(folder).eval()
+    for text, vector in zip(tokens.split(lengths.tolist()), vectors, strict=True):
+        expected = llm(input_ids=text[None].long()).last_hidden_state[0].mean(0)
+        torch.testing.assert_close(vector, expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ModelError, match="bidirectional"):
+        build(user_pretrain_dir=folder)
+
+
+@pytest.mark.parametrize("kind", ["opt", "xglm", "gpt2", "falcon", "persimmon", "bert", "t5"])
+def test_item_llm_dropout_is_that_of_every_layer(build, tiny_llm, kind):
+    """Whether it is a layer of its own, a number that a layer has, or one that it looks up in the configuration."""
+    folder = tiny_llm(kind, hidden_dropout=0.5, attention_dropout=0.5)
+    for dropout, drops in ((0.0, False), (0.3, True), (None, True)):
+        model, _ = build(item_pretrain_dir=folder, item_llm_dropout=dropout)
+        read = model.catalogue.lookup(torch.tensor([3, 7]))
+        training, evaluation = (model.train(mode).item_encoder(*read) for mode in (True, False))
+        assert torch.equal(training, evaluation) != drops
+
+
+def test_an_adapter_is_no_item_llm(build, tiny_llm, tmp_path):
+    peft = pytest.importorskip("peft")
+    llm = peft.get_peft_model(AutoModel.from_pretrained(tiny_llm("llama")), peft.LoraConfig(target_modules=["q_proj"]))
+    llm.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ModelError, match="adapter' is an adapter of .* and no language model: merge it"):
+        build(item_pretrain_dir=str(tmp_path / "adapter"))
+    llm.merge_and_unload().save_pretrained(tmp_path / "adapter")  # beside it
+    AutoTokenizer.from_pretrained(tiny_llm("llama")).save_pretrained(tmp_path / "adapter")
+    for part in ("item", "user"):
+        with pytest.raises(ModelError, match="is a model and an adapter at once: .* remove adapter_config.json"):
+            build(**{f"{part}_pretrain_dir": str(tmp_path / "adapter")})
 
 
 # ---- texts ----

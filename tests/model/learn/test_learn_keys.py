@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import recbole_hllm
+from recbole_hllm.config import Config
+from recbole_hllm.data.dataset import create_dataset
 from recbole_hllm.errors import ConfigError, DataError, ModelError
 
 
@@ -112,3 +115,46 @@ def test_keys_of_the_property_file_are_all_read(build):
     of_recbole = ("learner", "learning_rate", "weight_decay", "stopping_step", "train_batch_size")
     ours = [key for key in keys if key not in of_recbole]
     assert [key for key in ours if f'"{key}"' not in source] == []
+
+
+def sentence_folder(folder, prompts):
+    """Makes a language model's folder one of sentence-transformers."""
+    folder = Path(folder)
+    kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    modules = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for place, (path, kind) in enumerate(kinds)
+    ]
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True}
+    for file, keys in (
+        ("modules.json", modules), ("1_Pooling/config.json", pooling), ("config_sentence_transformers.json", prompts),
+    ):  # fmt: skip
+        (folder / file).write_text(json.dumps(keys))
+    return str(folder)
+
+
+def test_a_default_prompt_is_told_and_gives_the_encoders_own_vectors(build, keys_of, tiny_llm, caplog):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    prompts = {"prompts": {"passage": "w30 w31 ", "query": "w32 "}, "default_prompt_name": "passage"}
+    folder = sentence_folder(tiny_llm("bert"), prompts)
+    keys = {"content_bert_dir": folder, "text_keys": ["brand"], "text_field": "{value}"}
+    without, _ = build(**keys)
+    assert "item_prompt: sentence-transformers writes 'w30 w31 ' before every text" in caplog.text
+    caplog.clear()
+    with_prompt, _ = build(**keys, item_prompt="w30 w31 ")
+    assert "sentence-transformers" not in caplog.text
+    encoder = sentence_transformers.SentenceTransformer(folder, device="cpu")
+    items = create_dataset(Config("LEARN", config_dict=keys_of(**keys))).field2id_token["item_id"][1:]
+    texts = [f"w{int(item[1:]) + 5}" for item in items]  # what conftest.py gives them
+    encoder.tokenizer.pad_token = "<unk>"  # texts are of one length
+    expected = torch.from_numpy(encoder.encode(texts))
+    found, other = (torch.from_numpy(model.content.table.vectors[1:].copy()) for model in (with_prompt, without))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert (other - expected).abs().max() > 0.1
+
+
+def test_prompts_without_a_default_are_nothing_to_tell(build, tiny_llm, caplog):
+    folder = sentence_folder(tiny_llm("bert"), {"prompts": {"query": "w32 "}, "default_prompt_name": None})
+    build(content_bert_dir=folder)
+    assert "sentence-transformers" not in caplog.text
