@@ -3,7 +3,7 @@
 #
 #   make demo       HLLM beside SASRec and Pop on MovieLens-100k
 #   make test       the tests
-#   make test-slow  the tests on real data, minutes each
+#   make test-slow  the tests on real data and over all architectures, minutes each
 #   make lint       ruff
 #   make clean      removes what these made, never your runs or data
 #

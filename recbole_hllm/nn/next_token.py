@@ -17,7 +17,7 @@ _TOKENS_AT_ONCE = 512
 
 class WordHead(nn.Module):
     """Last hidden states -> logits, as a causal language model computes them: through all that lies between the two,
-    be it a layer, a scale, a cap or a bias.
+    be it a layer, a scale, a cap or a bias. Weights that the backbone has too stay the backbone's.
 
     Args:
         model: a causal language model with its head. Its ``backbone`` is taken out of it.
@@ -26,7 +26,14 @@ class WordHead(nn.Module):
 
     def __init__(self, model: PreTrainedModel, backbone: str):
         super().__init__()
-        setattr(model, backbone, _Read(model.get_submodule(backbone)))
+        taken = model.get_submodule(backbone)
+        setattr(model, backbone, _Read(taken))
+        shared = set(map(id, taken.parameters()))
+        for part in model.modules():
+            for name, weight in list(part.named_parameters(recurse=False)):
+                if id(weight) in shared:
+                    delattr(part, name)
+                    object.__setattr__(part, name, weight)  # read as before, saved and trained with the backbone only
         self.model = model
 
     def forward(self, hidden: Tensor) -> Tensor:

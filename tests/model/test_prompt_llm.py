@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from architectures import CAUSAL, SAMPLE
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 import recbole_hllm  # noqa: F401
 
@@ -218,8 +218,8 @@ def test_loss_of_a_pretrained_model_is_the_plain_formula(build, tiny_llm, tied):
     """By transformers' own head, which load_backbone leaves out."""
     folder = tiny_llm("llama", tie_word_embeddings=tied)
     model, rows = build("PromptLLMTuned", item_pretrain_dir=folder, item_llm_tuning="full", MAX_PROMPT_LENGTH=22)
-    words = model.reader.backbone.get_input_embeddings().weight
-    assert any(weight is words for weight in model.lm_head.parameters()) == tied
+    rows_of_own = [len(weight) for weight in model.lm_head.state_dict().values()]
+    assert rows_of_own == ([] if tied else [AutoConfig.from_pretrained(folder).vocab_size])
     whole = AutoModelForCausalLM.from_pretrained(folder).eval()
     expected = plain_loss(lambda ids: whole(ids).logits[0, -1], model, rows["item_id_list"])
     torch.testing.assert_close(model.calculate_loss(rows), expected.mean(), rtol=1e-5, atol=1e-5)
@@ -313,6 +313,9 @@ def test_a_tuned_run_is_read_back(keys_of, tmp_path, tiny_llm, pretrained):
     keys = {"item_pretrain_dir": tiny_llm("llama"), "item_llm_tuning": "full"} if pretrained else {}
     run("PromptLLMTuned", config_dict=keys_of("PromptLLMTuned", **keys), run_dir=tmp_path / "run")
     first, second = (load_run(tmp_path / "run") for _ in range(2))
+    if not pretrained:  # tied: the head reads the words that were loaded
+        hidden, words = torch.randn(3, 16), first.model.reader.backbone.get_input_embeddings().weight
+        torch.testing.assert_close(first.model.lm_head(hidden), hidden @ words.T)
     rows = next(iter(first.test_data))[0]
     table = first.model.full_sort_predict(rows)
     assert torch.equal(table, second.model.full_sort_predict(rows)) and table.std() > 0
