@@ -1,7 +1,7 @@
 """Language models from a hub id, a folder, a GGUF file or an installed package, without any head.
 
 Everything a recommender asks of a language model before it has its own layers: where it lies, how it starts
-(pretrained or from scratch), how many of its layers are kept, and whether its attention looks ahead.
+(pretrained or from scratch), and how many of its layers are kept. What kind of model it is, `probe` finds.
 """
 
 import copy
@@ -29,7 +29,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as hf_logging
 
 from recbole_hllm.errors import MissingExtra, ModelError, did_you_mean
@@ -44,7 +43,6 @@ SOURCE_FORMS = "a folder, a .gguf file, 'package:NAME/PATH' in an installed pack
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 # Encoder-decoders whose encoder is a language model of its own: of a whole folder the decoder is left out.
 ENCODERS_OF_PAIRS = ("t5", "mt5", "umt5")
-POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def load_causal_lm(spec: BackboneSpec) -> PreTrainedModel:
 
 def _load(spec: BackboneSpec, kind: type | None = None) -> PreTrainedModel:
     folder, gguf_file = _located(spec.source)
-    with _errors_name(spec.source), _quiet(gguf_file):
+    with _errors_name(spec.source), quiet(gguf_file):
         config = _config_of(spec, folder, gguf_file)
         kind = kind or _without_head(config)
         options = {"dtype": torch.float32, "trust_remote_code": spec.trust_remote_code}
@@ -172,7 +170,7 @@ def config_of(spec: BackboneSpec) -> PreTrainedConfig:
         ModelError, MissingExtra: as ``load_backbone``, for what the weights have no part in.
     """
     folder, gguf_file = _located(spec.source)
-    with _errors_name(spec.source), _quiet(gguf_file):
+    with _errors_name(spec.source), quiet(gguf_file):
         return _config_of(spec, folder, gguf_file)
 
 
@@ -186,7 +184,7 @@ def skeleton_of(spec: BackboneSpec) -> PreTrainedModel | None:
     if spec.trust_remote_code:
         return None
     config = config_of(replace(spec, num_layers=1))
-    with _errors_name(spec.source), _quiet(None), torch.device("meta"):
+    with _errors_name(spec.source), quiet(), torch.device("meta"):
         return _without_head(config).from_config(config)
 
 
@@ -205,7 +203,7 @@ def load_tokenizer(source: str, trust_remote_code: bool = False) -> PreTrainedTo
     if not gguf_file and Path(folder).is_dir() and not _mentions_tokenizer(Path(folder)):
         refuse_adapter(folder, source)
         raise ModelError(no_tokenizer)
-    with _errors_name(source), _quiet(gguf_file):
+    with _errors_name(source), quiet(gguf_file):
         tokenizer = AutoTokenizer.from_pretrained(
             folder, gguf_file=gguf_file, trust_remote_code=trust_remote_code
         )
@@ -217,32 +215,9 @@ def load_tokenizer(source: str, trust_remote_code: bool = False) -> PreTrainedTo
     return tokenizer
 
 
-def is_bidirectional(model: PreTrainedModel) -> bool:
-    """True for a BERT-type encoder, whose positions also see what comes after them."""
-    if getattr(model.config, "is_decoder", False):
-        return False
-    if model.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-        return True
-    return any(getattr(module, "is_causal", None) is False for module in model.modules())
-
-
 def drop_input_embeddings(model: PreTrainedModel) -> None:
     """Frees the word embeddings of a model that only ever reads vectors."""
     model.set_input_embeddings(None)
-
-
-def position_range(model: PreTrainedModel) -> tuple[int, int | None]:
-    """The first usable position id and how many positions there are.
-
-    Only models with a learned position table have a limit: RoBERTa-type ones start after their padding id.
-    Rotary and other computed positions have none (None).
-    """
-    for name, table in model.named_modules():
-        if name.rpartition(".")[2] in POSITION_TABLES and isinstance(table, nn.Embedding):
-            first = 0 if table.padding_idx is None else table.padding_idx + 1
-            limit = getattr(model.config, "max_position_embeddings", table.num_embeddings)
-            return first, min(limit, table.num_embeddings) - first
-    return 0, None
 
 
 def _located(source: str | None) -> tuple[str | None, str | None]:
@@ -259,7 +234,8 @@ def _config_of(spec: BackboneSpec, folder: str | None, gguf_file: str | None) ->
     config = _model_config(spec, folder, gguf_file)
     _check_architecture(config, spec.source)
     if spec.num_layers is not None:
-        _keep_first_layers(config, spec)
+        _check_depth(config, spec)
+        first_layers(config, spec.num_layers)
     return config
 
 
@@ -319,18 +295,24 @@ def _check_architecture(config: PreTrainedConfig, source: str | None) -> None:
         raise ModelError(f"language model '{source}' is not text only ({config.model_type})")
 
 
-def _keep_first_layers(config: PreTrainedConfig, spec: BackboneSpec) -> None:
-    total, num_layers = config.num_hidden_layers, spec.num_layers
-    if num_layers > total:
+def _check_depth(config: PreTrainedConfig, spec: BackboneSpec) -> None:
+    if spec.num_layers > config.num_hidden_layers:
         of = f" '{spec.source}'" if spec.source else ""
-        raise ModelError(f"{spec.layers_key}: {num_layers}, but the language model{of} has only {total} layers")
+        raise ModelError(
+            f"{spec.layers_key}: {spec.num_layers}, but the language model{of} has only {config.num_hidden_layers} layers"
+        )
+
+
+def first_layers(config: PreTrainedConfig, number: int) -> None:
+    """Makes a configuration, in place, that of the first layers of its model."""
+    total = config.num_hidden_layers
     for name, value in list(vars(config).items()):
         by_layer = "layer" in name or name == "attention_window"  # Longformer's
         if by_layer and isinstance(value, list | tuple) and len(value) == total:
-            setattr(config, name, value[:num_layers])
+            setattr(config, name, value[:number])
     if hasattr(config, "scale_depth"):  # MiniCPM's layers add scale_depth / sqrt(number of layers) of what they compute
-        config.scale_depth *= math.sqrt(num_layers / total)
-    config.num_hidden_layers = num_layers
+        config.scale_depth *= math.sqrt(number / total)
+    config.num_hidden_layers = number
 
 
 def _load_weights(
@@ -381,7 +363,7 @@ def _errors_name(source: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet(gguf_file: str | None) -> Iterator[None]:
+def quiet(gguf_file: str | None = None) -> Iterator[None]:
     """Keeps transformers' load report, progress bars and announcements off the screen.
 
     The reader of GGUF files draws a bar that no setting turns off.

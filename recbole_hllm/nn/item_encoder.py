@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from recbole_hllm.errors import ModelError
-from recbole_hllm.nn.backbone import is_bidirectional, position_range
+from recbole_hllm.nn.probe import behaviour_of, check_padding, position_range
 
 ITEM_TOKEN_STD = 0.02
 
@@ -49,20 +49,21 @@ class ItemEncoder(nn.Module):
                 f"{n_positions} positions of the item language model; the longest text it can read has "
                 f"{n_positions - item_emb_token_n} tokens (MAX_TEXT_LENGTH)"
             )
+        check_padding(backbone)
         _check_reads_vectors(backbone)
-        hidden_size = backbone.config.hidden_size
+        behaviour = behaviour_of(backbone)
         self.backbone = backbone
-        self.bidirectional = is_bidirectional(backbone)
+        self.bidirectional, self.pooled_size = not behaviour.causal, behaviour.output_size
         self.max_text_length = max_text_length
         self.right_aligned_positions = right_aligned_positions
         self.item_emb_tokens = (
-            nn.Parameter(torch.randn(1, item_emb_token_n, hidden_size) * ITEM_TOKEN_STD)
+            nn.Parameter(torch.randn(1, item_emb_token_n, behaviour.input_size) * ITEM_TOKEN_STD)
             if item_emb_token_n
             else None
         )
-        self.out_features = hidden_size if out_features is None else out_features
+        self.out_features = self.pooled_size if out_features is None else out_features
         self.projection = (
-            nn.Identity() if self.out_features == hidden_size else nn.Linear(hidden_size, self.out_features)
+            nn.Identity() if self.out_features == self.pooled_size else nn.Linear(self.pooled_size, self.out_features)
         )
 
     @property

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from recbole_hllm.errors import ModelError
-from recbole_hllm.nn.backbone import drop_input_embeddings, is_bidirectional, position_range
+from recbole_hllm.nn.backbone import drop_input_embeddings
 from recbole_hllm.nn.precision import unrounded
+from recbole_hllm.nn.probe import behaviour_of, check_causal
 
 
 class PromptedLLM(nn.Module):
@@ -28,12 +29,14 @@ class PromptedLLM(nn.Module):
 
     def __init__(self, backbone: PreTrainedModel, before: Sequence[int] = (), after: Sequence[int] = ()):
         super().__init__()
-        check_causal(backbone)
+        check_causal(backbone, "read histories")
+        behaviour = behaviour_of(backbone)
         self.before, self.after = (nn.Parameter(_embedded(backbone, text)) for text in (before, after))
         drop_input_embeddings(backbone)
         self.backbone = backbone
+        self.input_size, self.output_size = behaviour.input_size, behaviour.output_size
         self.hidden_size, self.depth = backbone.config.hidden_size, backbone.config.num_hidden_layers
-        self.n_positions = position_range(backbone)[1]
+        self.n_positions = behaviour.n_positions
 
     def forward(self, vectors: Tensor, layers: Sequence[int] = ()) -> list[Tensor]:
         """Outputs at every item; only without a text after, which would have to stand behind each of them.
@@ -86,15 +89,6 @@ class PromptedLLM(nn.Module):
         read = self.backbone(inputs_embeds=inputs, use_cache=False, output_hidden_states=bool(layers))
         states = [*(read.hidden_states or ())[: self.depth], read.last_hidden_state]
         return [states[layer] for layer in layers] + [states[-1]]
-
-
-def check_causal(backbone: PreTrainedModel) -> None:
-    """Raises ModelError for one that sees what follows."""
-    if is_bidirectional(backbone):
-        raise ModelError(
-            f"a {backbone.config.model_type} model cannot read histories here: it is bidirectional and would see "
-            "the items it has to predict; take a causal one, such as llama"
-        )
 
 
 def _embedded(backbone, text: Sequence[int]) -> Tensor:

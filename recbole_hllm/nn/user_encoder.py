@@ -4,8 +4,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from recbole_hllm.errors import ModelError
-from recbole_hllm.nn.backbone import drop_input_embeddings, is_bidirectional, position_range
+from recbole_hllm.nn.backbone import drop_input_embeddings
 from recbole_hllm.nn.precision import unrounded
+from recbole_hllm.nn.probe import behaviour_of, check_causal
 
 
 class UserEncoder(nn.Module):
@@ -15,20 +16,16 @@ class UserEncoder(nn.Module):
         backbone: a causal language model without head. Its word embeddings are never used and are freed.
 
     Raises:
-        ModelError: if the backbone is bidirectional, since it would see the items it has to predict.
+        ModelError: as ``check_reads_items``.
     """
 
     def __init__(self, backbone: PreTrainedModel):
         super().__init__()
-        if is_bidirectional(backbone):
-            raise ModelError(
-                f"a {backbone.config.model_type} model cannot be the user language model: it is "
-                "bidirectional and would see the items it has to predict; take a causal one, such as llama"
-            )
+        check_reads_items(backbone)
+        behaviour = behaviour_of(backbone)
         drop_input_embeddings(backbone)
         self.backbone = backbone
-        self.hidden_size = backbone.config.hidden_size
-        self.n_positions = position_range(backbone)[1]
+        self.hidden_size, self.n_positions = behaviour.output_size, behaviour.n_positions
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Reads rows padded on the right, so that causal attention needs no mask: padding lies in the future.
@@ -48,3 +45,20 @@ class UserEncoder(nn.Module):
                 "of the user language model; shorten MAX_ITEM_LIST_LENGTH"
             )
         return self.backbone(inputs_embeds=unrounded(vectors, self.backbone), use_cache=False).last_hidden_state
+
+
+def check_reads_items(backbone: PreTrainedModel) -> None:
+    """Whether a language model can predict the next vector of those it reads.
+
+    Raises:
+        ModelError: it is bidirectional and would see the items it has to predict, or its outputs have another width
+            than what it reads.
+    """
+    check_causal(backbone, "be the user language model")
+    sizes = behaviour_of(backbone)
+    if sizes.input_size != sizes.output_size:
+        raise ModelError(
+            f"a {backbone.config.model_type} model that reads {sizes.input_size} numbers and gives "
+            f"{sizes.output_size} cannot be the user language model, which predicts what it reads next; take one "
+            "whose word embeddings are as wide as its outputs"
+        )

@@ -1,0 +1,232 @@
+"""What kind of language model one is, found by trying: a small random copy reads, and its outputs are compared.
+
+Neither a name nor a flag of a configuration says for certain whether a model sees what follows, whether padding changes
+what it makes of the rest, or how many positions it has.
+"""
+
+import copy
+import functools
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from recbole_hllm.errors import ModelError
+from recbole_hllm.nn.backbone import first_layers, quiet
+
+# Sizes that decide how long the copy takes and nothing of what is asked of it, and what the copy has at most.
+_SMALLER = dict.fromkeys(
+    ("vocab_size", "intermediate_size", "moe_intermediate_size", "ffn_dim", "n_inner", "d_ff", "ffn_hidden_size"), 64
+)
+_LAYERS = 2
+# Names that configurations have for the number of positions; how many the copy has, and how many of them a model may
+# keep for itself.
+_POSITION_KEYS = ("max_position_embeddings", "max_seq_len", "n_positions")
+_POSITIONS, _RESERVED = 32, 8
+# Vectors that are read, and those behind them that change.
+_READ, _BEHIND = 6, 3
+# Differences up to this part of the largest output are rounding.
+_ROUNDING = 1e-4
+# Keys with which some bidirectional models are causal.
+_SWITCHES = {"is_decoder": True, "attn_type": "uni", "causal": True, "use_bidirectional_attention": False}
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What a language model without head does with vectors in place of words."""
+
+    causal: bool
+    """No output depends on what stands behind it."""
+    hides_padding: bool
+    """Padding on the right changes no output before it; under an attention mask, which a causal model does without."""
+    n_positions: int | None
+    """The most vectors that it reads; None: no limit."""
+    input_size: int
+    """Width of the vectors that it reads."""
+    output_size: int
+    """Width of its outputs."""
+
+
+def behaviour_of(model: PreTrainedModel) -> Behaviour:
+    """Tries the architecture of a model, whose weights are not looked at: it may be on the device ``meta``.
+
+    Random numbers that others draw stay the same.
+
+    Raises:
+        ModelError: it reads no vectors in place of words.
+    """
+    return _tried(_architecture(model, model.config))
+
+
+def is_bidirectional(model: PreTrainedModel) -> bool:
+    """True for one whose outputs also depend on what comes after them, as those of an encoder of BERT's type.
+
+    Raises:
+        ModelError: as ``behaviour_of``.
+    """
+    return not behaviour_of(model).causal
+
+
+def check_causal(model: PreTrainedModel, purpose: str) -> None:
+    """For a model that predicts what follows.
+
+    Args:
+        purpose: what it is for, for the error, such as "read histories".
+
+    Raises:
+        ModelError: it sees what follows.
+    """
+    if behaviour_of(model).causal:
+        return
+    switch = _switch_to_causal(model)
+    raise ModelError(
+        f"a {model.config.model_type} model cannot {purpose}: it is bidirectional and would see what it has to "
+        f"predict; take a causal one, such as llama{f', or set {switch} in its configuration' if switch else ''}"
+    )
+
+
+def check_padding(model: PreTrainedModel) -> None:
+    """Raises ModelError for one that reads a text otherwise beside a longer one."""
+    if not behaviour_of(model).hides_padding:
+        raise ModelError(
+            f"a {model.config.model_type} model of this configuration makes something else of a text when padding "
+            "follows it, so an item's vector would depend on the items beside it; take another language model"
+        )
+
+
+def position_range(model: PreTrainedModel) -> tuple[int, int | None]:
+    """The first usable position id and how many positions there are.
+
+    RoBERTa-type models start after their padding id. Rotary and other computed positions have no limit (None).
+
+    Raises:
+        ModelError: as ``behaviour_of``.
+    """
+    limit = behaviour_of(model).n_positions
+    tables = (part for name, part in model.named_modules() if "position" in name.rpartition(".")[2] or "wpe" in name)
+    paddings = [part.padding_idx for part in tables if isinstance(part, nn.Embedding) and part.padding_idx is not None]
+    return (paddings[0] + 1 if paddings and limit is not None else 0), limit
+
+
+def _switch_to_causal(model: PreTrainedModel) -> str | None:
+    """The key of its configuration, and the value, with which a bidirectional model would be causal."""
+    for key, value in _SWITCHES.items():
+        if getattr(model.config, key, value) != value:
+            changed = copy.deepcopy(model.config)
+            setattr(changed, key, value)
+            try:
+                if _tried(_architecture(model, changed)).causal:
+                    return f"{key}: {value}"
+            except ModelError:  # a configuration that allows no such model
+                continue
+    return None
+
+
+# ---- trying ----
+
+
+def _architecture(model, config) -> "_Architecture":
+    attention = getattr(config, "_attn_implementation", None)
+    attention = attention if attention in ("eager", "sdpa") else None  # others may need a GPU
+    return _Architecture(type(model), config.to_json_string(use_diff=False), attention, config)
+
+
+@dataclass(frozen=True)
+class _Architecture:
+    """What is tried: a class and a configuration, which has no hash but its text."""
+
+    kind: type
+    text: str
+    attention: str | None
+    config: PreTrainedConfig = field(compare=False)
+
+
+@functools.lru_cache(maxsize=256)
+def _tried(architecture: _Architecture) -> Behaviour:
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.no_grad(), quiet():
+        torch.manual_seed(0)
+        try:
+            return _behaviour(_small_copy(architecture), architecture.config)
+        except Exception as error:  # transformers' models fail in ways of their own
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ModelError(
+                f"a {architecture.config.model_type} model of this configuration cannot read vectors in place of "
+                f"words: {reason}"
+            ) from error
+
+
+def _small_copy(architecture: _Architecture) -> PreTrainedModel:
+    small = copy.deepcopy(architecture.config)
+    if small.num_hidden_layers > _LAYERS:
+        first_layers(small, _LAYERS)
+    for name, most in _SMALLER.items():
+        if _number(small, name) > most:
+            setattr(small, name, most)
+    if name := _position_key(small):
+        setattr(small, name, min(_number(small, name), _POSITIONS))
+    for name in ("pad_token_id", "padding_idx"):
+        if _number(small, name) >= small.vocab_size:
+            setattr(small, name, 0)
+    options = {"attn_implementation": architecture.attention} if architecture.attention else {}
+    model = architecture.kind._from_config(small, dtype=torch.float32, **options).eval()
+    for part in model.modules():  # the usual weights are so small that little of one place reaches another
+        if isinstance(part, nn.Linear) and part.weight.requires_grad:
+            nn.init.normal_(part.weight, std=part.in_features**-0.5)
+    return model
+
+
+def _number(config, name) -> int:
+    """0 where there is none."""
+    number = getattr(config, name, None)
+    return number if isinstance(number, int) else 0
+
+
+def _position_key(config) -> str | None:
+    return next((name for name in _POSITION_KEYS if _number(config, name) > 0), None)  # XLNet has -1
+
+
+def _behaviour(small: PreTrainedModel, config) -> Behaviour:
+    width = small.get_input_embeddings().weight.shape[1]
+    vectors = torch.randn(3, _READ + _BEHIND, width)
+    vectors[1:, :_READ] = vectors[0, :_READ]
+    vectors[2, _READ:] *= 10
+
+    def read(some: Tensor, masked: bool) -> Tensor:
+        options = {"attention_mask": (torch.arange(some.shape[1]) < _READ).long().expand(len(some), -1)}
+        options = options if masked else {"use_cache": False}
+        return small(inputs_embeds=some.clone(), **options).last_hidden_state[:, :_READ]  # CTRL writes into its input
+
+    outputs = read(vectors, masked=False)
+    causal = all(_alike(outputs[0], row) for row in outputs[1:])
+    alone, padded = read(vectors[:1, :_READ], not causal), read(vectors, not causal)
+    return Behaviour(
+        causal,
+        all(_alike(alone[0], row) for row in padded),
+        _n_positions(small, config, width),
+        width,
+        outputs.shape[-1],
+    )
+
+
+def _alike(first: Tensor, second: Tensor) -> bool:
+    return bool((first - second).abs().max() <= _ROUNDING * first.abs().max())
+
+
+def _n_positions(small, config, width) -> int | None:
+    name = _position_key(small.config)
+    if name is None:
+        return None
+    most = _number(small.config, name)
+    for length in range(most + 1, most - _RESERVED, -1):
+        if _reads(small, length, width):
+            return None if length > most else _number(config, name) - most + length
+    return None
+
+
+def _reads(model, length, width) -> bool:
+    try:
+        model(inputs_embeds=torch.zeros(1, length, width))
+        return True
+    except (IndexError, RuntimeError, ValueError):  # how tables and buffers say that they end
+        return False
