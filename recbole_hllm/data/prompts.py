@@ -58,6 +58,10 @@ class HistoryPrompts:
             )
         return prompts
 
+    def all_tokens(self) -> np.ndarray:
+        """int32 token ids of all that prompts are made of."""
+        return np.concatenate([self.catalogue.tokens, self.head, self.separator, self.tail])
+
     @property
     def _room(self) -> int:
         return self.max_length - len(self.head) - len(self.tail)

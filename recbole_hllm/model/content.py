@@ -11,9 +11,11 @@ from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.model.item_texts import build_catalogue, read_texts
 from recbole_hllm.model.item_vectors import encode_catalogue, encoder_digest
 from recbole_hllm.model.language_models import attention, chunk_tokens
-from recbole_hllm.nn.backbone import BackboneSpec, is_bidirectional, load_backbone, load_tokenizer
+from recbole_hllm.model.llm_fit import check_text_llm, check_words
+from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer, skeleton_of
 from recbole_hllm.nn.content_encoder import POOLINGS, ContentEncoder, sentence_encoder
 from recbole_hllm.nn.item_encoder import StoredItemVectors
+from recbole_hllm.nn.probe import is_bidirectional
 
 # Value of `content` that reads texts -> key that names its language model.
 MODEL_KEYS = {"llm": "content_llm_dir", "bert": "content_bert_dir"}
@@ -55,6 +57,11 @@ def check_content_keys(config) -> None:
     key = MODEL_KEYS.get(config["content"])
     if key and not config[key]:
         raise ConfigError(f"{key}: name the language model of content: {config['content']}")
+    if key:
+        spec, pooling = _spec(config)
+        check_text_llm(config, spec, key, tokens=int(pooling == "eos"))
+        if (skeleton := skeleton_of(spec)) is not None:
+            _check_direction(config, skeleton)
 
 
 def build_content(config, dataset, item_texts: ItemTexts | None = None) -> Content:
@@ -93,6 +100,7 @@ def _text_table(config, dataset, item_texts) -> StoredItemVectors:
     if getattr(config, "weightless", False):  # a plan's model: nothing to compute them with
         return StoredItemVectors(np.zeros((0, encoder.out_features), np.float32), nn.Identity(), "00")
     catalogue = build_catalogue(config, item_texts or read_texts(config, dataset), source)
+    check_words(encoder.backbone, catalogue.tokens, source)
     encoder = encoder.to(config["device"])
     weights = encoder_digest(encoder)
     vectors = encode_catalogue(
@@ -109,34 +117,41 @@ def _text_table(config, dataset, item_texts) -> StoredItemVectors:
 
 def _encoder(config) -> tuple[ContentEncoder, str]:
     """The language model with its pooling, and whose tokenizer it reads with."""
-    kind = config["content"]
-    given = config[MODEL_KEYS[kind]]
-    source, own_pooling = sentence_encoder(given)
-    bare = getattr(config, "weightless", False)
-    backbone = load_backbone(
-        BackboneSpec(
-            source,
-            init="scratch" if bare else "pretrained",
-            num_layers=config["content_layers"],
-            layers_key="content_layers",
-            attn_implementation=attention(config),
-            trust_remote_code=config["trust_remote_code"],
-        )
-    )
-    if is_bidirectional(backbone) != (kind == "bert"):
-        type_ = backbone.config.model_type
-        looks = "looks ahead" if is_bidirectional(backbone) else "is causal"
-        raise ConfigError(
-            f"{MODEL_KEYS[kind]}: {given}, of type {type_}, {looks}, which is no content: {kind}; name it in "
-            f"{MODEL_KEYS['llm' if kind == 'bert' else 'bert']} and set content to match"
-        )
-    pooling, words = config["content_pooling"] or own_pooling or "mean", config["trust_remote_code"]
-    if kind == "llm" and pooling == "cls":
+    spec, pooling = _spec(config)
+    backbone, source, end_token = load_backbone(spec), spec.source, None
+    _check_direction(config, backbone)
+    if pooling == "eos":
+        end_token = load_tokenizer(source, config["trust_remote_code"]).eos_token_id
+        if end_token is None:
+            raise ConfigError(f"content_pooling: eos: the tokenizer of {source} has no end token; take another")
+    return ContentEncoder(backbone, pooling, end_token=end_token, max_text_length=config["MAX_TEXT_LENGTH"]), source
+
+
+def _spec(config) -> tuple[BackboneSpec, str]:
+    """The language model, and its pooling."""
+    source, own_pooling = sentence_encoder(config[MODEL_KEYS[config["content"]]])
+    pooling = config["content_pooling"] or own_pooling or "mean"
+    if config["content"] == "llm" and pooling == "cls":
         raise ConfigError(
             "content_pooling: cls: the first token of a causal language model sees nothing of the text; take mean, "
             "last or eos"
         )
-    end_token = load_tokenizer(source, words).eos_token_id if pooling == "eos" else None
-    if pooling == "eos" and end_token is None:
-        raise ConfigError(f"content_pooling: eos: the tokenizer of {given} has no end token; take another")
-    return ContentEncoder(backbone, pooling, end_token=end_token, max_text_length=config["MAX_TEXT_LENGTH"]), source
+    spec = BackboneSpec(
+        source,
+        init="scratch" if getattr(config, "weightless", False) else "pretrained",
+        num_layers=config["content_layers"],
+        layers_key="content_layers",
+        attn_implementation=attention(config),
+        trust_remote_code=config["trust_remote_code"],
+    )
+    return spec, pooling
+
+
+def _check_direction(config, llm) -> None:
+    kind, ahead = config["content"], is_bidirectional(llm)
+    if ahead != (kind == "bert"):
+        looks = "looks ahead" if ahead else "is causal"
+        raise ConfigError(
+            f"{MODEL_KEYS[kind]}: {config[MODEL_KEYS[kind]]}, of type {llm.config.model_type}, {looks}, which is no "
+            f"content: {kind}; name it in {MODEL_KEYS['llm' if kind == 'bert' else 'bert']} and set content to match"
+        )

@@ -69,8 +69,8 @@ class E4SRec(SequentialRecommender):
         self.item_table = nn.Embedding.from_pretrained(table, freeze=True, padding_idx=0)
         backbone = load_backbone(llm_spec(config))
         self.llm = PromptedLLM(backbone, *instruction_tokens(config))
-        self.input_proj = nn.Linear(width, self.llm.hidden_size)
-        self.score = nn.Linear(self.llm.hidden_size, width, bias=False)
+        self.input_proj = nn.Linear(width, self.llm.input_size)
+        self.score = nn.Linear(self.llm.output_size, width, bias=False)
         self.item_tokens = list(map(str, dataset.field2id_token[self.ITEM_ID]))
         self.training_digest = fingerprint(dataset, {}, {})["training"]
         exported = exported_e4srec(config["pretrained_e4srec"])

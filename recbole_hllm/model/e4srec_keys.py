@@ -2,10 +2,11 @@
 
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.model.export_e4srec import exported_e4srec
-from recbole_hllm.model.language_models import attention
+from recbole_hllm.model.language_models import attention, lora_settings
+from recbole_hllm.model.llm_fit import check_prompted_llm, naming
 from recbole_hllm.model.trained_run import check_same_data
-from recbole_hllm.nn.backbone import BackboneSpec, config_of, load_tokenizer, position_range, skeleton_of
-from recbole_hllm.nn.prompted import check_causal
+from recbole_hllm.nn.backbone import BackboneSpec, load_tokenizer, skeleton_of
+from recbole_hllm.nn.prompted import check_words_known
 from recbole_hllm.nn.tuning import MODES
 
 _ITEMS = "{items}"
@@ -93,23 +94,21 @@ def instruction_tokens(config) -> tuple[list[int], list[int]]:
 
 
 def check_language_model(config, spec: BackboneSpec) -> None:
-    """What would otherwise be told after a table was trained for it."""
-    config_of(spec)
-    skeleton = skeleton_of(spec)
-    if skeleton is None:
+    """What would otherwise be known after a table was trained for it.
+
+    Raises:
+        ConfigError, ModelError: histories, instruction or LoRA do not fit the language model.
+    """
+    key = "llm_pretrain_dir" if spec.source else "llm_config"
+    lora = lora_settings(config) if tuning_mode(config) == "lora" else None
+    if weights_follow(config):  # one that is trained has shown that histories fit
+        check_prompted_llm(config, spec, key, lora, None)
         return
-    check_causal(skeleton)
-    places, key = position_range(skeleton)[1], "MAX_ITEM_LIST_LENGTH"
-    if places is None or weights_follow(config):  # one that is trained has shown that it fits
-        return
-    if (config["MAX_ITEM_LIST_LENGTH_TEST"] or 0) > config[key]:
-        key = "MAX_ITEM_LIST_LENGTH_TEST"
-    words = sum(map(len, instruction_tokens(config)))
-    if config[key] + words > places:
-        raise ConfigError(
-            f"{key}: {config[key]} items and {words} words of the instruction do not fit into the {places} positions "
-            f"of the language model; give at most {places - words}"
-        )
+    texts, skeleton = instruction_tokens(config), skeleton_of(spec)
+    check_prompted_llm(config, spec, key, lora, sum(map(len, texts)))
+    if skeleton is not None:
+        with naming(key):
+            check_words_known(skeleton, [*texts[0], *texts[1]])
 
 
 def check_table_keys(config) -> None:

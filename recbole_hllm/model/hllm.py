@@ -19,13 +19,16 @@ from recbole_hllm.model.item_vectors import encode_catalogue, encoder_digest
 from recbole_hllm.model.language_models import (
     build_item_encoder,
     chunk_tokens,
+    export_to_come,
     item_spec,
+    llm_key,
     llm_source,
     lora_settings,
     pretrained_hllm_needed,
     tuning_mode,
     user_spec,
 )
+from recbole_hllm.model.llm_fit import check_text_llm, check_user_llm, check_words
 from recbole_hllm.model.next_item import NextItemRecommender
 from recbole_hllm.model.pretrained import export_hllm, load_pretrained_hllm
 from recbole_hllm.nn.backbone import load_backbone
@@ -54,6 +57,8 @@ class HLLM(NextItemRecommender):
         ConfigError, DataError, ModelError: texts, language models or their sizes do not fit together.
     """
 
+    FURTHER_VECTORS = 0  # that the User LLM reads behind a history
+
     def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None):
         self.check_keys(config)
         super().__init__(config, dataset)
@@ -62,10 +67,10 @@ class HLLM(NextItemRecommender):
         self.decay_everything = "weight_decay" in referenced(config)
         self._finished = getattr(config, "weights_follow", False)  # until it is trained again
         self._config, self.tuning = config, {part: tuning_mode(config, part) for part in ("item", "user")}
-        user_llm_spec, _ = user_spec(config), item_spec(config)  # wrong keys are told before anything is read
         self.catalogue = build_catalogue(config, item_texts or read_texts(config, dataset))
-        self.user_encoder = UserEncoder(load_backbone(user_llm_spec))
+        self.user_encoder = UserEncoder(load_backbone(user_spec(config)))
         self.item_encoder = build_item_encoder(config, self.user_encoder.hidden_size)
+        check_words(self.item_encoder.backbone, self.catalogue.tokens, llm_source(config, "item"))
         self.add_parts(config, dataset)
         _log_set_up(self.logger, config, self)
         if pretrained_hllm_needed(config):
@@ -76,14 +81,24 @@ class HLLM(NextItemRecommender):
         else:
             tune(self.item_encoder.backbone, self.tuning["item"], lora_settings(config))
 
-    @staticmethod
-    def check_keys(config) -> None:
+    @classmethod
+    def check_keys(cls, config) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
         check_negatives(config)
         check_feature_keys(config)
         lora_settings(config)
         for part in ("item", "user"):
             tuning_mode(config, part)
+        if not export_to_come(config):
+            cls.check_llms(config)
+
+    @classmethod
+    def check_llms(cls, config) -> None:
+        """Raises ConfigError or ModelError where the two LLMs do not fit the keys, whatever the data are."""
+        item, user = item_spec(config), user_spec(config)
+        lora = {part: lora_settings(config) for part in ("item", "user") if tuning_mode(config, part) == "lora"}
+        check_user_llm(config, user, llm_key(user, "user"), lora.get("user"), cls.FURTHER_VECTORS)
+        check_text_llm(config, item, "item_pretrain_dir", lora.get("item"), tokens=None)
 
     def add_parts(self, config, dataset):
         """What is trained beside the two LLMs, before weights of ``pretrained_hllm`` are read."""
@@ -94,8 +109,8 @@ class HLLM(NextItemRecommender):
     def _let_go_of_item_llm(self) -> StoredItemVectors:
         """Every item's vector is computed now, or read from the cache; the Item LLM's memory is free again."""
         if getattr(self._config, "weightless", False):  # a plan's model: nothing to compute them with
-            hidden_size = self.item_encoder.backbone.config.hidden_size
-            return StoredItemVectors(np.zeros((0, hidden_size), np.float32), self.item_encoder.projection, "00")
+            vectors = np.zeros((0, self.item_encoder.pooled_size), np.float32)
+            return StoredItemVectors(vectors, self.item_encoder.projection, "00")
         encoder = self.item_encoder.to(self._config["device"])
         source = encoder_digest(encoder)
         return StoredItemVectors(self._vectors_before_projection(encoder, source), encoder.projection, source)

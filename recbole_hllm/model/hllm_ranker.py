@@ -86,8 +86,10 @@ class HLLMRanker(HLLM):
         self.user_token = nn.Parameter(torch.randn(width) * _USER_TOKEN_STD) if self.late else None
         self.target_ids = id_table(dataset.item_num, width) if config["target_item_id"] else None
 
-    @staticmethod
-    def check_keys(config) -> None:
+    FURTHER_VECTORS = 1  # [USER], or the candidate
+
+    @classmethod
+    def check_keys(cls, config) -> None:
         """Also those of the ranker itself."""
         for key, known in (("fusion", FUSIONS), ("head_input", HEAD_INPUTS)):
             if config[key] not in known:
@@ -98,7 +100,7 @@ class HLLMRanker(HLLM):
         sizes = config["head_hidden"]
         if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
             raise ConfigError(f"head_hidden: {sizes!r} is not a list of layer sizes such as [128]")
-        HLLM.check_keys(config)
+        super().check_keys(config)
 
     # ---- what is computed ----
 

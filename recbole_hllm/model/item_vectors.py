@@ -68,7 +68,7 @@ def encode_catalogue(
     mode = encoder.training
     encoder.eval()
     try:
-        width = encoder.backbone.config.hidden_size
+        width = encoder.pooled_size
         return cached_item_vectors(encode, catalogue, width=width, settings=settings, cache=cache, dtype=dtype)
     finally:
         encoder.train(mode)

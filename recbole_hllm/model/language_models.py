@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedModel
 
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
-from recbole_hllm.nn.backbone import BackboneSpec, is_bidirectional, load_backbone
+from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.item_encoder import ItemEncoder
+from recbole_hllm.nn.probe import is_bidirectional
 from recbole_hllm.nn.tuning import MODES, LoraSettings, set_dropout
 
 # What an exported HLLM has beside its language models.
@@ -106,6 +108,16 @@ def _weights_follow(config, part) -> bool:
     return getattr(config, "weights_follow", False) and stored
 
 
+def llm_key(spec: BackboneSpec, part: str) -> str:
+    """The key that says which the ``item`` or ``user`` LLM is."""
+    return f"{part}_pretrain_dir" if spec.source else f"{part}_llm_config"
+
+
+def export_to_come(config) -> bool:
+    """Whether ``pretrained_hllm`` names what is not there, such as what an earlier stage will export."""
+    return bool(config["pretrained_hllm"]) and not Path(config["pretrained_hllm"]).expanduser().exists()
+
+
 def pretrained_hllm_needed(config) -> bool:
     """Whether the weights of ``pretrained_hllm`` are to be read."""
     return bool(config["pretrained_hllm"]) and not _weights_follow(config, "item")
@@ -172,15 +184,21 @@ def build_item_encoder(config, out_features: int) -> ItemEncoder:
         set_dropout(llm, config["item_llm_dropout"])
     return ItemEncoder(
         llm,
-        item_emb_token_n=_item_emb_token_n(config, llm),
+        item_emb_token_n=item_emb_token_n(config, llm),
         out_features=out_features,
         max_text_length=config["MAX_TEXT_LENGTH"],
         right_aligned_positions="positions" in referenced(config),
     )
 
 
-def _item_emb_token_n(config, llm) -> int:
-    """An [ITEM] token that nobody trained or will train says nothing; an export has one or has none."""
+def item_emb_token_n(config, llm: PreTrainedModel) -> int:
+    """How many [ITEM] tokens the Item LLM reads, 0 or 1: one that nobody trained or will train says nothing, and an
+    export has one or has none.
+
+    Raises:
+        ConfigError: there is none, and the key asks for one.
+        ModelError: the export is damaged.
+    """
     given, export = config["item_emb_token_n"], exported_folder(config["pretrained_hllm"])
     if given is None and export:
         return int(_has_item_token(export / REST_OF_HLLM))
@@ -190,7 +208,9 @@ def _item_emb_token_n(config, llm) -> int:
             "item_emb_token_n: 1 needs a trained [ITEM] token, which a frozen Item LLM (item_llm_tuning: frozen) has "
             "from pretrained_hllm only; give that, or item_emb_token_n: 0 for the mean over the text"
         )
-    return int(not is_bidirectional(llm) and not untrained) if given is None else given
+    if given is not None or untrained:
+        return given or 0
+    return int(not is_bidirectional(llm))
 
 
 def _has_item_token(file: Path) -> bool:

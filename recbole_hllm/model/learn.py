@@ -11,11 +11,12 @@ from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.model.content import MODEL_KEYS, build_content, check_content_keys
 from recbole_hllm.model.item_table import check_heads
 from recbole_hllm.model.language_models import attention, lora_settings
+from recbole_hllm.model.llm_fit import check_user_llm
 from recbole_hllm.model.trained_run import settings_of, with_best_weights
 from recbole_hllm.model.two_towers import TwoTowers
 from recbole_hllm.model.unread_keys import tell_unread
 from recbole_hllm.nn.all_action import all_action_over_catalogue, dense_all_action
-from recbole_hllm.nn.backbone import BackboneSpec, config_of, is_bidirectional, load_backbone, skeleton_of
+from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.losses import clamp_logit_scale
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.preference import CausalTransformer, PreferenceTower, last_places, recency_weights, sample_places
@@ -115,7 +116,8 @@ class LEARN(TwoTowers):
         if config["preference"] == "llm" and not config["preference_dir"]:
             raise ConfigError("preference_dir: name the causal language model of preference: llm")
         if config["preference"] == "llm":
-            _check_reader(config)
+            lora = lora_settings(config) if config["preference_tuning"] == "lora" else None
+            check_user_llm(config, _reader_spec(config), "preference_dir", lora, other_length="target_length")
         if config["preference"] == "transformer":
             check_heads(config)
             if config["n_layers"] < 1:
@@ -250,18 +252,6 @@ def _reader_spec(config) -> BackboneSpec:
         attn_implementation=attention(config),
         trust_remote_code=config["trust_remote_code"],
     )
-
-
-def _check_reader(config) -> None:
-    """What would otherwise be told after every text was encoded."""
-    spec = _reader_spec(config)
-    config_of(spec)
-    skeleton = skeleton_of(spec)
-    if skeleton is not None and is_bidirectional(skeleton):
-        raise ConfigError(
-            f"preference_dir: {config['preference_dir']}, of type {skeleton.config.model_type}, sees what follows, "
-            "which it has to predict; name a causal language model"
-        )
 
 
 def _weights_follow(config) -> bool:

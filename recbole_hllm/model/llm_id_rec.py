@@ -4,6 +4,7 @@ from torch import nn
 
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.item_table import ItemTableRecommender
+from recbole_hllm.model.llm_fit import check_user_llm
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.tuning import tune
 from recbole_hllm.nn.user_encoder import UserEncoder
@@ -23,7 +24,13 @@ class LLMIDRec(ItemTableRecommender):
         ConfigError, ModelError: ``user_llm_config`` does not describe a causal language model.
     """
 
+    @staticmethod
+    def check_keys(config) -> None:
+        """Raises ConfigError or ModelError for values that are wrong whatever the data are."""
+        check_user_llm(config, _scratch(config), "user_llm_config", None)
+
     def __init__(self, config, dataset):
+        self.check_keys(config)
         super().__init__(config, dataset, config["item_embed_dim"])
         self.user_encoder = UserEncoder(load_backbone(_scratch(config)))
         tune(self.user_encoder.backbone, "full")

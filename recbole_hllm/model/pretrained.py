@@ -14,6 +14,7 @@ from recbole_hllm.model.item_vectors import encoder_digest
 from recbole_hllm.model.language_models import REST_OF_HLLM, build_item_encoder, exported_folder, llm_source
 from recbole_hllm.nn.backbone import drop_input_embeddings, load_tokenizer
 from recbole_hllm.nn.item_encoder import ItemEncoder, StoredItemVectors
+from recbole_hllm.nn.probe import behaviour_of
 from recbole_hllm.nn.tuning import merged_weights
 
 _OF_LLMS = ("item_encoder.backbone.", "user_encoder.backbone.")
@@ -176,7 +177,7 @@ def _save_llm(llm, folder: Path) -> None:
 def save_without_words(llm, folder: Path) -> None:
     """A Hugging Face folder of a language model that reads vectors. Its word embeddings were freed: a table of one zero
     row stands for them, so that any program loads the folder."""
-    llm.set_input_embeddings(nn.Embedding.from_pretrained(torch.zeros(1, llm.config.hidden_size)))
+    llm.set_input_embeddings(nn.Embedding.from_pretrained(torch.zeros(1, behaviour_of(llm).input_size)))
     try:
         _save_llm(llm, folder)
     finally:

@@ -10,13 +10,13 @@ from transformers import PreTrainedModel
 
 from recbole_hllm.data.cache import cache_folder
 from recbole_hllm.data.prompts import HistoryPrompts
-from recbole_hllm.errors import ModelError
 from recbole_hllm.keys import AUTOCAST_DTYPES
 from recbole_hllm.model.item_texts import build_catalogue, read_texts
 from recbole_hllm.model.item_vectors import encode_catalogue
 from recbole_hllm.model.language_models import attention, chunk_tokens, named_item_llm
+from recbole_hllm.model.llm_fit import check_text_llm, check_words
 from recbole_hllm.model.training_free import TrainingFree
-from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer, position_range
+from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer
 from recbole_hllm.nn.chunked import encode_items
 from recbole_hllm.nn.item_encoder import ItemEncoder
 from recbole_hllm.nn.tuning import tune
@@ -52,13 +52,9 @@ class PromptReader(SequentialRecommender):
             max_length=length,
         )
         llm = self.load_llm(config)
-        positions = position_range(llm)[1]
-        if positions is not None and length > positions:
-            raise ModelError(
-                f"MAX_PROMPT_LENGTH: prompts of {length} tokens do not fit into the {positions} positions of {source}"
-            )
         # A prompt is read as a long text is.
-        self.reader = ItemEncoder(llm, item_emb_token_n=0, max_text_length=length)
+        self.reader = ItemEncoder(llm, item_emb_token_n=0, max_text_length=length, length_key="MAX_PROMPT_LENGTH")
+        check_words(llm, self.prompts.all_tokens(), source)
         self._table = None
 
     @staticmethod
@@ -140,19 +136,28 @@ class PromptLLM(PromptReader, TrainingFree):
         """
         return named_item_llm(config, "language model that reads the histories")
 
+    @staticmethod
+    def check_keys(config) -> None:
+        """Raises ConfigError or ModelError where the language model does not fit the keys, whatever the data are."""
+        check_text_llm(config, _spec(config), "item_pretrain_dir", length_key="MAX_PROMPT_LENGTH")
+
     def load_llm(self, config) -> PreTrainedModel:
         """The pretrained language model, frozen."""
-        spec = BackboneSpec(
-            self.source(config),
-            init="scratch" if getattr(config, "weights_follow", False) else "pretrained",
-            num_layers=config["item_llm_layers"],
-            layers_key="item_llm_layers",
-            attn_implementation=attention(config),
-            trust_remote_code=config["trust_remote_code"],
-        )
+        spec = _spec(config)
         llm = load_backbone(spec)
         tune(llm, "frozen")
         self.logger.info(
             f"{config['model']}: {spec.source}, frozen, reads prompts of at most {config['MAX_PROMPT_LENGTH']} tokens"
         )
         return llm
+
+
+def _spec(config) -> BackboneSpec:
+    return BackboneSpec(
+        PromptLLM.source(config),
+        init="scratch" if getattr(config, "weights_follow", False) else "pretrained",
+        num_layers=config["item_llm_layers"],
+        layers_key="item_llm_layers",
+        attn_implementation=attention(config),
+        trust_remote_code=config["trust_remote_code"],
+    )

@@ -4,9 +4,11 @@ from transformers import PreTrainedModel
 
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.model.language_models import attention, lora_settings
+from recbole_hllm.model.llm_fit import check_text_llm, naming
 from recbole_hllm.model.prompt_llm import PromptReader
-from recbole_hllm.nn.backbone import BackboneSpec, is_bidirectional, load_causal_lm, skeleton_of
+from recbole_hllm.nn.backbone import BackboneSpec, load_causal_lm, skeleton_of
 from recbole_hllm.nn.next_token import next_token_losses, with_head
+from recbole_hllm.nn.probe import check_causal
 from recbole_hllm.nn.tuning import tune
 
 _TUNING = ("full", "lora")
@@ -58,7 +60,11 @@ class PromptLLMTuned(PromptReader):
             raise ConfigError("item_llm_config: vocab_size is the number of different tokens in the data; leave it out")
         if not source and config["item_llm_layers"]:
             raise ConfigError("item_llm_layers: is of item_pretrain_dir; give num_hidden_layers in item_llm_config")
-        tuning_mode(config)
+        lora = lora_settings(config) if tuning_mode(config) == "lora" else None
+        spec, key = _spec(config), "item_pretrain_dir" if source else "item_llm_config"
+        check_text_llm(config, spec, key, lora, length_key="MAX_PROMPT_LENGTH")
+        if (skeleton := skeleton_of(spec)) is not None:
+            _check_causal(config, skeleton)
 
     @staticmethod
     def source(config) -> str:
@@ -67,25 +73,10 @@ class PromptLLMTuned(PromptReader):
 
     def load_llm(self, config) -> PreTrainedModel:
         """The language model as its keys say, and the head over its words in ``lm_head``."""
-        source, sizes = config["item_pretrain_dir"], None
+        source, n_words = config["item_pretrain_dir"], None
         if not source:
             self.prompts, n_words = self.prompts.in_own_words()
-            sizes = {**config["item_llm_config"], "vocab_size": n_words}
-        bare = not source or getattr(config, "weights_follow", False)
-        spec = BackboneSpec(
-            source,
-            init="scratch" if bare else "pretrained",
-            num_layers=config["item_llm_layers"],
-            layers_key="item_llm_layers",
-            config=sizes,
-            gradient_checkpointing=config["gradient_checkpointing"],
-            attn_implementation=attention(config),
-            trust_remote_code=config["trust_remote_code"],
-        )
-        skeleton = skeleton_of(spec)
-        if skeleton is not None:
-            _check_causal(config, skeleton)
-        llm, self.lm_head = with_head(load_causal_lm(spec))
+        llm, self.lm_head = with_head(load_causal_lm(_spec(config, n_words)))
         _check_causal(config, llm)
         mode = tuning_mode(config)
         tune(self.lm_head.model, "full" if mode == "full" else "frozen")
@@ -127,13 +118,27 @@ class PromptLLMTuned(PromptReader):
         return sum(weight.numel() for name, weight in self.reader.named_parameters() if ".lora_" not in name)
 
 
+def _spec(config, n_words: int | None = None) -> BackboneSpec:
+    """The language model; one from scratch has as many words as the data."""
+    source, sizes = config["item_pretrain_dir"], None
+    if not source:
+        sizes = {**config["item_llm_config"], **({"vocab_size": n_words} if n_words else {})}
+    bare = not source or getattr(config, "weights_follow", False)
+    return BackboneSpec(
+        source,
+        init="scratch" if bare else "pretrained",
+        num_layers=config["item_llm_layers"],
+        layers_key="item_llm_layers",
+        config=sizes,
+        gradient_checkpointing=config["gradient_checkpointing"],
+        attn_implementation=attention(config),
+        trust_remote_code=config["trust_remote_code"],
+    )
+
+
 def _check_causal(config, llm):
-    if is_bidirectional(llm):
-        raise ConfigError(
-            f"{'item_pretrain_dir' if config['item_pretrain_dir'] else 'item_llm_config'}: a {llm.config.model_type} "
-            "model looks ahead and would see the tokens it has to predict; take a causal one, such as llama. PromptLLM "
-            "reads with it as it is"
-        )
+    with naming("item_pretrain_dir" if config["item_pretrain_dir"] else "item_llm_config"):
+        check_causal(llm, "predict the tokens of prompts (PromptLLM reads with it as it is)")
 
 
 def tuning_mode(config) -> str:

@@ -7,7 +7,8 @@ from recbole_hllm.model.e4srec_keys import llm_spec, tuning_mode
 from recbole_hllm.model.language_models import lora_settings
 from recbole_hllm.model.teacher import MADE_OF, computed_by, ends_of, teacher_config
 from recbole_hllm.model.trained_run import check_same_data, over_default
-from recbole_hllm.nn.backbone import config_of
+from recbole_hllm.nn.backbone import config_of, skeleton_of
+from recbole_hllm.nn.probe import behaviour_of
 from recbole_hllm.properties_path import properties_folder
 
 
@@ -27,6 +28,7 @@ def check_keys_fit(config, in_blocks: bool, taught: bool, row=None) -> None:
     """
     own = config_of(llm_spec(config))
     if in_blocks:
+        _check_width(llm_spec(config))
         ends_of(own.num_hidden_layers, config["blocks"], "this student's (llm_layers)")
     if row is None and config["teacher"]:
         return
@@ -52,6 +54,16 @@ def check_keys_fit(config, in_blocks: bool, taught: bool, row=None) -> None:
         raise ConfigError(
             f"{named}: the teacher's {', '.join(unlike)} would differ from this student's, which begins as its "
             "first layers; they may differ in depth, in dropout and in how they are trained"
+        )
+
+
+def _check_width(spec) -> None:
+    skeleton = skeleton_of(spec)
+    if skeleton is not None and (width := behaviour_of(skeleton).output_size) != skeleton.config.hidden_size:
+        raise ConfigError(
+            f"distill: the layers of a {skeleton.config.model_type} model with outputs of {width} numbers and "
+            f"hidden_size {skeleton.config.hidden_size} cannot be compared block by block; take another language "
+            "model, or distill: []"
         )
 
 

@@ -13,6 +13,7 @@ from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.item_texts import build_catalogue, read_texts, text_columns
 from recbole_hllm.model.item_vectors import encode_catalogue
 from recbole_hllm.model.language_models import attention, chunk_tokens, named_item_llm
+from recbole_hllm.model.llm_fit import check_text_llm, check_words
 from recbole_hllm.model.training_free import TrainingFree
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer
 from recbole_hllm.nn.item_encoder import ItemEncoder
@@ -56,6 +57,11 @@ class TextKNN(TrainingFree):
         text_columns(path, config)
         load_tokenizer(_source(config), config["trust_remote_code"])
 
+    @staticmethod
+    def check_keys(config) -> None:
+        """Raises ConfigError or ModelError where the Item LLM does not fit the keys, whatever the data are."""
+        check_text_llm(config, _spec(config), "item_pretrain_dir")
+
     def item_vectors(self) -> Tensor:
         """(n_items, D) vectors of length 1; row 0 is the padding item's, zeros."""
         return self.vectors
@@ -90,22 +96,26 @@ def _source(config) -> str:
     return named_item_llm(config, "Item LLM whose vectors are compared")
 
 
-def _encode(config, dataset) -> Tensor:
-    """(n_items, D) float32 vectors of all items, row 0 zeros."""
-    spec = BackboneSpec(
+def _spec(config) -> BackboneSpec:
+    return BackboneSpec(
         _source(config),
         num_layers=config["item_llm_layers"],
         layers_key="item_llm_layers",
         attn_implementation=attention(config),
         trust_remote_code=config["trust_remote_code"],
     )
+
+
+def _encode(config, dataset) -> Tensor:
+    """(n_items, D) float32 vectors of all items, row 0 zeros."""
     catalogue = build_catalogue(config, read_texts(config, dataset))
     encoder = ItemEncoder(
-        load_backbone(spec),
+        load_backbone(_spec(config)),
         item_emb_token_n=0,
         max_text_length=config["MAX_TEXT_LENGTH"],
         right_aligned_positions="positions" in referenced(config),
     )
+    check_words(encoder.backbone, catalogue.tokens, _source(config))
     vectors = encode_catalogue(
         encoder.to(config["device"]),
         catalogue,

@@ -175,15 +175,16 @@ def config_of(spec: BackboneSpec) -> PreTrainedConfig:
 
 
 def skeleton_of(spec: BackboneSpec) -> PreTrainedModel | None:
-    """One layer, without numbers, of what ``load_backbone`` would build: it tells what kind of model that is, in a
+    """The first layers, without numbers, of what ``load_backbone`` would build: it tells what kind of model that is, in a
     moment. None for a source that brings its own code, of which nobody knows whether it could do this.
 
     Raises:
         ModelError, MissingExtra: as ``config_of``.
     """
+    depth = config_of(spec).num_hidden_layers
     if spec.trust_remote_code:
         return None
-    config = config_of(replace(spec, num_layers=1))
+    config = config_of(replace(spec, num_layers=min(depth, 2)))  # RWKV divides by the number of the others
     with _errors_name(spec.source), quiet(), torch.device("meta"):
         return _without_head(config).from_config(config)
 
@@ -298,9 +299,8 @@ def _check_architecture(config: PreTrainedConfig, source: str | None) -> None:
 def _check_depth(config: PreTrainedConfig, spec: BackboneSpec) -> None:
     if spec.num_layers > config.num_hidden_layers:
         of = f" '{spec.source}'" if spec.source else ""
-        raise ModelError(
-            f"{spec.layers_key}: {spec.num_layers}, but the language model{of} has only {config.num_hidden_layers} layers"
-        )
+        has = f"has only {config.num_hidden_layers} layers"
+        raise ModelError(f"{spec.layers_key}: {spec.num_layers}, but the language model{of} {has}")
 
 
 def first_layers(config: PreTrainedConfig, number: int) -> None:

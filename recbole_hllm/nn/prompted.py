@@ -29,7 +29,7 @@ class PromptedLLM(nn.Module):
 
     def __init__(self, backbone: PreTrainedModel, before: Sequence[int] = (), after: Sequence[int] = ()):
         super().__init__()
-        check_causal(backbone, "read histories")
+        check_causal(backbone, "read histories here")
         behaviour = behaviour_of(backbone)
         self.before, self.after = (nn.Parameter(_embedded(backbone, text)) for text in (before, after))
         drop_input_embeddings(backbone)
@@ -42,12 +42,13 @@ class PromptedLLM(nn.Module):
         """Outputs at every item; only without a text after, which would have to stand behind each of them.
 
         Args:
-            vectors: (B, S, H) item vectors, oldest first.
+            vectors: (B, S, I) item vectors, ``input_size`` wide, oldest first.
             layers: whose states are wanted beside the final ones: 0 is what the first layer reads, ``depth`` the
                 outputs after the final norm.
 
         Returns:
-            (B, S, H) states for each of ``layers``, and last the outputs, which have read the items up to theirs.
+            (B, S, H) states for each of ``layers``, and last the outputs (B, S, O), ``output_size`` wide, which have
+            read the items up to theirs.
 
         Raises:
             ModelError: more positions than a backbone with a learned position table has.
@@ -60,12 +61,12 @@ class PromptedLLM(nn.Module):
         """Outputs where everything has been read: behind the text after, or at the last item where there is none.
 
         Args:
-            vectors: (B, S, H) item vectors, padded on the right.
+            vectors: (B, S, I) item vectors, padded on the right.
             lengths: (B,) how many of them are real, perhaps 0.
             layers: as in ``forward``.
 
         Returns:
-            (B, H) states for each of ``layers``, and last the outputs.
+            (B, H) states for each of ``layers``, and last the outputs (B, O).
 
         Raises:
             ModelError: as ``forward``.
@@ -91,12 +92,18 @@ class PromptedLLM(nn.Module):
         return [states[layer] for layer in layers] + [states[-1]]
 
 
+def check_words_known(backbone: PreTrainedModel, text: Sequence[int]) -> None:
+    """Raises ModelError for token ids that a language model has no word embeddings for."""
+    known = backbone.get_input_embeddings().num_embeddings
+    if max(text, default=0) >= known:
+        raise ModelError(
+            f"the tokenizer has more words than the {known} of the language model; give one whose weights and "
+            "tokenizer belong together, without another vocab_size"
+        )
+
+
 def _embedded(backbone, text: Sequence[int]) -> Tensor:
     """(T, H) word embeddings of token ids."""
+    check_words_known(backbone, text)
     words = backbone.get_input_embeddings()
-    if max(text, default=0) >= words.num_embeddings:
-        raise ModelError(
-            f"the tokenizer has more words than the {words.num_embeddings} of the language model; give one whose "
-            "weights and tokenizer belong together, without another vocab_size"
-        )
     return words(torch.tensor(text, dtype=torch.long, device=words.weight.device)).detach().clone()

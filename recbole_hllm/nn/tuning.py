@@ -183,7 +183,10 @@ def _add_lora(model: PreTrainedModel, lora: LoraSettings) -> None:
         target_modules=list(lora.target_modules) or lora_targets(model),
         fan_in_fan_out=any(isinstance(model.get_submodule(name), Conv1D) for name in linear),
     )
-    inject_adapter_in_model(settings, model, _ADAPTER)
+    try:
+        inject_adapter_in_model(settings, model, _ADAPTER)
+    except ValueError as error:  # peft knows layers that cannot have it, such as Mamba's out_proj
+        raise ModelError(f"lora_target_modules: {error}") from error
 
 
 def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

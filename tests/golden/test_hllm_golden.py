@@ -14,7 +14,7 @@ from recbole_hllm.data.protocol import REFERENCE
 from recbole_hllm.model import next_item
 from recbole_hllm.model.hllm import build_catalogue, read_texts
 from recbole_hllm.nn import losses as losses_module
-from recbole_hllm.nn.backbone import position_range
+from recbole_hllm.nn.probe import position_range
 
 VECTORS = 2e-5  # item vectors and outputs of the User LLM, absolute
 LOSS, LARGE_LOSS = 1e-5, 5e-7  # absolute, and relative for losses above 20

