@@ -19,6 +19,7 @@ from recbole_hllm.run_folder import (
     add_evaluation,
     check_same_run,
     forget_peak_memory,
+    forgotten_unless_begun,
     keep_ranks,
     keep_scores,
     keep_settings,
@@ -82,10 +83,11 @@ def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_d
         folder = new_folder(config, run_dir, settings)
     else:
         config = Config(model, dataset, files, config_dict, arguments)
-        if hasattr(config.spec.model, "check_keys"):  # before there is a folder that the corrected run would find
+        if hasattr(config.spec.model, "check_keys"):
             config.spec.model.check_keys(config)
+        Trainer.check_keys(config)
         folder = new_folder(config, run_dir)
-    with logging_to(folder / "run.log", config["state"]):
+    with forgotten_unless_begun(folder, new=not given.get("resume")), logging_to(folder / "run.log", config["state"]):
         complete(config, run_dir, run)
         keep_settings(folder, config)
         return _run(config, folder)
@@ -106,7 +108,7 @@ def _run(config, folder):
     train_data, valid_data, test_data = data_preparation(config, data)
     _log_data(config, data, (train_data, valid_data, test_data))
     init_seed(config["seed"], config["reproducibility"])
-    recommender = config.spec.model(config, train_data._dataset).to(config["device"])
+    recommender = config.spec.build(config, train_data._dataset).to(config["device"])
     trainer = Trainer(config, recommender, folder)
     seconds = {"preparation_seconds": time.perf_counter() - start}
     show = config["show_progress"]
@@ -193,7 +195,7 @@ def load_run(run_dir, config_dict=None) -> Run:
     init_seed(config["seed"], config["reproducibility"])
     data = create_dataset(config)
     loaders = data_preparation(config, data)
-    model = config.spec.model(config, loaders[0]._dataset).to(config["device"])
+    model = config.spec.build(config, loaders[0]._dataset).to(config["device"])
     load_model(folder / "best", model)
     return Run(config, model.eval(), data, *loaders, folder)
 

@@ -12,6 +12,7 @@ from torch import nn
 from recbole_hllm.config import Config
 from recbole_hllm.data.dataset import create_dataset
 from recbole_hllm.data.loader import data_preparation
+from recbole_hllm.errors import UserError
 from recbole_hllm.prerequisites import to_be_made
 from recbole_hllm.run_folder import peak_memory
 from recbole_hllm.training.trainer import Trainer
@@ -68,8 +69,10 @@ def meta_model(config, train) -> nn.Module:
     try:
         with torch.device("meta"):
             return config.spec.model(config, train._dataset)
-    except (NotImplementedError, RuntimeError):
-        return config.spec.model(config, train._dataset)
+    except UserError:
+        raise
+    except (NotImplementedError, RuntimeError, ValueError, AssertionError):
+        return config.spec.build(config, train._dataset)
     finally:
         config.weights_follow = config.weightless = False
 
@@ -173,7 +176,7 @@ def _timed(config, train) -> dict[str, float]:
     init_seed(config["seed"], config["reproducibility"])
     # What has to be trained first is not waited for: other weights take the same time.
     config.weights_follow = config.planned = hasattr(config.spec.model, "needs")
-    model = config.spec.model(config, train._dataset).to(config["device"])
+    model = config.spec.build(config, train._dataset).to(config["device"])
     return _time_steps(Trainer(config, model, "unused"), train)
 
 

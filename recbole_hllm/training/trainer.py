@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,8 @@ class Trainer(RecBoleTrainer):
         if clip_grad_norm and not isinstance(clip_grad_norm, dict):
             raise ConfigError(f"clip_grad_norm: {clip_grad_norm} must be a dict such as {{'max_norm': 5}}")
         check_schedule(config["scheduler"], config["warmup_ratio"])
+        if config["log_wandb"] and find_spec("wandb") is None:
+            raise ConfigError("log_wandb: the package wandb is not installed: pip install wandb, or leave the key out")
 
     @cached_property
     def tensorboard(self) -> SummaryWriter:
@@ -306,10 +309,11 @@ class Trainer(RecBoleTrainer):
 
 
 def _shares(train_data, accumulation):
-    """Each batch's share of the rows of its optimizer step: the last batch and the last group may be smaller."""
+    """Each batch's share of the rows of its optimizer step: the last batch has the rows that are left, the last group
+    may be smaller."""
     if accumulation == 1:
         return np.ones(len(train_data)).tolist()
-    starts = np.arange(0, train_data.sample_size, train_data.batch_size)
-    rows = np.minimum(train_data.sample_size - starts, train_data.batch_size)
+    rows = np.full(len(train_data), train_data.batch_size)
+    rows[-1] = train_data.sample_size - train_data.batch_size * (len(rows) - 1)
     groups = np.arange(len(rows)) // accumulation
     return (rows / np.bincount(groups, weights=rows)[groups]).tolist()
