@@ -13,7 +13,7 @@ from recbole.utils import EvaluatorType, ModelType
 
 from recbole_hllm.data.float_columns import check_selected
 from recbole_hllm.data.labels import USER_METRICS, check_labelled_settings, has_label_column
-from recbole_hllm.data.negatives import check_loss, check_negatives
+from recbole_hllm.data.negatives import check_loss, check_negatives, compares_with_drawn
 from recbole_hllm.data.protocol import referenced, targets_together
 from recbole_hllm.data.reader import read_header
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
@@ -265,8 +265,10 @@ class Config(RecBoleConfig):
                     f"train_neg_sample_args: {self.model} compares with no drawn negatives; "
                     "leave it out, or give it to other models only (SASRec.train_neg_sample_args)"
                 )
-        elif kind == ModelType.SEQUENTIAL and (not draws or final.get("loss_type") == "CE"):
-            final["train_neg_sample_args"] = None
+        elif kind == ModelType.SEQUENTIAL:
+            drawn = compares_with_drawn(self.spec, final.get("loss_type"))
+            if not (draws and final.get("loss_type") != "CE" if drawn is None else drawn):
+                final["train_neg_sample_args"] = None
 
     def _check_loss(self, final):
         check_loss(self.model, self.spec, final.get("loss_type"))

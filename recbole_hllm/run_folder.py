@@ -121,6 +121,11 @@ def refuse_existing(folder: Path, names) -> None:
         )
 
 
+def none_begun(folder: Path) -> bool:
+    """Whether a folder holds a table, a search or stages of which no run got as far as its first training step."""
+    return (folder / KEYS).is_file() and any(folder.rglob("run.log")) and not any(folder.rglob("config.yaml"))
+
+
 def make_folder(folder: Path) -> None:
     """Raises ConfigError where a folder cannot be made."""
     try:

@@ -17,6 +17,7 @@ from recbole_hllm.run_folder import (
     NOT_SAVED,
     check_same_run,
     make_folder,
+    none_begun,
     read_settings,
     refuse_existing,
     saved_keys,
@@ -79,7 +80,7 @@ def run_stages(model=None, dataset=None, config_file_list=None, config_dict=None
     given = {**merge_keys(files), **now}
     if given.get("evaluate_only"):
         raise ConfigError("evaluate_only: one run at a time; give the run_dir of one stage, PATH/stage-2")
-    if given.get("resume") or is_schedule(run_dir):
+    if given.get("resume") or is_schedule(run_dir) and not none_begun(Path(run_dir)):
         given = {**_read_keys(run_dir), **given}
     stages = read_stages(given.get("training_stage"))
     folder = Path(run_dir) if run_dir else unused_folder(str(given.get("dataset")), f"{given.get('model')}-stages")

@@ -5,6 +5,7 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hllm.errors import ConfigError
 
+_FLOATS = (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
 _SIDES = (FeatureSource.USER, FeatureSource.USER_ID, FeatureSource.ITEM, FeatureSource.ITEM_ID)
 
 
@@ -26,6 +27,21 @@ def check_selected(name: str, kinds: dict[str, str], numerical) -> None:
             )
 
 
+def check_numerical(dataset, numerical) -> None:
+    """Raises ConfigError for a name in ``numerical_features`` that is not that of a loaded float column.
+
+    Args:
+        dataset: a SequenceDataset that is being read.
+        numerical: value of ``numerical_features``.
+    """
+    kinds = dataset.field2type
+    for name in numerical or []:
+        if kinds.get(name) not in _FLOATS:
+            there = ", ".join(field for field, kind in kinds.items() if kind in _FLOATS)
+            problem = f"is a {kinds[name].value} column" if name in kinds else "is not loaded"
+            raise ConfigError(f"numerical_features: '{name}' {problem}; float columns loaded: {there or 'none'}")
+
+
 def check_loaded(name: str, dataset, numerical) -> None:
     """Raises ConfigError where the float columns that are loaded do not fit a context-aware model.
 
@@ -36,8 +52,7 @@ def check_loaded(name: str, dataset, numerical) -> None:
     """
     kinds, numerical = dataset.field2type, numerical or []
     if name == "DSSM":
-        floats = (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
-        unnamed = [f for f in dataset.fields(source=_SIDES) if kinds[f] in floats and f not in numerical]
+        unnamed = [f for f in dataset.fields(source=_SIDES) if kinds[f] in _FLOATS and f not in numerical]
         if unnamed:
             raise ConfigError(
                 f"numerical_features: DSSM has a place for every loaded float column of users and items, and {unnamed} "

@@ -39,7 +39,7 @@ def check_negatives(name: str, spec, loss, negatives) -> None:
     if isinstance(negatives, dict):  # RecBole refuses anything else
         drawn = negatives.get("distribution", "uniform") not in (None, "None")
         _check_numbers(negatives)
-    needed = _compares_with_drawn(spec, loss)
+    needed = compares_with_drawn(spec, loss)
     with_loss = f" with loss_type: {loss}" if spec.losses else ""
     if needed and not drawn:
         raise ConfigError(
@@ -53,8 +53,14 @@ def check_negatives(name: str, spec, loss, negatives) -> None:
         )
 
 
-def _compares_with_drawn(spec, loss) -> bool | None:
-    """None where the model takes negatives or none: ours, those that only count, and those of labelled rows."""
+def compares_with_drawn(spec, loss) -> bool | None:
+    """Whether a model of RecBole has a loss that compares with drawn negatives; None for other models, those that only
+    count and those of labelled rows.
+
+    Args:
+        spec: its ``ModelSpec``.
+        loss: value of ``loss_type``, ignored where the model reads no such key.
+    """
     kind = spec.model.type
     if spec.ours or spec.rows == "labelled" or kind == ModelType.TRADITIONAL:
         return None
