@@ -20,7 +20,7 @@ WRONG = {
     "split": ({"eval_args": {"split": {"LS": "test"}}}, ConfigError, "split LS: 'test'"),
     "sizes": ({"n_heads": 3}, ConfigError, "SASRec cannot be built with these keys: .* not a multiple"),
     "optimizer": ({"scheduler": "cosinus"}, ConfigError, "scheduler: 'cosinus'"),
-    "loss": ({"layer_norm_eps": float("nan")}, ModelError, "is not a number"),
+    "loss": ({"layer_norm_eps": float("nan")}, ModelError, "batch 0 is not a number; no weight has changed yet"),
 }
 
 

@@ -179,10 +179,10 @@ class Trainer(RecBoleTrainer):
         for index, rows in enumerate(bar):
             value = self.train_batch(rows, loss_func, shares[index])
             if math.isnan(value):
-                raise ModelError(
-                    f"the training loss of epoch {epoch_idx}, batch {index} is not a number; "
-                    "try a smaller learning_rate or precision: fp32"
-                )
+                advice = "try a smaller learning_rate or precision: fp32"
+                if self.steps == 0:
+                    advice = "no weight has changed yet, so look at the model's keys and at columns of numbers, or try precision: fp32"
+                raise ModelError(f"the training loss of epoch {epoch_idx}, batch {index} is not a number; {advice}")
             total += value
             self._show(bar, value)
             if (index + 1) % self.accumulation == 0 or index + 1 == batches:

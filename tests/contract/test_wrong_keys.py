@@ -3,6 +3,9 @@
 import itertools
 
 import pytest
+from torch import nn
+
+from recbole_hllm import Config, create_dataset, data_preparation
 
 LOSSES = (None, "CE", "BPR", "BCE", "bpr", "XYZ")  # the first is left out
 NEGATIVES = {
@@ -70,6 +73,26 @@ def combinations():
         of_negatives = {} if negatives is ... else {"train_neg_sample_args": negatives}
         yield f"loss_type {loss}, negatives {name}", of_loss | of_negatives
     yield from ((f"features {name}", features) for name, features in FEATURES.items())
+
+
+def test_the_table_of_models_knows_their_losses_and_layers(specs, keys_of):
+    """``losses`` and ``batch_norm`` against what the constructors take and make."""
+    for model, spec in specs.items():
+        if spec.ours:
+            continue
+        config = Config(model, config_dict=keys_of(model, spec))
+        train = data_preparation(config, create_dataset(config))[0]._dataset
+        layers = [type(module) for module in spec.model(config, train).modules()]
+        assert any(issubclass(layer, nn.modules.batchnorm._BatchNorm) for layer in layers) == spec.batch_norm, model
+        taken = []
+        for loss in ("CE", "BPR", "NLL", "BCE"):
+            config["loss_type"] = loss
+            try:
+                spec.model(config, train)
+            except (NotImplementedError, AssertionError, SystemExit):
+                continue
+            taken.append(loss)
+        assert {*taken} == {*(spec.losses or ("CE", "BPR", "NLL", "BCE"))}, model
 
 
 @pytest.fixture(scope="module")
