@@ -267,7 +267,9 @@ class Config(RecBoleConfig):
                 )
         elif kind == ModelType.SEQUENTIAL:
             drawn = compares_with_drawn(self.spec, final.get("loss_type"))
-            if not (draws and final.get("loss_type") != "CE" if drawn is None else drawn):
+            if drawn is None:
+                drawn = draws and final.get("loss_type") != "CE"
+            if not drawn:
                 final["train_neg_sample_args"] = None
 
     def _check_loss(self, final):

@@ -179,15 +179,18 @@ class Trainer(RecBoleTrainer):
         for index, rows in enumerate(bar):
             value = self.train_batch(rows, loss_func, shares[index])
             if math.isnan(value):
-                advice = "try a smaller learning_rate or precision: fp32"
-                if self.steps == 0:
-                    advice = "no weight has changed yet, so look at the model's keys and at columns of numbers, or try precision: fp32"
-                raise ModelError(f"the training loss of epoch {epoch_idx}, batch {index} is not a number; {advice}")
+                raise ModelError(self._not_a_number(epoch_idx, index))
             total += value
             self._show(bar, value)
             if (index + 1) % self.accumulation == 0 or index + 1 == batches:
                 self._step()
         return total / max(batches, 1)
+
+    def _not_a_number(self, epoch, batch) -> str:
+        advice = "try a smaller learning_rate or precision: fp32"
+        if self.steps == 0:
+            advice = "no weight has changed yet: look at the model's keys and float columns, or try precision: fp32"
+        return f"the training loss of epoch {epoch}, batch {batch} is not a number; {advice}"
 
     def train_batch(self, rows, loss_func=None, share=1.0) -> float:
         """Loss of a batch, whose gradients are added (``share`` of them) unless it is NaN."""
