@@ -12,7 +12,7 @@ from recbole.sampler import RepeatableSampler, Sampler
 from recbole_hllm.data.candidates import draw_candidates
 from recbole_hllm.data.negatives import check_drawable
 from recbole_hllm.data.protocol import referenced
-from recbole_hllm.errors import ConfigError, DataError
+from recbole_hllm.errors import ConfigError
 
 # Most scores of one evaluation batch (rows x items): 512 MB of float32.
 _SCORES_PER_BATCH = 2**27
@@ -196,9 +196,6 @@ class LabelledLoader(TrainDataLoader):
     K is ``num_negatives``, or S + 1 for each row of the batch when that is not set. With ``histories_together`` rows
     are shuffled by history: those that have the same one follow each other. A model that normalises over the rows of a
     batch gets no batch of one row, see ``SeveralRows``.
-
-    Raises:
-        DataError: there is one training row only, and the model normalises over several.
     """
 
     def __init__(self, config, dataset, sampler, shuffle=False):
@@ -206,11 +203,6 @@ class LabelledLoader(TrainDataLoader):
         if shuffle and config["histories_together"]:
             self.batch_sampler.sampler = GroupSampler(dataset.history_numbers(), self.generator)
         if config.spec.batch_norm:
-            if len(dataset) == 1:
-                raise DataError(
-                    f"data set '{dataset.dataset_name}': one training row: {config['model']} normalises over the rows "
-                    "of a batch, which needs at least 2"
-                )
             # RecBole hands none to torch, and torch lets nobody set another one afterwards.
             object.__setattr__(self, "batch_sampler", SeveralRows(self.batch_sampler.sampler, self.step, False))
 
@@ -224,10 +216,11 @@ class LabelledLoader(TrainDataLoader):
 
 
 class SeveralRows(torch.utils.data.BatchSampler):
-    """Batches of at least two rows: a row that is left over at the end joins the batch before it.
+    """Batches of two rows and more: a row that is left over at the end joins the batch before it.
 
-    One row has no variance to normalise by. Left out, it would not be learnt from in this epoch; with another row
-    beside it, that one would count twice, and a variance of two rows as much as those of whole batches.
+    One row has no variance to normalise by. If it were left out, this epoch would not learn from it; beside a second
+    row, that one would count twice, and the running variance would take that of two rows for one of a whole batch.
+    Labelled data has at least two training rows, one of each class.
     """
 
     def __iter__(self):
