@@ -44,17 +44,18 @@ def new_folder(config, run_dir: str | Path | None, resumed: dict | None = None) 
 
 
 @contextmanager
-def forgotten_unless_begun(folder: Path, new: bool):
+def forgotten_unless_begun(folder: Path, new: bool, errors: type[Exception]):
     """Where a run fails before its first training step, its folder stays free for the corrected one.
 
     Its log stays, for tables that say why a row failed.
 
     Args:
         new: False for a run that goes on, whose folder is left as it is.
+        errors: other exceptions leave the folder of a run that can go on.
     """
     try:
         yield
-    except Exception:
+    except errors:
         if new and not any((folder / name).exists() for name in _FOLDERS):
             (folder / "config.yaml").unlink(missing_ok=True)
         raise

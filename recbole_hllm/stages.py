@@ -26,6 +26,7 @@ from recbole_hllm.run_folder import (
 )
 from recbole_hllm.training.checkpoint import replacing
 from recbole_hllm.training.files import read_json, write_json, write_text
+from recbole_hllm.training.logs import check_wandb
 from recbole_hllm.training.trainer import Trainer
 from recbole_hllm.vectors import write_vectors
 
@@ -185,6 +186,7 @@ def _checked(stage, keys, stages) -> Config:
     with _named(stage):
         config.spec.model.check_keys(config)
         Trainer.check_keys(config)
+        check_wandb(config)
     return config
 
 

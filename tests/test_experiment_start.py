@@ -85,6 +85,9 @@ def test_a_row_keeps_its_log_and_begins_anew(settings_of, tmp_path):
     with pytest.raises(ConfigError):
         run("SASRec", config_dict={**settings, "n_heads": 3}, run_dir=folder)
     assert "not a multiple" in last_error(folder / "run.log")
+    with pytest.raises(ConfigError):
+        run("SASRec", config_dict={**settings, "clip_grad_norm": 5}, run_dir=folder)
+    assert last_error(folder / "run.log").startswith("clip_grad_norm: 5 must be a dict")
     assert own_words("SASRec", {"resume": True}, folder) == []
     run("SASRec", config_dict=settings, run_dir=folder)
     assert own_words("SASRec", {"resume": True}, folder) == ["--resume=True"]

@@ -26,8 +26,7 @@ from recbole_hllm.run_folder import (
     write_yaml,
 )
 from recbole_hllm.training.files import read_json, write_text
-from recbole_hllm.training.logs import last_error
-from recbole_hllm.training.trainer import Trainer
+from recbole_hllm.training.logs import check_wandb, last_error
 
 # What a row may not set for itself: it would no longer be comparable with the others.
 SHARED_KEYS = {
@@ -214,7 +213,7 @@ def _check(models, given, left_out, folder) -> dict[str, Config]:
     for model, config in configs.items():
         with _row_named(model):
             getattr(config.spec.model, "check_keys", lambda _: None)(config)
-            Trainer.check_keys(config)
+            check_wandb(config)
         _check_rows_before(model, configs, folder)
     labelled = [model for model, config in configs.items() if config.spec.rows == "labelled"]
     if 0 < len(labelled) < len(models):

@@ -4,7 +4,6 @@ import logging
 import math
 import time
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +79,6 @@ class Trainer(RecBoleTrainer):
         if clip_grad_norm and not isinstance(clip_grad_norm, dict):
             raise ConfigError(f"clip_grad_norm: {clip_grad_norm} must be a dict such as {{'max_norm': 5}}")
         check_schedule(config["scheduler"], config["warmup_ratio"])
-        if config["log_wandb"] and find_spec("wandb") is None:
-            raise ConfigError("log_wandb: the package wandb is not installed: pip install wandb, or leave the key out")
 
     @cached_property
     def tensorboard(self) -> SummaryWriter:
