@@ -11,7 +11,9 @@ import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import EvaluatorType, ModelType
 
+from recbole_hllm.data.float_columns import check_selected
 from recbole_hllm.data.labels import USER_METRICS, check_labelled_settings, has_label_column
+from recbole_hllm.data.negatives import check_loss, check_negatives, compares_with_drawn
 from recbole_hllm.data.protocol import referenced, targets_together
 from recbole_hllm.data.reader import read_header
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
@@ -194,6 +196,7 @@ class Config(RecBoleConfig):
         self._check_history_length(final)
         self._complete_eval_args(final)
         self._drop_default_negatives(final)
+        self._check_loss(final)
         self._choose_precision(final)
         self._choose_masking(final)
         self._choose_labels(final)
@@ -253,17 +256,29 @@ class Config(RecBoleConfig):
     def _drop_default_negatives(self, final):
         """RecBole's default draws a negative per row: its cross-entropy models refuse it, or take it for a positive
         (RepeatNet), and Pop would count it."""
-        draws = getattr(self.model_class, "DRAWS_NEGATIVES", True)
-        if "train_neg_sample_args" in self.external_config_dict:
+        draws, kind = getattr(self.model_class, "DRAWS_NEGATIVES", True), self.model_class.type
+        if kind == ModelType.TRADITIONAL:  # given or not: the same keys may be for a whole table, with Pop in it
+            final["train_neg_sample_args"] = None
+        elif "train_neg_sample_args" in self.external_config_dict:
             if not draws and final["train_neg_sample_args"]:
                 raise ConfigError(
                     f"train_neg_sample_args: {self.model} compares with no drawn negatives; "
                     "leave it out, or give it to other models only (SASRec.train_neg_sample_args)"
                 )
-            return
-        kind, whole = self.model_class.type, not draws or final.get("loss_type") == "CE"
-        if kind == ModelType.TRADITIONAL or kind == ModelType.SEQUENTIAL and whole:
-            final["train_neg_sample_args"] = None
+        elif kind == ModelType.SEQUENTIAL:
+            drawn = compares_with_drawn(self.spec, final.get("loss_type"))
+            if drawn is None:
+                drawn = draws and final.get("loss_type") != "CE"
+            if not drawn:
+                final["train_neg_sample_args"] = None
+
+    def _check_loss(self, final):
+        check_loss(self.model, self.spec, final.get("loss_type"))
+        check_negatives(self.model, self.spec, final.get("loss_type"), final["train_neg_sample_args"])
+        if self.spec.batch_norm and final["train_batch_size"] == 1:
+            raise ConfigError(
+                f"train_batch_size: 1: {self.model} normalises over the rows of a batch, which needs at least 2"
+            )
 
     def _choose_precision(self, final):
         """RecBole's ``enable_amp`` and ``enable_scaler`` keep working: they choose ``precision``."""
@@ -312,6 +327,8 @@ class Config(RecBoleConfig):
                 f"selected_features: {self.model} needs a feature column of {path}, {problem}; "
                 f"token columns there: {', '.join(columns) or 'none'}"
             )
+        kinds = {column: header[column].value for column in selected}
+        check_selected(self.model, kinds, final["numerical_features"])
         final["selected_features"] = selected
         load = final["load_col"]
         if load is not None and load.get("item") != "*":

@@ -11,7 +11,7 @@ from recbole.utils import init_seed
 from recbole_hllm.config import Config
 from recbole_hllm.data.dataset import SequenceDataset, create_dataset
 from recbole_hllm.data.loader import data_preparation
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, UserError
 from recbole_hllm.evaluation.segments import describe, segment_metrics, segment_table
 from recbole_hllm.keys import fast_precision, parse_value, plain, read_yaml
 from recbole_hllm.prerequisites import complete
@@ -19,6 +19,7 @@ from recbole_hllm.run_folder import (
     add_evaluation,
     check_same_run,
     forget_peak_memory,
+    forgotten_unless_begun,
     keep_ranks,
     keep_scores,
     keep_settings,
@@ -28,7 +29,7 @@ from recbole_hllm.run_folder import (
 )
 from recbole_hllm.training.checkpoint import load_model
 from recbole_hllm.training.files import write_json
-from recbole_hllm.training.logs import logging_to
+from recbole_hllm.training.logs import check_wandb, logging_to
 from recbole_hllm.training.trainer import Trainer
 
 # Keys of RecBole that say where it pickles things.
@@ -82,13 +83,17 @@ def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_d
         folder = new_folder(config, run_dir, settings)
     else:
         config = Config(model, dataset, files, config_dict, arguments)
-        if hasattr(config.spec.model, "check_keys"):  # before there is a folder that the corrected run would find
+        if hasattr(config.spec.model, "check_keys"):
             config.spec.model.check_keys(config)
+        check_wandb(config)
         folder = new_folder(config, run_dir)
-    with logging_to(folder / "run.log", config["state"]):
-        complete(config, run_dir, run)
+    new = not given.get("resume")
+    with forgotten_unless_begun(folder, new, UserError), logging_to(folder / "run.log", config["state"]):
+        Trainer.check_keys(config)
+        complete(config, run_dir, run)  # of which an interrupted training can go on
         keep_settings(folder, config)
-        return _run(config, folder)
+        with forgotten_unless_begun(folder, new, Exception):
+            return _run(config, folder)
 
 
 def _run(config, folder):

@@ -45,7 +45,7 @@ def plan(model=None, dataset=None, config_file_list=None, config_dict=None, argu
     config = Config(model, dataset, config_file_list, config_dict, arguments)
     init_seed(config["seed"], config["reproducibility"])
     train, *_ = data_preparation(config, create_dataset(config))
-    skeleton = meta_model(config, train)
+    skeleton = config.spec.outline(config, train._dataset)
     work = _work(config, skeleton, train)
     result = {
         "model": config["model"],
@@ -60,18 +60,6 @@ def plan(model=None, dataset=None, config_file_list=None, config_dict=None, argu
     result["seconds"] = _timed(config, train) if fits else None
     result["peak_memory_bytes"] = peak_memory(config["device"]) if fits else None
     return result
-
-
-def meta_model(config, train) -> nn.Module:
-    """The model without memory for its weights; RecBole's that cannot be made so are small."""
-    config.weights_follow = config.weightless = True
-    try:
-        with torch.device("meta"):
-            return config.spec.build(config, train._dataset)
-    except (NotImplementedError, RuntimeError):
-        return config.spec.build(config, train._dataset)
-    finally:
-        config.weights_follow = config.weightless = False
 
 
 def _parameters(model) -> dict[str, tuple[int, int]]:

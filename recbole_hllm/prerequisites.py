@@ -7,6 +7,8 @@ from pathlib import Path
 
 from recbole_hllm.config import Config
 from recbole_hllm.data.cache import cache_folder, digest, file_digest, locked
+from recbole_hllm.data.dataset import create_dataset
+from recbole_hllm.data.loader import data_preparation
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.keys import ROW, read_yaml
 from recbole_hllm.run_folder import saved_keys
@@ -55,6 +57,8 @@ def complete(config, run_dir: str | Path | None, run: Callable) -> None:
     if not hasattr(model, "needs"):
         return
     model.check_keys(config)
+    if to_be_made(config):
+        _rehearse(config)
     for key, (needed, keys) in model.needs(config).items():
         given = config[key]
         if not str(given or "").startswith(ROW):
@@ -73,6 +77,16 @@ def complete(config, run_dir: str | Path | None, run: Callable) -> None:
         _set(config, key, str(Path(found).expanduser().absolute()))
         if hasattr(model, "made_like"):
             _set(config, f"{key}_keys", model.made_like(Path(config[key])) or config[f"{key}_keys"])
+
+
+def _rehearse(config) -> None:
+    """Builds the model, without weights, on the data: what is wrong with either is known before anything is trained."""
+    logging.disable(logging.WARNING)  # the run itself will say the same
+    try:
+        train, *_ = data_preparation(config, create_dataset(config))
+        config.spec.outline(config, train._dataset)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def to_be_made(config) -> list[tuple[str, str]]:

@@ -1,13 +1,14 @@
 """The model table: which class and which rows a model name stands for."""
 
 import sys
+import traceback
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 
 from recbole.utils import ModelType, get_model
 
-from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.errors import ConfigError, UserError, did_you_mean
 from recbole_hllm.properties_path import recbole_folder
 
 # Models of this package: the module that holds each, imported when used since transformers takes seconds to load,
@@ -44,10 +45,20 @@ _REFUSED = {
     **dict.fromkeys(("ItemKNN", "AsymKNN", "EASE", "SLIMElastic"), _STATE),
     **dict.fromkeys(("LightGCN", "NGCF", "GCMC", "SpectralCF"), _SCIPY),
 }
-# Models of RecBole that are trained and tested on labelled interactions, besides the context-aware ones; DIEN with a
-# repair.
+# Models of RecBole that are trained and tested on labelled interactions, besides the context-aware ones.
 _LABELLED = {"DIN", "DIEN"}
-_MENDED = {"DIEN": "recbole_hllm.model.dien"}
+# With a repair.
+_MENDED = {name: f"recbole_hllm.model.{name.lower()}" for name in ("BERT4Rec", "DGCF", "DIEN", "LINE")}
+# Values of `loss_type` that a sequential model of RecBole has a loss for, where they are not those of most.
+_LOSSES = {
+    "CORE": ("CE",),
+    "FPMC": ("BPR",),
+    "GRU4RecCPR": ("CE",),
+    "SASRecCPR": ("CE",),
+    "SINE": ("CE", "BPR", "NLL"),
+    **dict.fromkeys(("DIEN", "DIN", "RepeatNet", "TransRec"), ()),
+}
+_BATCH_NORM = {"DCN", "DCNV2", "DIEN", "DIN", "DSSM", "NFM"}
 _ROWS = {
     ModelType.SEQUENTIAL: "prefix",
     ModelType.GENERAL: "interaction",
@@ -66,21 +77,64 @@ class ModelSpec:
             ``last`` (the last of these of each user), ``split`` (a history and the several targets behind it),
             ``interaction`` (a user and an item, no history) or ``labelled`` (an interaction, its 0/1 label and what
             was before it; tested on such rows too).
+        ours: a model of this package.
+        losses: values of ``loss_type`` that the model has a loss for; empty where it reads no such key.
+        batch_norm: it normalises over the rows of a batch, which needs two of them.
     """
 
     model: type
     rows: str
+    ours: bool = False
+    losses: tuple[str, ...] = ()
+    batch_norm: bool = False
 
     def build(self, config, dataset):
-        """The recommender, as ``model(config, dataset)`` makes it.
+        """The model, with weights of the present random state.
+
+        Args:
+            config: the run's Config.
+            dataset: the training part of a SequenceDataset.
 
         Raises:
+            ConfigError: keys that a model of RecBole cannot be built with.
             ModelError: what is trained of a language model in it is not what its tuning key says.
+            UserError: what a model of this package refuses.
         """
-        recommender = self.model(config, dataset)
-        if "transformers" in sys.modules:  # without it there is no language model
-            import_module("recbole_hllm.nn.tuning").check_tuning(recommender)
-        return recommender
+        try:
+            return _checked(self.model(config, dataset))
+        except UserError:
+            raise
+        except (ValueError, AssertionError, NotImplementedError) as error:  # how RecBole says that a value is wrong
+            if self.ours:
+                raise
+            said = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+            raise ConfigError(f"{self.model.__name__} cannot be built with these keys: {said}") from error
+
+    def outline(self, config, dataset):
+        """The model without memory for its weights, as ``build`` would make it; RecBole's that cannot be made so are
+        small.
+
+        Raises:
+            UserError: as ``build``.
+        """
+        from torch import device
+
+        config.weights_follow = config.weightless = True
+        try:
+            with device("meta"):
+                return _checked(self.model(config, dataset))
+        except UserError:
+            raise
+        except (NotImplementedError, RuntimeError, ValueError, AssertionError):
+            return self.build(config, dataset)
+        finally:
+            config.weights_follow = config.weightless = False
+
+
+def _checked(recommender):
+    if "transformers" in sys.modules:  # without it there is no language model
+        import_module("recbole_hllm.nn.tuning").check_tuning(recommender)
+    return recommender
 
 
 def get_spec(name: str) -> ModelSpec:
@@ -91,7 +145,7 @@ def get_spec(name: str) -> ModelSpec:
     """
     if name in _OURS:
         module, rows = _OURS[name]
-        return ModelSpec(getattr(import_module(module), name), rows)
+        return ModelSpec(getattr(import_module(module), name), rows, ours=True)
     if name not in model_names():
         raise ConfigError(f"model: there is no model named '{name}'{did_you_mean(name, model_names())}")
     # Refused models stay unimported: their modules may need further packages.
@@ -101,7 +155,9 @@ def get_spec(name: str) -> ModelSpec:
         reason = None if model.type in _ROWS else _PIPELINE
     if reason:
         raise ConfigError(f"model: '{name}' of RecBole does not run through recbole_hllm: it {reason}")
-    return ModelSpec(model, "labelled" if name in _LABELLED else _ROWS[model.type])
+    rows = "labelled" if name in _LABELLED else _ROWS[model.type]
+    losses = _LOSSES.get(name, ("CE", "BPR")) if model.type == ModelType.SEQUENTIAL else ()
+    return ModelSpec(model, rows, losses=losses, batch_norm=name in _BATCH_NORM)
 
 
 def base_model(name: str) -> str:

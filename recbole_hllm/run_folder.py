@@ -2,7 +2,7 @@
 
 import re
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,8 @@ from recbole_hllm.training.files import finite, json_text, write_json, write_tex
 
 # Keys of what is several runs in one folder: a table, a search, stages.
 KEYS = "keys.yaml"
-# What a run writes; a folder that holds any of it is not written to.
-_FILES = ("config.yaml", "run.log", "metrics.json", "costs.json", "protocol.json", "ranks-valid.npz", "ranks-test.npz",
+# What a run writes; a folder that holds any of it is not written to. A log alone is that of a start that failed.
+_FILES = ("config.yaml", "metrics.json", "costs.json", "protocol.json", "ranks-valid.npz", "ranks-test.npz",
           "segments.json", "scores-test.npz")  # fmt: skip
 _FOLDERS = ("best", "last", "tensorboard")
 # Asked of one call, and no settings of a run: a folder that somebody sent must not allow itself to run code.
@@ -41,6 +41,24 @@ def new_folder(config, run_dir: str | Path | None, resumed: dict | None = None) 
     make_folder(folder)
     keep_settings(folder, config)
     return folder
+
+
+@contextmanager
+def forgotten_unless_begun(folder: Path, new: bool, errors: type[Exception]):
+    """Where a run fails before its first training step, its folder stays free for the corrected one.
+
+    Its log stays, for tables that say why a row failed.
+
+    Args:
+        new: False for a run that goes on, whose folder is left as it is.
+        errors: other exceptions leave the folder of a run that can go on.
+    """
+    try:
+        yield
+    except errors:
+        if new and not any((folder / name).exists() for name in _FOLDERS):
+            (folder / "config.yaml").unlink(missing_ok=True)
+        raise
 
 
 def keep_settings(folder: Path, config) -> None:
@@ -102,6 +120,11 @@ def refuse_existing(folder: Path, names) -> None:
             f"run_dir: {folder} already holds a run ({', '.join(there)}); name another folder, or go on with it: "
             "--resume=True"
         )
+
+
+def none_begun(folder: Path) -> bool:
+    """Whether a folder holds a table, a search or stages of which no run got as far as its first training step."""
+    return (folder / KEYS).is_file() and any(folder.rglob("run.log")) and not any(folder.rglob("config.yaml"))
 
 
 def make_folder(folder: Path) -> None:

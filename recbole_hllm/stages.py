@@ -1,6 +1,7 @@
 """The training schedule that HLLM was deployed with (arXiv 2409.12740), of three stages: both LLMs end to end; the User
 LLM on stored item vectors, with longer histories; nothing any more, and the vectors are written for other programs."""
 
+import copy
 import gc
 import re
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 from recbole_hllm.benchmark.side_by_side import SHARED_KEYS
 from recbole_hllm.benchmark.table import format_seconds
 from recbole_hllm.config import Config
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, UserError
 from recbole_hllm.experiment import load_run, merge_keys, run
 from recbole_hllm.keys import read_yaml
 from recbole_hllm.run_folder import (
@@ -17,6 +18,7 @@ from recbole_hllm.run_folder import (
     NOT_SAVED,
     check_same_run,
     make_folder,
+    none_begun,
     read_settings,
     refuse_existing,
     saved_keys,
@@ -25,6 +27,7 @@ from recbole_hllm.run_folder import (
 )
 from recbole_hllm.training.checkpoint import replacing
 from recbole_hllm.training.files import read_json, write_json, write_text
+from recbole_hllm.training.logs import check_wandb
 from recbole_hllm.training.trainer import Trainer
 from recbole_hllm.vectors import write_vectors
 
@@ -79,13 +82,14 @@ def run_stages(model=None, dataset=None, config_file_list=None, config_dict=None
     given = {**merge_keys(files), **now}
     if given.get("evaluate_only"):
         raise ConfigError("evaluate_only: one run at a time; give the run_dir of one stage, PATH/stage-2")
-    if given.get("resume") or is_schedule(run_dir):
+    if given.get("resume") or is_schedule(run_dir) and not none_begun(Path(run_dir)):
         given = {**_read_keys(run_dir), **given}
     stages = read_stages(given.get("training_stage"))
     folder = Path(run_dir) if run_dir else unused_folder(str(given.get("dataset")), f"{given.get('model')}-stages")
     _check_names(given, now, stages)
     keys = {stage: _keys_of(stage, given, folder) for stage in stages}
     configs = {stage: _checked(stage, keys[stage], stages) for stage in stages}
+    _check_llms(configs)
     _check_folders(folder, stages, configs, run_dir, bool(given.get("resume")))
     _check_finished(folder, given)
     make_folder(folder)
@@ -184,7 +188,19 @@ def _checked(stage, keys, stages) -> Config:
     with _named(stage):
         config.spec.model.check_keys(config)
         Trainer.check_keys(config)
+        check_wandb(config)
     return config
+
+
+def _check_llms(configs: dict[int, Config]) -> None:
+    """Later stages read the LLMs of the first, which is not there yet, otherwise: longer histories, or LoRA."""
+    first, *later = configs
+    for stage in later:
+        llms = {key: configs[first][key] for key in (*_LLMS_OF_THE_EXPORT, "pretrained_hllm")}
+        config = copy.copy(configs[stage])
+        config.final_config_dict = {**config.final_config_dict, **llms}
+        with _named(stage):
+            config.spec.model.check_llms(config)
 
 
 def _config(stage, keys) -> Config:
@@ -197,8 +213,8 @@ def _named(stage):
     """Says in an error of which stage the keys are."""
     try:
         yield
-    except ConfigError as error:
-        raise ConfigError(f"stage {stage}: {error}") from error
+    except UserError as error:
+        raise type(error)(f"stage {stage}: {error}") from error
 
 
 # ---- folders ----

@@ -63,6 +63,17 @@ def test_a_run_leaves_the_scores_of_every_row(settings, tmp_path, model):
     assert not (tmp_path / "run" / "ranks-test.npz").exists()
 
 
+@pytest.mark.parametrize("model", ["DCN", "DCNV2", "DIEN", "DIN", "DSSM", "NFM", "FM"])
+def test_batches_of_all_rows_but_one(settings, tmp_path, model):
+    """Models that normalise over the rows of a batch have no use for one row, which another model trains on alone."""
+    rows = len(load_run(run("FM", config_dict=settings("FM"), run_dir=tmp_path / "a")["run_dir"]).train_data._dataset)
+    keys = {**settings(model), "train_batch_size": rows - 1, "epochs": 1}
+    run(model, config_dict=keys, run_dir=tmp_path / "b")
+    whole = run(model, config_dict={**keys, "train_batch_size": rows}, run_dir=tmp_path / "c")
+    joined = run(config_dict={"evaluate_only": True}, run_dir=tmp_path / "b")
+    assert (joined["test_result"] == whole["test_result"]) == (model != "FM")
+
+
 def test_a_finished_run_is_evaluated_again(settings, tmp_path):
     first = run("DIN", config_dict=settings("DIN"), run_dir=tmp_path / "run")
     again = run(config_dict={"evaluate_only": True, "metrics": ["GAUC", "RMSE"]}, run_dir=tmp_path / "run")

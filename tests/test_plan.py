@@ -14,7 +14,7 @@ from recbole_hllm.keys import read_yaml
 from recbole_hllm.model.language_models import user_spec
 from recbole_hllm.model.teacher import FreshStates
 from recbole_hllm.nn.backbone import load_backbone
-from recbole_hllm.plan import meta_model, plan
+from recbole_hllm.plan import plan
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_a_recipe_builds_with_the_size_it_says(recipe, tiny_llm, settings_of, tm
     }  # fmt: skip
     config = Config("HLLM", "toy", [recipe], keys)
     train, *_ = data_preparation(config, create_dataset(config))
-    model = meta_model(config, train)
+    model = config.spec.outline(config, train._dataset)
     sizes = SIZES[named]
     words = sizes["vocab_size"] * sizes["hidden_size"]
     assert sum(p.numel() for p in model.item_encoder.parameters()) == body(**sizes) + words + sizes["hidden_size"]

@@ -1,8 +1,8 @@
 """The model table."""
 
 import pytest
-from recbole.model.general_recommender import BPR, Pop
-from recbole.model.sequential_recommender import FDSA, BERT4Rec, GRU4Rec, SASRec, SASRecF
+from recbole.model.general_recommender import BPR, DGCF, LINE, Pop
+from recbole.model.sequential_recommender import DIEN, FDSA, BERT4Rec, GRU4Rec, SASRec, SASRecF
 from recbole.utils import ModelType
 
 from recbole_hllm.errors import ConfigError
@@ -14,7 +14,7 @@ SPECIAL = (
 ).split()
 
 
-@pytest.mark.parametrize("model", [SASRec, GRU4Rec, BERT4Rec, FDSA, SASRecF])
+@pytest.mark.parametrize("model", [SASRec, GRU4Rec, FDSA, SASRecF])
 def test_sequential_models_of_recbole_train_on_prefixes(model):
     spec = get_spec(model.__name__)
     assert spec.model is model and spec.rows == "prefix"
@@ -24,6 +24,14 @@ def test_sequential_models_of_recbole_train_on_prefixes(model):
 def test_general_models_of_recbole_train_on_interactions(model):
     spec = get_spec(model.__name__)
     assert issubclass(spec.model, model) and spec.rows == "interaction"  # our Pop mends RecBole's
+
+
+@pytest.mark.parametrize(
+    "model, rows", [(BERT4Rec, "prefix"), (DGCF, "interaction"), (LINE, "interaction"), (DIEN, "labelled")]
+)
+def test_models_of_recbole_with_a_repair(model, rows):
+    spec = get_spec(model.__name__)
+    assert spec.model.__bases__ == (model,) and spec.rows == rows and not spec.ours
 
 
 @pytest.mark.parametrize("name", ["DIN", "DIEN", "DeepFM", "FM", "HLLMRanker"])

@@ -24,7 +24,15 @@ from recbole_hllm.errors import ConfigError, UserError, did_you_mean
 from recbole_hllm.experiment import merge_keys
 from recbole_hllm.keys import as_number
 from recbole_hllm.registry import base_model
-from recbole_hllm.run_folder import KEYS, NOT_SAVED, make_folder, refuse_existing, saved_keys, write_yaml
+from recbole_hllm.run_folder import (
+    KEYS,
+    NOT_SAVED,
+    make_folder,
+    none_begun,
+    refuse_existing,
+    saved_keys,
+    write_yaml,
+)
 from recbole_hllm.training.files import read_json, write_text
 
 _REPORTS = ("search.md", "search.csv", "search.json")
@@ -66,7 +74,7 @@ def search(models=None, dataset=None, config_file_list=None, config_dict=None, r
     table = table._replace(trials=_number_of_trials(table))
     if table.saved:
         _check_same_search(table)
-    else:
+    elif not none_begun(table.folder):
         refuse_existing(table.folder, (*_REPORTS, _BEST))
     spaces = _spaces(table)
     draws = {model: draw(space, table.trials, table.configs[model]["seed"]) for model, space in spaces.items()}

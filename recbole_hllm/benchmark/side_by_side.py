@@ -16,9 +16,17 @@ from recbole_hllm.errors import ConfigError
 from recbole_hllm.experiment import merge_keys
 from recbole_hllm.keys import ROW, read_yaml
 from recbole_hllm.registry import base_model
-from recbole_hllm.run_folder import KEYS, make_folder, refuse_existing, saved_keys, unused_folder, write_yaml
+from recbole_hllm.run_folder import (
+    KEYS,
+    make_folder,
+    none_begun,
+    refuse_existing,
+    saved_keys,
+    unused_folder,
+    write_yaml,
+)
 from recbole_hllm.training.files import read_json, write_text
-from recbole_hllm.training.logs import last_error
+from recbole_hllm.training.logs import check_wandb, last_error
 
 # What a row may not set for itself: it would no longer be comparable with the others.
 SHARED_KEYS = {
@@ -111,7 +119,7 @@ def prepare(models, dataset, given, run_dir, words=()) -> Table:
         raise ConfigError(f"model: {','.join(models)} names a model twice")
     given = _without_rows(set(named) - {*models, *map(base_model, models)}, given, words)
     models, given, left_out = with_sanity_rows(models, given)
-    if not given.get("resume"):
+    if not given.get("resume") and not none_begun(folder):
         refuse_existing(folder, (KEYS, *_TABLES, *models))
     return Table(models, given, trials, _check(models, given, left_out, folder), left_out, folder, saved)
 
@@ -203,9 +211,9 @@ def _check(models, given, left_out, folder) -> dict[str, Config]:
         raise ConfigError(f"ratios_to: '{reference}' is not a row of this table ({', '.join(models)})")
     configs = {model: Config(model, config_dict=given) for model in models}
     for model, config in configs.items():
-        if hasattr(config.spec.model, "check_keys"):
-            with _row_named(model):
-                config.spec.model.check_keys(config)
+        with _row_named(model):
+            getattr(config.spec.model, "check_keys", lambda _: None)(config)
+            check_wandb(config)
         _check_rows_before(model, configs, folder)
     labelled = [model for model, config in configs.items() if config.spec.rows == "labelled"]
     if 0 < len(labelled) < len(models):

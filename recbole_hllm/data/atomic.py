@@ -9,6 +9,7 @@ import pandas as pd
 from recbole.data.dataset import SequentialDataset
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_hllm.data.float_columns import check_numerical
 from recbole_hllm.data.reader import line_of, read_header, read_table, split_numbers, split_sequences
 from recbole_hllm.data.sources import where_to_get
 from recbole_hllm.errors import ConfigError, DataError, UserError
@@ -257,6 +258,10 @@ class AtomicDataset(SequentialDataset):
         if field not in read_header(path, separator, encoding):
             raise DataError(f"{path}, line 1: no column '{field}'")
         return read_table(path, [field], separator, encoding)[field]
+
+    def _discretization(self):
+        check_numerical(self, self.config["numerical_features"])
+        super()._discretization()
 
     def _reset_index(self):
         if self.inter_feat.empty:

@@ -13,6 +13,7 @@ from recbole_hllm.data.dataset import (
     padded_positions,
     take,
 )
+from recbole_hllm.data.float_columns import check_loaded
 from recbole_hllm.data.labels import USER_METRICS, chosen_ratios, read_threshold
 from recbole_hllm.data.reader import line_of
 from recbole_hllm.errors import ConfigError, DataError
@@ -126,9 +127,11 @@ class LabelledDataset(SequenceDataset):
         """Splits all interactions in time order; those of one moment stay in one part.
 
         Raises:
+            ConfigError: columns of numbers that do not fit the model.
             DataError: a part without rows or with one class only; a ``valid_metric`` of users (GAUC, UAUC, WUAUC)
                 where none has both labels in validation.
         """
+        check_loaded(self.config.spec.model.__name__, self, self.config["numerical_features"])
         ratios = chosen_ratios(self.config["eval_args"])
         self._change_feat_format()
         self._drop_unused_col()

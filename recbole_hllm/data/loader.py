@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.transform import MaskItemSequence
 from recbole.sampler import RepeatableSampler, Sampler
 
 from recbole_hllm.data.candidates import draw_candidates
+from recbole_hllm.data.negatives import check_drawable
 from recbole_hllm.data.protocol import referenced
-from recbole_hllm.errors import ConfigError, DataError
+from recbole_hllm.errors import ConfigError
 
 # Most scores of one evaluation batch (rows x items): 512 MB of float32.
 _SCORES_PER_BATCH = 2**27
@@ -26,7 +28,19 @@ def data_preparation(config, dataset):
     train, valid, test = dataset.build()
     loader = {"window": WindowLoader, "labelled": LabelledLoader, "split": SplitLoader}.get(train.rows, TrainDataLoader)
     train_loader = loader(config, train, _train_sampler(config, train), shuffle=config["shuffle"])
-    return train_loader, _eval_loader(config, "valid", train, valid), _eval_loader(config, "test", train, test)
+    loaders = train_loader, _eval_loader(config, "valid", train, valid), _eval_loader(config, "test", train, test)
+    for loader in filter(None, loaders):
+        if isinstance(loader.transform, MaskItemSequence):
+            loader.transform = MaskedHistories(config)
+    return loaders
+
+
+class MaskedHistories(MaskItemSequence):
+    """RecBole's masked histories, which looks for ever for an item that is not in a history of all items there are: it
+    is the padding item 0 here."""
+
+    def _neg_sample(self, item_set, n_items):
+        return super()._neg_sample(item_set, n_items) if len({*item_set} - {0}) < n_items - 1 else 0
 
 
 def _train_sampler(config, train):
@@ -38,12 +52,10 @@ def _train_sampler(config, train):
         if train.rows != "window" and not (train.rows == "labelled" and config["loss_lambda"]):
             return None
         arguments = {"distribution": "uniform", "alpha": 1.0}
+    if train.rows in ("prefix", "interaction"):  # others draw anything
+        check_drawable(train, arguments["distribution"])
     kind, data = (Sampler, [train]) if train.rows == "interaction" else (RepeatableSampler, train)
-    try:
-        sampler = kind(["train"], data, arguments["distribution"], arguments["alpha"])
-    except ValueError as error:
-        raise DataError(f"data set '{train.dataset_name}': no negatives to draw ({error})") from error
-    return sampler.set_phase("train")
+    return kind(["train"], data, arguments["distribution"], arguments["alpha"]).set_phase("train")
 
 
 def _eval_loader(config, phase, train, part):
@@ -182,13 +194,17 @@ class LabelledLoader(TrainDataLoader):
     """Labelled interactions; with ``loss_lambda`` also K items shared by the batch, (1, K).
 
     K is ``num_negatives``, or S + 1 for each row of the batch when that is not set. With ``histories_together`` rows
-    are shuffled by history: those that have the same one follow each other.
+    are shuffled by history: those that have the same one follow each other. A model that normalises over the rows of a
+    batch gets no batch of one row, see ``SeveralRows``.
     """
 
     def __init__(self, config, dataset, sampler, shuffle=False):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         if shuffle and config["histories_together"]:
             self.batch_sampler.sampler = GroupSampler(dataset.history_numbers(), self.generator)
+        if config.spec.batch_norm:
+            # RecBole hands none to torch, and torch lets nobody set another one afterwards.
+            object.__setattr__(self, "batch_sampler", SeveralRows(self.batch_sampler.sampler, self.step, False))
 
     def collate_fn(self, index):
         rows = self.transform(self._dataset, self._dataset[index])
@@ -197,6 +213,29 @@ class LabelledLoader(TrainDataLoader):
             drawn = torch.as_tensor(self._sampler.sampling(number), dtype=torch.long)
             rows[self.config["NEG_PREFIX"] + self.iid_field] = drawn[None]
         return rows
+
+
+class SeveralRows(torch.utils.data.BatchSampler):
+    """Batches of two rows and more: a row that is left over at the end joins the batch before it.
+
+    One row has no variance to normalise by. If it were left out, this epoch would not learn from it; beside a second
+    row, that one would count twice, and the running variance would take that of two rows for one of a whole batch.
+    Labelled data has at least two training rows, one of each class.
+    """
+
+    def __iter__(self):
+        batches = super().__iter__()
+        held = next(batches)
+        for batch in batches:
+            if len(batch) == 1:
+                held = held + batch
+            else:
+                yield held
+                held = batch
+        yield held
+
+    def __len__(self):
+        return max(super().__len__() - (len(self.sampler) % self.batch_size == 1), 1)
 
 
 class GroupSampler(torch.utils.data.Sampler):

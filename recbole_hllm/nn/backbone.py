@@ -175,8 +175,8 @@ def config_of(spec: BackboneSpec) -> PreTrainedConfig:
 
 
 def skeleton_of(spec: BackboneSpec) -> PreTrainedModel | None:
-    """The first layers, without numbers, of what ``load_backbone`` would build: it tells what kind of model that is, in a
-    moment. None for a source that brings its own code, of which nobody knows whether it could do this.
+    """The first layers, without numbers, of what ``load_backbone`` would build: it shows what kind of model that is, in
+    a moment. None for a source that brings its own code, of which nobody knows whether it could do this.
 
     Raises:
         ModelError, MissingExtra: as ``config_of``.

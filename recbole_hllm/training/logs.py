@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from recbole_hllm.errors import ConfigError, UserError
@@ -66,3 +67,9 @@ def last_error(file: Path) -> str | None:
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     errors = [match[1] for line in lines if (match := _ERROR_LINE.match(line))]
     return errors[-1] if errors else None
+
+
+def check_wandb(config) -> None:
+    """Raises ConfigError where Weights and Biases is to log a run and is not installed."""
+    if config["log_wandb"] and find_spec("wandb") is None:
+        raise ConfigError("log_wandb: the package wandb is not installed: pip install wandb, or leave the key out")

@@ -176,15 +176,18 @@ class Trainer(RecBoleTrainer):
         for index, rows in enumerate(bar):
             value = self.train_batch(rows, loss_func, shares[index])
             if math.isnan(value):
-                raise ModelError(
-                    f"the training loss of epoch {epoch_idx}, batch {index} is not a number; "
-                    "try a smaller learning_rate or precision: fp32"
-                )
+                raise ModelError(self._not_a_number(epoch_idx, index))
             total += value
             self._show(bar, value)
             if (index + 1) % self.accumulation == 0 or index + 1 == batches:
                 self._step()
         return total / max(batches, 1)
+
+    def _not_a_number(self, epoch, batch) -> str:
+        advice = "try a smaller learning_rate or precision: fp32"
+        if self.steps == 0:
+            advice = "no weight has changed yet: look at the model's keys and float columns, or try precision: fp32"
+        return f"the training loss of epoch {epoch}, batch {batch} is not a number; {advice}"
 
     def train_batch(self, rows, loss_func=None, share=1.0) -> float:
         """Loss of a batch, whose gradients are added (``share`` of them) unless it is NaN."""
@@ -306,10 +309,11 @@ class Trainer(RecBoleTrainer):
 
 
 def _shares(train_data, accumulation):
-    """Each batch's share of the rows of its optimizer step: the last batch and the last group may be smaller."""
+    """Each batch's share of the rows of its optimizer step: the last batch has the rows that are left, the last group
+    may be smaller."""
     if accumulation == 1:
         return np.ones(len(train_data)).tolist()
-    starts = np.arange(0, train_data.sample_size, train_data.batch_size)
-    rows = np.minimum(train_data.sample_size - starts, train_data.batch_size)
+    rows = np.full(len(train_data), train_data.batch_size)
+    rows[-1] = train_data.sample_size - train_data.batch_size * (len(rows) - 1)
     groups = np.arange(len(rows)) // accumulation
     return (rows / np.bincount(groups, weights=rows)[groups]).tolist()

@@ -85,6 +85,7 @@ def test_recboles_own_column_where_the_data_has_it():
 
 def test_columns_asked_for_are_loaded_with_the_others(toy):
     given = toy | {"selected_features": ["price", "brand"], "load_col": {"inter": ["user_id"], "item": ["title"]}}
+    given["numerical_features"] = ["price"]
     config = Config("FDSA", "toy", config_dict=given)
     assert config["selected_features"] == ["price", "brand"]
     assert config["load_col"] == {"inter": ["user_id"], "item": ["item_id", "title", "price", "brand"]}

@@ -166,6 +166,41 @@ def test_user_with_every_item_leaves_no_negatives(loaders):
         loaders("BPR", rows)
 
 
+def labelled_loader(loaders, write_dataset, tmp_path, model, rows, **keys):
+    """Of data with that many training rows, at different times."""
+    total = round(rows / 0.6)
+    table = [(f"u{n % 5}", f"i{n % 7}", n % 2, n) for n in range(total)]
+    header = "user_id:token\titem_id:token\tlabel:float\ttimestamp:float"
+    write_dataset(tmp_path, "labelled", table, header=header)
+    split = {"split": {"RS": [0.6, 0.2, 0.2]}}
+    train, *_ = loaders(model, dataset="labelled", eval_args=split, history_filter="all", **keys)
+    assert len(train._dataset) == rows
+    return train
+
+
+@pytest.mark.parametrize("model, joined", [("DIN", True), ("DCN", True), ("FM", False), ("AutoInt", False)])
+@pytest.mark.parametrize("batch_size, sizes, plain", [(44, [45], [44, 1]), (22, [22, 23], [22, 22, 1]),
+                                                      (2, [2] * 21 + [3], [2] * 22 + [1]), (45, [45], [45]),
+                                                      (43, [43, 2], [43, 2]), (100, [45], [45])])  # fmt: skip
+def test_one_row_left_over_joins_the_batch_before(
+    loaders, write_dataset, tmp_path, model, joined, batch_size, sizes, plain
+):
+    """Where a model normalises over the rows of a batch; each row is there once in each epoch."""
+    train = labelled_loader(loaders, write_dataset, tmp_path, model, 45, train_batch_size=batch_size)
+    for _ in range(2):
+        batches = list(train)
+        assert [len(batch) for batch in batches] == (sizes if joined else plain) and len(train) == len(batches)
+        seen = torch.cat([batch["timestamp"] for batch in batches])
+        assert len(seen.unique()) == 45
+        assert seen.tolist() != sorted(seen.tolist())  # shuffled
+
+
+def test_one_row_cannot_be_normalised(loaders, write_dataset, tmp_path):
+    with pytest.raises(ConfigError, match="train_batch_size: 1: DIN normalises over the rows of a batch, which needs"):
+        loaders("DIN", train_batch_size=1)
+    assert loaders("SASRec", train_batch_size=1)[0].step == 1
+
+
 def test_masked_training_rows_of_bert4rec(loaders):
     train, valid, _ = loaders("BERT4Rec", mask_ratio=0.5)
     batch = next(iter(train))

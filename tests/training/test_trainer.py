@@ -80,6 +80,16 @@ def test_shares_of_a_step_add_up_to_one():
     assert _shares(Loader(), 3) == pytest.approx([1 / 3, 1 / 3, 1 / 3, 5 / 8, 3 / 8])
 
 
+def test_a_row_that_joined_a_batch_has_its_share():
+    class Loader:
+        sample_size, batch_size = 23, 11
+
+        def __len__(self):
+            return 2
+
+    assert _shares(Loader(), 2) == pytest.approx([11 / 23, 12 / 23])
+
+
 def test_gradients_are_clipped_to_the_norm(prepare):
     keys = {"learner": "sgd", "learning_rate": 1.0, "train_batch_size": 1000, "epochs": 1, **STILL}
     free, clipped = prepare(**keys), prepare(clip_grad_norm={"max_norm": 1e-3}, folder="clipped", **keys)

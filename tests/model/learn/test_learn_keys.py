@@ -72,7 +72,7 @@ def test_a_model_of_the_other_kind(build, tiny_llm):
 
 def test_a_preference_module_that_looks_ahead_is_told_before_texts_are_encoded(build, tiny_llm, monkeypatch):
     monkeypatch.setattr("recbole_hllm.model.learn.build_content", None)  # would fail if called
-    with pytest.raises(ConfigError, match="preference_dir: .*bert.*, of type bert, sees what follows.* name a causal"):
+    with pytest.raises(ModelError, match="^preference_dir: a bert model cannot .*bidirectional.*; take a causal one"):
         build(preference="llm", preference_dir=tiny_llm("bert"))
     with pytest.raises(ModelError, match="^preference_layers: 9, but the language model .* has only 2 layers"):
         build(preference="llm", preference_dir=tiny_llm("llama"), preference_layers=9)

@@ -1,0 +1,113 @@
+"""Whether ``loss_type`` and ``train_neg_sample_args`` fit a model and each other, and the data has items to draw."""
+
+import numpy as np
+from recbole.utils import InputType, ModelType
+
+from recbole_hllm.errors import ConfigError, DataError, did_you_mean
+
+# Least value of the whole numbers among the keys of `train_neg_sample_args`.
+_LEAST = {"sample_num": 1, "candidate_num": 0}
+
+
+def check_loss(name: str, spec, loss) -> None:
+    """Raises ConfigError for a ``loss_type`` that a model does not have.
+
+    Args:
+        name: of the model.
+        spec: its ``ModelSpec``.
+        loss: value of ``loss_type``.
+    """
+    if spec.losses and loss not in spec.losses:
+        hint = did_you_mean(str(loss), spec.losses)
+        raise ConfigError(f"loss_type: {name} has {' and '.join(spec.losses)}, not {loss!r}{hint}")
+
+
+def check_negatives(name: str, spec, loss, negatives) -> None:
+    """Whether a model that ranks items draws negatives where its loss compares with drawn ones, and only there.
+
+    Args:
+        name: of the model.
+        spec: its ``ModelSpec``.
+        loss: value of ``loss_type``, ignored where the model reads no such key.
+        negatives: value of ``train_neg_sample_args``; None for none.
+
+    Raises:
+        ConfigError: negatives that are missing, or that the model would read as positives or not at all; a number of
+            them that cannot be drawn. Where the loss is over all items RecBole itself refuses most of them.
+    """
+    drawn = negatives not in (None, "None")
+    if isinstance(negatives, dict):  # RecBole refuses anything else
+        drawn = negatives.get("distribution", "uniform") not in (None, "None")
+        _check_numbers(negatives)
+    needed = compares_with_drawn(spec, loss)
+    with_loss = f" with loss_type: {loss}" if spec.losses else ""
+    if needed and not drawn:
+        raise ConfigError(
+            f"train_neg_sample_args: {name}{with_loss} compares with drawn negatives and {negatives} draws none; leave "
+            f"it out, or set {name}.train_neg_sample_args to {{'distribution': 'uniform', 'sample_num': 1}}"
+        )
+    if needed is False and drawn and hasattr(spec.model, "input_type"):  # RecBole refuses them for others
+        raise ConfigError(
+            f"train_neg_sample_args: {name}{with_loss} compares with all items and would not know that these are "
+            "negatives; leave it out, or give it to other models only, such as BPR.train_neg_sample_args"
+        )
+
+
+def compares_with_drawn(spec, loss) -> bool | None:
+    """Whether a model of RecBole has a loss that compares with drawn negatives; None for other models, those that only
+    count and those of labelled rows.
+
+    Args:
+        spec: its ``ModelSpec``.
+        loss: value of ``loss_type``, ignored where the model reads no such key.
+    """
+    kind = spec.model.type
+    if spec.ours or spec.rows == "labelled" or kind == ModelType.TRADITIONAL:
+        return None
+    if spec.losses:
+        return loss == "BPR"
+    return kind == ModelType.GENERAL or spec.model.input_type == InputType.PAIRWISE
+
+
+def _check_numbers(negatives: dict) -> None:
+    """The numbers that RecBole would multiply tensors' sizes with."""
+    for key, least in _LEAST.items():
+        value = negatives.get(key, 1)
+        if type(value) is not int or value < least:
+            raise ConfigError(f"train_neg_sample_args: {key}: {value!r} is not a whole number of at least {least}")
+    alpha = negatives.get("alpha", 1.0)
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)):
+        raise ConfigError(f"train_neg_sample_args: alpha: {alpha!r} is not a number")
+    if negatives.get("dynamic") and not negatives.get("candidate_num"):
+        raise ConfigError(
+            "train_neg_sample_args: dynamic takes the hardest of candidate_num drawn items: set it too, such as "
+            "{'dynamic': True, 'candidate_num': 5}"
+        )
+
+
+def check_drawable(train, distribution: str) -> None:
+    """Whether each training row has an item that can be its negative: RecBole's samplers look for one for ever.
+
+    Args:
+        train: the training part, with rows ``prefix`` (any item but the target can be drawn) or ``interaction`` (any
+            item but those that the user has in training).
+        distribution: ``uniform``, over all items, or ``popularity``, over those of the training rows.
+
+    Raises:
+        DataError: a row has none.
+    """
+    users, items = (train.inter_feat[field].numpy() for field in (train.uid_field, train.iid_field))
+    drawn = np.unique(items) if distribution == "popularity" else np.arange(1, train.item_num)
+    if train.rows == "interaction":
+        own = np.unique(np.stack([users, items], axis=1), axis=0)[:, 0]
+        most = np.bincount(own).max(initial=0)
+        whose = f"user '{train.id2token(train.uid_field, int(np.bincount(own).argmax()))}' has them all in training"
+    else:
+        most, whose = 1, "it is the target"
+    if len(drawn) <= most:
+        of = "items of the training rows" if distribution == "popularity" else "items"
+        raise DataError(
+            f"data set '{train.dataset_name}': no negatives to draw: there are {len(drawn)} {of} to draw from, and "
+            f"{whose}; take a model or loss_type without drawn negatives, or leave such users out with "
+            "user_inter_num_interval"
+        )

@@ -1,0 +1,44 @@
+"""BERT4Rec: RecBole's, for batches without a target too."""
+
+from recbole.model.sequential_recommender import BERT4Rec as RecBoleBERT4Rec
+
+from recbole_hllm.errors import ConfigError
+
+
+class BERT4Rec(RecBoleBERT4Rec):
+    """RecBole's BERT4Rec, whose loss is 0/0 where no item of a batch is masked that it counts: it is 0 here.
+
+    It counts no item that is the first of its history, so a batch of histories of one item has no target, and a small
+    batch may have none by chance.
+
+    Args:
+        config: the run's Config.
+        dataset: the training part of a SequenceDataset.
+
+    Raises:
+        ConfigError: ``mask_ratio`` leaves no place for a masked item.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        if self.mask_item_length < 1:
+            raise ConfigError(
+                f"mask_ratio: {self.mask_ratio} of MAX_ITEM_LIST_LENGTH: {self.max_seq_length} is less than one item "
+                f"to mask; at least {1 / self.max_seq_length:.2g} is needed"
+            )
+
+    def calculate_loss(self, interaction):
+        """The mean loss of the masked items.
+
+        With ``loss_type: BPR`` a masked item without a negative, in a history of all items there are, is not counted.
+
+        Args:
+            interaction: rows as ``MaskedHistories`` makes them.
+        """
+        counted = interaction[self.MASK_INDEX] > 0
+        if self.loss_type == "BPR":
+            counted &= interaction[self.NEG_ITEMS] > 0
+        if not bool(counted.any()):
+            return sum(parameter.sum() for parameter in self.parameters()) * 0
+        interaction[self.MASK_INDEX] = interaction[self.MASK_INDEX] * counted
+        return super().calculate_loss(interaction)

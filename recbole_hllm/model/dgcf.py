@@ -1,0 +1,17 @@
+"""DGCF: RecBole's, for batches of any size."""
+
+from recbole.model.general_recommender import DGCF as RecBoleDGCF
+
+
+class DGCF(RecBoleDGCF):
+    """RecBole's DGCF, whose loss correlates factors over users and items drawn for each batch, as many of either as
+    the larger of both has for a batch: at least one here, and at most all of the smaller.
+
+    Args:
+        config: the run's Config.
+        dataset: the training part of a SequenceDataset.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.cor_batch_size = min(max(self.cor_batch_size, 1), self.n_users, self.n_items)

@@ -1,0 +1,72 @@
+"""Many small runs in one process, each with a limit of time; what went wrong in all of them is told together."""
+
+import math
+import shutil
+import signal
+import traceback
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from recbole_hllm import run
+from recbole_hllm.errors import ConfigError, UserError
+from recbole_hllm.registry import get_spec, model_names
+
+
+class TooLong(BaseException):
+    """No code under test catches it."""
+
+
+@contextmanager
+def limit(seconds):
+    """Raises TooLong when the process has computed for so many seconds: what other processes do has no say in it."""
+
+    def stop(*_):
+        raise TooLong
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+@pytest.fixture
+def attempt(tmp_path):
+    """(model, keys, seconds) -> what is wrong with a run, in a line; None where it ends with results that are numbers,
+    or with an error for the user."""
+
+    def run_once(model, keys, seconds):
+        try:
+            with limit(seconds):
+                result = run(model, config_dict=keys, run_dir=tmp_path / "run")
+        except UserError:
+            return None
+        except TooLong:
+            return f"still computing after {seconds} s"
+        except (Exception, SystemExit) as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            return f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+        finally:
+            shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        numbers = {**(result["best_valid_result"] or {}), **(result["test_result"] or {})}
+        wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
+        return f"{', '.join(wrong)}: not a number" if wrong else None
+
+    return run_once
+
+
+@pytest.fixture(scope="session")
+def specs():
+    """model name -> ModelSpec of each that runs."""
+    found = {}
+    for name in model_names():
+        try:
+            found[name] = get_spec(name)
+        except ConfigError:
+            continue
+    torch.autograd.set_detect_anomaly(False)  # RecBole's SINE switches it on for everybody, which is slow
+    return found
