@@ -1,6 +1,7 @@
 """Errors that are the user's to fix: the command line prints their message without a traceback."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -25,6 +26,16 @@ class MissingExtra(UserError, ImportError):
 
     def __init__(self, package: str, extra: str, why: str):
         super().__init__(f"{why} needs the package '{package}': pip install 'recbole-hllm[{extra}]'")
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Says in an error of what is done inside, whatever its kind, where it is: a key, a stage or a model."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (f"{where}: {error}",)
+        raise
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

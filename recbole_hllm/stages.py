@@ -4,13 +4,12 @@ LLM on stored item vectors, with longer histories; nothing any more, and the vec
 import copy
 import gc
 import re
-from contextlib import contextmanager
 from pathlib import Path
 
 from recbole_hllm.benchmark.side_by_side import SHARED_KEYS
 from recbole_hllm.benchmark.table import format_seconds
 from recbole_hllm.config import Config
-from recbole_hllm.errors import ConfigError, UserError
+from recbole_hllm.errors import ConfigError, naming
 from recbole_hllm.experiment import load_run, merge_keys, run
 from recbole_hllm.keys import read_yaml
 from recbole_hllm.run_folder import (
@@ -185,7 +184,7 @@ def _checked(stage, keys, stages) -> Config:
         )
     if stage == 1 and config["item_llm_tuning"] == "frozen":
         raise ConfigError("item_llm_tuning: stage 1 trains both LLMs and stage 2 freezes this one; take full or lora")
-    with _named(stage):
+    with naming(f"stage {stage}"):
         config.spec.model.check_keys(config)
         Trainer.check_keys(config)
         check_wandb(config)
@@ -199,22 +198,13 @@ def _check_llms(configs: dict[int, Config]) -> None:
         llms = {key: configs[first][key] for key in (*_LLMS_OF_THE_EXPORT, "pretrained_hllm")}
         config = copy.copy(configs[stage])
         config.final_config_dict = {**config.final_config_dict, **llms}
-        with _named(stage):
+        with naming(f"stage {stage}"):
             config.spec.model.check_llms(config)
 
 
 def _config(stage, keys) -> Config:
-    with _named(stage):
+    with naming(f"stage {stage}"):
         return Config(config_dict=keys)
-
-
-@contextmanager
-def _named(stage):
-    """Says in an error of which stage the keys are."""
-    try:
-        yield
-    except UserError as error:
-        raise type(error)(f"stage {stage}: {error}") from error
 
 
 # ---- folders ----

@@ -1,9 +1,9 @@
 """What the keys of E4SRec mean: the language model, its tuning and its words; and what is wrong with them."""
 
-from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.errors import ConfigError, did_you_mean, naming
 from recbole_hllm.model.export_e4srec import exported_e4srec
 from recbole_hllm.model.language_models import attention, lora_settings
-from recbole_hllm.model.llm_fit import check_prompted_llm, naming
+from recbole_hllm.model.llm_fit import check_prompted_llm
 from recbole_hllm.model.trained_run import check_same_data
 from recbole_hllm.nn.backbone import BackboneSpec, load_tokenizer, skeleton_of
 from recbole_hllm.nn.prompted import check_words_known

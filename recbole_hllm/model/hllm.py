@@ -96,7 +96,7 @@ class HLLM(NextItemRecommender):
     def check_llms(cls, config) -> None:
         """Raises ConfigError or ModelError where the two LLMs do not fit the keys, whatever the data are."""
         item, user = item_spec(config), user_spec(config)
-        lora = {part: lora_settings(config) for part in ("item", "user") if tuning_mode(config, part) == "lora"}
+        lora = {part: lora_settings(config) for part in ("item", "user") if config[f"{part}_llm_tuning"] == "lora"}
         check_user_llm(config, user, llm_key(user, "user"), lora.get("user"), cls.FURTHER_VECTORS)
         check_text_llm(config, item, "item_pretrain_dir", lora.get("item"), tokens=None)
 

@@ -1,28 +1,16 @@
 """Whether language models fit the keys of a run, by their configurations: before data are read or models trained."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.errors import ConfigError, ModelError, naming
 from recbole_hllm.model.language_models import item_emb_token_n
 from recbole_hllm.nn.backbone import BackboneSpec, skeleton_of
 from recbole_hllm.nn.item_encoder import ItemEncoder
 from recbole_hllm.nn.probe import check_causal, position_range
 from recbole_hllm.nn.tuning import LoraSettings, tune
 from recbole_hllm.nn.user_encoder import check_reads_items
-
-
-@contextmanager
-def naming(key: str) -> Iterator[None]:
-    """Names the key of a language model in whatever is wrong with it."""
-    try:
-        yield
-    except ModelError as error:
-        raise ModelError(f"{key}: {error}") from error
 
 
 def check_user_llm(

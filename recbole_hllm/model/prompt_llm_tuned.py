@@ -2,9 +2,9 @@
 
 from transformers import PreTrainedModel
 
-from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.errors import ConfigError, did_you_mean, naming
 from recbole_hllm.model.language_models import attention, lora_settings
-from recbole_hllm.model.llm_fit import check_text_llm, naming
+from recbole_hllm.model.llm_fit import check_text_llm
 from recbole_hllm.model.prompt_llm import PromptReader
 from recbole_hllm.nn.backbone import BackboneSpec, load_causal_lm, skeleton_of
 from recbole_hllm.nn.next_token import next_token_losses, with_head

@@ -1,6 +1,6 @@
 """Whether a student can begin as the first layers of its teacher: by their keys, before one is trained; as models."""
 
-from recbole_hllm.errors import ConfigError, ModelError, UserError, did_you_mean
+from recbole_hllm.errors import ConfigError, ModelError, did_you_mean, naming
 from recbole_hllm.keys import read_yaml
 from recbole_hllm.model.e4srec import E4SRec
 from recbole_hllm.model.e4srec_keys import llm_spec, tuning_mode
@@ -36,10 +36,8 @@ def check_keys_fit(config, in_blocks: bool, taught: bool, row=None) -> None:
         _check_names(config, over_default(config, "teacher_keys", "E4SRec"))
     made = teacher_config(config, None if row is None else row.settings)
     named = "teacher_keys" if row is None else row["model"]
-    try:
+    with naming(named):
         theirs, lora = config_of(llm_spec(made)), tuning_mode(made) == "lora"
-    except UserError as error:
-        raise type(error)(f"{named}: {error}") from error
     if taught:
         ends_of(theirs.num_hidden_layers, config["blocks"], f"the teacher's ({named}: llm_layers)")
     depths = own.num_hidden_layers, theirs.num_hidden_layers

@@ -127,12 +127,12 @@ class ItemEncoder(nn.Module):
 
 def _check_reads_vectors(backbone: PreTrainedModel) -> None:
     """Raises ModelError where the vectors of two words, in their place, are not read as the words are."""
-    if next(backbone.parameters()).is_meta:  # without numbers there is nothing to compare
-        return
     training, words = backbone.training, backbone.get_input_embeddings()
+    if words.weight.is_meta:  # without numbers there is nothing to compare
+        return
     # RoBERTa gives it no position of its own.
     padding = {getattr(backbone.config, "pad_token_id", None), getattr(words, "padding_idx", None)}
-    tokens = torch.tensor([[token for token in range(4) if token not in padding][:2]])
+    tokens = torch.tensor([[token for token in range(min(words.num_embeddings, 4)) if token not in padding][:2]])
     tokens = tokens.to(next(backbone.parameters()).device)
     try:
         with torch.no_grad():

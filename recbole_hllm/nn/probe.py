@@ -164,7 +164,7 @@ def _small_copy(architecture: _Architecture) -> PreTrainedModel:
         if _number(small, name) > most:
             setattr(small, name, most)
     if name := _position_key(small):
-        setattr(small, name, min(_number(small, name), _POSITIONS))
+        setattr(small, name, _POSITIONS)
     for name in ("pad_token_id", "padding_idx"):
         if _number(small, name) >= small.vocab_size:
             setattr(small, name, 0)

@@ -27,7 +27,7 @@ def test_nothing_is_trained_for_a_run_that_cannot_start(keys, tmp_path):
 
 def test_a_language_model_that_cannot_be_used_is_told_before_anything_is_trained(keys, tiny_llm, tmp_path):
     wrongs = {
-        "a bert model cannot read": {"llm_pretrain_dir": tiny_llm("bert"), "llm_init": True, "llm_config": None},
+        "llm_pretrain_dir: a bert model cannot read": {"llm_pretrain_dir": tiny_llm("bert"), "llm_init": True, "llm_config": None},
         "llm_layers: 9, but": {"llm_layers": 9},
     }
     for said, wrong in wrongs.items():
@@ -117,3 +117,18 @@ def test_a_damaged_one_is_named(keys, made, tmp_path):
     weights.write_bytes(b"")
     with pytest.raises(ModelError, match=f"^item_table: {weights} is missing or damaged"):
         run("E4SRec", config_dict=keys(), run_dir=tmp_path / "run2")
+
+
+def test_every_stage_is_checked_before_the_first_is_trained(keys, tmp_path):
+    """What a student, its teacher and its table need is known before the table is trained."""
+    flash = {"attn_implementation": "flash_attention_2"}
+    wrongs = (
+        ("SLMRec", {"teacher_keys": {"llm_tuning": "lora", "lora_target_modules": ["c_attn"]}}),
+        ("SLMRec", flash),
+        ("E4SRec", flash),
+        ("E4SRec", {"gradient_accumulation_steps": 0}),
+    )
+    for model, wrong in wrongs:
+        with pytest.raises((ConfigError, ModelError)):
+            run(model, config_dict={**keys(model), **wrong}, run_dir=tmp_path / "run")
+    assert not (tmp_path / "cache").exists()

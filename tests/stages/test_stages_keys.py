@@ -7,7 +7,7 @@ import yaml
 
 from recbole_hllm import Config, cli, load_run, run, run_stages, stages
 from recbole_hllm.benchmark.side_by_side import compare
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, UserError
 from recbole_hllm.training.files import read_json
 
 
@@ -125,6 +125,23 @@ def test_stages_that_there_are_not(keys_of, tmp_path, value):
 def test_bad_keys_are_refused_before_anything_runs(keys_of, tmp_path, model, keys, said):
     with pytest.raises(ConfigError, match=said):
         run_stages(config_dict=keys_of(model, **keys), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"stage2.MAX_ITEM_LIST_LENGTH": 9}, "^stage 2: MAX_ITEM_LIST_LENGTH: 9 items do not fit into the 8 positions"),
+        (
+            {"stage2.user_llm_tuning": "lora", "stage2.lora_target_modules": ["q_proj"]},
+            "^stage 2: lora_target_modules: no linear layer is called 'q_proj'; its linear layers are c_attn",
+        ),
+    ],
+)
+def test_later_stages_are_fit_for_the_llms_of_the_first(keys_of, tmp_path, keys, said):
+    few = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 8, "vocab_size": 8}
+    with pytest.raises(UserError, match=said):
+        run_stages(config_dict=keys_of("HLLM", user_llm_config=few, **keys), run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
