@@ -75,6 +75,7 @@ NUMBERS = {
     "warmup_ratio": Number(float),
     "max_training_minutes": Number(float, 0, empty=True),
     "topk": Number(int, 1, several=True),
+    "tail_ratio": Number(float, 0, empty=True),
     "metric_decimal_place": Number(int),
     "loss_decimal_place": Number(int, 0),
     "item_llm_layers": Number(int, 1, empty=True),

@@ -302,6 +302,10 @@ class SequenceDataset(AtomicDataset):
         rows = np.repeat(np.arange(len(targets)), targets - begin)
         return torch.from_numpy(rows), torch.from_numpy(self.sequences.items[_ranges(begin, targets)])
 
+    def longest_history(self) -> int:
+        """Items in the longest of ``histories``, repetitions counted."""
+        return int((self.targets - self.sequences.offsets[self.sequences.of(self.targets)]).max())
+
     # ---- what RecBole asks of a data set ----
 
     def inter_matrix(self, form="coo", value_field=None):

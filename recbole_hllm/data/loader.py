@@ -1,6 +1,7 @@
 """Loaders: RecBole's training rows, windows with negatives, and one evaluation loader for every model."""
 
 import math
+import re
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.sampler import RepeatableSampler, Sampler
 
 from recbole_hllm.data.candidates import draw_candidates
+from recbole_hllm.data.metrics import check_lists, check_topk, longest_list
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError, DataError
 
@@ -27,6 +29,32 @@ def data_preparation(config, dataset):
     loader = {"window": WindowLoader, "labelled": LabelledLoader, "split": SplitLoader}.get(train.rows, TrainDataLoader)
     train_loader = loader(config, train, _train_sampler(config, train), shuffle=config["shuffle"])
     return train_loader, _eval_loader(config, "valid", train, valid), _eval_loader(config, "test", train, test)
+
+
+def check_sizes(config, train, *evaluated) -> None:
+    """Whether there are as many items as ``topk`` and the models that rerank candidates ask for.
+
+    Args:
+        config: the run's Config.
+        train: the training loader.
+        evaluated: loaders of validation and test, None where there is none.
+
+    Raises:
+        ConfigError: there are fewer in the catalogue, or, where metrics are of the listed items, beside those that are
+            masked or not drawn.
+    """
+    n_items = train._dataset.item_num - 1
+    numbers = re.findall(r"\d+", str(config["reranker_CAN_NUM"])) if config["n_facet_reranker"] else []
+    most = max(map(int, numbers), default=0)
+    if most > n_items:
+        raise ConfigError(
+            f"reranker_CAN_NUM: {most} candidates to rerank are more than the {n_items} items of the catalogue; choose "
+            f"at most {n_items}"
+        )
+    for loader in evaluated:
+        if isinstance(loader, EvalLoader):
+            check_topk(config, n_items)
+            loader.check_lists(config)
 
 
 def _train_sampler(config, train):
@@ -148,6 +176,19 @@ class EvalLoader(FullSortEvalDataLoader):
             seed=config["seed"],
             weights=self.counts if arguments["distribution"] == "popularity" else None,
         )
+
+    def check_lists(self, config) -> None:
+        """Raises ConfigError where metrics are of the listed items and not all lists are full, see ``check_lists``."""
+        dataset, every = self._dataset, np.arange(self.sample_size)
+        if self.candidates is not None:
+            own = int(np.diff(dataset.held_out_offsets).min())
+            mode = config["eval_args"]["mode"][self.phase]
+            check_lists(config, self.candidates.shape[1] + own, f"by the mode {mode} of eval_args")
+        elif self.mask_history and dataset.item_num - 1 - dataset.longest_history() < longest_list(config):
+            rows, items = self._masked(every, *dataset.positives(every))
+            different = torch.unique(rows * dataset.item_num + items) // dataset.item_num
+            most = int(torch.bincount(different, minlength=1).max())
+            check_lists(config, dataset.item_num - 1 - most, "the others are masked (mask_history)")
 
     def collate_fn(self, index):
         """A batch as RecBole's trainer expects it: rows, items to mask, row and item of each target."""

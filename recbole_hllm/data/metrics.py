@@ -1,20 +1,24 @@
 """Metrics by name: which there are, of rankings or of labels, and whether they fit a run."""
 
+import logging
 from collections.abc import Sequence
 
 from recbole.evaluator.register import metric_types, metrics_dict, smaller_metrics
 from recbole.utils import EvaluatorType
 
-from recbole_hllm.data.labels import USER_METRICS, VALUE_METRICS
 from recbole_hllm.errors import ConfigError, did_you_mean
 
+# Means of the AUC inside each user; RecBole knows none of them for labelled rows.
+USER_METRICS = ("gauc", "uauc", "wuauc")
+VALUE_METRICS = ("auc", "logloss", *USER_METRICS, "mae", "rmse")
 # Metrics of this package about what is recommended at all, and the metric of RecBole that needs the same.
 OF_THE_CATALOGUE = {"coverage": "itemcoverage", "entropy": "shannonentropy", "gini": "giniindex"}
 _OF_RANKINGS = {name for name, kind in metric_types.items() if kind == EvaluatorType.RANKING}
 # Metrics of rankings that look at no list.
 _WITHOUT_A_LIST = {"gauc"}
+OF_POPULARITY = frozenset(("averagepopularity", "tailpercentage"))
 # Metrics of the listed items themselves, whether they are targets or not.
-_OF_LISTED_ITEMS = {*OF_THE_CATALOGUE, *OF_THE_CATALOGUE.values(), "averagepopularity", "tailpercentage"}
+_OF_LISTED_ITEMS = {*OF_THE_CATALOGUE, *OF_THE_CATALOGUE.values(), *OF_POPULARITY}
 
 
 def stock_names(metrics: Sequence[str]) -> list[str]:
@@ -39,7 +43,8 @@ def known_to_recbole(metrics: Sequence[str], labelled: bool) -> list[str]:
     other = [metric for metric, name in zip(metrics, names, strict=True) if name not in there]
     for metric in other:
         if str(metric).lower() not in VALUE_METRICS:
-            known = [metrics_dict[name].__name__ for name in _OF_RANKINGS] + [own.capitalize() for own in OF_THE_CATALOGUE]
+            known = [metrics_dict[name].__name__ for name in _OF_RANKINGS]
+            known += [name.capitalize() for name in OF_THE_CATALOGUE]
             raise ConfigError(f"metrics: there is no metric named '{metric}'{did_you_mean(str(metric), known)}")
     if other:
         both = "; both can not be used at the same time" if len(other) < len(names) else ""
@@ -91,3 +96,30 @@ def check_topk(config, n_items: int) -> None:
         raise ConfigError(
             f"topk: {longest} is more than the {n_items} items of the catalogue; choose values of at most {n_items}"
         )
+
+
+def check_lists(config, fewest: int, why: str) -> None:
+    """Whether lists are full. One that is not has items at its end that are no candidates.
+
+    These are no targets either: metrics of targets are what they should be, if all targets are in such a list.
+
+    Args:
+        config: ``metrics`` and ``topk``.
+        fewest: candidates of the row that has fewest.
+        why: there are no more.
+
+    Raises:
+        ConfigError: there are metrics of the listed items, and fewer candidates than places.
+    """
+    longest, metrics = longest_list(config), of_listed_items(config)
+    if longest <= fewest:
+        return
+    if metrics:
+        raise ConfigError(
+            f"topk: {longest}: {', '.join(metrics)} would count items that are no candidates: a row has only {fewest}, "
+            f"{why}; choose values of at most {fewest}, or leave these metrics out"
+        )
+    logging.getLogger().warning(
+        f"topk: {longest} is more than the {fewest} candidates of a row, {why}: every target of such a row is in "
+        "a list of that length"
+    )

@@ -6,6 +6,7 @@ import numpy as np
 
 from recbole_hllm.data import sequences as seq
 from recbole_hllm.data.cache import digest
+from recbole_hllm.data.metrics import OF_POPULARITY
 from recbole_hllm.errors import ConfigError, DataError
 
 # Behaviours of the official HLLM code that differ from the default here; `reference` switches them on by name.
@@ -140,6 +141,9 @@ def fingerprint(dataset, parts: dict, candidates: dict[str, np.ndarray | None]) 
     shared = {key: config[key] for key in ("eval_args", "metrics", "topk", "mask_history", "metric_decimal_place")}
     if targets_together(config):  # not always, so that a table of an earlier version can go on
         shared["eval_targets"] = config["eval_targets"]
+    if not OF_POPULARITY.isdisjoint(map(str.lower, config["metrics"])):
+        # An earlier version counted in each row's own training rows: values that these cannot stand beside.
+        shared |= {"popularity": "of all training interactions", "tail_ratio": config["tail_ratio"]}
     result = {
         "items": dataset.item_num - 1,
         "item_ids": digest("\n".join(map(str, dataset.field2id_token[dataset.iid_field]))),
