@@ -154,7 +154,9 @@ class EvalLoader(FullSortEvalDataLoader):
         self.sample_size = len(dataset)
         self.candidates = self._draw(config, dataset)
         AbstractDataLoader.__init__(self, config, dataset, sampler=None, shuffle=False)
-        self.is_sequential = True  # RecBole makes no rows of its own
+        # For RecBole's full_sort_topk alone: True are rows as they are, with nothing masked; False one row of each user
+        # without what `uid2history_item` holds.
+        self.is_sequential = dataset.rows != "interaction" and not self.mask_history
 
     def _init_batch_size_and_step(self):
         self.step = max(1, min(self.config["eval_batch_size"], _SCORES_PER_BATCH // self._dataset.item_num))
@@ -190,6 +192,11 @@ class EvalLoader(FullSortEvalDataLoader):
             most = int(torch.bincount(different, minlength=1).max())
             check_lists(config, dataset.item_num - 1 - most, "the others are masked (mask_history)")
 
+    @property
+    def uid2history_item(self) -> "MaskedItems":
+        """Items not to recommend to each user, by internal id."""
+        return MaskedItems(self._dataset, self.mask_history)
+
     def collate_fn(self, index):
         """A batch as RecBole's trainer expects it: rows, items to mask, row and item of each target."""
         index = np.asarray(index)
@@ -209,6 +216,25 @@ class EvalLoader(FullSortEvalDataLoader):
             other = ~torch.isin(rows * n_items + items, row_of * n_items + targets)
             rows, items = rows[other], items[other]
         return rows, items
+
+
+class MaskedItems:
+    """What users had before their first target, looked up where somebody asks; nothing without ``mask_history``.
+
+    Args:
+        dataset: a part to evaluate of a SequenceDataset.
+        mask_history: value of the key.
+    """
+
+    def __init__(self, dataset, mask_history: bool):
+        self.dataset, self.mask_history = dataset, mask_history
+
+    def __getitem__(self, users) -> list[torch.Tensor]:
+        """Items of each of some users, (N,) each."""
+        if not self.mask_history:
+            return [torch.empty(0, dtype=torch.long)] * len(users)
+        rows, items = self.dataset.histories(self.dataset.first_rows([int(user) for user in users]))
+        return list(items.split(torch.bincount(rows, minlength=len(users)).tolist()))
 
 
 def _padded(row_of, items, first):
