@@ -23,6 +23,7 @@ _TEXT_KEYS = {
     "content_llm_dir", "content_bert_dir", "preference_dir", "learn",
     "pretrained_learn",
     "item_table", "pretrained_e4srec", "llm_pretrain_dir", "instruction", "teacher", "text_separator", "text_field",
+    "reranker_CAN_NUM",
     "valid_metric",
 }  # fmt: skip
 # Keys that are True, False or names.

@@ -299,7 +299,7 @@ def _header(rows, dataset) -> dict:
 
 def _weights(row) -> str:
     """Which weights of a run are tested."""
-    return "weights of the last epoch, no validation" if row["best_valid_score"] is None else "best validation weights"
+    return "weights of the last epoch (no validation)" if row["best_valid_score"] is None else "best validation weights"
 
 
 def mark_incomparable(row, protocol, name) -> None:
