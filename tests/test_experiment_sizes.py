@@ -39,6 +39,13 @@ def test_topk_of_all_items_finds_every_target(settings_of, tmp_path):
     load_run(tmp_path / "run", {"topk": [3, 13]})  # nothing is listed
 
 
+def test_what_has_to_be_trained_first_is_not(settings_of, tmp_path):
+    """E4SRec needs a SASRec, which is evaluated alike."""
+    keys = keys_of(settings_of, "E4SRec", topk=[3, 13], cache_dir=str(tmp_path / "cache"))
+    refused(tmp_path / "run", "topk: 13 is more than the 12 items", "E4SRec", **keys)
+    assert not list((tmp_path / "cache").rglob("last")) and not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
 def test_a_plan_is_refused_too(settings_of):
     with pytest.raises(ConfigError, match="topk: 13 is more than the 12 items"):
         plan("SASRec", config_dict=keys_of(settings_of, topk=[3, 13]))
