@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 from recbole.config import Config as RecBoleConfig
-from recbole.utils import EvaluatorType, ModelType
+from recbole.utils import ModelType
 
 from recbole_hllm.data.float_columns import check_selected
-from recbole_hllm.data.labels import USER_METRICS, check_labelled_settings, has_label_column
+from recbole_hllm.data.labels import check_labelled_settings, has_label_column
+from recbole_hllm.data.metrics import check_valid_metric, is_smaller_better, known_to_recbole
 from recbole_hllm.data.negatives import check_loss, check_negatives, compares_with_drawn
 from recbole_hllm.data.protocol import referenced, targets_together
 from recbole_hllm.data.reader import read_header
@@ -353,22 +354,12 @@ class Config(RecBoleConfig):
     def _set_default_parameters(self):
         final, labelled = self.final_config_dict, self.spec.rows == "labelled"
         metrics = [final["metrics"]] if isinstance(final["metrics"], str) else final["metrics"]
-        if labelled:  # RecBole does not know them, but for a GAUC of rankings, which goes with no metric of labels
-            final["metrics"] = [metric for metric in metrics if metric.lower() not in USER_METRICS] or ["AUC"]
-        elif unknown := [name for name in metrics if str(name).lower() in ("uauc", "wuauc")]:
-            raise ConfigError(f"metrics: {unknown} need labels; rankings have Recall, MRR, NDCG, Hit, ...")
+        final["metrics"] = known_to_recbole(metrics, labelled)
         super()._set_default_parameters()
-        final["metrics"] = metrics
-        if final["eval_type"] == EvaluatorType.VALUE and not labelled:
-            raise ConfigError(f"metrics: {final['metrics']} need labels; rankings have Recall, MRR, NDCG, Hit, ...")
-        names = [metric.lower() for metric in metrics]
-        computed = [name if name == "gauc" or labelled else f"{name}@{k}" for name in names for k in final["topk"]]
+        final["metrics"], final["valid_metric_bigger"] = metrics, not is_smaller_better(final["valid_metric"])
         # Nothing is chosen by it when a finished run is evaluated again, say with another topk.
-        if not final["evaluate_only"] and final["valid_metric"].lower() not in computed:
-            raise ConfigError(
-                f"valid_metric: '{final['valid_metric']}' is not computed; "
-                f"metrics and topk give {', '.join(dict.fromkeys(computed))}"
-            )
+        if not final["evaluate_only"]:
+            check_valid_metric(final["valid_metric"], metrics, final["topk"], labelled)
 
     def _set_eval_neg_sample_args(self, phase):
         modes = self.final_config_dict["eval_args"]["mode"]

@@ -10,7 +10,7 @@ from recbole.utils import init_seed
 
 from recbole_hllm.config import Config
 from recbole_hllm.data.dataset import SequenceDataset, create_dataset
-from recbole_hllm.data.loader import data_preparation
+from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.errors import ConfigError, UserError
 from recbole_hllm.evaluation.segments import describe, segment_metrics, segment_table
 from recbole_hllm.keys import fast_precision, parse_value, plain, read_yaml
@@ -109,6 +109,7 @@ def _run(config, folder):
     init_seed(config["seed"], config["reproducibility"])
     data = create_dataset(config)
     train_data, valid_data, test_data = data_preparation(config, data)
+    check_sizes(config, train_data, valid_data, test_data)
     _log_data(config, data, (train_data, valid_data, test_data))
     init_seed(config["seed"], config["reproducibility"])
     recommender = config.spec.build(config, train_data._dataset).to(config["device"])
@@ -158,6 +159,7 @@ def evaluate_run(run_dir, config_dict=None) -> dict:
     """
     changed = {key: value for key, value in merge_keys(config_dict=config_dict).items() if key != "evaluate_only"}
     loaded = load_run(run_dir, {**changed, "evaluate_only": True})
+    check_sizes(loaded.config, loaded.train_data, loaded.valid_data, loaded.test_data)
     folder, show = loaded.run_dir, loaded.config["show_progress"]
     with logging_to(folder / "run.log", loaded.config["state"]):
         trainer = Trainer(loaded.config, loaded.model, folder)

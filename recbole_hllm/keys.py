@@ -23,6 +23,7 @@ _TEXT_KEYS = {
     "content_llm_dir", "content_bert_dir", "preference_dir", "learn",
     "pretrained_learn",
     "item_table", "pretrained_e4srec", "llm_pretrain_dir", "instruction", "teacher", "text_separator", "text_field",
+    "reranker_CAN_NUM",
     "valid_metric",
 }  # fmt: skip
 # Keys that are True, False or names.
@@ -75,6 +76,7 @@ NUMBERS = {
     "warmup_ratio": Number(float),
     "max_training_minutes": Number(float, 0, empty=True),
     "topk": Number(int, 1, several=True),
+    "tail_ratio": Number(float, 0, empty=True),
     "metric_decimal_place": Number(int),
     "loss_decimal_place": Number(int, 0),
     "item_llm_layers": Number(int, 1, empty=True),

@@ -11,7 +11,7 @@ from torch import nn
 
 from recbole_hllm.config import Config
 from recbole_hllm.data.dataset import create_dataset
-from recbole_hllm.data.loader import data_preparation
+from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.prerequisites import to_be_made
 from recbole_hllm.run_folder import peak_memory
 from recbole_hllm.training.trainer import Trainer
@@ -44,7 +44,8 @@ def plan(model=None, dataset=None, config_file_list=None, config_dict=None, argu
     """
     config = Config(model, dataset, config_file_list, config_dict, arguments)
     init_seed(config["seed"], config["reproducibility"])
-    train, *_ = data_preparation(config, create_dataset(config))
+    train, *evaluated = data_preparation(config, create_dataset(config))
+    check_sizes(config, train, *evaluated)
     skeleton = config.spec.outline(config, train._dataset)
     work = _work(config, skeleton, train)
     result = {

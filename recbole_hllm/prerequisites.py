@@ -8,7 +8,7 @@ from pathlib import Path
 from recbole_hllm.config import Config
 from recbole_hllm.data.cache import cache_folder, digest, file_digest, locked
 from recbole_hllm.data.dataset import create_dataset
-from recbole_hllm.data.loader import data_preparation
+from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.keys import ROW, read_yaml
 from recbole_hllm.run_folder import saved_keys
@@ -83,7 +83,8 @@ def _rehearse(config) -> None:
     """Builds the model, without weights, on the data: what is wrong with either is known before anything is trained."""
     logging.disable(logging.WARNING)  # the run itself will say the same
     try:
-        train, *_ = data_preparation(config, create_dataset(config))
+        train, *evaluated = data_preparation(config, create_dataset(config))
+        check_sizes(config, train, *evaluated)
         config.spec.outline(config, train._dataset)
     finally:
         logging.disable(logging.NOTSET)

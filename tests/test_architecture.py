@@ -41,7 +41,7 @@ ARROWS = {
 # RecBole's own classes are subclassed here and nowhere else.
 SUBCLASSED_IN = {
     "config.py", "data/atomic.py", "data/loader.py", "training/trainer.py", "evaluation/topk.py",
-    "evaluation/value_metrics.py",
+    "evaluation/diversity.py", "evaluation/value_metrics.py",
 }  # fmt: skip
 
 # Has an unpickler that knows tensors only, for RecBole's checkpoints.

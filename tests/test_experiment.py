@@ -269,6 +269,19 @@ def test_evaluation_with_other_keys_changes_nothing(finished, settings_of, tmp_p
     assert json.loads(after[files[2]])["test_result"] == third["test_result"]
 
 
+@pytest.mark.parametrize("places", [2, 4, 7])
+def test_no_metric_has_digits_behind_its_decimal_places(settings_of, tmp_path, places):
+    """RecBole's GAUC is in single precision: 0.617 would be 0.6169999837875366."""
+    metrics = ["GAUC", "Recall", "MRR", "AveragePopularity", "ShannonEntropy", "GiniIndex", "Gini", "Entropy"]
+    keys = settings_of("SASRec") | {"metrics": metrics, "metric_decimal_place": places, "valid_metric": "GAUC"}
+    result = run("SASRec", config_dict=keys, run_dir=tmp_path / "run")
+    kept = read_json(tmp_path / "run" / "metrics.json")
+    for values in (result["test_result"], result["best_valid_result"], kept["test_result"], kept["best_valid_result"]):
+        assert values == {name: round(value, places) for name, value in values.items()} and "gauc" in values
+        assert all(len(str(value).partition(".")[2]) <= places for value in values.values())
+    assert result["best_valid_score"] == result["best_valid_result"]["gauc"]
+
+
 def test_evaluation_needs_a_run(tmp_path, finished):
     with pytest.raises(ConfigError, match="run_dir: name the folder"):
         run(config_dict={"evaluate_only": True})

@@ -35,7 +35,7 @@ SHARED_KEYS = {
     "user_inter_num_interval", "item_inter_num_interval", "val_interval", "rm_dup_inter", "strict_data", "reference",
     "filter_inter_by_user_or_item", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "metric_decimal_place",
     "repeatable", "field_separator", "encoding", "segments_user", "segments_item", "sanity_rows",
-    "threshold", "LABEL_FIELD", "history_filter", "trials", "ratios_to",
+    "threshold", "LABEL_FIELD", "history_filter", "trials", "ratios_to", "tail_ratio",
 }  # fmt: skip
 _TABLES = ("table.md", "table.csv", "table.json")
 _USER_ERROR = 2  # exit code of a run with an error that the user can mend
@@ -289,6 +289,7 @@ def _header(rows, dataset) -> dict:
     first = done[0]["protocol"]
     for row in done[1:]:
         mark_incomparable(row, first, done[0]["model"])
+    left = [row for row in done if "error" not in row]
     mode = first["eval_args"]["mode"]
     drawn = {"full": "whole catalogue", "labeled": "labelled interactions"}
     return {
@@ -298,13 +299,15 @@ def _header(rows, dataset) -> dict:
         **({"targets": "those of a user together, as one row"} if first.get("eval_targets") == "together" else {}),
         "masking": "whole history" if first["mask_history"] else "none (RecBole's for sequential models)",
         "candidates": drawn.get(mode["test"], f"{mode['test']}, drawn once from the seed"),
-        "metrics": "RecBole's Evaluator, best validation weights",
-        "history_length": _history_lengths([row for row in done if "error" not in row]),
-        **{
-            key: one_or_each({row["model"]: row["protocol"][key] for row in done if "error" not in row})
-            for key in ("seed", "precision")
-        },
+        "metrics": "RecBole's Evaluator, " + one_or_each({row["model"]: _weights(row) for row in left}),
+        "history_length": _history_lengths(left),
+        **{key: one_or_each({row["model"]: row["protocol"][key] for row in left}) for key in ("seed", "precision")},
     }
+
+
+def _weights(row) -> str:
+    """Which weights of a run are tested."""
+    return "weights of the last epoch (no validation)" if row["best_valid_score"] is None else "best validation weights"
 
 
 def mark_incomparable(row, protocol, name) -> None:

@@ -10,6 +10,8 @@ from recbole.data.dataset import SequentialDataset
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hllm.data.float_columns import check_numerical
+from recbole_hllm.data.padded_histories import leave_padding_out
+from recbole_hllm.data.raw_numbers import warn_of_raw_numbers
 from recbole_hllm.data.reader import line_of, read_header, read_table, split_numbers, split_sequences
 from recbole_hllm.data.sources import where_to_get
 from recbole_hllm.errors import ConfigError, DataError, UserError
@@ -66,6 +68,8 @@ class AtomicDataset(SequentialDataset):
             hint = where_to_get(token) or "see data_path and dataset, and RecBole's page on atomic files"
             raise DataError(f"data set '{token}': there is no {folder / missing[0]}; {hint}")
         super()._load_data(token, dataset_path)
+        if self.histories_given:
+            leave_padding_out(self, lambda: self._ids_in_file("item", self.iid_field))
 
     def _check_benchmark(self, names):
         """RecBole takes these files as they are; a filter that it would pass over in silence is refused."""
@@ -178,9 +182,27 @@ class AtomicDataset(SequentialDataset):
             cells = split_sequences(table[name], separator)
         limit = (self.config["seq_len"] or {}).get(name)
         table[name] = [cell[:limit] for cell in cells]
+        if cut := sum(len(cell) > limit for cell in cells) if limit is not None else 0:
+            self.logger.info(f"{path}: {cut} of {len(cells)} cells of {name} are cut to {limit} (seq_len)")
         self.field2seqlen[name] = max(map(len, table[name]))
 
     # ---- filtering, ids and order ----
+
+    def _data_filtering(self):
+        """RecBole's filters in its order, and how many interactions each leaves out."""
+        filters = {
+            "rm_dup_inter": self._remove_duplication,
+            "val_interval": self._filter_by_field_value,
+            "filter_inter_by_user_or_item": self._filter_inter_by_user_or_item,
+            "user_inter_num_interval, item_inter_num_interval": self._filter_by_inter_num,
+        }
+        self._filter_nan_user_or_item()
+        for keys, leave_out in filters.items():
+            before = len(self.inter_feat)
+            leave_out()
+            if gone := before - len(self.inter_feat):
+                self.logger.info(f"{keys}: {gone} of {before} interactions are left out")
+        self._reset_index()
 
     def _filter_nan_user_or_item(self):
         """Drops interactions without a user or item, with a warning."""
@@ -277,7 +299,11 @@ class AtomicDataset(SequentialDataset):
         self._report_missing_rows(items)
         known = {self.uid_field: self.inter_feat[self.uid_field].unique(), self.iid_field: items}
         for name, field, feat in self._side_features():
-            setattr(self, name, feat[feat[field].isin(known[field])].reset_index(drop=True))
+            kept = feat[feat[field].isin(known[field])].reset_index(drop=True)
+            if gone := len(feat) - len(kept):
+                file = f"{self.dataset_name}.{name.removesuffix('_feat')}"
+                self.logger.info(f"{file}: {gone} of {len(feat)} rows are left out, of which there is no interaction")
+            setattr(self, name, kept)
 
     def _items_of_interactions(self):
         items = self.inter_feat[self.iid_field].to_numpy()
@@ -330,6 +356,10 @@ class AtomicDataset(SequentialDataset):
                 f"action_field: '{field}' has {len(values)} values, and at most {_MOST_ACTIONS} can be kinds of action"
             )
         return numbers.astype(np.int64) + 1
+
+    def _normalize(self):
+        warn_of_raw_numbers(self)
+        super()._normalize()
 
     @property
     def histories_given(self) -> bool:

@@ -11,7 +11,7 @@ from recbole.data.interaction import Interaction
 from recbole_hllm.data import sequences as seq
 from recbole_hllm.data.atomic import AtomicDataset
 from recbole_hllm.data.protocol import TRAINED_ON, build_split, referenced, targets_together
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, DataError
 
 # Full-precision times of the rows of our own models, in seconds: of the items of a history, and of its target.
 EVENT_TIMES, EVENT_TIME = "event_time_list", "event_time"
@@ -116,6 +116,7 @@ class SequenceDataset(AtomicDataset):
         if len(train) == 0:
             keys = ", ".join(f"{key}: {value}" for key, value in asked.items())
             raise ConfigError(f"{keys} leaves nobody of {self.user_num - 1} users to train on")
+        self.logger.info(f"{', '.join(asked)}: {len(train)} of {len(split.train)} training targets are kept")
         return replace(split, train=train, train_lengths=np.where(kept, np.minimum(split.train_lengths, first), 0))
 
     def _part(self, phase, targets):
@@ -154,16 +155,17 @@ class SequenceDataset(AtomicDataset):
         users = self.sequences.users[self.sequences.of(targets)]
         order = np.lexsort((self.sequences.timestamps[targets], users))
         is_last = np.append(np.diff(users[order]) > 0, True)
+        self.logger.info(f"the last of each user: {is_last.sum()} of {len(targets)} training targets are kept")
         return np.sort(targets[order[is_last]])
 
     def _cut_windows(self):
-        return seq.windows(
-            self.sequences.offsets[:-1],
-            self.train_lengths,
-            size=self.max_item_list_len + 1,
-            chunk=self.config["data_split"] is not False,
-            overlap=0 if "chunks" in referenced(self.config) else 1,
-        )
+        chunk, overlap = self.config["data_split"] is not False, 0 if "chunks" in referenced(self.config) else 1
+        size, lengths = self.max_item_list_len + 1, self.train_lengths
+        windows = seq.windows(self.sequences.offsets[:-1], lengths, size=size, chunk=chunk, overlap=overlap)
+        if not (chunk and overlap):  # windows have nothing in common, and may leave something out
+            held, whole = int((windows[:, 1] - windows[:, 0]).sum()), int(lengths.sum())
+            self.logger.info(f"windows of at most {size} hold {held} of {whole} training interactions")
+        return windows
 
     def __len__(self):
         return len(self.windows) if self._has_windows else len(self.inter_feat)
@@ -302,7 +304,28 @@ class SequenceDataset(AtomicDataset):
         rows = np.repeat(np.arange(len(targets)), targets - begin)
         return torch.from_numpy(rows), torch.from_numpy(self.sequences.items[_ranges(begin, targets)])
 
+    def longest_history(self) -> int:
+        """Items in the longest of ``histories``, repetitions counted."""
+        return int((self.targets - self.sequences.offsets[self.sequences.of(self.targets)]).max())
+
     # ---- what RecBole asks of a data set ----
+
+    def join(self, df):
+        """RecBole's; where users alone are asked for, as ``full_sort_topk`` does, the first row to evaluate of each."""
+        if list(df.interaction) == [self.uid_field]:
+            df = self.__getitem__(self.first_rows(df[self.uid_field].numpy()), join=False)
+        return super().join(df)
+
+    def first_rows(self, users) -> np.ndarray:
+        """(U,) number of the first row of each of these users.
+
+        Raises:
+            DataError: a user has none in this part.
+        """
+        known, first = np.unique(self.inter_feat[self.uid_field].numpy(), return_index=True)
+        if missing := sorted(set(np.asarray(users).tolist()) - set(known.tolist())):
+            raise DataError(f"user {missing[0]} (internal id) has no row in this part of '{self.dataset_name}'")
+        return first[np.searchsorted(known, users)]
 
     def inter_matrix(self, form="coo", value_field=None):
         """(users, items) sparse matrix of the training interactions."""

@@ -14,7 +14,8 @@ from recbole_hllm.data.dataset import (
     take,
 )
 from recbole_hllm.data.float_columns import check_loaded
-from recbole_hllm.data.labels import USER_METRICS, chosen_ratios, read_threshold
+from recbole_hllm.data.labels import chosen_ratios, read_threshold
+from recbole_hllm.data.metrics import USER_METRICS
 from recbole_hllm.data.reader import line_of
 from recbole_hllm.errors import ConfigError, DataError
 

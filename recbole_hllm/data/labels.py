@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
+from recbole_hllm.data.metrics import VALUE_METRICS
 from recbole_hllm.data.protocol import TRAINED_ON, check_ratios, targets_together
 from recbole_hllm.data.reader import read_header
 from recbole_hllm.errors import ConfigError, did_you_mean
 
 HISTORY_FILTERS = ("positive", "all")
-# Means of the AUC inside each user; RecBole knows none of them for labelled rows.
-USER_METRICS = ("gauc", "uauc", "wuauc")
-VALUE_METRICS = ("auc", "logloss", *USER_METRICS, "mae", "rmse")
 
 
 def check_labelled_settings(model: str, keys: dict) -> None:

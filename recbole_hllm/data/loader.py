@@ -1,6 +1,7 @@
 """Loaders: RecBole's training rows, windows with negatives, and one evaluation loader for every model."""
 
 import math
+import re
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from recbole.data.transform import MaskItemSequence
 from recbole.sampler import RepeatableSampler, Sampler
 
 from recbole_hllm.data.candidates import draw_candidates
+from recbole_hllm.data.metrics import check_lists, check_topk, longest_list
 from recbole_hllm.data.negatives import check_drawable
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError
@@ -41,6 +43,32 @@ class MaskedHistories(MaskItemSequence):
 
     def _neg_sample(self, item_set, n_items):
         return super()._neg_sample(item_set, n_items) if len({*item_set} - {0}) < n_items - 1 else 0
+
+
+def check_sizes(config, train, *evaluated) -> None:
+    """Whether there are as many items as ``topk`` and the models that rerank candidates ask for.
+
+    Args:
+        config: the run's Config.
+        train: the training loader.
+        evaluated: loaders of validation and test, None where there is none.
+
+    Raises:
+        ConfigError: there are fewer in the catalogue, or, where metrics are of the listed items, beside those that are
+            masked or not drawn.
+    """
+    n_items = train._dataset.item_num - 1
+    numbers = re.findall(r"\d+", str(config["reranker_CAN_NUM"])) if config["n_facet_reranker"] else []
+    most = max(map(int, numbers), default=0)
+    if most > n_items:
+        raise ConfigError(
+            f"reranker_CAN_NUM: {most} candidates to rerank are more than the {n_items} items of the catalogue; choose "
+            f"at most {n_items}"
+        )
+    for loader in evaluated:
+        if isinstance(loader, EvalLoader):
+            check_topk(config, n_items)
+            loader.check_lists(config)
 
 
 def _train_sampler(config, train):
@@ -138,7 +166,9 @@ class EvalLoader(FullSortEvalDataLoader):
         self.sample_size = len(dataset)
         self.candidates = self._draw(config, dataset)
         AbstractDataLoader.__init__(self, config, dataset, sampler=None, shuffle=False)
-        self.is_sequential = True  # RecBole makes no rows of its own
+        # For RecBole's full_sort_topk alone: True are rows as they are, with nothing masked; False one row of each user
+        # without what `uid2history_item` holds.
+        self.is_sequential = dataset.rows != "interaction" and not self.mask_history
 
     def _init_batch_size_and_step(self):
         self.step = max(1, min(self.config["eval_batch_size"], _SCORES_PER_BATCH // self._dataset.item_num))
@@ -161,6 +191,24 @@ class EvalLoader(FullSortEvalDataLoader):
             weights=self.counts if arguments["distribution"] == "popularity" else None,
         )
 
+    def check_lists(self, config) -> None:
+        """Raises ConfigError where metrics are of the listed items and not all lists are full, see ``check_lists``."""
+        dataset, every = self._dataset, np.arange(self.sample_size)
+        if self.candidates is not None:
+            own = int(np.diff(dataset.held_out_offsets).min())
+            mode = config["eval_args"]["mode"][self.phase]
+            check_lists(config, self.candidates.shape[1] + own, f"by the mode {mode} of eval_args")
+        elif self.mask_history and dataset.item_num - 1 - dataset.longest_history() < longest_list(config):
+            rows, items = self._masked(every, *dataset.positives(every))
+            different = torch.unique(rows * dataset.item_num + items) // dataset.item_num
+            most = int(torch.bincount(different, minlength=1).max())
+            check_lists(config, dataset.item_num - 1 - most, "the others are masked (mask_history)")
+
+    @property
+    def uid2history_item(self) -> "MaskedItems":
+        """Items not to recommend to each user, by internal id."""
+        return MaskedItems(self._dataset, self.mask_history)
+
     def collate_fn(self, index):
         """A batch as RecBole's trainer expects it: rows, items to mask, row and item of each target."""
         index = np.asarray(index)
@@ -180,6 +228,25 @@ class EvalLoader(FullSortEvalDataLoader):
             other = ~torch.isin(rows * n_items + items, row_of * n_items + targets)
             rows, items = rows[other], items[other]
         return rows, items
+
+
+class MaskedItems:
+    """What users had before their first target, looked up where somebody asks; nothing without ``mask_history``.
+
+    Args:
+        dataset: a part to evaluate of a SequenceDataset.
+        mask_history: value of the key.
+    """
+
+    def __init__(self, dataset, mask_history: bool):
+        self.dataset, self.mask_history = dataset, mask_history
+
+    def __getitem__(self, users) -> list[torch.Tensor]:
+        """Items of each of some users, (N,) each."""
+        if not self.mask_history:
+            return [torch.empty(0, dtype=torch.long)] * len(users)
+        rows, items = self.dataset.histories(self.dataset.first_rows([int(user) for user in users]))
+        return list(items.split(torch.bincount(rows, minlength=len(users)).tolist()))
 
 
 def _padded(row_of, items, first):

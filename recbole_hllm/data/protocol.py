@@ -6,6 +6,7 @@ import numpy as np
 
 from recbole_hllm.data import sequences as seq
 from recbole_hllm.data.cache import digest
+from recbole_hllm.data.metrics import OF_POPULARITY
 from recbole_hllm.errors import ConfigError, DataError
 
 # Behaviours of the official HLLM code that differ from the default here; `reference` switches them on by name.
@@ -75,12 +76,36 @@ def build_split(dataset) -> seq.Split:
         )
     if len(split.train) == 0:
         raise DataError(f"data set '{dataset.dataset_name}': no target is left to train on by the split {how}")
+    _report_unsought(dataset, wanted)
     short = _count_short(sequences, split, wanted)
     if short and config["strict_data"]:
         raise DataError(f"strict_data: {short} users are too short for {' and '.join(wanted)} of the split {how}")
     if short:
         logging.getLogger().warning(f"{short} users are too short for {' and '.join(wanted)}; kept as they are")
     return split
+
+
+def _report_unsought(dataset, wanted) -> None:
+    """Says how many rows of the data nobody looks for, since nothing is before them.
+
+    Raises:
+        DataError: there are some in ready-made histories, with ``strict_data``.
+    """
+    log, lengths = logging.getLogger(), dataset.sequences.lengths
+    if not dataset.histories_given:
+        if not wanted and (alone := int((lengths == 1).sum())):  # else they are counted as too short
+            log.info(f"{alone} users have one interaction and are neither trained on a target nor tested")
+        return
+    empty = np.bincount(dataset.phase[lengths < 2], minlength=3)
+    if empty.any():
+        names = dict(zip(dataset.benchmark_filename_list, empty.tolist(), strict=True))
+        message = (
+            f"data set '{dataset.dataset_name}': {empty.sum()} of {len(lengths)} rows have an empty "
+            f"{dataset.item_list_field} ({', '.join(f'{name}: {count}' for name, count in names.items() if count)})"
+        )
+        if dataset.config["strict_data"]:
+            raise DataError(f"strict_data: {message}")
+        log.warning(f"{message}; they are left out, neither trained on nor tested")
 
 
 def _split(dataset, config, sequences):
@@ -140,6 +165,9 @@ def fingerprint(dataset, parts: dict, candidates: dict[str, np.ndarray | None]) 
     shared = {key: config[key] for key in ("eval_args", "metrics", "topk", "mask_history", "metric_decimal_place")}
     if targets_together(config):  # not always, so that a table of an earlier version can go on
         shared["eval_targets"] = config["eval_targets"]
+    if not OF_POPULARITY.isdisjoint(map(str.lower, config["metrics"])):
+        # An earlier version counted in each row's own training rows: values that these cannot stand beside.
+        shared |= {"popularity": "of all training interactions", "tail_ratio": config["tail_ratio"]}
     result = {
         "items": dataset.item_num - 1,
         "item_ids": digest("\n".join(map(str, dataset.field2id_token[dataset.iid_field]))),

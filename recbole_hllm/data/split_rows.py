@@ -217,4 +217,10 @@ class LabelledSplitDataset(TrainedOnSplits, LabelledDataset):
 
     def events_to_train_on(self):
         """With ``history_filter: positive`` the liked ones."""
-        return np.intersect1d(self.training_positions, self.events, assume_unique=True)
+        events = np.intersect1d(self.training_positions, self.events, assume_unique=True)
+        if len(events) < len(self.training_positions):
+            self.logger.info(
+                f"history_filter: {self.config['history_filter']}: {len(events)} of {len(self.training_positions)} "
+                "training interactions can be in a history and are trained on"
+            )
+        return events

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from recbole.evaluator.collector import Collector, DataStruct
 
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.data.metrics import check_topk, stock_names
+from recbole_hllm.evaluation.diversity import training_counter
 
 # Score elements copied at a time while ranking the targets outside the top-k list (16 MB of float32).
 _BLOCK_ELEMENTS = 1 << 22
@@ -21,8 +22,9 @@ class TopKCollector(Collector):
     """
 
     def __init__(self, config):
-        super().__init__(config)
-        self.k = max(self.topk)
+        stock = {key: config[key] for key in ("topk", "eval_args", "device")}
+        super().__init__({**stock, "metrics": stock_names(config["metrics"])})
+        self.config, self.k = config, max(self.topk)
         needs = self.register.need
         self.ranking = needs("rec.topk") or needs("rec.items") or needs("rec.meanrank")
         self._batches: dict[str, list[torch.Tensor]] = {}
@@ -30,18 +32,22 @@ class TopKCollector(Collector):
         self._ranks: list[dict[str, np.ndarray]] = []
 
     def data_collect(self, train_data):
-        """RecBole's, and a check that is better made before the training than behind its first epoch.
+        """What metrics need to know of the catalogue, and of the training interactions of the whole table.
+
+        RecBole counts a model's own training rows, which are other ones for each kind of model.
+
+        Args:
+            train_data: a loader of the training part of a SequenceDataset.
 
         Raises:
             ConfigError: the largest ``topk`` exceeds the number of items.
         """
-        n_items = train_data._dataset.item_num
-        if self.ranking and self.k > n_items:
-            raise ConfigError(
-                f"topk: {self.k} is more than the {n_items} items of the catalogue (padding included); "
-                f"choose values of at most {n_items}"
-            )
-        super().data_collect(train_data)
+        dataset = train_data._dataset
+        check_topk(self.config, dataset.item_num - 1)
+        if self.register.need("data.num_items"):  # RecBole's number, with the padding item
+            self.data_struct.set("data.num_items", dataset.item_num)
+        if self.register.need("data.count_items"):
+            self.data_struct.set("data.count_items", training_counter(dataset.whole_counts()))
 
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
         """Collects one batch.

@@ -9,7 +9,7 @@ from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.collector import Collector, DataStruct
 from recbole.evaluator.register import metrics_dict
 
-from recbole_hllm.data.labels import USER_METRICS
+from recbole_hllm.data.metrics import USER_METRICS
 
 _USERS = "data.users"
 # Whether users count by their rows; ``USER_METRICS`` names each.
@@ -67,7 +67,7 @@ def value_metrics(metrics, users: np.ndarray, labels: np.ndarray, scores: np.nda
     """Metrics of any labelled rows, not rounded.
 
     Args:
-        metrics: names out of ``data.labels.VALUE_METRICS``, in small letters.
+        metrics: names out of ``data.metrics.VALUE_METRICS``, in small letters.
         users, labels, scores: (R,) as in ``user_aucs``.
 
     Returns:

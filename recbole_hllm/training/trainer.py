@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recbole.evaluator import Evaluator
 from recbole.trainer import Trainer as RecBoleTrainer
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import EvaluatorType, ModelType, WandbLogger, calculate_valid_score, dict2str, early_stopping
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from recbole_hllm.data.loader import CANDIDATES
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.evaluation.diversity import RankingEvaluator
 from recbole_hllm.evaluation.topk import TopKCollector
 from recbole_hllm.evaluation.value_metrics import ValueCollector, ValueEvaluator
 from recbole_hllm.keys import AUTOCAST_DTYPES
@@ -58,7 +58,7 @@ class Trainer(RecBoleTrainer):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         self.labelled = config["eval_type"] == EvaluatorType.VALUE
         self.eval_collector = ValueCollector(config) if self.labelled else TopKCollector(config)
-        self.evaluator = ValueEvaluator(config) if self.labelled else Evaluator(config)
+        self.evaluator = ValueEvaluator(config) if self.labelled else RankingEvaluator(config)
         self.item_tensor = self.tot_item_num = None
         self.wandblogger = WandbLogger(config)
         self.check_keys(config)
@@ -253,8 +253,8 @@ class Trainer(RecBoleTrainer):
         start, self.scoring_seconds = time.perf_counter(), 0.0
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         self.evaluation_seconds = time.perf_counter() - start
-        # NumPy numbers print and serialise badly
-        return {metric: float(value) for metric, value in result.items()}
+        # NumPy numbers print and serialise badly, those in single precision with digits that nobody computed.
+        return {metric: round(float(value), self.config["metric_decimal_place"]) for metric, value in result.items()}
 
     def _full_sort_batch_eval(self, batched_data):
         start = time.perf_counter()

@@ -304,6 +304,26 @@ def test_a_table_of_validation_only(keys_of, tmp_path, rows, capsys):
     assert done["failed"] == [] and done["header"]["split"].startswith("{'LS': 'valid_only'}")
 
 
+@pytest.mark.parametrize(
+    "own, weights",
+    [
+        ({}, "best validation weights"),
+        ({"eval_step": 0}, "weights of the last epoch (no validation)"),
+        ({"eval_args": {"split": {"LS": "test_only"}}}, "weights of the last epoch (no validation)"),
+        (
+            {"BPR.eval_step": 0},
+            "Pop best validation weights, BPR weights of the last epoch (no validation)",
+        ),
+    ],
+    ids=str,
+)
+def test_which_weights_are_tested(keys_of, tmp_path, monkeypatch, in_this_process, own, weights):
+    in_this_process(monkeypatch)
+    done = compare(["Pop", "BPR"], config_dict={**shared_of(keys_of), **own}, run_dir=tmp_path / "t")
+    assert done["failed"] == [] and done["header"]["metrics"] == f"RecBole's Evaluator, {weights}"
+    assert f"- metrics: RecBole's Evaluator, {weights}\n" in (tmp_path / "t" / "table.md").read_text()
+
+
 def test_rows_under_other_protocols_are_not_compared(keys_of, tmp_path, monkeypatch, rows, capsys):
     from recbole_hllm.benchmark import side_by_side
 

@@ -134,6 +134,15 @@ def test_no_best_value_among_one_row():
     assert metric_cells([row("HLLM", 0.1, 0.5), ROWS[3]]) == ["0.1000", "–"]
 
 
+@pytest.mark.parametrize(
+    "metric, best", [("gini@10", 0), ("averagepopularity@10", 0), ("logloss", 0), ("coverage@10", 1), ("entropy@10", 1)]
+)
+def test_the_best_value_is_the_smaller_one_of_some(metric, best):
+    rows = [row("A", 0.5, 0.5) | {"test_result": {metric: 0.25}}, row("B", 0.5, 0.5) | {"test_result": {metric: 0.5}}]
+    cells = metric_cells(rows, metric)
+    assert [cell.startswith("**") for cell in cells] == [best == 0, best == 1]
+
+
 def test_no_best_value_where_all_are_0():
     assert metric_cells([row("A", 0.0, 0.0), row("B", 0, 0)]) == ["0.0000", "0.0000"]
     assert metric_cells([row("A", 0.0, 0.0), row("B", 0, 0)], "giniindex@10") == ["0.0000", "0.0000"]

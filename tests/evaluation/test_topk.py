@@ -172,11 +172,13 @@ def test_recboles_sampled_batches_name_each_user_once_per_row():
 
 
 def test_topk_beyond_the_catalogue_names_key_and_size():
-    """Before anything is trained."""
+    """Ten ids are nine items and the padding."""
     train_data = SimpleNamespace(_dataset=SimpleNamespace(item_num=10))
-    with pytest.raises(ConfigError, match=r"topk: 20 is more than the 10 items"):
-        TopKCollector(make_config(["Recall"], [5, 20])).data_collect(train_data)
-    TopKCollector(make_config(["Recall"], [5, 10])).data_collect(train_data)
+    for topk in ([5, 20], [10]):
+        with pytest.raises(ConfigError, match=rf"topk: {topk[-1]} is more than the 9 items"):
+            TopKCollector(make_config(["Recall"], topk)).data_collect(train_data)
+    TopKCollector(make_config(["Recall"], [5, 9])).data_collect(train_data)
+    TopKCollector(make_config(["GAUC"], [20])).data_collect(train_data)
 
 
 def test_value_metrics_go_through_recboles_own_code():

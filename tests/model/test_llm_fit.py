@@ -1,4 +1,4 @@
-"""Numbers and kinds of language models that do not fit each other: refused before data are read or anything is trained."""
+"""Numbers and kinds of language models that do not fit each other are refused before anything is trained."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def refused(keys, tmp_path):
             {"user_llm_config": {**GPT2, "n_positions": 8}, "MAX_ITEM_LIST_LENGTH_TEST": 9},
             "MAX_ITEM_LIST_LENGTH_TEST: 9 items do not fit into the 8 positions of the language model; give at most 8",
         ),
-        ("LLMIDRec", {"user_llm_config": {**GPT2, "n_positions": 4}}, "MAX_ITEM_LIST_LENGTH: 5 items do .* 4 positions"),
+        ("LLMIDRec", {"user_llm_config": {**GPT2, "n_positions": 4}}, "MAX_ITEM_LIST_LENGTH: 5 items do .* 4 pos"),
         (
             "HLLMRanker",
             {"user_llm_config": {**GPT2, "n_positions": 5}},
@@ -130,7 +130,8 @@ def test_layers_that_lora_does_not_find_or_cannot_have(refused, tiny_llm):
     refused("E4SRec", "^lora_target_modules: no linear layer is called 'gate_proj'; its .* are c_attn", **gpt2)
     item = {"item_pretrain_dir": tiny_llm("mamba"), "item_llm_tuning": "lora", "item_llm_layers": None}
     refused("HLLM", "^lora_target_modules: .*out_proj", lora_target_modules=["out_proj"], **item)
-    user = {"user_pretrain_dir": tiny_llm("gpt2"), "user_llm_init": True, "user_llm_tuning": "lora", "user_llm_config": None}
+    user = {"user_pretrain_dir": tiny_llm("gpt2"), "user_llm_init": True, "user_llm_config": None}
+    user |= {"user_llm_tuning": "lora"}
     refused("HLLM", "^lora_target_modules: no linear layer is called 'q_proj'", lora_target_modules=["q_proj"], **user)
 
 

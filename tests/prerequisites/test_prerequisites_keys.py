@@ -27,7 +27,9 @@ def test_nothing_is_trained_for_a_run_that_cannot_start(keys, tmp_path):
 
 def test_a_language_model_that_cannot_be_used_is_told_before_anything_is_trained(keys, tiny_llm, tmp_path):
     wrongs = {
-        "llm_pretrain_dir: a bert model cannot read": {"llm_pretrain_dir": tiny_llm("bert"), "llm_init": True, "llm_config": None},
+        "llm_pretrain_dir: a bert model cannot read": {
+            "llm_pretrain_dir": tiny_llm("bert"), "llm_init": True, "llm_config": None,
+        },
         "llm_layers: 9, but": {"llm_layers": 9},
     }
     for said, wrong in wrongs.items():

@@ -1,0 +1,68 @@
+"""Ready-made histories that are filled up to one length: which of their tokens are no items."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+# What public files fill up with; RecBole's own token is the second.
+_FILLERS = ("0", "[PAD]")
+
+
+def leave_padding_out(dataset, described: Callable[[], pd.Series | None]) -> None:
+    """Takes padding out of the histories of a data set that has just been read, with a warning.
+
+    Args:
+        dataset: an AtomicDataset of ready-made histories; its ``inter_feat`` and ``field2seqlen`` are changed.
+        described: () -> ids that have a row in the item file; None without such a file.
+    """
+    table, field = dataset.inter_feat, dataset.item_list_field
+
+    def is_item(token):
+        ids = described()
+        return (table[dataset.iid_field] == token).any() or ids is not None and (ids == token).any()
+
+    found = find_padding(list(table[field]), is_item)
+    if found is None:
+        return
+    filler, begin, end = found
+    lengths = table[field].map(len)
+    dataset.logger.warning(
+        f"{dataset.dataset_name}: {int((end - begin < lengths).sum())} of {len(lengths)} histories are filled up with "
+        f"'{filler}', which is no target and has no row in .item: it is taken for padding, not for an item"
+    )
+    for name in [name for name in table if name.endswith(dataset.config["LIST_SUFFIX"])]:
+        if (table[name].map(len) == lengths).all():  # others are no histories
+            table[name] = [cell[first:last] for cell, first, last in zip(table[name], begin, end, strict=True)]
+            dataset.field2seqlen[name] = int(table[name].map(len).max())
+
+
+def find_padding(
+    histories: Sequence[np.ndarray], is_item: Callable[[str], bool]
+) -> tuple[str, np.ndarray, np.ndarray] | None:
+    """The token that histories are filled up with, and what is left of them without it.
+
+    That is 0 or [PAD] where it is known as an item by nothing else, and stands at the end of histories only, or only at
+    the beginning of some that are as long as the longest.
+
+    Args:
+        histories: tokens of each row's history, oldest first.
+        is_item: whether a token is a target or has a row in the item file.
+
+    Returns:
+        The token, and (R,) begin and end of the rest of each history; None where there is no padding.
+    """
+    lengths = np.array([len(history) for history in histories])
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    tokens = np.concatenate([np.empty(0, dtype=str), *histories])
+    places = np.arange(len(tokens)) - (np.cumsum(lengths) - lengths)[rows]
+    for filler in _FILLERS:
+        filled = np.flatnonzero(tokens == filler)
+        if len(filled) == 0 or is_item(filler):
+            continue
+        counts = np.bincount(rows[filled], minlength=len(lengths))
+        if (places[filled] >= (lengths - counts)[rows[filled]]).all():
+            return filler, np.zeros_like(lengths), lengths - counts
+        if (places[filled] < counts[rows[filled]]).all() and (lengths[counts > 0] == lengths.max()).all():
+            return filler, counts, lengths
+    return None
