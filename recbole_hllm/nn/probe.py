@@ -144,23 +144,24 @@ class _Architecture:
 
 @functools.lru_cache(maxsize=256)
 def _tried(architecture: _Architecture) -> Behaviour:
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.no_grad(), quiet():
-        torch.manual_seed(0)
-        try:
-            return _behaviour(_small_copy(architecture), architecture.config)
-        except Exception as error:  # transformers' models fail in ways of their own
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ModelError(
-                f"a {architecture.config.model_type} model of this configuration cannot read vectors in place of "
-                f"words: {reason}"
-            ) from error
+    for smaller in (_SMALLER, {}):  # an architecture may not have these sizes
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.no_grad(), quiet():
+            torch.manual_seed(0)
+            try:
+                return _behaviour(_small_copy(architecture, smaller), architecture.config)
+            except Exception as error:  # transformers' models fail in ways of their own
+                failed = error
+    reason, kind = " ".join(str(failed).split()) or type(failed).__name__, architecture.config.model_type
+    raise ModelError(
+        f"a {kind} model of this configuration cannot read vectors in place of words: {reason}"
+    ) from failed
 
 
-def _small_copy(architecture: _Architecture) -> PreTrainedModel:
+def _small_copy(architecture: _Architecture, smaller: dict[str, int]) -> PreTrainedModel:
     small = copy.deepcopy(architecture.config)
     if small.num_hidden_layers > _LAYERS:
         first_layers(small, _LAYERS)
-    for name, most in _SMALLER.items():
+    for name, most in smaller.items():
         if _number(small, name) > most:
             setattr(small, name, most)
     if name := _position_key(small):
