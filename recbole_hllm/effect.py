@@ -13,6 +13,7 @@ from recbole_hllm.data.reader import read_header
 from recbole_hllm.errors import UserError, did_you_mean
 from recbole_hllm.keys import looked_up, read_yaml
 from recbole_hllm.nested_keys import COLUMN_LISTS
+from recbole_hllm.prerequisites import keys_of_needed
 from recbole_hllm.properties_path import properties_folder, recbole_folder
 from recbole_hllm.registry import base_model
 
@@ -36,16 +37,11 @@ _OPTIMISATION = (
 _HISTORIES = ("MAX_ITEM_LIST_LENGTH", "ITEM_LIST_LENGTH_FIELD")
 
 
-def tell_of_run(config, told: Collection[str] = ()) -> None:
-    """Warns of keys and columns without effect on a run, in one line for each reason.
-
-    Args:
-        told: keys that somebody else tells of.
-    """
+def tell_of_run(config) -> None:
+    """Warns of keys and columns without effect on a run, in one line for each reason."""
     reasons: dict[str, list[str]] = {}
     for key, why in without_effect(config).items():
-        if key not in told:
-            reasons.setdefault(why, []).append(key)
+        reasons.setdefault(why, []).append(key)
     for why, keys in reasons.items():
         _warn(f"{', '.join(keys)} without effect: {why}")
     for line in unread_columns(config):
@@ -78,13 +74,19 @@ def _warn(line) -> None:
 
 
 def without_effect(config) -> dict[str, str]:
-    """Keys given with another value than their default that nothing reads in this run, each with the reason."""
-    default = config.internal_config_dict.get
-    given = [key for key, value in config.external_config_dict.items() if value != default(key)]
-    why, read = _reasons(config), _read_by_all() | _read_by(config.spec.model)
+    """Keys given with another value than their default that nothing reads in this run, each with the reason.
+
+    A switch that is off asks for nothing. Keys of a run that comes first are told with that run.
+    """
+    default, model = config.internal_config_dict.get, config.spec.model
+    given = [
+        key for key, value in config.external_config_dict.items()
+        if value not in (None, default(key)) and (value is not False or default(key) is not None)
+    ]  # fmt: skip
+    why, read = _reasons(config), _read_by_all() | _read_by(model) | keys_of_needed(config)
     if config.spec.rows == "labelled":
-        read = read | read_yaml(properties_folder() / "labelled.yaml").keys()
-    read = read | getattr(config.spec.model, "further_keys", lambda _: set())(config)
+        read |= read_yaml(properties_folder() / "labelled.yaml").keys()
+    read |= getattr(model, "further_keys", lambda _: set())(config)
     return {
         key: why.get(key, f"{config['model']} reads no such key") for key in given if key in why or key not in read
     }

@@ -15,7 +15,7 @@ from recbole_hllm.effect import tell_of_run
 from recbole_hllm.errors import ConfigError, UserError
 from recbole_hllm.evaluation.segments import describe, segment_metrics, segment_table
 from recbole_hllm.keys import fast_precision, from_file, from_words, read_yaml
-from recbole_hllm.prerequisites import complete, names_told
+from recbole_hllm.prerequisites import complete
 from recbole_hllm.run_folder import (
     add_evaluation,
     check_same_run,
@@ -89,7 +89,7 @@ def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_d
     with forgotten_unless_begun(folder, new, UserError), logging_to(folder / "run.log", config["state"]):
         Trainer.check_keys(config)
         if not _is_row(files):
-            tell_of_run(config, names_told(config))
+            tell_of_run(config)
         complete(config, run_dir, run)  # of which an interrupted training can go on
         keep_settings(folder, config)
         with forgotten_unless_begun(folder, new, Exception):

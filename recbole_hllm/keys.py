@@ -26,9 +26,11 @@ _TEXT_KEYS = {
     "reranker_CAN_NUM",
     "valid_metric",
 }  # fmt: skip
-# What stands for no value, where it is the whole value of a key or of a part of one; the latter not of text.
+# What stands for no value, where it is the whole value of a key or of a part of one.
 _NO_VALUE = ("None", "null", "Null", "NULL")
-_NO_VALUE_BUT_TEXT = ("", "~")
+# The same, but for keys whose value is written into texts.
+_NO_VALUE_BUT_WRITTEN = ("", "~")
+_WRITTEN = ("item_prompt", "history_prompt", "prompt_separator", "text_separator", "text_field")
 _NEVER_EMPTY = (
     "data_path", "eval_args", "metrics", "topk", "valid_metric", "mask_history", "learner", "field_separator",
     "USER_ID_FIELD", "ITEM_ID_FIELD", "LABEL_FIELD", "LIST_SUFFIX", "NEG_PREFIX", "ITEM_LIST_LENGTH_FIELD",
@@ -211,9 +213,9 @@ def from_words(value, key: str):
 def _none_where_empty(value, key):
     if isinstance(value, dict):
         return {name: _none_where_empty(part, str(name)) for name, part in value.items()}
-    is_text = key.rpartition(".")[2] in _TEXT_KEYS
-    none = isinstance(value, str) and (value in _NO_VALUE or (value in _NO_VALUE_BUT_TEXT and not is_text))
-    return None if none else value
+    written = key.rpartition(".")[2] in _WRITTEN
+    empty = isinstance(value, str) and (value in _NO_VALUE or (value in _NO_VALUE_BUT_WRITTEN and not written))
+    return None if empty else value
 
 
 def plain(value, key):

@@ -146,28 +146,22 @@ def _tell_if_made_otherwise(config, key, needed, keys, given, run_dir) -> None:
         )
 
 
-def names_told(config) -> set[str]:
-    """Keys of the runs that come first, given as if they were this one's; ``complete`` tells of them."""
+def keys_of_needed(config) -> set[str]:
+    """Keys of the runs that come first, and those that they share with this one; ``complete`` tells of them."""
     model = config.spec.model
-    needed = model.needs(config).items() if hasattr(model, "needs") else ()
-    defaults = {key: _defaults(name, config) for key, (name, _) in needed}
-    return {name for key, theirs in defaults.items() for name in _keys_of_it(config, key, theirs)}
-
-
-def _keys_of_it(config, key, theirs) -> list[str]:
-    own = config.internal_config_dict.keys() | getattr(config.spec.model, "further_keys", lambda _: set())(config)
-    given, kept = config.external_config_dict, config[f"{key}_keys"]
-    kept = kept if isinstance(kept, dict) else {}  # of a run that is repeated, all that it was made with
-    others = given.keys() - own - {*_OWN_KEYS} - {name for name in kept if kept[name] == given.get(name)}
-    return [name for name in theirs.internal_config_dict if name in others]
+    needed = model.needs(config).values() if hasattr(model, "needs") else ()
+    keys = [_defaults(name, config).internal_config_dict.keys() for name, _ in needed]
+    return set().union(_OWN_KEYS, *keys) if keys else set()
 
 
 def _tell_keys_of_it(config, key, needed, keys) -> None:
     """Keys of the run that comes first, given as if they were this one's, would be read by nothing."""
+    own = config.internal_config_dict.keys() | getattr(config.spec.model, "further_keys", lambda _: set())(config)
     theirs = _defaults(needed, config)
     given, kept = config.external_config_dict, config[f"{key}_keys"]
-    kept = kept if isinstance(kept, dict) else {}
-    names = _keys_of_it(config, key, theirs)
+    kept = kept if isinstance(kept, dict) else {}  # of a run that is repeated, all that it was made with
+    others = given.keys() - own - {*_OWN_KEYS} - {name for name in kept if kept[name] == given.get(name)}
+    names = [name for name in theirs.internal_config_dict if name in others]
     if names:
         settable = [name for name in names if name not in keys or name in kept]
         why = f"keys of the {needed}, not of {config['model']}"

@@ -30,7 +30,7 @@ ARROWS = {
     "training": KEYS | {"data", "evaluation"},
     "registry": KEYS | {"model"},
     "config": KEYS | {"nested_keys", "registry", "data"},
-    "effect": KEYS | {"nested_keys", "registry", "data"},
+    "effect": KEYS | {"nested_keys", "prerequisites", "registry", "data"},
     "run_folder": KEYS | {"data", "training"},
     "prerequisites": KEYS | {"config", "data", "run_folder"},
     "experiment": KEYS | {
