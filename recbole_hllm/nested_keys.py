@@ -23,6 +23,7 @@ _OF_COLUMNS = {
 _DISCRETIZATION = ("method", "bucket")
 # Lists of columns; a single name will do.
 COLUMN_LISTS = ("numerical_features", "normalize_field", "alias_of_user_id", "alias_of_item_id")
+_TRANSFORMS = ("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined")
 
 
 def read_nested(given: dict, where: dict[str, str]) -> dict:
@@ -36,8 +37,8 @@ def read_nested(given: dict, where: dict[str, str]) -> dict:
     Raises:
         ConfigError: a part that is not one of the key's, or a value of another shape.
     """
-    further = given.get("additional_feat_suffix") or ()
-    files = (*_FILES, *([further] if isinstance(further, str) else further))
+    further = "additional_feat_suffix"
+    files = (*_FILES, *_names(further, given.get(further) or [], where.get(further, "")))
     return {key: _read(key, value, files, where.get(key, "")) for key, value in given.items()}
 
 
@@ -46,6 +47,9 @@ def _read(key, value, files, where):
         return [] if key == "numerical_features" else None  # RecBole's code counts on a list
     if key in COLUMN_LISTS:
         return _names(key, value, where)
+    if key == "transform" and value not in _TRANSFORMS:
+        hint = did_you_mean(str(value), _TRANSFORMS)
+        raise ConfigError(f"{key}{where}: {value!r} is not one of {', '.join(_TRANSFORMS)}{hint}")
     if key in _COLUMNS_OF_FILES or key in _OF_COLUMNS:
         example = _OF_COLUMNS.get(key, "{'item': ['item_id', 'title']}")
         if not isinstance(value, dict):
@@ -79,6 +83,16 @@ def _read_eval_args(key, value, _, where):
 
 def _read_negatives(key, value, _, where):
     _known(key, value, _PARTS[key], where)
+    for part, least in (("sample_num", 1), ("candidate_num", 0)):
+        number = value.get(part)
+        if number is not None and (type(number) is not int or number < least):
+            raise ConfigError(f"{key}{where}: {part}: {number!r} is not a whole number of at least {least}")
+    if value.get("alpha") is not None and type(value["alpha"]) not in (int, float):
+        raise ConfigError(f"{key}{where}: alpha: {value['alpha']!r} is not a number")
+    if value.get("dynamic") not in (None, True, False):
+        raise ConfigError(f"{key}{where}: dynamic: {value['dynamic']!r} is neither True nor False")
+    if value.get("dynamic") and not value.get("candidate_num"):
+        raise ConfigError(f"{key}{where}: dynamic: True needs candidate_num, how many are drawn for each negative")
     kept = {"distribution": None} if value.get("distribution", ...) is None else {}
     return {**_filled(value), **kept}
 
@@ -89,6 +103,8 @@ def _read_clipping(key, value, _, where):
         number = value.get(part)
         if isinstance(number, bool) or not isinstance(number, (int, float, type(None))):
             raise ConfigError(f"{key}{where}: {part}: {number!r} is not a number")
+        if part == "max_norm" and number is not None and not number > 0:
+            raise ConfigError(f"{key}{where}: {part}: {number!r} must be above 0")
     if value and value.get("max_norm") is None:
         raise ConfigError(f"{key}{where}: max_norm must be given, such as {{'max_norm': 5}}")
     return _filled(value)
@@ -109,13 +125,15 @@ def _read_of_columns(key, value, _, where):
             if not isinstance(given, dict) or "method" not in given:
                 raise ConfigError(f"{key}{where}: {column}: {given!r} is not a dict such as {{'method': 'LD'}}")
             _known(f"{key}: {column}", given, _DISCRETIZATION, where)
+            if given["method"] == "ED" and (type(given.get("bucket")) is not int or given["bucket"] < 1):
+                raise ConfigError(f"{key}{where}: {column}: bucket must be a whole number of at least 1")
     return value
 
 
 def _names(key, value, where) -> list[str]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{key}{where}: {value!r} is neither the name of a column nor a list of names")
+        raise ConfigError(f"{key}{where}: {value!r} is neither a name nor a list of names")
     return names
 
 

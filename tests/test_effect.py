@@ -5,7 +5,7 @@ import pytest
 from recbole_hllm.benchmark.side_by_side import prepare
 from recbole_hllm.config import Config
 from recbole_hllm.effect import tell_of_run, tell_of_table, unread_columns, without_effect
-from recbole_hllm.errors import UserError
+from recbole_hllm.errors import ConfigError, UserError
 from recbole_hllm.experiment import run
 from recbole_hllm.keys import read_yaml
 from recbole_hllm.properties_path import properties_folder, recbole_folder
@@ -108,7 +108,8 @@ def test_a_run_says_it_once_in_its_log(data, tmp_path):
 
 def test_a_table_tells_what_no_row_reads(data, tmp_path, caplog):
     shared = {"n_layers": 1, "num_layers": 1, "mlp_hidden_size": [4]}
-    given = {**data, **shared, "SASRec.embedding_size": 3, "GRU4Rec.hidden_size": 8, "sanity_rows": False, "ratios_to": "SASRec"}
+    own = {"SASRec.embedding_size": 3, "GRU4Rec.hidden_size": 8}
+    given = {**data, **shared, **own, "sanity_rows": False, "ratios_to": "SASRec"}
     prepare("SASRec,GRU4Rec", None, given, tmp_path / "table")
     assert sorted(caplog.messages) == [
         "SASRec.embedding_size without effect: SASRec reads no such key",
@@ -140,15 +141,16 @@ def test_our_own_tables_have_no_such_key(data, file, caplog):
 @pytest.mark.parametrize(
     "model, given, lines",
     [
-        ("SASRec", {"load_col": {"item": ["clas"]}}, ["load_col: item: there is no column 'clas'; did you mean 'class'?"]),
+        ("SASRec", {"load_col": {"item": ["clas"]}},
+         ["load_col: item: there is no column 'clas'; did you mean 'class'?"]),
         ("SASRec", {"unused_col": {"inter": ["ratings"]}},
          ["unused_col: inter: there is no column 'ratings'; did you mean 'rating'?"]),
         ("SASRec", {"seq_len": {"clas": 3}}, ["seq_len: there is no column 'clas'; did you mean 'class'?"]),
         ("SASRec", {"alias_of_item_id": ["itemlist"]}, ["alias_of_item_id: there is no column 'itemlist'"]),
         ("SASRec", {"load_col": {"item": "*", "link": ["a"]}, "seq_len": {"class": 3}}, []),
         ("DCN", {"load_col": {"item": ["price", "class"], "user": ["income"]}},
-         ["income, price: these numbers are loaded and not read by DCN; name them in numerical_features, or load others "
-          "only"]),
+         ["income, price: these numbers are loaded and not read by DCN; name them in numerical_features, or load "
+          "others only"]),
         ("DIN", {"load_col": None, "numerical_features": ["income", "vector"]},
          ["price: these numbers are loaded and not read by DIN; name them in numerical_features, or load others only"]),
         ("DCN", {"load_col": None, "numerical_features": ["income", "vector", "price"]}, []),
@@ -166,6 +168,19 @@ def test_columns_are_told_with_the_run(data, caplog):
     assert caplog.messages == [
         "price: these numbers are loaded and not read by DCN; name them in numerical_features, or load others only"
     ]
+
+
+@pytest.mark.parametrize(
+    "model, given, said",
+    [
+        ("SASRec", {"alias_of_item_id": ["class"]}, "alias_of_item_id: no column 'class' is loaded"),
+        ("SASRec", {"alias_of_item_id": "rating", "load_col": None}, "alias_of_item_id: 'rating' is a float column"),
+        ("DCN", {"numerical_features": ["class"], "load_col": None}, "numerical_features: 'class' is a token_seq"),
+    ],
+)
+def test_columns_of_another_kind(data, tmp_path, model, given, said):
+    with pytest.raises(ConfigError, match=said):
+        run(model, config_dict=data | given, run_dir=tmp_path / "run")
 
 
 def test_files_of_another_folder_than_recboles_ml_100k(tmp_path):
