@@ -180,8 +180,6 @@ class AtomicDataset(SequentialDataset):
 
     def _set_column(self, path, table, name, kind, source):
         """What RecBole keeps of a column, and its sequences as arrays."""
-        if name in (self.config["numerical_features"] or ()) and "float" not in kind.value:
-            raise ConfigError(f"numerical_features: '{name}' is a {kind.value} column, not float or float_seq: {path}")
         if source != "link":
             self.field2source[name], self.field2type[name] = source, kind
         if "float" in kind.value:
