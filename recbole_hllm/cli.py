@@ -12,7 +12,7 @@ usage: python run_recbole_hllm.py --model=NAME[,NAME...] --dataset=NAME [--key=v
   --model=HLLM              one model: train, evaluate, keep everything in one folder
   --model=HLLM,SASRec,Pop   several: one after the other, each in a process of its own, and one table
   --dataset=NAME            folder and file name under data_path; ml-100k comes with RecBole
-  --config_files="A B"      YAML property files, RecBole's style; later ones win
+  --config_files="A B"      YAML property files, RecBole's style; later ones win; --config_file is the same
   --run_dir=PATH            folder of the run (PATH/<Model>/ for several models); default under runs/
   --evaluate_only --run_dir=PATH [--key=value ...]   evaluate a finished run again, say with another topk
   --resume --run_dir=PATH   go on with an unfinished run, with its own model, dataset and keys
@@ -51,8 +51,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _dispatch(arguments: dict[str, str]) -> int:
-    files = _config_files(arguments.pop("config_files", ""))
-    run_dir, planned = arguments.pop("run_dir", None), _switched_on(arguments.pop("plan", "False"))
+    files, run_dir = _config_files(arguments), _path("run_dir", arguments.pop("run_dir", ""))
+    planned = _switched_on(arguments.pop("plan", "False"))
     # RecBole and PyTorch take seconds to load; --help and wrong arguments do not need them.
     from recbole_hllm.experiment import merge_keys, run
 
@@ -124,9 +124,28 @@ def _switched_on(value: str) -> bool:
     return value == "True"
 
 
-def _config_files(value: str) -> list[str]:
-    """RecBole's style: several files in one value, parted by spaces; a single one may have spaces in its name."""
-    return [value] if Path(value).is_file() else value.split()
+def _config_files(arguments: dict[str, str]) -> list[str]:
+    """RecBole's style: several files in one value, parted by spaces; a single one may have spaces in its name.
+
+    Raises:
+        ConfigError: they are given under both names, or not named at all.
+    """
+    given = [key for key in ("config_files", "config_file") if key in arguments]
+    if len(given) > 1:
+        raise ConfigError("--config_file and --config_files are the same; give all files in one of them")
+    value = _path(given[0], arguments.pop(given[0])) if given else None
+    return [] if value is None else [value] if Path(value).is_file() else value.split()
+
+
+def _path(key: str, value: str) -> str | None:
+    """A path of the command line, None where it is empty.
+
+    Raises:
+        ConfigError: the key stands without a value.
+    """
+    if value == "True":
+        raise ConfigError(f"--{key} needs a path: --{key}=PATH")
+    return None if value in ("", "~", "None", "null") else value
 
 
 def parse_arguments(argv: list[str]) -> dict[str, str]:

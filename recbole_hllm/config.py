@@ -12,7 +12,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_hllm.data.float_columns import check_selected
-from recbole_hllm.data.labels import check_labelled_settings, has_label_column
+from recbole_hllm.data.labels import check_labelled_settings, has_label_column, reads_labels
 from recbole_hllm.data.metrics import check_valid_metric, is_smaller_better, known_to_recbole
 from recbole_hllm.data.negatives import check_loss, check_negatives, compares_with_drawn
 from recbole_hllm.data.protocol import referenced, targets_together
@@ -24,17 +24,19 @@ from recbole_hllm.keys import (
     as_default,
     as_number,
     fast_precision,
+    from_file,
+    from_words,
     keys_read_by_recbole,
     listed_keys,
-    parse_value,
-    plain,
     read_yaml,
+    refuse_empty,
 )
+from recbole_hllm.nested_keys import read_nested
 from recbole_hllm.properties_path import properties_folder, recbole_folder
 from recbole_hllm.registry import base_model, get_spec, model_names
 
 # Arguments of the command line and of `run()`, which are no keys of a config.
-_RUN_ARGUMENTS = {"config_files", "run_dir"}
+_RUN_ARGUMENTS = {"config_files", "config_file", "run_dir"}
 # Keys of a search, which is many runs; no settings of one.
 _SEARCH_KEYS = {"trials", "search"}
 # Keys that RecBole's code reads and that the program sets itself.
@@ -42,7 +44,6 @@ _DERIVED_KEYS = {
     "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "valid_neg_sample_args", "test_neg_sample_args", "device",
     "single_spec", "local_rank", "world_size", "nproc", "offset", "ip", "port",
 }  # fmt: skip
-_NEVER_EMPTY = ("data_path", "eval_args", "metrics", "topk", "valid_metric", "mask_history")
 # One protocol for every row of a table: RecBole's own for sequential models, and interactions that do not depend
 # on which of the .user and .item files a model reads.
 _PROTOCOL = {
@@ -95,6 +96,8 @@ class Config(RecBoleConfig):
             raise
         except (ValueError, TypeError, RuntimeError, AttributeError) as error:  # how RecBole says that a value is wrong
             raise ConfigError(f"config: {error}") from error
+        if not reads_labels(self):  # RecBole would look for its column
+            self["threshold"] = self.settings["threshold"] = None
 
     # ---- what the user gives ----
 
@@ -113,12 +116,12 @@ class Config(RecBoleConfig):
         merged = {}
         for file in [file_list] if isinstance(file_list, (str, Path)) else file_list or []:
             content = read_yaml(file)
-            merged.update({key: plain(value, key) for key, value in content.items()})
+            merged.update({key: from_file(value, key) for key, value in content.items()})
             self._file_of_key.update(dict.fromkeys(content, f" in {file}"))
         return merged
 
     def _convert_config_dict(self, config_dict):
-        return {key: plain(parse_value(value, key), key) for key, value in config_dict.items()}
+        return {key: from_words(value, key) for key, value in config_dict.items()}
 
     def _load_cmd_line(self):
         return self._convert_config_dict(self._arguments)
@@ -184,12 +187,10 @@ class Config(RecBoleConfig):
             self._update_internal_config_dict(folder / "labelled.yaml")
 
     def _get_final_config_dict(self):
-        for key, value in self.external_config_dict.items():
+        for key, value in read_nested(self.external_config_dict, self._file_of_key).items():
             self.external_config_dict[key] = as_default(key, value, self.internal_config_dict.get(key))
         final = super()._get_final_config_dict()
-        for key in _NEVER_EMPTY:
-            if final[key] in (None, "", [], {}):
-                raise ConfigError(f"{key} must not be empty")
+        refuse_empty(final, self.internal_config_dict, self.model)
         self._choose_variant(final)
         final.update({key: as_number(key, value) for key, value in final.items()})
         self._check_names(final)

@@ -11,9 +11,10 @@ from recbole.utils import init_seed
 from recbole_hllm.config import Config
 from recbole_hllm.data.dataset import SequenceDataset, create_dataset
 from recbole_hllm.data.loader import check_sizes, data_preparation
+from recbole_hllm.effect import tell_of_run
 from recbole_hllm.errors import ConfigError, UserError
 from recbole_hllm.evaluation.segments import describe, segment_metrics, segment_table
-from recbole_hllm.keys import fast_precision, parse_value, plain, read_yaml
+from recbole_hllm.keys import fast_precision, from_file, from_words, read_yaml
 from recbole_hllm.prerequisites import complete
 from recbole_hllm.run_folder import (
     add_evaluation,
@@ -31,9 +32,6 @@ from recbole_hllm.training.checkpoint import load_model
 from recbole_hllm.training.files import write_json
 from recbole_hllm.training.logs import check_wandb, logging_to
 from recbole_hllm.training.trainer import Trainer
-
-# Keys of RecBole that say where it pickles things.
-_NO_EFFECT = ("checkpoint_dir", "save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
 
 
 @dataclass
@@ -90,18 +88,23 @@ def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_d
     new = not given.get("resume")
     with forgotten_unless_begun(folder, new, UserError), logging_to(folder / "run.log", config["state"]):
         Trainer.check_keys(config)
+        if not _is_row(files):
+            tell_of_run(config)
         complete(config, run_dir, run)  # of which an interrupted training can go on
         keep_settings(folder, config)
         with forgotten_unless_begun(folder, new, Exception):
             return _run(config, folder)
 
 
+def _is_row(files) -> bool:
+    """Whether a run's files are those of a table of several models, which has told what no row reads."""
+    models = [read_yaml(file).get("model") for file in files]
+    return any(isinstance(names, list) and len(names) > 1 for names in models)
+
+
 def _run(config, folder):
     start = time.perf_counter()
     forget_peak_memory(config["device"])  # of a run that came first
-    for key in _NO_EFFECT:
-        if config[key] != config.internal_config_dict.get(key):
-            logging.getLogger().warning(f"{key} has no effect: everything of a run is in {folder}, nothing is pickled")
     if config["precision"] == "bf16" != fast_precision(config["device"]):
         logging.getLogger().warning(
             f"precision: bf16 on a {config['device'].type} without instructions for it is slower than fp32; try auto"
@@ -207,9 +210,9 @@ def load_run(run_dir, config_dict=None) -> Run:
 
 def merge_keys(config_file_list=(), config_dict=None, arguments=None) -> dict:
     """Keys of YAML files, a dict and a command line, later ones winning, in the types that YAML has."""
-    given = {key: value for file in config_file_list for key, value in read_yaml(file).items()}
+    given = {key: from_file(value, key) for file in config_file_list for key, value in read_yaml(file).items()}
     for keys in (config_dict, arguments):
-        given |= {key: plain(parse_value(value, key), key) for key, value in (keys or {}).items()}
+        given |= {key: from_words(value, key) for key, value in (keys or {}).items()}
     return given
 
 

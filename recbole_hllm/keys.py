@@ -26,6 +26,17 @@ _TEXT_KEYS = {
     "reranker_CAN_NUM",
     "valid_metric",
 }  # fmt: skip
+# What stands for no value, where it is the whole value of a key or of a part of one.
+_NO_VALUE = ("None", "null", "Null", "NULL")
+# The same, but for keys whose value is written into texts.
+_NO_VALUE_BUT_WRITTEN = ("", "~")
+_WRITTEN = ("item_prompt", "history_prompt", "prompt_separator", "text_separator", "text_field")
+_NEVER_EMPTY = (
+    "data_path", "eval_args", "metrics", "topk", "valid_metric", "mask_history", "learner", "field_separator",
+    "USER_ID_FIELD", "ITEM_ID_FIELD", "LABEL_FIELD", "LIST_SUFFIX", "NEG_PREFIX", "ITEM_LIST_LENGTH_FIELD",
+)  # fmt: skip
+# Chosen by the data and by other keys where they are empty, though RecBole's models have a default for them.
+_CHOSEN_IF_EMPTY = {"selected_features", "train_neg_sample_args"}
 # Keys that are True, False or names.
 _SWITCHES_OR_NAMES = ("reference", "sanity_rows")
 # Before the name of another row of the same table, in the place of its run's folder.
@@ -189,6 +200,24 @@ def parse_value(value, key: str = ""):
     return literal if isinstance(literal, (str, int, float, list, tuple, dict)) else value
 
 
+def from_file(value, key: str):
+    """The value of a key in a YAML file, in plain types; None, null, ~ and nothing are the same, also inside dicts."""
+    return plain(_none_where_empty(value, key), key)
+
+
+def from_words(value, key: str):
+    """The value of a key in a dict or on a command line, read as one of a file is."""
+    return from_file(parse_value(value, key), key)
+
+
+def _none_where_empty(value, key):
+    if isinstance(value, dict):
+        return {name: _none_where_empty(part, str(name)) for name, part in value.items()}
+    written = key.rpartition(".")[2] in _WRITTEN
+    empty = isinstance(value, str) and (value in _NO_VALUE or (value in _NO_VALUE_BUT_WRITTEN and not written))
+    return None if empty else value
+
+
 def plain(value, key):
     """A copy of a value in the types that a YAML file has."""
     if isinstance(value, np.generic):
@@ -225,6 +254,22 @@ def as_default(key, value, default):
             raise ConfigError(f"{key}: {value!r} is not a number")
         return int(value) if isinstance(default, int) and value == value // 1 else value
     return value
+
+
+def refuse_empty(values: dict, defaults: dict, model: str) -> None:
+    """What is a number by default must be one, and what RecBole's model has a default for must be something.
+
+    Raises:
+        ConfigError: a key is empty that must not be.
+    """
+    file = recbole_folder() / "properties" / "model" / f"{model}.yaml"
+    own = read_yaml(file).keys() - _CHOSEN_IF_EMPTY if file.is_file() else set()
+    may_be = {key for key, allowed in NUMBERS.items() if allowed.empty}
+    for key, default in defaults.items():
+        needed = key in own or (isinstance(default, (int, float)) and key not in may_be)
+        missing = values[key] is None and default is not None and not isinstance(default, bool) and needed
+        if missing or (key in _NEVER_EMPTY and values[key] in (None, "", [], {})):
+            raise ConfigError(f"{key} must not be empty")
 
 
 def as_number(key, value):
@@ -273,8 +318,10 @@ def listed_keys() -> frozenset[str]:
 @lru_cache(maxsize=1)
 def keys_read_by_recbole() -> frozenset[str]:
     """Every key that RecBole's code looks up in a config, found in its source; read only for unlisted keys."""
-    lookup = re.compile(r"""config(?:_dict)?(?:\[|\.get\()\s*["']([A-Za-z_]\w*)["']""")
-    keys = set()
-    for file in recbole_folder().glob("**/*.py"):
-        keys.update(lookup.findall(file.read_text(encoding="utf-8")))
-    return frozenset(keys)
+    files = recbole_folder().glob("**/*.py")
+    return frozenset().union(*(looked_up(file.read_text(encoding="utf-8")) for file in files))
+
+
+def looked_up(source: str) -> set[str]:
+    """Keys that a program's text looks up in a config."""
+    return set(re.findall(r"""config(?:_dict)?(?:\[|\.get\()\s*["']([A-Za-z_]\w*)["']""", source))

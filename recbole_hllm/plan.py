@@ -12,6 +12,7 @@ from torch import nn
 from recbole_hllm.config import Config
 from recbole_hllm.data.dataset import create_dataset
 from recbole_hllm.data.loader import check_sizes, data_preparation
+from recbole_hllm.effect import tell_of_run
 from recbole_hllm.prerequisites import to_be_made
 from recbole_hllm.run_folder import peak_memory
 from recbole_hllm.training.trainer import Trainer
@@ -43,6 +44,7 @@ def plan(model=None, dataset=None, config_file_list=None, config_dict=None, argu
         UserError: as ``run``.
     """
     config = Config(model, dataset, config_file_list, config_dict, arguments)
+    tell_of_run(config)
     init_seed(config["seed"], config["reproducibility"])
     train, *evaluated = data_preparation(config, create_dataset(config))
     check_sizes(config, train, *evaluated)

@@ -146,6 +146,14 @@ def _tell_if_made_otherwise(config, key, needed, keys, given, run_dir) -> None:
         )
 
 
+def keys_of_needed(config) -> set[str]:
+    """Keys of the runs that come first, and those that they share with this one; ``complete`` tells of them."""
+    model = config.spec.model
+    needed = model.needs(config).values() if hasattr(model, "needs") else ()
+    keys = [_defaults(name, config).internal_config_dict.keys() for name, _ in needed]
+    return set().union(_OWN_KEYS, *keys) if keys else set()
+
+
 def _tell_keys_of_it(config, key, needed, keys) -> None:
     """Keys of the run that comes first, given as if they were this one's, would be read by nothing."""
     own = config.internal_config_dict.keys() | getattr(config.spec.model, "further_keys", lambda _: set())(config)

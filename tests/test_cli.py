@@ -61,6 +61,34 @@ def test_keys_of_a_model_that_is_not_run(further, words_of, tmp_path, capsys):
     assert cli.main([*words, "--SASRec.n_layers=1"]) == 0
 
 
+# ---- config files, and values that are empty or name nothing ----
+
+
+def test_config_file_is_another_name_of_config_files(words_of, tmp_path, capsys):
+    """The official HLLM code calls it so."""
+    file = tmp_path / "a.yaml"
+    file.write_text("seed: 5\n")
+    words = ["--model=SASRec", *words_of("SASRec"), f"--run_dir={tmp_path / 'run'}"]
+    assert cli.main([*words, f"--config_file={file}", f"--config_files={file}"]) == 2
+    assert "--config_file and --config_files are the same" in capsys.readouterr().err
+    for name in ("config_file", "config_files"):
+        assert cli.main([*words, f"--{name}={tmp_path / 'nosuch.yaml'}"]) == 2
+        assert "nosuch.yaml: No such file" in capsys.readouterr().err
+        assert cli.main([*words, f"--{name}"]) == 2
+        assert f"--{name} needs a path" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert cli.main([*words, "--config_file", str(file)]) == 0
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["seed"] == 5
+
+
+@pytest.mark.parametrize("word", ["None", "~", "", "null"])
+def test_every_word_for_nothing_is_the_default_run_folder_and_no_files(word, words_of, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keys = [f"--{key}={word}" for key in ("run_dir", "config_file", "seq_len", "alias_of_item_id", "val_interval")]
+    assert cli.main(["--model=Pop", *words_of("Pop"), *keys]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
 def test_help_lists_every_key_of_every_model_named(capsys):
     for argv in ([], ["--help"], ["-h"]):
         assert cli.main(argv) == 0
@@ -167,5 +195,6 @@ def test_stopped_by_the_user(words_of, tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(experiment, "create_dataset", interrupt)
-    assert cli.main(["--model=Pop", *words_of("Pop"), f"--run_dir={tmp_path / 'run'}"]) == 130
+    words = [*words_of("SASRec", "embedding_size"), f"--run_dir={tmp_path / 'run'}"]
+    assert cli.main(["--model=SASRec", *words]) == 130
     assert capsys.readouterr().err.strip() == "stopped"

@@ -242,7 +242,7 @@ def _run_trial(table, model, number, keys) -> dict:
     folder = table.folder / model / f"trial-{number}"
     make_folder(folder.parent)
     given = {key: value for key, value in saved_keys(table.keys).items() if not key.endswith(".search")}
-    write_yaml(file := folder.with_suffix(".yaml"), {**given, **_prefixed(model, keys)})
+    write_yaml(file := folder.with_suffix(".yaml"), {"model": table.models, **given, **_prefixed(model, keys)})
     row = {**_run(table, model, file, folder), "trial": number, "keys": keys}
     if "error" not in row:
         _check_same_data(table, row)

@@ -12,6 +12,7 @@ from recbole_hllm.benchmark.ratios import ratio_lines
 from recbole_hllm.benchmark.sanity import with_sanity_rows
 from recbole_hllm.benchmark.table import to_console, to_csv, to_json, to_markdown
 from recbole_hllm.config import Config
+from recbole_hllm.effect import tell_of_table
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.experiment import merge_keys
 from recbole_hllm.keys import ROW, read_yaml
@@ -121,7 +122,9 @@ def prepare(models, dataset, given, run_dir, words=()) -> Table:
     models, given, left_out = with_sanity_rows(models, given)
     if not given.get("resume") and not none_begun(folder):
         refuse_existing(folder, (KEYS, *_TABLES, *models))
-    return Table(models, given, trials, _check(models, given, left_out, folder), left_out, folder, saved)
+    configs = _check(models, given, left_out, folder)
+    tell_of_table(configs, given)
+    return Table(models, given, trials, configs, left_out, folder, saved)
 
 
 def _names(models) -> list[str]:

@@ -166,6 +166,18 @@ class AtomicDataset(SequentialDataset):
                     f"{int(rows.sum())} line(s) of the file; every interaction needs a {name}"
                 )
 
+    def _init_alias(self):
+        """RecBole takes an alias that is no column of ids for one, or ends without a word."""
+        for key in ("alias_of_user_id", "alias_of_item_id"):
+            for name in self.config[key] or ():
+                kind = self.field2type.get(name)
+                if kind is None:
+                    there = ", ".join(self.field2type)
+                    raise ConfigError(f"{key}: no column '{name}' is loaded (load_col); there are {there}")
+                if kind not in (FeatureType.TOKEN, FeatureType.TOKEN_SEQ):
+                    raise ConfigError(f"{key}: '{name}' is a {kind.value} column, not token or token_seq")
+        super()._init_alias()
+
     def _set_column(self, path, table, name, kind, source):
         """What RecBole keeps of a column, and its sequences as arrays."""
         if source != "link":

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from recbole.utils import InputType, ModelType
+
 from recbole_hllm.data.metrics import VALUE_METRICS
 from recbole_hllm.data.protocol import TRAINED_ON, check_ratios, targets_together
 from recbole_hllm.data.reader import read_header
@@ -39,6 +41,17 @@ def check_labelled_settings(model: str, keys: dict) -> None:
         raise ConfigError(f"mask_history: {model} scores labelled rows, of which none is masked")
     if targets_together(keys):
         raise ConfigError(f"eval_targets: {model} scores labelled rows one by one, none together")
+
+
+def reads_labels(config) -> bool:
+    """Whether a run uses 0/1 labels: on labelled rows, and in RecBole's pointwise models where no negatives are drawn.
+
+    Args:
+        config: the run's Config.
+    """
+    pointwise = config["MODEL_INPUT_TYPE"] == InputType.POINTWISE and config.spec.model.type == ModelType.GENERAL
+    undrawn = config["train_neg_sample_args"]["distribution"] == "none"
+    return config.spec.rows == "labelled" or (pointwise and undrawn)
 
 
 def read_threshold(keys) -> tuple[str, float | None]:

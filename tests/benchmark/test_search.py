@@ -261,7 +261,7 @@ def replaced(keys, **changed):
             {"SASRec.learning_rate": 0.5},
             "SASRec.learning_rate: SASRec.search draws this key; leave one of the two out",
         ),
-        ({"BPR.embedding_size": None}, "BPR.embedding_size: BPR.search draws this key"),
+        ({"BPR.embedding_size": 16}, "BPR.embedding_size: BPR.search draws this key"),
         ({"SASRec_search": {"search": [1, 2, 3]}}, "SASRec.search: 'search' cannot be searched"),
         (
             {"SASRec_search": {"learning_rate": [0.1, 0.2, 0.3, "fast"]}},

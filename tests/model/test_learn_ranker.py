@@ -197,6 +197,7 @@ def test_keys_of_its_learn_that_are_given_as_its_own_are_told(keys_of, caplog, t
     run("LEARNRanker", config_dict={**keys, "n_layers": 2, "ranker": "AutoInt"}, run_dir=tmp_path / "run")
     told = [record.getMessage() for record in caplog.records if "without effect" in record.getMessage()]
     assert told == [
+        "num_layers without effect: LEARNRanker reads no such key",
         "content, split_by without effect: keys of the LEARNScorer, not of LEARNRanker; its own are given in "
         "learn_keys, such as --learn_keys=\"{'content': 'bert'}\""
     ], "learning_rate is the ranker's too, n_layers AutoInt's"
