@@ -17,11 +17,15 @@ PRINT_FOLDER = "from recbole_hllm.properties_path import properties_folder; prin
 
 
 def command(*arguments, cwd, **environment) -> str:
-    """Standard output of Python with these arguments; its standard error is shown when it fails."""
+    """Standard output of Python with these arguments; its standard error is shown when it fails.
+
+    Of the variables that change what Python imports it has those given alone, whatever the tests were started with.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, **environment},
+        env={**inherited, **environment},
         capture_output=True,
         text=True,
     )
@@ -30,7 +34,7 @@ def command(*arguments, cwd, **environment) -> str:
 
 
 def pip(*arguments, cwd):
-    return command("-m", "pip", "--disable-pip-version-check", *arguments, cwd=cwd)
+    return command("-m", "pip", "--isolated", "--disable-pip-version-check", *arguments, cwd=cwd)
 
 
 def files_below(folder: Path, pattern: str) -> set[str]:

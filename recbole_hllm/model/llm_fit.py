@@ -110,7 +110,7 @@ def check_words(llm: PreTrainedModel, tokens: np.ndarray, source: str) -> None:
     Raises:
         ModelError: it has no embedding for one of them.
     """
-    known = llm.get_input_embeddings().num_embeddings
+    known = len(llm.get_input_embeddings().weight)
     if (last := int(tokens.max(initial=0))) >= known:
         raise ModelError(
             f"the tokenizer of {source} has more words than the language model: token {last} was read, and there are "

@@ -132,7 +132,7 @@ def _check_reads_vectors(backbone: PreTrainedModel) -> None:
         return
     # RoBERTa gives it no position of its own.
     padding = {getattr(backbone.config, "pad_token_id", None), getattr(words, "padding_idx", None)}
-    tokens = torch.tensor([[token for token in range(min(words.num_embeddings, 4)) if token not in padding][:2]])
+    tokens = torch.tensor([[token for token in range(min(len(words.weight), 4)) if token not in padding][:2]])
     tokens = tokens.to(next(backbone.parameters()).device)
     try:
         with torch.no_grad():

@@ -27,7 +27,8 @@ def keys_of(settings_of):
     hllm, small = settings_of("HLLM"), settings_of("SASRec")
     shared = {key: value for key, value in hllm.items() if small.get(key) == value}
     prefixed = {f"HLLM.{key}": value for key, value in hllm.items() if key not in shared}
-    return {**shared, **prefixed, "FDSA.hidden_size": 4, "SASRec.hidden_size": 8, "SASRec.epochs": 1}
+    sizes = {"FDSA.hidden_size": 4, "SASRec.hidden_size": 8, "SASRec.epochs": 1}
+    return {**shared, **prefixed, **sizes, "precision": "fp32"}  # of TextKNN too, which else asks the CPU
 
 
 def shared_of(keys_of):

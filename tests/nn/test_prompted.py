@@ -93,8 +93,11 @@ def test_states_of_layers_are_those_of_transformers(prompted, kind):
     torch.testing.assert_close(everywhere[1][1, :2], expected[2], **TOLERANCE)
 
 
-def test_gradients_are_those_of_rows_alone(prompted):
-    ours, llm = (part.double() for part in prompted("llama", BEFORE, AFTER))
+# Of the largest gradient. GPT-2 computes in the type of its weights, here float64 throughout; Llama's norms and rotary
+# tables go through float32 whatever that type is: of its roundings 4 were seen, and 64 are allowed.
+@pytest.mark.parametrize("kind, precision", [("gpt2", 1e-12), ("llama", 2**-24 * 64)])
+def test_gradients_are_those_of_rows_alone(prompted, kind, precision):
+    ours, llm = (part.double() for part in prompted(kind, BEFORE, AFTER))
     vectors, lengths = rows_of([3, 1])
     vectors = vectors.double().requires_grad_()
     weights = torch.randn(16).double()
@@ -102,12 +105,13 @@ def test_gradients_are_those_of_rows_alone(prompted):
     alone = vectors.detach().clone().requires_grad_()
     loss = sum(plain(llm, BEFORE, alone[row, :n], AFTER)[-1][-1] @ weights for row, n in enumerate(lengths))
     loss.backward()
-    torch.testing.assert_close(vectors.grad, alone.grad)
+    words = llm.get_input_embeddings().weight.grad
+    for gradient, expected in (
+        (vectors.grad, alone.grad), (ours.before.grad, words[BEFORE]), (ours.after.grad, words[AFTER])
+    ):  # fmt: skip
+        torch.testing.assert_close(gradient, expected, rtol=0, atol=precision * expected.abs().max().item())
     assert vectors.grad[0, :3].abs().max() > 0.01
     assert vectors.grad[0, 3:].abs().max() == 0 and vectors.grad[1, 1:].abs().max() == 0, "padding"
-    words = llm.get_input_embeddings().weight.grad
-    torch.testing.assert_close(ours.before.grad, words[BEFORE])
-    torch.testing.assert_close(ours.after.grad, words[AFTER])
 
 
 def test_of_the_word_embeddings_only_those_of_the_texts_are_kept(prompted):
