@@ -42,6 +42,7 @@ class TextKNN(TrainingFree):
         self.knn_history = config["knn_history"]
         self.vectors = None
         if not getattr(config, "weights_follow", False):
+            self.check_keys(config)
             self.vectors = F.normalize(_encode(config, dataset), dim=-1)
 
     @staticmethod

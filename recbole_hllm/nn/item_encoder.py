@@ -48,9 +48,10 @@ class ItemEncoder(nn.Module):
         check_padding(backbone)
         self.first_position, n_positions = position_range(backbone)
         if n_positions is not None and max_text_length + item_emb_token_n > n_positions:
+            and_token = " and 1 [ITEM] token" if item_emb_token_n else ""
             raise ModelError(
-                f"texts of {max_text_length} tokens and {item_emb_token_n} [ITEM] token do not fit into the "
-                f"{n_positions} positions of the item language model; the longest text it can read has "
+                f"texts of {max_text_length} tokens{and_token} do not fit into the "
+                f"{n_positions} positions of the language model; the longest text it can read has "
                 f"{n_positions - item_emb_token_n} tokens ({length_key})"
             )
         behaviour = behaviour_of(backbone)

@@ -143,7 +143,7 @@ def test_a_repeated_run_keeps_what_it_needed_and_says_what_that_ignores(keys, tm
 def test_changed_data_have_a_run_of_their_own(made, write_dataset, tmp_path):
     rows = [(f"u{user}", f"i{(3 * user + step) % 9}", 10 * step + user) for user in range(8) for step in range(6)]
     write_dataset(tmp_path, "mine", rows)
-    keys = {"data_path": str(tmp_path), "dataset": "mine"}
+    keys = {"data_path": str(tmp_path), "dataset": "mine", "topk": [5], "valid_metric": "MRR@5"}
     first, started = made(**keys)
     assert started and made(**keys)[1] == []
     write_dataset(tmp_path, "mine", [*rows, ("u0", "i8", 10_000)])
