@@ -4,6 +4,7 @@
 #   make demo       HLLM beside SASRec and Pop on MovieLens-100k
 #   make test       the tests
 #   make test-slow  the tests on real data and over all architectures, minutes each
+#   make test-cpus  the tests as CPUs with other instructions compute, with two threads and on a busy machine
 #   make lint       ruff
 #   make clean      removes what these made, never your runs or data
 #
@@ -17,7 +18,7 @@ PYTEST_ARGS ?=
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-cpus lint clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/python run_recbole_hllm.py --model=HLLM,SASRec,Pop --dataset=ml-100k \
@@ -28,6 +29,17 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -m slow --timeout=3600 $(PYTEST_ARGS)
+
+# A bound that holds with one kind of instructions only is wrong. The last run is beside two busy processes and with
+# PYTHONPATH set: neither time nor the environment may decide.
+test-cpus: $(VENV)/.test
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
+	    $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	    OMP_NUM_THREADS=2 MKL_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	yes > /dev/null & one=$$!; yes > /dev/null & two=$$!; trap 'exit 1' INT TERM; \
+	    trap 'kill $$one $$two 2> /dev/null' EXIT; \
+	    PYTHONPATH=$(CURDIR) $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .

@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # Before torch is imported, and for the programs that tests start: more threads make tiny tensors no faster, and wait
 # for each other on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# The same examples in every run: a failure can be repeated, and a green run stays green.
-settings.register_profile("repeatable", derandomize=True)
+# The same examples in every run, however long each takes: a failure can be repeated, and a green run stays green.
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
 
 INTER = "user_id:token\titem_id:token\ttimestamp:float"

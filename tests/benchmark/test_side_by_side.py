@@ -190,9 +190,10 @@ def test_the_memory_of_a_row_is_its_own(keys_of, tmp_path):
 def test_the_memory_of_a_run_is_not_that_of_one_before(keys_of, tmp_path):
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("only Linux forgets a peak")
+    held = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")  # by the tests so far
     np.ones(200_000_000)  # 1.6 GB, and gone
     run("Pop", config_dict=shared_of(keys_of), run_dir=tmp_path / "run")
-    assert 100e6 < json.loads((tmp_path / "run" / "costs.json").read_text())["peak_memory_bytes"] < 1.6e9
+    assert 100e6 < json.loads((tmp_path / "run" / "costs.json").read_text())["peak_memory_bytes"] < held + 0.8e9
 
 
 @pytest.fixture

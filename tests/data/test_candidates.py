@@ -31,7 +31,7 @@ def cases(draw):
     return n_items, sequences, rows_user, None if weights is None else np.array(weights), drawable, number
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(cases(), st.integers(0, 2**32))
 def test_never_padding_never_own_never_weightless_never_twice(case, seed):
     n_items, sequences, rows_user, weights, drawable, number = case
@@ -42,7 +42,7 @@ def test_never_padding_never_own_never_weightless_never_twice(case, seed):
         assert set(row) <= drawable - set(sequences[user])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(cases(), st.integers(0, 2**32), st.integers(1, 5), st.integers(0, 12))
 def test_a_row_depends_on_its_own_position_and_user_only(case, seed, block_rows, kept):
     n_items, sequences, rows_user, weights, _, number = case

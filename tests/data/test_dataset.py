@@ -48,7 +48,7 @@ def test_prefix_rows_equal_recboles(write_dataset, toy_config, tmp_path, random_
     same_parts(toy_config(load_col=LOAD, eval_args=args))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.integers(0, 10**6), st.integers(1, 10), st.integers(1, 15), st.integers(1, 9), st.sampled_from(SPLITS))
 def test_prefix_rows_equal_recboles_on_any_data(
     write_dataset, toy_config, tmp_path, random_rows, same_parts, seed, users, longest, length, args

@@ -67,7 +67,7 @@ def test_separator_and_encoding_that_cannot_be_used(file):
         read_table(path, ["a"], encoding="utf-99")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=6), newline=st.sampled_from(["\n", "\r\n"]))
 def test_every_text_is_read_as_it_is_written(tmp_path_factory, rows, newline):
     path = tmp_path_factory.mktemp("text") / "a.item"
@@ -79,7 +79,7 @@ def test_every_text_is_read_as_it_is_written(tmp_path_factory, rows, newline):
     assert [tuple(row) for row in read] == rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(numbers=st.lists(st.floats(allow_nan=False), min_size=1, max_size=20))
 def test_floats_are_read_to_the_last_bit(tmp_path_factory, numbers):
     path = tmp_path_factory.mktemp("float") / "a.inter"

@@ -32,7 +32,6 @@ def test_flat_layout():
     assert seq.targets_of(sequences.lengths, sequences.offsets).tolist() == [1]
 
 
-@settings(deadline=None)
 @given(HISTORIES)
 def test_targets_are_all_but_each_users_first(histories):
     sequences = make(histories)
@@ -74,7 +73,6 @@ def test_short_users_are_tested_as_the_official_code_does():
     assert split.train_lengths.tolist() == [0, 1, 1, 1]
 
 
-@settings(deadline=None)
 @given(HISTORIES, st.sampled_from(["valid_and_test", "valid_only", "test_only"]), st.booleans())
 def test_every_target_is_in_one_part_and_earlier_parts_come_first(histories, mode, short):
     sequences = make(histories)
@@ -191,7 +189,7 @@ def naive(lengths, size, chunk, overlap):
     return result
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(2, 12), st.booleans(), st.integers(0, 1))
 def test_windows_are_those_of_a_loop(lengths, size, chunk, overlap):
     assert [tuple(window) for window in windows_of(lengths, size, chunk, overlap)] == naive(
@@ -199,7 +197,7 @@ def test_windows_are_those_of_a_loop(lengths, size, chunk, overlap):
     )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(2, 12))
 def test_every_position_but_the_first_is_a_target_once(lengths, size):
     targets = [position for begin, end in windows_of(lengths, size) for position in range(begin + 1, end)]
@@ -211,7 +209,6 @@ def test_every_position_but_the_first_is_a_target_once(lengths, size):
     assert all(2 <= end - begin <= size for begin, end in windows_of(lengths, size))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(2, 12))
 def test_without_chunks_the_last_items_are_one_window(lengths, size):
     ends = np.cumsum(lengths)

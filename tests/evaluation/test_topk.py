@@ -70,7 +70,7 @@ def set_catalogue(struct, n_items):
     struct.set("data.count_items", Counter({item: 1 + item * 7 % 5 for item in range(1, n_items)}))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(passes(), st.sampled_from(METRIC_SETS))
 def test_every_ranking_metric_equals_the_stock_collectors(case, metrics):
     n_items, topk, batches = case
@@ -90,7 +90,7 @@ def test_every_ranking_metric_equals_the_stock_collectors(case, metrics):
     np.testing.assert_equal(dict(Evaluator(config).evaluate(got)), dict(Evaluator(config).evaluate(expected)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(passes())
 def test_ranks_agree_with_recboles_hits_at_every_k(case):
     n_items, topk, batches = case

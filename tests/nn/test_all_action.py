@@ -42,7 +42,7 @@ def vectors(counts, seed):
     return [[torch.randn(4, generator=generator) for _ in range(count)] for count in counts]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=5).filter(
         lambda counts: any(one and other for one, other in counts)
@@ -111,7 +111,7 @@ def test_no_pairs_at_all():
     assert loss.item() == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=4).filter(
         lambda counts: any(one and other for one, other in counts)

@@ -50,7 +50,7 @@ def test_order_and_budget(case, recompute):
         assert following and (len(chunk) + 1) * (max(chunk) + 1) > budget
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(lengths=st.lists(st.integers(0, 6), min_size=1, max_size=8), budget=st.integers(1, 30))
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize(("kind", "item_emb_token_n"), [("llama", 1), ("bert", 1), ("bert", 0)])

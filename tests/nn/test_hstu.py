@@ -74,7 +74,7 @@ def history(rows, length, width=6, seed=0):
     return x, (1e9 + gaps.cumsum(1)).floor()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(n=st.integers(1, 6), shorter=st.integers(0, 5), seed=st.integers(0, 1000), timed=st.booleans())
 def test_the_block_is_its_formula(n, shorter, seed, timed):
     length = max(1, n - shorter)

@@ -38,7 +38,7 @@ def slow_info_nce(outputs, targets, negatives, target_ids, negative_ids, logit_s
     return torch.stack(losses).mean(), sum(n_kept) / len(n_kept), accuracy
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n_targets=st.integers(1, 6),
     n_negatives=st.integers(1, 12),

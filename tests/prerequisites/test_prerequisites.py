@@ -302,14 +302,15 @@ def test_a_row_that_another_row_is_handed(made, keys, tmp_path):
     assert teacher["item_table"] == str(tmp_path / "table" / "SASRec")
 
 
-def test_one_process_at_a_time_makes_it(tmp_path):
+def test_one_process_at_a_time_makes_it(tmp_path, caplog):
     """The second waits until the first is done, and not for one that died."""
     entry = tmp_path / "cache" / "SASRec-toy"
-    imports = "import sys, time\nfrom pathlib import Path\nfrom recbole_hllm.data.cache import locked"
-    body = "with locked(Path(sys.argv[1]), 'it'): print('has it', flush=True); time.sleep(60)"
+    imports = "import sys\nfrom pathlib import Path\nfrom recbole_hllm.data.cache import locked"
+    body = "with locked(Path(sys.argv[1]), 'it'): print('has it', flush=True); sys.stdin.read()"
     first = subprocess.Popen(
-        [sys.executable, "-c", f"{imports}\n{body}", str(entry)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
-    )
+        [sys.executable, "-c", f"{imports}\n{body}", str(entry)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
     assert first.stdout.readline() == b"has it\n"
     done = threading.Event()
 
@@ -317,26 +318,32 @@ def test_one_process_at_a_time_makes_it(tmp_path):
         with locked(entry, "it"):
             done.set()
 
+    caplog.set_level("INFO")
     waiting = threading.Thread(target=second)
     waiting.start()
-    assert not done.wait(0.5)
+    while "which is waited for" not in caplog.text and not done.is_set():
+        time.sleep(0.01)
+    assert not done.is_set()
     first.kill()
-    waiting.join(timeout=30)
+    first.communicate()
+    waiting.join()
     assert done.is_set()
 
 
-def test_what_two_runs_need_at_once_is_made_once(keys, tmp_path):
+def test_what_two_runs_need_at_once_is_made_once(keys, tmp_path, caplog):
     started = []
 
     def start(config_dict, run_dir):
         started.append(run_dir)
-        time.sleep(0.5)
+        while "which is waited for" not in caplog.text and len(started) == 1:
+            time.sleep(0.01)
         return run(config_dict=config_dict, run_dir=run_dir)
 
+    caplog.set_level("INFO")
     configs = [Config("E4SRec", config_dict=keys()) for _ in range(2)]
     threads = [threading.Thread(target=complete, args=(config, None, start)) for config in configs]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join()
     assert len(started) == 1 and {config["item_table"] for config in configs} == {str(started[0])}

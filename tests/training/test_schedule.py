@@ -50,7 +50,7 @@ def test_constant(kind):
     assert rates(kind, 5) == [1.0] * 5
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 80), st.floats(0, 0.99))
 def test_every_step_learns_rising_to_the_base_rate_and_falling_after_it(total, ratio):
     used = rates("cosine", total, ratio)

@@ -53,18 +53,20 @@ def test_a_catalogue_of_one_item(keys_of, write_dataset, tmp_path):
     assert "makes the distance of states" not in (tmp_path / "run" / "run.log").read_text()
 
 
-def test_states_that_another_process_computes_are_waited_for(build, tmp_path, monkeypatch):
+def test_states_that_another_process_computes_are_waited_for(build, tmp_path, monkeypatch, caplog):
     computed, compute = [], teachers._compute
 
     def slow(*arguments):
         computed.append(arguments)
-        time.sleep(0.5)
+        while "which is waited for" not in caplog.text and len(computed) == 1:
+            time.sleep(0.01)
         compute(*arguments)
 
     model, _, config, train = build(cache_dir=str(tmp_path / "first"))
     teacher = teachers.read_teacher(config, train._dataset)
     config.final_config_dict["cache_dir"] = str(tmp_path / "second")
     monkeypatch.setattr(teachers, "_compute", slow)
+    caplog.set_level("INFO")
     made = []
     work = [
         threading.Thread(target=lambda: made.append(teachers.CachedStates.of(teacher, config, train._dataset)))
@@ -73,7 +75,7 @@ def test_states_that_another_process_computes_are_waited_for(build, tmp_path, mo
     for thread in work:
         thread.start()
     for thread in work:
-        thread.join(timeout=60)
+        thread.join()
     assert len(made) == 2 and len(computed) == 1
     for states in made:
         np.testing.assert_array_equal(states.states, model.states.states)
