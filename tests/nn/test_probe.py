@@ -1,12 +1,16 @@
 """What a language model does is found by trying, and is what the whole model does."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from architectures import CAUSAL, ENCODERS, HIDDEN, POSITIONS, SAMPLE, SEE_PADDING, keys_of
+from transformers import AttentionInterface
 
 from recbole_hllm.errors import ModelError
-from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, skeleton_of
+from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_causal_lm, skeleton_of
 from recbole_hllm.nn.item_encoder import ItemEncoder
+from recbole_hllm.nn.next_token import with_head
 from recbole_hllm.nn.probe import behaviour_of, check_causal, check_padding, is_bidirectional, position_range
 from recbole_hllm.nn.prompted import PromptedLLM
 from recbole_hllm.nn.user_encoder import UserEncoder
@@ -128,6 +132,30 @@ def test_trying_draws_no_random_numbers_of_the_program():
     torch.manual_seed(3)
     behaviour_of(skeleton_of(spec_of("gpt2", vocab_size=39)))
     torch.testing.assert_close(torch.rand(4), expected, rtol=0, atol=0)
+
+
+def test_trying_leaves_the_random_states_of_gpus_alone(monkeypatch):
+    def seed_all(seed):
+        raise AssertionError(f"every GPU is seeded with {seed}")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seed_all)
+    behaviour_of(skeleton_of(spec_of("gpt2", vocab_size=38)))
+
+
+def test_a_model_whose_attention_needs_a_gpu_is_built_without_one():
+    """As flash attention does; a model is built on the CPU and then taken to its device."""
+
+    def on_gpus_only(*_, **__):
+        raise RuntimeError("FlashAttention only supports CUDA")
+
+    AttentionInterface.register("on_gpus_only", on_gpus_only)
+    spec = replace(spec_of("llama"), attn_implementation="on_gpus_only")
+    items, users = ItemEncoder(load_backbone(spec), max_text_length=8), UserEncoder(load_backbone(spec))
+    reader, head = with_head(load_causal_lm(spec))
+    for backbone in (items.backbone, users.backbone, reader, head.model):
+        assert backbone.config._attn_implementation == "on_gpus_only"
+    with pytest.raises(RuntimeError, match="only supports CUDA"):
+        users(torch.zeros(1, 3, HIDDEN))
 
 
 def test_narrow_embeddings_are_read_by_items_and_users():
