@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 from architectures import CAUSAL, ENCODERS, HIDDEN, POSITIONS, SAMPLE, SEE_PADDING, keys_of
-from transformers import AttentionInterface
+from torch import nn
+from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
 from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_causal_lm, skeleton_of
@@ -171,3 +173,28 @@ def test_a_reader_whose_outputs_are_wider_than_its_inputs_is_refused():
     decoder = load_backbone(BackboneSpec(None, "scratch", config={**keys_of("electra:narrow"), "is_decoder": True}))
     with pytest.raises(ModelError, match="reads 8 numbers and gives 16 cannot be the user language model"):
         UserEncoder(decoder)
+
+
+class Plain(PreTrainedModel):
+    """As code that a folder brings: its configuration has names of its own for layers and words."""
+
+    config_class = PreTrainedConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.words, self.layer = nn.Embedding(config.padded_vocab_size, 8), nn.Linear(8, 8)
+
+    def get_input_embeddings(self):
+        return self.words
+
+    def _init_weights(self, module):
+        pass
+
+    def forward(self, input_ids=None, inputs_embeds=None, **_):
+        vectors = self.words(input_ids) if inputs_embeds is None else inputs_embeds
+        return BaseModelOutput(last_hidden_state=self.layer(vectors.cumsum(1)))
+
+
+def test_a_configuration_with_names_of_its_own():
+    found = behaviour_of(Plain(PreTrainedConfig(num_layers=3, padded_vocab_size=12)))
+    assert (found.causal, found.reads_words, found.n_positions, found.output_size) == (True, True, None, 8)
