@@ -321,6 +321,8 @@ def first_layers(config: PreTrainedConfig, number: int) -> None:
             setattr(config, name, value[:number])
     if hasattr(config, "scale_depth"):  # MiniCPM's layers add scale_depth / sqrt(number of layers) of what they compute
         config.scale_depth *= math.sqrt(number / total)
+    if shared := getattr(config, "num_kv_shared_layers", None):  # the last of Gemma 3n's; those that are cut go first
+        config.num_kv_shared_layers = max(0, shared - (total - number))
     config.num_hidden_layers = number
 
 

@@ -198,3 +198,16 @@ class Plain(PreTrainedModel):
 def test_a_configuration_with_names_of_its_own():
     found = behaviour_of(Plain(PreTrainedConfig(num_layers=3, padded_vocab_size=12)))
     assert (found.causal, found.reads_words, found.n_positions, found.output_size) == (True, True, None, 8)
+
+
+def test_a_model_whose_last_layers_share_what_earlier_ones_computed():
+    own = {
+        "vocab_size_per_layer_input": 40, "hidden_size_per_layer_input": 8, "num_hidden_layers": 4, "laurel_rank": 4,
+        "num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "activation_sparsity_pattern": None,
+    }  # fmt: skip
+    sizes = {"hidden_size": HIDDEN, "vocab_size": 40, "intermediate_size": 24, "num_attention_heads": 2, "head_dim": 8}
+    spec = BackboneSpec(None, "scratch", config={"model_type": "gemma3n_text", **sizes, **own})
+    for model in (skeleton_of(spec), load_backbone(spec)):
+        found = behaviour_of(model)
+        assert (found.causal, found.n_positions, found.output_size) == (True, None, HIDDEN)
