@@ -34,7 +34,7 @@ def check_user_llm(
     with naming(key):
         check_reads_items(skeleton)
     check_history_length(config, position_range(skeleton)[1], further, "further vector", other_length)
-    _check_lora(skeleton, lora)
+    _check_lora(spec, lora)
 
 
 def check_prompted_llm(config, spec: BackboneSpec, key: str, lora: LoraSettings | None, words: int | None) -> None:
@@ -55,7 +55,7 @@ def check_prompted_llm(config, spec: BackboneSpec, key: str, lora: LoraSettings 
         check_causal(skeleton, "read histories here")
     if words is not None:
         check_history_length(config, position_range(skeleton)[1], words, "words of the instruction")
-    _check_lora(skeleton, lora)
+    _check_lora(spec, lora)
 
 
 def check_text_llm(
@@ -85,7 +85,7 @@ def check_text_llm(
     tokens = item_emb_token_n(config, skeleton) if tokens is None else tokens
     with naming(key), torch.device("meta"):
         ItemEncoder(skeleton, item_emb_token_n=tokens, max_text_length=config[length_key], length_key=length_key)
-    _check_lora(skeleton, lora)
+    _check_lora(spec, lora)
 
 
 def check_history_length(config, places: int | None, further: int, what: str, other_length: str | None = None) -> None:
@@ -118,7 +118,8 @@ def check_words(llm: PreTrainedModel, tokens: np.ndarray, source: str) -> None:
         )
 
 
-def _check_lora(skeleton, lora: LoraSettings | None) -> None:
-    if lora is not None:
+def _check_lora(spec, lora: LoraSettings | None) -> None:
+    if lora is not None:  # of all layers: they differ in some models, and one of them can be named
+        skeleton = skeleton_of(spec, whole=True)
         with torch.device("meta"):
             tune(skeleton, "lora", lora)

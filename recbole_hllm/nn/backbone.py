@@ -174,17 +174,21 @@ def config_of(spec: BackboneSpec) -> PreTrainedConfig:
         return _config_of(spec, folder, gguf_file)
 
 
-def skeleton_of(spec: BackboneSpec) -> PreTrainedModel | None:
+def skeleton_of(spec: BackboneSpec, whole: bool = False) -> PreTrainedModel | None:
     """The first layers, without numbers, of what ``load_backbone`` would build: it shows what kind of model that is, in
     a moment. None for a source that brings its own code, of which nobody knows whether it could do this.
+
+    Args:
+        whole: all layers.
 
     Raises:
         ModelError, MissingExtra: as ``config_of``.
     """
-    depth = config_of(spec).num_hidden_layers
+    config = config_of(spec)
     if spec.trust_remote_code:
         return None
-    config = config_of(replace(spec, num_layers=min(depth, 2)))  # RWKV divides by the number of the others
+    if not whole:  # RWKV divides by the number of the others
+        config = config_of(replace(spec, num_layers=min(config.num_hidden_layers, 2)))
     with _errors_name(spec.source), quiet(), torch.device("meta"):
         return _without_head(config).from_config(config)
 
@@ -214,6 +218,11 @@ def load_tokenizer(source: str, trust_remote_code: bool = False) -> PreTrainedTo
     if not tokenizer.is_fast:
         raise ModelError(f"'{source}' has only a slow tokenizer; a fast one (tokenizer.json) is needed")
     return tokenizer
+
+
+def without_gpu(attention: str | None) -> str | None:
+    """The attention implementation with which a model is tried on a CPU, where flash attention does not run."""
+    return attention if attention in (None, "sdpa") else "eager"
 
 
 def drop_input_embeddings(model: PreTrainedModel) -> None:
@@ -312,6 +321,8 @@ def first_layers(config: PreTrainedConfig, number: int) -> None:
             setattr(config, name, value[:number])
     if hasattr(config, "scale_depth"):  # MiniCPM's layers add scale_depth / sqrt(number of layers) of what they compute
         config.scale_depth *= math.sqrt(number / total)
+    if shared := getattr(config, "num_kv_shared_layers", None):  # the last of Gemma 3n's; those that are cut go first
+        config.num_kv_shared_layers = max(0, shared - (total - number))
     config.num_hidden_layers = number
 
 

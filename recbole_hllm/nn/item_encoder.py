@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from recbole_hllm.errors import ModelError
-from recbole_hllm.nn.probe import behaviour_of, check_padding, position_range
+from recbole_hllm.nn.probe import behaviour_of, check_padding, check_reads_words, position_range
 
 ITEM_TOKEN_STD = 0.02
 
@@ -44,7 +44,7 @@ class ItemEncoder(nn.Module):
         super().__init__()
         if item_emb_token_n not in (0, 1):
             raise ModelError(f"item_emb_token_n={item_emb_token_n}: only 1 ([ITEM] token) and 0 (mean) exist")
-        _check_reads_vectors(backbone)
+        check_reads_words(backbone)
         check_padding(backbone)
         self.first_position, n_positions = position_range(backbone)
         if n_positions is not None and max_text_length + item_emb_token_n > n_positions:
@@ -124,30 +124,6 @@ class ItemEncoder(nn.Module):
             # transformers takes position ids that do not rise by one for packed rows, unless a mask is given
             options.setdefault("attention_mask", torch.ones_like(positions))
         return self.backbone(inputs_embeds=embeddings, **options).last_hidden_state
-
-
-def _check_reads_vectors(backbone: PreTrainedModel) -> None:
-    """Raises ModelError where the vectors of two words, in their place, are not read as the words are."""
-    training, words = backbone.training, backbone.get_input_embeddings()
-    if words.weight.is_meta:  # without numbers there is nothing to compare
-        return
-    # RoBERTa gives it no position of its own.
-    padding = {getattr(backbone.config, "pad_token_id", None), getattr(words, "padding_idx", None)}
-    tokens = torch.tensor([[token for token in range(min(len(words.weight), 4)) if token not in padding][:2]])
-    tokens = tokens.to(next(backbone.parameters()).device)
-    try:
-        with torch.no_grad():
-            expected = backbone.eval()(input_ids=tokens).last_hidden_state
-            found = backbone(inputs_embeds=words(tokens)).last_hidden_state
-        alike = torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
-    except (AttributeError, NotImplementedError, TypeError, ValueError):  # I-BERT's words have scales beside vectors
-        alike = False
-    backbone.train(training)
-    if not alike:
-        raise ModelError(
-            f"a {backbone.config.model_type} model cannot read vectors in place of words, as items are read here; take "
-            "another language model, such as llama or bert"
-        )
 
 
 class StoredItemVectors(nn.Module):

@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from recbole_hllm.errors import ModelError
+from recbole_hllm.nn.backbone import without_gpu
 from recbole_hllm.nn.ragged import similar_lengths
 
 # Logits of so many tokens are held at once: with a vocabulary of 50,000 words, 100 MB of float32.
@@ -76,15 +77,20 @@ def with_head(model: PreTrainedModel) -> tuple[PreTrainedModel, WordHead]:
     Raises:
         ModelError: the parts do not give the logits of the whole.
     """
-    kind, training = model.config.model_type, model.training
+    config, training = model.config, model.training
+    kind, attention = config.model_type, config._attn_implementation
     tokens = torch.arange(4, device=next(model.parameters()).device)[None] % model.config.vocab_size
     parts = [name for name, part in model.named_children() if isinstance(part, PreTrainedModel)]
-    with torch.no_grad():
-        expected = model.eval()(input_ids=tokens).logits[0]
-        if len(parts) == 1:
-            backbone, head = model.get_submodule(parts[0]), WordHead(model, parts[0])
-            if _alike(lambda: head(backbone(input_ids=tokens).last_hidden_state[0]), expected):
-                return backbone.train(training), head.train(training)
+    config._attn_implementation = without_gpu(attention)
+    try:
+        with torch.no_grad():
+            expected = model.eval()(input_ids=tokens).logits[0]
+            if len(parts) == 1:
+                backbone, head = model.get_submodule(parts[0]), WordHead(model, parts[0])
+                if _alike(lambda: head(backbone(input_ids=tokens).last_hidden_state[0]), expected):
+                    return backbone.train(training), head.train(training)
+    finally:
+        config._attn_implementation = attention
     raise ModelError(
         f"a {kind} model has a head that cannot be taken apart from the rest; take another causal language model, "
         "such as llama"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from recbole_hllm.errors import ModelError
-from recbole_hllm.nn.backbone import first_layers, quiet
+from recbole_hllm.nn.backbone import first_layers, quiet, without_gpu
 
 # Sizes that decide how long the copy takes and nothing of what is asked of it, and what the copy has at most.
 _SMALLER = dict.fromkeys(
@@ -46,6 +46,8 @@ class Behaviour:
     """Width of the vectors that it reads."""
     output_size: int
     """Width of its outputs."""
+    reads_words: bool
+    """The vectors of words, in their place, are read as the words are."""
 
 
 def behaviour_of(model: PreTrainedModel) -> Behaviour:
@@ -95,6 +97,15 @@ def check_padding(model: PreTrainedModel) -> None:
         )
 
 
+def check_reads_words(model: PreTrainedModel) -> None:
+    """Raises ModelError for one that reads the vectors of words otherwise than the words."""
+    if not behaviour_of(model).reads_words:
+        raise ModelError(
+            f"a {model.config.model_type} model cannot read vectors in place of words, as items are read here; take "
+            "another language model, such as llama or bert"
+        )
+
+
 def position_range(model: PreTrainedModel) -> tuple[int, int | None]:
     """The first usable position id and how many positions there are.
 
@@ -127,8 +138,7 @@ def _switch_to_causal(model: PreTrainedModel) -> str | None:
 
 
 def _architecture(model, config) -> "_Architecture":
-    attention = getattr(config, "_attn_implementation", None)
-    attention = attention if attention in ("eager", "sdpa") else None  # others may need a GPU
+    attention = without_gpu(getattr(config, "_attn_implementation", None))
     return _Architecture(type(model), config.to_json_string(use_diff=False), attention, config)
 
 
@@ -146,7 +156,7 @@ class _Architecture:
 def _tried(architecture: _Architecture) -> Behaviour:
     for smaller in (_SMALLER, {}):  # an architecture may not have these sizes
         with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.no_grad(), quiet():
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # torch.manual_seed is also for GPUs, whose states nobody puts back
             try:
                 return _behaviour(_small_copy(architecture, smaller), architecture.config)
             except Exception as error:  # transformers' models fail in ways of their own
@@ -159,7 +169,7 @@ def _tried(architecture: _Architecture) -> Behaviour:
 
 def _small_copy(architecture: _Architecture, smaller: dict[str, int]) -> PreTrainedModel:
     small = copy.deepcopy(architecture.config)
-    if small.num_hidden_layers > _LAYERS:
+    if _number(small, "num_hidden_layers") > _LAYERS:  # code that a folder brings may have another name for it
         first_layers(small, _LAYERS)
     for name, most in smaller.items():
         if _number(small, name) > most:
@@ -167,7 +177,7 @@ def _small_copy(architecture: _Architecture, smaller: dict[str, int]) -> PreTrai
     if name := _position_key(small):
         setattr(small, name, _POSITIONS)
     for name in ("pad_token_id", "padding_idx"):
-        if _number(small, name) >= small.vocab_size:
+        if _number(small, name) >= _number(small, "vocab_size"):
             setattr(small, name, 0)
     options = {"attn_implementation": architecture.attention} if architecture.attention else {}
     model = architecture.kind._from_config(small, dtype=torch.float32, **options).eval()
@@ -207,7 +217,20 @@ def _behaviour(small: PreTrainedModel, config) -> Behaviour:
         _n_positions(small, config, width),
         width,
         outputs.shape[-1],
+        _reads_words(small),
     )
+
+
+def _reads_words(small: PreTrainedModel) -> bool:
+    words = small.get_input_embeddings()
+    # RoBERTa gives padding no position of its own.
+    padding = {getattr(small.config, "pad_token_id", None), getattr(words, "padding_idx", None)}
+    tokens = torch.tensor([[token for token in range(min(len(words.weight), 4)) if token not in padding][:2]])
+    try:
+        expected = small(input_ids=tokens).last_hidden_state[0]
+        return _alike(expected, small(inputs_embeds=words(tokens)).last_hidden_state[0])
+    except Exception:  # I-BERT's words have scales beside vectors
+        return False
 
 
 def _alike(first: Tensor, second: Tensor) -> bool:

@@ -135,6 +135,21 @@ def test_layers_that_lora_does_not_find_or_cannot_have(refused, tiny_llm):
     refused("HLLM", "^lora_target_modules: no linear layer is called 'q_proj'", lora_target_modules=["q_proj"], **user)
 
 
+@pytest.mark.parametrize(
+    ("kind", "sizes", "target"),
+    [
+        ("llama", {"num_hidden_layers": 3}, "layers.2.self_attn.q_proj"),
+        ("jamba", {"num_hidden_layers": 4, "attn_layer_period": 4, "attn_layer_offset": 3}, "q_proj"),
+    ],
+)
+def test_lora_of_layers_that_only_the_whole_model_has(keys, tiny_llm, kind, sizes, target):
+    user = {"user_pretrain_dir": tiny_llm(kind, **sizes), "user_llm_init": True, "user_llm_config": None}
+    config = Config("HLLM", config_dict=keys("HLLM", **user, user_llm_tuning="lora", lora_target_modules=[target]))
+    recommender = config.spec.build(config, data_preparation(config, create_dataset(config))[0]._dataset)
+    trained = [name for name, weight in recommender.user_encoder.named_parameters() if weight.requires_grad]
+    assert len(trained) == 2 and all(f".{target}.lora_" in name for name in trained)
+
+
 def test_a_language_model_that_fails_only_when_it_is_built(keys, tmp_path):
     """Flash attention is not installed, or this is no GPU: known before a table is trained."""
     own = keys("E4SRec", attn_implementation="flash_attention_2")

@@ -1,12 +1,18 @@
 """What a language model does is found by trying, and is what the whole model does."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from architectures import CAUSAL, ENCODERS, HIDDEN, POSITIONS, SAMPLE, SEE_PADDING, keys_of
+from torch import nn
+from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
 from recbole_hllm.errors import ModelError
-from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, skeleton_of
+from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_causal_lm, skeleton_of
 from recbole_hllm.nn.item_encoder import ItemEncoder
+from recbole_hllm.nn.next_token import with_head
 from recbole_hllm.nn.probe import behaviour_of, check_causal, check_padding, is_bidirectional, position_range
 from recbole_hllm.nn.prompted import PromptedLLM
 from recbole_hllm.nn.user_encoder import UserEncoder
@@ -130,6 +136,30 @@ def test_trying_draws_no_random_numbers_of_the_program():
     torch.testing.assert_close(torch.rand(4), expected, rtol=0, atol=0)
 
 
+def test_trying_leaves_the_random_states_of_gpus_alone(monkeypatch):
+    def seed_all(seed):
+        raise AssertionError(f"every GPU is seeded with {seed}")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seed_all)
+    behaviour_of(skeleton_of(spec_of("gpt2", vocab_size=38)))
+
+
+def test_a_model_whose_attention_needs_a_gpu_is_built_without_one():
+    """As flash attention does; a model is built on the CPU and then taken to its device."""
+
+    def on_gpus_only(*_, **__):
+        raise RuntimeError("FlashAttention only supports CUDA")
+
+    AttentionInterface.register("on_gpus_only", on_gpus_only)
+    spec = replace(spec_of("llama"), attn_implementation="on_gpus_only")
+    items, users = ItemEncoder(load_backbone(spec), max_text_length=8), UserEncoder(load_backbone(spec))
+    reader, head = with_head(load_causal_lm(spec))
+    for backbone in (items.backbone, users.backbone, reader, head.model):
+        assert backbone.config._attn_implementation == "on_gpus_only"
+    with pytest.raises(RuntimeError, match="only supports CUDA"):
+        users(torch.zeros(1, 3, HIDDEN))
+
+
 def test_narrow_embeddings_are_read_by_items_and_users():
     torch.manual_seed(0)
     narrow = load_backbone(spec_of("opt:narrow"))
@@ -143,3 +173,41 @@ def test_a_reader_whose_outputs_are_wider_than_its_inputs_is_refused():
     decoder = load_backbone(BackboneSpec(None, "scratch", config={**keys_of("electra:narrow"), "is_decoder": True}))
     with pytest.raises(ModelError, match="reads 8 numbers and gives 16 cannot be the user language model"):
         UserEncoder(decoder)
+
+
+class Plain(PreTrainedModel):
+    """As code that a folder brings: its configuration has names of its own for layers and words."""
+
+    config_class = PreTrainedConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.words, self.layer = nn.Embedding(config.padded_vocab_size, 8), nn.Linear(8, 8)
+
+    def get_input_embeddings(self):
+        return self.words
+
+    def _init_weights(self, module):
+        pass
+
+    def forward(self, input_ids=None, inputs_embeds=None, **_):
+        vectors = self.words(input_ids) if inputs_embeds is None else inputs_embeds
+        return BaseModelOutput(last_hidden_state=self.layer(vectors.cumsum(1)))
+
+
+def test_a_configuration_with_names_of_its_own():
+    found = behaviour_of(Plain(PreTrainedConfig(num_layers=3, padded_vocab_size=12)))
+    assert (found.causal, found.reads_words, found.n_positions, found.output_size) == (True, True, None, 8)
+
+
+def test_a_model_whose_last_layers_share_what_earlier_ones_computed():
+    own = {
+        "vocab_size_per_layer_input": 40, "hidden_size_per_layer_input": 8, "num_hidden_layers": 4, "laurel_rank": 4,
+        "num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "activation_sparsity_pattern": None,
+    }  # fmt: skip
+    sizes = {"hidden_size": HIDDEN, "vocab_size": 40, "intermediate_size": 24, "num_attention_heads": 2, "head_dim": 8}
+    spec = BackboneSpec(None, "scratch", config={"model_type": "gemma3n_text", **sizes, **own})
+    for model in (skeleton_of(spec), load_backbone(spec)):
+        found = behaviour_of(model)
+        assert (found.causal, found.n_positions, found.output_size) == (True, None, HIDDEN)
