@@ -208,6 +208,13 @@ class Pipeline:
             names[name.removeprefix("item_encoder.")] = parameter
         return names
 
+    def undefined(self) -> bool:
+        """Whether the reference's numbers may be none: its mean over the tokens of a text that has not any."""
+        if self.model.item_encoder.item_emb_tokens is not None:
+            return False
+        _, lengths = self.model.catalogue.lookup(self.items[1:])
+        return bool((lengths == 0).any())
+
     # -- batches --
 
     def batch(self, rows, negatives, mask):
