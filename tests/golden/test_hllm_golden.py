@@ -10,7 +10,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from reference_numbers import close, negatives_near, numbers_of
+from reference_numbers import close, ids_filtered, negatives_near, nothing_filtered, numbers_of
 
 from recbole_hllm.data.protocol import REFERENCE
 from recbole_hllm.model import next_item
@@ -311,14 +311,6 @@ def test_vector_at_the_last_token_of_the_text_fails(new_pipeline):
     encoder._last_hidden_state = lambda *arguments: at_item_token(*arguments).roll(1, dims=1)
     with pytest.raises(AssertionError):
         check_item_vectors(pipeline)
-
-
-def nothing_filtered(targets, negatives, target_ids, negative_ids, nce_thres):
-    return torch.zeros(len(target_ids), len(negative_ids), dtype=torch.bool)
-
-
-def ids_filtered(targets, negatives, target_ids, negative_ids, nce_thres):
-    return target_ids[:, None] == negative_ids
 
 
 @only_here

@@ -5,13 +5,17 @@ Sizes and settings come from the golden files, and what they leave out is skippe
 """
 
 import os
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from reference_numbers import close, negatives_near, numbers_of
+import torch.nn.functional as F
+from reference_numbers import close, ids_filtered, negatives_near, nothing_filtered, numbers_of
 
 from recbole_hllm.data.protocol import REFERENCE
+from recbole_hllm.model import next_item
+from recbole_hllm.nn import losses as losses_module
 
 VECTORS = 2e-5  # absolute
 SCORES = 3e-6  # absolute
@@ -25,6 +29,7 @@ OTHER_GOLDENS = bool(os.environ.get("HLLM_GOLDENS"))  # may leave out anything
 # Scores that are closer may change places, and ranks and metrics with them; on our own data none do.
 TIE = SCORES if OTHER_GOLDENS else 0.0
 WITHOUT_GRADIENT = "self.key.bias"
+only_here = pytest.mark.skipif(OTHER_GOLDENS, reason="other data need not show every difference")
 PHASES = pytest.mark.parametrize("phase", ["valid", "test"])
 
 
@@ -232,6 +237,75 @@ def test_training_steps(goldens, new_pipeline, kind, rate):
     check_trained_weights(pipeline, run)
 
 
+# ---- a negative on the other side of the filter's threshold ----
+
+ROUNDING = 3e-7  # of a cosine
+
+
+def hard_cosine(pipeline, batch):
+    """Of a batch's negatives that are most like their targets, the cosine of the one that its user likes best."""
+    seen = []
+
+    def look(outputs, targets, negatives, target_ids, negative_ids, *_):
+        outputs, targets, negatives = (F.normalize(vectors, dim=-1) for vectors in (outputs, targets, negatives))
+        cosines = (targets @ negatives.T).masked_fill(target_ids[:, None] == negative_ids, -1)
+        alike = cosines >= cosines.unique()[-10]
+        seen.append(cosines.flatten()[(outputs @ negatives.T).masked_fill(~alike, -2).argmax()].item())
+        return losses_module.info_nce(outputs, targets, negatives, target_ids, negative_ids, pipeline.model.logit_scale)
+
+    with torch.no_grad(), patch.object(next_item, "info_nce", look):
+        pipeline.model.calculate_loss(batch)
+    return seen[0]
+
+
+@pytest.fixture
+def crossed(goldens, kind, new_pipeline):
+    """(steps as another computation would record them, ** changes of the config -> ours to compare with them).
+
+    Its rounding removes a negative at the second step, which ours keeps.
+    """
+    steps = [{"batch": step["batch"]} for step in goldens.given(f"{kind}/train30.json", "lr1e-3", "steps")[:6]]
+    start = new_pipeline(learning_rate=1e-3)
+    cosine = hard_cosine(start, start.batch_of(steps[1]))  # the first learning rate is 0
+    start.model.nce_thres = cosine - ROUNDING
+    losses, rates = train(start, steps)
+    steps = [{**step, "loss": loss, "lr": rate} for step, loss, rate in zip(steps, losses, rates, strict=True)]
+    return steps, lambda **changes: new_pipeline(**{"learning_rate": 1e-3, "nce_thres": cosine + ROUNDING, **changes})
+
+
+@only_here
+def test_a_negative_that_rounding_moves_over_the_threshold_is_followed(crossed):
+    steps, ours = crossed
+    check_training(ours(), {"steps": steps}, len(steps))
+    alone, _ = train(ours(), [{"batch": step["batch"]} for step in steps])
+    apart = np.abs(np.array(alone) - [step["loss"] for step in steps])
+    assert apart[0] < TRAINED_LOSS and apart[1] > 10 * TRAINED_LOSS and apart[2:].max() > TRAINED_LOSS
+
+
+@only_here
+@pytest.mark.parametrize(
+    ("module", "function", "wrong", "changes"),
+    [
+        (losses_module, "_false_negatives", nothing_filtered, {}),
+        (losses_module, "_false_negatives", ids_filtered, {}),
+        (next_item, "clamp_logit_scale", lambda scale: scale * 1.0001, {}),
+        (None, None, None, {"item_learning_rate": 1.01e-3}),
+        (None, None, None, {"learning_rate": 1.01e-3}),
+    ],
+    ids=["no filter", "filter of ids only", "another temperature", "two learning rates", "another learning rate"],
+)
+def test_beside_such_a_negative_each_formula_counts(
+    goldens, kind, crossed, monkeypatch, module, function, wrong, changes
+):
+    if kind != goldens.kinds[0]:
+        pytest.skip("shown once")
+    steps, ours = crossed
+    if module:
+        monkeypatch.setattr(module, function, wrong)
+    with pytest.raises(AssertionError):
+        check_training(ours(**changes), {"steps": steps}, len(steps))
+
+
 # ---- checkpoints of the official code ----
 
 
@@ -247,7 +321,6 @@ def test_item_vectors_of_official_checkpoint(checkpoint):
     close(ours, expected, VECTORS, checkpoint.undefined())
 
 
-
 @PHASES
 @pytest.mark.parametrize("check", [check_scores, check_targets, check_ranks])
 def test_official_checkpoint(checkpoint, check, phase):
@@ -260,8 +333,6 @@ def test_metrics_of_official_checkpoint(checkpoint, phase):
 
 
 # ---- the tolerances are tight: a formula that is a little wrong fails ----
-
-only_here = pytest.mark.skipif(OTHER_GOLDENS, reason="other data need not show every difference")
 
 
 def check_both_phases(pipeline):

@@ -74,3 +74,14 @@ def _with_sides(formula, near, removed):
         return mask
 
     return false_negatives
+
+
+# ---- wrong filters, which the reference's numbers must tell from the right one ----
+
+
+def nothing_filtered(targets, negatives, target_ids, negative_ids, nce_thres):
+    return torch.zeros(len(target_ids), len(negative_ids), dtype=torch.bool)
+
+
+def ids_filtered(targets, negatives, target_ids, negative_ids, nce_thres):
+    return target_ids[:, None] == negative_ids
