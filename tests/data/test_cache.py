@@ -109,7 +109,7 @@ def test_digest_does_not_depend_on_layout_or_key_order():
 
 def test_digest_is_the_same_in_another_process():
     parts = ("título", b"\x00", {"b": [1, 2.5, None]})
-    program = f"from recbole_hllm.data.cache import digest; print(digest(*{parts!r}))"
+    program = f"from recbole_hllm.data.cache import digest; print(digest(*{parts!a}))"
     command, folder = [sys.executable, "-c", program], Path(__file__).parents[2]
     other = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == digest(*parts)
