@@ -1,4 +1,4 @@
-"""Keys that are known and given, but that nothing reads in this run: they are told, so that nobody counts on them."""
+"""Warnings of keys that are known and given, but that nothing reads in this run."""
 
 import inspect
 import logging
@@ -76,7 +76,7 @@ def _warn(line) -> None:
 def without_effect(config) -> dict[str, str]:
     """Keys given with another value than their default that nothing reads in this run, each with the reason.
 
-    A switch that is off asks for nothing. Keys of a run that comes first are told with that run.
+    A switch that is off asks for nothing. Keys of a run that is made for this one are checked with that run.
     """
     default, model = config.internal_config_dict.get, config.spec.model
     given = [
@@ -174,7 +174,7 @@ def _missing(key, columns, there) -> list[str]:
 
 
 def _headers(config) -> dict[str, dict]:
-    """The columns of each of the data set's files that can be read; errors of the others are told with the data."""
+    """The columns of each of the data set's files; none where one cannot be read, which is an error when it is."""
     names = config["benchmark_filename"]
     inter = f"{names[0]}.inter" if isinstance(names, list) and names else "inter"
     headers = {}

@@ -57,7 +57,7 @@ class HLLM(NextItemRecommender):
         ConfigError, DataError, ModelError: texts, language models or their sizes do not fit together.
     """
 
-    FURTHER_VECTORS = 0  # that the User LLM reads behind a history
+    FURTHER_VECTORS = 0  # that the User LLM reads after a history
 
     def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None):
         self.check_keys(config)

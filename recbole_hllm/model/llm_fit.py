@@ -21,7 +21,7 @@ def check_user_llm(
     Args:
         key: that names it.
         lora: how it is tuned with LoRA; None: otherwise.
-        further: vectors that are read behind a history.
+        further: number of vectors that are read after a history.
         other_length: key of another number of items that it reads at once.
 
     Raises:
@@ -71,7 +71,7 @@ def check_text_llm(
     Args:
         key: that names it.
         lora: as for ``check_user_llm``.
-        tokens: how many are read behind the text; None: as ``item_emb_token_n`` says.
+        tokens: how many are read after the text; None: as ``item_emb_token_n`` says.
         length_key: of the most tokens of a text.
 
     Raises:

@@ -24,7 +24,7 @@ _LAYERS = 2
 # keep for itself.
 _POSITION_KEYS = ("max_position_embeddings", "max_seq_len", "n_positions")
 _POSITIONS, _RESERVED = 32, 8
-# Vectors that are read, and those behind them that change.
+# Vectors that are read, and those after them that change.
 _READ, _BEHIND = 6, 3
 # Differences up to this part of the largest output are rounding.
 _ROUNDING = 1e-4
@@ -37,7 +37,7 @@ class Behaviour:
     """What a language model without head does with vectors in place of words."""
 
     causal: bool
-    """No output depends on what stands behind it."""
+    """No output depends on what comes after it."""
     hides_padding: bool
     """Padding on the right changes no output before it; under an attention mask, which a causal model does without."""
     n_positions: int | None
