@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, settings
 # Before torch is imported, and for the programs that tests start: more threads make tiny tensors no faster, and wait
 # for each other on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Of a launcher that the tests were started under: several processes are refused.
+os.environ.pop("WORLD_SIZE", None)
 
 # The same examples in every run, however long each takes: a failure can be repeated, and a green run stays green.
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
