@@ -5,9 +5,6 @@ from recbole.utils import InputType, ModelType
 
 from recbole_hllm.errors import ConfigError, DataError, did_you_mean
 
-# Least value of the whole numbers among the keys of `train_neg_sample_args`.
-_LEAST = {"sample_num": 1, "candidate_num": 0}
-
 
 def check_loss(name: str, spec, loss) -> None:
     """Raises ConfigError for a ``loss_type`` that a model does not have.
@@ -32,13 +29,12 @@ def check_negatives(name: str, spec, loss, negatives) -> None:
         negatives: value of ``train_neg_sample_args``; None for none.
 
     Raises:
-        ConfigError: negatives that are missing, or that the model would read as positives or not at all; a number of
-            them that cannot be drawn. Where the loss is over all items RecBole itself refuses most of them.
+        ConfigError: negatives that are missing, or that the model would read as positives or not at all. Where the
+            loss is over all items RecBole itself refuses most of them.
     """
     drawn = negatives not in (None, "None")
     if isinstance(negatives, dict):  # RecBole refuses anything else
         drawn = negatives.get("distribution", "uniform") not in (None, "None")
-        _check_numbers(negatives)
     needed = compares_with_drawn(spec, loss)
     with_loss = f" with loss_type: {loss}" if spec.losses else ""
     if needed and not drawn:
@@ -67,22 +63,6 @@ def compares_with_drawn(spec, loss) -> bool | None:
     if spec.losses:
         return loss == "BPR"
     return kind == ModelType.GENERAL or spec.model.input_type == InputType.PAIRWISE
-
-
-def _check_numbers(negatives: dict) -> None:
-    """The numbers that RecBole would multiply tensors' sizes with."""
-    for key, least in _LEAST.items():
-        value = negatives.get(key, 1)
-        if type(value) is not int or value < least:
-            raise ConfigError(f"train_neg_sample_args: {key}: {value!r} is not a whole number of at least {least}")
-    alpha = negatives.get("alpha", 1.0)
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)):
-        raise ConfigError(f"train_neg_sample_args: alpha: {alpha!r} is not a number")
-    if negatives.get("dynamic") and not negatives.get("candidate_num"):
-        raise ConfigError(
-            "train_neg_sample_args: dynamic takes the hardest of candidate_num drawn items: set it too, such as "
-            "{'dynamic': True, 'candidate_num': 5}"
-        )
 
 
 def check_drawable(train, distribution: str) -> None:

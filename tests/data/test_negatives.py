@@ -24,7 +24,7 @@ ONE = {"distribution": "uniform", "sample_num": 1}
         ("SINE", {"train_neg_sample_args": ONE}, "SINE with loss_type: CE compares with all items"),
         ("BPR", {"train_neg_sample_args": {"sample_num": 0}}, "sample_num: 0 is not a whole number of at least 1"),
         ("BPR", {"train_neg_sample_args": {"sample_num": 1.5}}, "sample_num: 1.5 is not a whole number"),
-        ("BPR", {"train_neg_sample_args": {"dynamic": True}}, "dynamic takes the hardest of candidate_num drawn items"),
+        ("BPR", {"train_neg_sample_args": {"dynamic": True}}, "dynamic: True needs candidate_num"),
         ("BPR", {"train_neg_sample_args": {"distribution": "popularity", "alpha": "x"}}, "alpha: 'x' is not a number"),
     ],
 )  # fmt: skip

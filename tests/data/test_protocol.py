@@ -90,10 +90,10 @@ def test_fingerprint_of_training_leaves_the_targets_out(write_dataset, built, tm
     [
         ({"split": {"LS": "all"}}, "split LS: 'all' is not one of valid_and_test, valid_only, test_only"),
         ({"split": {"LS": ["valid_and_test"]}}, "split LS: .* is not one of"),
-        ({"split": {"XS": [8, 1, 1]}}, "is not one of LS, RS, TS"),
+        ({"split": {"XS": [8, 1, 1]}}, "split: unknown key 'XS'; there are LS, RS, TS"),
         ({"split": {"LS": "valid_only", "RS": [8, 1, 1]}}, "is not one of LS, RS, TS"),
         ({"split": {}}, "is not one of LS, RS, TS"),
-        ({"split": None}, "is not one of LS, RS, TS"),
+        ({"split": None}, "split must not be empty; leave it out for the default"),
         ({"split": "LS"}, "is not one of LS, RS, TS"),
         ({"split": {"RS": [0.8, 0.2]}}, "split RS: .* must be three ratios"),
         ({"split": {"RS": [0, 0.5, 0.5]}}, "split RS: .* must be three ratios"),
