@@ -67,7 +67,7 @@ def search(models=None, dataset=None, config_file_list=None, config_dict=None, r
 
     Raises:
         ConfigError: before anything runs, for wrong keys and spaces of any model, and values that its config refuses.
-            A value that only the model refuses makes its trials fail.
+            A value that only the data or the weights refuse makes its trials fail.
     """
     given = merge_keys(as_files(config_file_list), config_dict, arguments)
     table = prepare(models, dataset, given, run_dir, words=arguments or ())
@@ -217,11 +217,12 @@ def _check_space(name, space, config):
 
 
 def _check_values(table, model, space, draws):
-    """Makes the config of every trial, and one with every value that was not drawn."""
+    """Makes and checks the config of every trial, and one with every value that was not drawn."""
     others = [{**draws[0], key: value} for key, values in space.items() for value in values]
     for keys in draws + others:
         try:
-            _trial_config(table, model, keys)
+            config = _trial_config(table, model, keys)
+            getattr(config.spec.model, "check_keys", lambda _: None)(config)
         except UserError as error:
             raise ConfigError(f"{model}.search: {search_report.in_words(keys)}: {error}") from error
 

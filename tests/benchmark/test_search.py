@@ -287,6 +287,15 @@ def test_wrong_keys_are_refused_before_anything_runs(keys, tmp_path, started, ch
     assert started == [] and list(tmp_path.iterdir()) == []
 
 
+def test_a_value_that_only_the_model_refuses_is_refused_before_the_first_trial(settings_of, tmp_path, started):
+    keys = {**settings_of("LLMIDRec"), "trials": 2, "sanity_rows": False}
+    sizes = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 8}
+    space = {"user_llm_config": [{**sizes, "n_positions": 8}, {**sizes, "n_positions": 4}]}
+    with pytest.raises(ConfigError, match="^LLMIDRec.search: .*MAX_ITEM_LIST_LENGTH: 5 items do not fit"):
+        search(["LLMIDRec"], config_dict={**keys, "LLMIDRec.search": space}, run_dir=tmp_path / "s")
+    assert started == [] and list(tmp_path.iterdir()) == []
+
+
 def test_a_variants_own_key_beside_its_own_search_is_refused(keys, tmp_path, started, without):
     given = {**without(keys, "BPR"), "SASRec@own.search": SASREC, "SASRec@own.hidden_dropout_prob": 0.2}
     with pytest.raises(ConfigError, match="SASRec@own.hidden_dropout_prob: SASRec@own.search draws this key"):
