@@ -22,11 +22,11 @@ def leave_padding_out(dataset, described: Callable[[], pd.Series | None]) -> Non
         ids = described()
         return (table[dataset.iid_field] == token).any() or ids is not None and (ids == token).any()
 
-    found = find_padding(list(table[field]), is_item)
+    lengths, found = table[field].map(len), find_padding(list(table[field]), is_item)
     if found is None:
+        _name_doubtful(dataset, table[field].explode(), is_item)
         return
     filler, begin, end = found
-    lengths = table[field].map(len)
     dataset.logger.warning(
         f"{dataset.dataset_name}: {int((end - begin < lengths).sum())} of {len(lengths)} histories are filled up with "
         f"'{filler}', which is no target and has no row in .item: it is taken for padding, not for an item"
@@ -37,13 +37,25 @@ def leave_padding_out(dataset, described: Callable[[], pd.Series | None]) -> Non
             dataset.field2seqlen[name] = int(table[name].map(len).max())
 
 
+def _name_doubtful(dataset, tokens: pd.Series, is_item) -> None:
+    """Warns of a token that may be meant as padding and stays an item."""
+    for filler in _FILLERS:
+        rows = tokens.index[tokens == filler].nunique()
+        if rows and not is_item(filler):
+            dataset.logger.warning(
+                f"{dataset.dataset_name}: '{filler}' in {rows} histories is taken for an item, though it is no target and "
+                "has no row in .item: padding fills all histories up to one length, at their ends or at their beginnings; "
+                "if it is meant as padding, take it out of the files"
+            )
+
+
 def find_padding(
     histories: Sequence[np.ndarray], is_item: Callable[[str], bool]
 ) -> tuple[str, np.ndarray, np.ndarray] | None:
     """The token that histories are filled up with, and what is left of them without it.
 
-    That is 0 or [PAD] where it is known as an item by nothing else, and stands at the end of histories only, or only at
-    the beginning of some that are as long as the longest.
+    That is 0 or [PAD] where it is known as an item by nothing else, all histories (but empty ones) are of one length, and
+    it stands at their ends only, or at their beginnings only.
 
     Args:
         histories: tokens of each row's history, oldest first.
@@ -56,6 +68,8 @@ def find_padding(
     rows = np.repeat(np.arange(len(lengths)), lengths)
     tokens = np.concatenate([np.empty(0, dtype=str), *histories])
     places = np.arange(len(tokens)) - (np.cumsum(lengths) - lengths)[rows]
+    if len(set(lengths[lengths > 0].tolist())) != 1:  # an item 0 can be the last of one of these, or the first
+        return None
     for filler in _FILLERS:
         filled = np.flatnonzero(tokens == filler)
         if len(filled) == 0 or is_item(filler):
@@ -63,6 +77,6 @@ def find_padding(
         counts = np.bincount(rows[filled], minlength=len(lengths))
         if (places[filled] >= (lengths - counts)[rows[filled]]).all():
             return filler, np.zeros_like(lengths), lengths - counts
-        if (places[filled] < counts[rows[filled]]).all() and (lengths[counts > 0] == lengths.max()).all():
+        if (places[filled] < counts[rows[filled]]).all():
             return filler, counts, lengths
     return None

@@ -84,6 +84,17 @@ def test_an_item_0_that_opens_short_histories_stays_one(write_dataset, built, tm
     assert "0" in contents(built)[0]
 
 
+@pytest.mark.parametrize("history", [["0"], ["4", "5", "0"], ["0", *"1234567"]], ids=["alone", "last", "first of all"])
+def test_an_item_0_of_one_history_stays_one_where_lengths_differ(write_dataset, built, tmp_path, caplog, history):
+    """Nobody looks for it by chance; the log says so, for it might be padding."""
+    rows = [*rows_of_users(first=1), (0, ("u0", history, "5", ["1"] * len(history), "9"))]
+    write(write_dataset, tmp_path, rows=rows)
+    tokens, (train, *_) = contents(built)
+    assert "0" in tokens and len(train["item_id"]) == 241
+    (said,) = [message for message in caplog.messages if "'0'" in message]
+    assert said.startswith("toy: '0' in 1 histories is taken for an item, though it is no target and has no row in .item")
+
+
 TOKENS = st.lists(st.sampled_from(["1", "2", "3"]), max_size=5)
 
 
