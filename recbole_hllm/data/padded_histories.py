@@ -43,8 +43,8 @@ def _name_doubtful(dataset, tokens: pd.Series, is_item) -> None:
         rows = tokens.index[tokens == filler].nunique()
         if rows and not is_item(filler):
             dataset.logger.warning(
-                f"{dataset.dataset_name}: '{filler}' in {rows} histories is taken for an item, though it is no target and "
-                "has no row in .item: padding fills all histories up to one length, at their ends or at their beginnings; "
+                f"{dataset.dataset_name}: '{filler}' in {rows} histories is taken for an item, though it is no target "
+                "and has no row in .item: padding fills all histories up to one length, at their ends or at their beginnings; "
                 "if it is meant as padding, take it out of the files"
             )
 
