@@ -44,8 +44,8 @@ def _name_doubtful(dataset, tokens: pd.Series, is_item) -> None:
         if rows and not is_item(filler):
             dataset.logger.warning(
                 f"{dataset.dataset_name}: '{filler}' in {rows} histories is taken for an item, though it is no target "
-                "and has no row in .item: padding fills all histories up to one length, at their ends or at their beginnings; "
-                "if it is meant as padding, take it out of the files"
+                "and has no row in .item: padding fills all histories up to one length, at their ends or at their "
+                "beginnings; if it is meant as padding, take it out of the files"
             )
 
 
@@ -54,8 +54,8 @@ def find_padding(
 ) -> tuple[str, np.ndarray, np.ndarray] | None:
     """The token that histories are filled up with, and what is left of them without it.
 
-    That is 0 or [PAD] where it is known as an item by nothing else, all histories (but empty ones) are of one length, and
-    it stands at their ends only, or at their beginnings only.
+    That is 0 or [PAD] where it is known as an item by nothing else, all histories (but empty ones) are of one length,
+    and it stands at their ends only, or at their beginnings only.
 
     Args:
         histories: tokens of each row's history, oldest first.

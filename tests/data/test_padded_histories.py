@@ -92,7 +92,7 @@ def test_an_item_0_of_one_history_stays_one_where_lengths_differ(write_dataset, 
     tokens, (train, *_) = contents(built)
     assert "0" in tokens and len(train["item_id"]) == 241
     (said,) = [message for message in caplog.messages if "'0'" in message]
-    assert said.startswith("toy: '0' in 1 histories is taken for an item, though it is no target and has no row in .item")
+    assert said.startswith("toy: '0' in 1 histories is taken for an item, though it is no target and has no row")
 
 
 TOKENS = st.lists(st.sampled_from(["1", "2", "3"]), max_size=5)
