@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recbole.utils import FeatureType, ModelType
 
+from recbole_hllm.data.float_columns import reads_numbers
 from recbole_hllm.data.labels import reads_labels
 from recbole_hllm.data.reader import read_header
 from recbole_hllm.errors import UserError, did_you_mean
@@ -101,7 +102,7 @@ def _reasons(config) -> dict[str, str]:
                              "interactions with such ratings")  # fmt: skip
     if rows == "labelled":
         why["topk"] = f"{name} scores labelled rows and ranks nothing"
-    if not _reads_features(config):
+    if not reads_numbers(config):
         why |= dict.fromkeys(_FEATURES, f"{name} reads no numbers of users, items and interactions")
     if rows == "interaction":
         why |= dict.fromkeys(_HISTORIES, f"{name} reads no histories")
@@ -118,11 +119,6 @@ def _reasons(config) -> dict[str, str]:
     if config["dataset"] == "ml-100k" and Path(str(config.external_config_dict.get("data_path")), "ml-100k").is_dir():
         why["data_path"] = "ml-100k comes with RecBole and is read from there; give your own files another name"
     return why
-
-
-def _reads_features(config) -> bool:
-    own = config.spec.model.__module__.startswith("recbole_hllm") and not hasattr(config.spec.model, "further_keys")
-    return "selected_features" in config.internal_config_dict or config.spec.rows == "labelled" and not own
 
 
 @lru_cache(maxsize=1)
@@ -190,7 +186,7 @@ def _headers(config) -> dict[str, dict]:
 
 def _unread_numbers(config, headers) -> list[str]:
     """Float columns are features of RecBole's models only where ``numerical_features`` names them."""
-    if not _reads_features(config):
+    if not reads_numbers(config):
         return []
     keys = ("TIME_FIELD", "LABEL_FIELD", "RATING_FIELD")
     other = {*(config[key] for key in keys), *(config["threshold"] or ()), *(config["val_interval"] or ())}

@@ -153,6 +153,9 @@ def test_our_own_tables_have_no_such_key(data, file, caplog):
           "others only"]),
         ("DIN", {"load_col": None, "numerical_features": ["income", "vector"]},
          ["price: these numbers are loaded and not read by DIN; name them in numerical_features, or load others only"]),
+        ("DIEN", {"load_col": None, "numerical_features": ["income", "vector"]},
+         ["price: these numbers are loaded and not read by DIEN; name them in numerical_features, or load others "
+          "only"]),
         ("DCN", {"load_col": None, "numerical_features": ["income", "vector", "price"]}, []),
         ("DCN", {"load_col": None, "unload_col": {"item": ["price", "vector"], "user": ["income"]}}, []),
         ("DCN", {}, []), ("SASRec", {"load_col": None}, []), ("HLLMRanker", {"load_col": None}, []),

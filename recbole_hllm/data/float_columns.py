@@ -9,6 +9,12 @@ _FLOATS = (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
 _SIDES = (FeatureSource.USER, FeatureSource.USER_ID, FeatureSource.ITEM, FeatureSource.ITEM_ID)
 
 
+def reads_numbers(config) -> bool:
+    """Whether the model of a run multiplies embeddings by the columns of ``numerical_features``."""
+    own = config.spec.ours and not hasattr(config.spec.model, "further_keys")
+    return "selected_features" in config.internal_config_dict or config.spec.rows == "labelled" and not own
+
+
 def check_selected(name: str, kinds: dict[str, str], numerical) -> None:
     """Raises ConfigError for a column of ``selected_features`` that a model would not read.
 

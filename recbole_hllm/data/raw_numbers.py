@@ -5,6 +5,8 @@ import logging
 import numpy as np
 from recbole.utils import FeatureType
 
+from recbole_hllm.data.float_columns import reads_numbers
+
 _LARGE = 10
 
 
@@ -15,7 +17,7 @@ def warn_of_raw_numbers(dataset) -> None:
         dataset: an AtomicDataset whose tables are read and not yet normalised.
     """
     config = dataset.config
-    if config["normalize_all"]:
+    if config["normalize_all"] or not reads_numbers(config):
         return
     brought = {*(config["normalize_field"] or ()), *(config["discretization"] or ())}
     raw = {name: _largest(dataset, name) for name in config["numerical_features"] or () if name not in brought}

@@ -24,7 +24,7 @@ def warned(write_dataset, built, tmp_path, caplog):
     return read
 
 
-@pytest.mark.parametrize("model", ["FM", "DeepFM", "DIN"])
+@pytest.mark.parametrize("model", ["FM", "DeepFM", "DIN", "DIEN"])
 def test_large_numbers_are_named(warned, model):
     (said,) = warned(model)
     assert "year (up to 1995), price (up to 30): embeddings are multiplied" in said
@@ -47,3 +47,13 @@ def test_small_numbers_and_those_brought_to_0_to_1_are_not(warned, keys):
 def test_what_is_left_as_it_is(warned):
     (said,) = warned(normalize_field=["year"])
     assert said.startswith("numerical_features: price (up to 30): ")
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR", "Pop", "HLLM"])
+def test_models_that_read_no_numbers_are_not_warned_of_them(warned, model):
+    assert warned(model) == []
+
+
+def test_models_of_selected_features_are_warned(warned):
+    (said,) = warned("SASRecF", selected_features=["year"])
+    assert "year (up to 1995)" in said
