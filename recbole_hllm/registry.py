@@ -59,6 +59,8 @@ _LOSSES = {
     **dict.fromkeys(("DIEN", "DIN", "RepeatNet", "TransRec"), ()),
 }
 _BATCH_NORM = {"DCN", "DCNV2", "DIEN", "DIN", "DSSM", "NFM"}
+# How constructors of RecBole's models end where a value is wrong, checked or not.
+_WRONG_VALUE = (ValueError, AssertionError, NotImplementedError, LookupError, TypeError, ZeroDivisionError)
 _ROWS = {
     ModelType.SEQUENTIAL: "prefix",
     ModelType.GENERAL: "interaction",
@@ -104,10 +106,12 @@ class ModelSpec:
             return _checked(self.model(config, dataset))
         except UserError:
             raise
-        except (ValueError, AssertionError, NotImplementedError) as error:  # how RecBole says that a value is wrong
+        except _WRONG_VALUE as error:
             if self.ours:
                 raise
             said = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+            if isinstance(error, (LookupError, TypeError)):  # whose words alone say little: 'gelu2'
+                said = f"{type(error).__name__} in '{traceback.extract_tb(error.__traceback__)[-1].line}': {said}"
             raise ConfigError(f"{self.model.__name__} cannot be built with these keys: {said}") from error
 
     def outline(self, config, dataset):
@@ -125,7 +129,7 @@ class ModelSpec:
                 return _checked(self.model(config, dataset))
         except UserError:
             raise
-        except (NotImplementedError, RuntimeError, ValueError, AssertionError):
+        except (RuntimeError, *_WRONG_VALUE):
             return self.build(config, dataset)
         finally:
             config.weights_follow = config.weightless = False

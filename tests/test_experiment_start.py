@@ -77,6 +77,19 @@ def test_a_run_that_goes_on_and_fails_can_go_on(settings_of, tmp_path, monkeypat
     run(run_dir=tmp_path / "run", config_dict={"resume": True, "n_heads": 2})
 
 
+@pytest.mark.parametrize(
+    "model, keys, said",
+    [
+        ("SASRec", {"hidden_act": "gelo"}, "KeyError in 'return ACT2FN.act.': 'gelo'"),
+        ("NARM", {"dropout_probs": [0.1]}, "IndexError in '.*self.dropout_probs.1.*': list index out of range"),
+        ("NeuMF", {"mlp_hidden_size": []}, "IndexError in .*mlp_hidden_size"),
+    ],
+)
+def test_what_a_constructor_of_recbole_does_not_check_is_said_with_its_line(settings_of, tmp_path, model, keys, said):
+    with pytest.raises(ConfigError, match=f"^{model} cannot be built with these keys: .*{said}"):
+        run(model, config_dict={**settings_of("SASRec"), **keys}, run_dir=tmp_path / "run")
+
+
 # ---- several runs in one folder ----
 
 
