@@ -65,10 +65,10 @@ def check_sizes(config, train, *evaluated) -> None:
             f"reranker_CAN_NUM: {most} candidates to rerank are more than the {n_items} items of the catalogue; choose "
             f"at most {n_items}"
         )
-    for loader in evaluated:
-        if isinstance(loader, EvalLoader):
-            check_topk(config, n_items)
-            loader.check_lists(config)
+    ranked = [loader for loader in evaluated if isinstance(loader, EvalLoader)]
+    if ranked:
+        check_topk(config, n_items)
+        check_lists(config, *min(loader.fewest_candidates(config) for loader in ranked))
 
 
 def _train_sampler(config, train):
@@ -191,18 +191,22 @@ class EvalLoader(FullSortEvalDataLoader):
             weights=self.counts if arguments["distribution"] == "popularity" else None,
         )
 
-    def check_lists(self, config) -> None:
-        """Raises ConfigError where metrics are of the listed items and not all lists are full, see ``check_lists``."""
+    def fewest_candidates(self, config) -> tuple[int, str]:
+        """How many candidates the row with fewest has, and why there are no more; where lists are full with
+        ``mask_history`` by a rough count, that count."""
         dataset, every = self._dataset, np.arange(self.sample_size)
+        n_items = dataset.item_num - 1
         if self.candidates is not None:
             own = int(np.diff(dataset.held_out_offsets).min())
-            mode = config["eval_args"]["mode"][self.phase]
-            check_lists(config, self.candidates.shape[1] + own, f"by the mode {mode} of eval_args")
-        elif self.mask_history and dataset.item_num - 1 - dataset.longest_history() < longest_list(config):
+            return self.candidates.shape[1] + own, f"by the mode {config['eval_args']['mode'][self.phase]} of eval_args"
+        if not self.mask_history:
+            return n_items, "the whole catalogue"
+        most = dataset.longest_history()
+        if n_items - most < longest_list(config):
             rows, items = self._masked(every, *dataset.positives(every))
             different = torch.unique(rows * dataset.item_num + items) // dataset.item_num
             most = int(torch.bincount(different, minlength=1).max())
-            check_lists(config, dataset.item_num - 1 - most, "the others are masked (mask_history)")
+        return n_items - most, "the others are masked (mask_history)"
 
     @property
     def uid2history_item(self) -> "MaskedItems":
