@@ -1,5 +1,6 @@
 """The model table: which class and which rows a model name stands for."""
 
+import linecache
 import sys
 import traceback
 from dataclasses import dataclass
@@ -109,10 +110,7 @@ class ModelSpec:
         except _WRONG_VALUE as error:
             if self.ours:
                 raise
-            said = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
-            if isinstance(error, (LookupError, TypeError)):  # whose words alone say little: 'gelu2'
-                said = f"{type(error).__name__} in '{traceback.extract_tb(error.__traceback__)[-1].line}': {said}"
-            raise ConfigError(f"{self.model.__name__} cannot be built with these keys: {said}") from error
+            raise ConfigError(f"{self.model.__name__} cannot be built with these keys: {_said(error)}") from error
 
     def outline(self, config, dataset):
         """The model without memory for its weights, as ``build`` would make it; RecBole's that cannot be made so are
@@ -133,6 +131,16 @@ class ModelSpec:
             return self.build(config, dataset)
         finally:
             config.weights_follow = config.weightless = False
+
+
+def _said(error: Exception) -> str:
+    """The words of an exception; the code that it comes from where there are none, or where they say little alone."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    last = getattr(frame, "end_lineno", None) or frame.lineno  # not known before Python 3.11
+    code = " ".join(" ".join(linecache.getlines(frame.filename)[frame.lineno - 1 : last]).split())
+    if isinstance(error, (LookupError, TypeError)):
+        return f"{type(error).__name__} in '{code}': {error}"
+    return str(error) or code
 
 
 def _checked(recommender):

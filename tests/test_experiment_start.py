@@ -83,6 +83,7 @@ def test_a_run_that_goes_on_and_fails_can_go_on(settings_of, tmp_path, monkeypat
         ("SASRec", {"hidden_act": "gelo"}, "KeyError in 'return ACT2FN.act.': 'gelo'"),
         ("NARM", {"dropout_probs": [0.1]}, "IndexError in '.*self.dropout_probs.1.*': list index out of range"),
         ("NeuMF", {"mlp_hidden_size": []}, "IndexError in .*mlp_hidden_size"),
+        ("SASRecCPR", {"reranker_CAN_NUM": "5,3"}, r"self.n_facet .*n_facet_reranker.* == self.n_facet_all"),
     ],
 )
 def test_what_a_constructor_of_recbole_does_not_check_is_said_with_its_line(settings_of, tmp_path, model, keys, said):
