@@ -301,7 +301,8 @@ def _check_architecture(config: PreTrainedConfig, source: str | None) -> None:
             f"language model '{source}' is an encoder-decoder ({config.model_type}); "
             "use a causal language model, or an encoder of the type of BERT or T5 for items"
         )
-    if config.get_text_config() is not config:
+    without_layers = config.model_type in CONFIG_MAPPING and not hasattr(config, "num_hidden_layers")  # of images, say
+    if config.get_text_config() is not config or without_layers:
         raise ModelError(f"language model '{source}' is not text only ({config.model_type})")
 
 

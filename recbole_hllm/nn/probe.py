@@ -174,11 +174,11 @@ def _small_copy(architecture: _Architecture, smaller: dict[str, int]) -> PreTrai
     for name, most in smaller.items():
         if _number(small, name) > most:
             setattr(small, name, most)
-    if name := _position_key(small):
-        setattr(small, name, _POSITIONS)
     for name in ("pad_token_id", "padding_idx"):
         if _number(small, name) >= _number(small, "vocab_size"):
             setattr(small, name, 0)
+    if name := _position_key(small):  # RoBERTa types keep those up to their padding id
+        setattr(small, name, _POSITIONS + _number(small, "pad_token_id"))
     options = {"attn_implementation": architecture.attention} if architecture.attention else {}
     model = architecture.kind._from_config(small, dtype=torch.float32, **options).eval()
     for part in model.modules():  # the usual weights are so small that little of one place reaches another
@@ -242,7 +242,7 @@ def _n_positions(small, config, width) -> int | None:
     if name is None:
         return None
     most = _number(small.config, name)
-    for length in range(most + 1, most - _RESERVED, -1):
+    for length in range(most + 1, most - _RESERVED - _number(small.config, "pad_token_id"), -1):
         if _reads(small, length, width):
             return None if length > most else _number(config, name) - most + length
     return None

@@ -327,6 +327,12 @@ def test_folder_without_tokenizer(tiny, kind, tmp_path):
         load_tokenizer(str(tmp_path))
 
 
+@pytest.mark.parametrize("kind", ["bit", "cvt"])
+def test_a_model_of_images_is_refused(kind):
+    with pytest.raises(ModelError, match=rf"is not text only \({kind}\)"):
+        load_backbone(BackboneSpec(None, "scratch", config={"model_type": kind}))
+
+
 def test_drop_input_embeddings(tiny):
     model = tiny("llama")
     before = outputs(model)

@@ -91,6 +91,17 @@ def test_a_limit_is_where_the_whole_model_ends(name):
         model(inputs_embeds=torch.zeros(1, limit + 1, width))
 
 
+@pytest.mark.parametrize("padding", [1, 7, 8, 20, 39])
+@torch.no_grad()
+def test_positions_that_padding_takes_away(padding):
+    """RoBERTa's positions begin after its padding id."""
+    model = load_backbone(spec_of("roberta", pad_token_id=padding, max_position_embeddings=50)).eval()
+    assert position_range(model) == (padding + 1, 49 - padding)
+    model(inputs_embeds=torch.zeros(1, 49 - padding, HIDDEN))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(inputs_embeds=torch.zeros(1, 50 - padding, HIDDEN))
+
+
 @pytest.mark.parametrize("name", sampled(name for name in ENCODERS if name not in ("ibert", *SEE_PADDING)))
 @torch.no_grad()
 def test_an_item_is_the_same_beside_longer_ones(name):
