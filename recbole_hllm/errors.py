@@ -1,8 +1,13 @@
 """Errors that are the user's to fix: the command line prints their message without a traceback."""
 
+import linecache
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+
+# How models of RecBole end where a value is wrong, checked or not.
+WRONG_VALUE = (ValueError, AssertionError, NotImplementedError, LookupError, TypeError, ZeroDivisionError)
 
 
 class UserError(ValueError):
@@ -36,6 +41,16 @@ def naming(where: str) -> Iterator[None]:
     except UserError as error:
         error.args = (f"{where}: {error}",)
         raise
+
+
+def words_of(error: Exception) -> str:
+    """What an exception says; the code that it comes from where it says nothing, or little alone."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    last = getattr(frame, "end_lineno", None) or frame.lineno  # not known before Python 3.11
+    code = " ".join(" ".join(linecache.getlines(frame.filename)[frame.lineno - 1 : last]).split())
+    if isinstance(error, (LookupError, TypeError)):
+        return f"{type(error).__name__} in '{code}': {error}"
+    return str(error) or code
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

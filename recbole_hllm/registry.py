@@ -1,15 +1,13 @@
 """The model table: which class and which rows a model name stands for."""
 
-import linecache
 import sys
-import traceback
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 
 from recbole.utils import ModelType, get_model
 
-from recbole_hllm.errors import ConfigError, UserError, did_you_mean
+from recbole_hllm.errors import WRONG_VALUE, ConfigError, UserError, did_you_mean, words_of
 from recbole_hllm.properties_path import recbole_folder
 
 # Models of this package: the module that holds each, imported when used since transformers takes seconds to load,
@@ -60,8 +58,6 @@ _LOSSES = {
     **dict.fromkeys(("DIEN", "DIN", "RepeatNet", "TransRec"), ()),
 }
 _BATCH_NORM = {"DCN", "DCNV2", "DIEN", "DIN", "DSSM", "NFM"}
-# How constructors of RecBole's models end where a value is wrong, checked or not.
-_WRONG_VALUE = (ValueError, AssertionError, NotImplementedError, LookupError, TypeError, ZeroDivisionError)
 _ROWS = {
     ModelType.SEQUENTIAL: "prefix",
     ModelType.GENERAL: "interaction",
@@ -107,10 +103,10 @@ class ModelSpec:
             return _checked(self.model(config, dataset))
         except UserError:
             raise
-        except _WRONG_VALUE as error:
+        except WRONG_VALUE as error:
             if self.ours:
                 raise
-            raise ConfigError(f"{self.model.__name__} cannot be built with these keys: {_said(error)}") from error
+            raise ConfigError(f"{self.model.__name__} cannot be built with these keys: {words_of(error)}") from error
 
     def outline(self, config, dataset):
         """The model without memory for its weights, as ``build`` would make it; RecBole's that cannot be made so are
@@ -127,20 +123,10 @@ class ModelSpec:
                 return _checked(self.model(config, dataset))
         except UserError:
             raise
-        except (RuntimeError, *_WRONG_VALUE):
+        except (RuntimeError, *WRONG_VALUE):
             return self.build(config, dataset)
         finally:
             config.weights_follow = config.weightless = False
-
-
-def _said(error: Exception) -> str:
-    """The words of an exception; the code that it comes from where there are none, or where they say little alone."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    last = getattr(frame, "end_lineno", None) or frame.lineno  # not known before Python 3.11
-    code = " ".join(" ".join(linecache.getlines(frame.filename)[frame.lineno - 1 : last]).split())
-    if isinstance(error, (LookupError, TypeError)):
-        return f"{type(error).__name__} in '{code}': {error}"
-    return str(error) or code
 
 
 def _checked(recommender):

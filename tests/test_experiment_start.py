@@ -91,6 +91,19 @@ def test_what_a_constructor_of_recbole_does_not_check_is_said_with_its_line(sett
         run(model, config_dict={**settings_of("SASRec"), **keys}, run_dir=tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    "model, keys",
+    [("SASRec", {"n_layers": 0}), ("Caser", {"nh": 0}), ("NextItNet", {"kernel_size": 0}), ("ConvNCF", {})],
+)
+def test_what_shows_in_the_first_batch_of_recbole_is_said_and_frees_the_folder(settings_of, tmp_path, model, keys):
+    settings = {**settings_of("SASRec"), "embedding_size": 8, "train_neg_sample_args": None}
+    if model == "ConvNCF":
+        del settings["train_neg_sample_args"]
+    with pytest.raises(ConfigError, match=f"^{model} cannot compute its first batch with these keys and data: "):
+        run(model, config_dict={**settings, **keys}, run_dir=tmp_path / "run")
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["run.log"]
+
+
 # ---- several runs in one folder ----
 
 

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from recbole_hllm.data.loader import CANDIDATES
 from recbole_hllm.data.protocol import referenced
-from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.errors import WRONG_VALUE, ConfigError, ModelError, UserError, words_of
 from recbole_hllm.evaluation.diversity import RankingEvaluator
 from recbole_hllm.evaluation.topk import TopKCollector
 from recbole_hllm.evaluation.value_metrics import ValueCollector, ValueEvaluator
@@ -190,7 +191,29 @@ class Trainer(RecBoleTrainer):
         return f"the training loss of epoch {epoch}, batch {batch} is not a number; {advice}"
 
     def train_batch(self, rows, loss_func=None, share=1.0) -> float:
-        """Loss of a batch, whose gradients are added (``share`` of them) unless it is NaN."""
+        """Loss of a batch, whose gradients are added (``share`` of them) unless it is NaN.
+
+        Raises:
+            ConfigError: a model of RecBole cannot compute its first batch.
+        """
+        with self._wrong_values_named():
+            return self._train_batch(rows, loss_func, share)
+
+    @contextmanager
+    def _wrong_values_named(self):
+        """RecBole's models check few values; what is wrong with one shows in the first batch."""
+        try:
+            yield
+        except UserError:
+            raise
+        except (RuntimeError, *WRONG_VALUE) as error:
+            if self.steps or self.config.spec.ours:
+                raise
+            raise ConfigError(
+                f"{self.config['model']} cannot compute its first batch with these keys and data: {words_of(error)}"
+            ) from error
+
+    def _train_batch(self, rows, loss_func, share) -> float:
         with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
             losses = (loss_func or self.model.calculate_loss)(rows.to(self.device))
         loss = sum(losses) if isinstance(losses, tuple) else losses
