@@ -338,4 +338,7 @@ def checkpoint(goldens, kind, tmp_path_factory):
     path = goldens.root / kind / "pytorch_model.bin"
     if not path.is_file():
         pytest.skip("no checkpoint in these goldens")
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    if not all(weights.isfinite().all() for weights in saved.values()):
+        pytest.skip("the reference trained on NaN: its checkpoint holds no numbers")
     return Pipeline(goldens, kind, tmp_path_factory.mktemp(f"{kind}-trained"), pretrained_hllm=str(path))
