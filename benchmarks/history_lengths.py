@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from recbole_hllm.model.next_item import History, NextItemRecommender
+from recbole_hllm.model.base.next_item import History, NextItemRecommender
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.user_encoder import UserEncoder
 

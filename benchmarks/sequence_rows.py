@@ -31,7 +31,7 @@ def measure(kind: str, folder: str, length: int) -> None:
     from recbole.data.dataset import SequentialDataset
 
     from recbole_hllm import Config
-    from recbole_hllm.data.dataset import SequenceDataset
+    from recbole_hllm.data.rows.dataset import SequenceDataset
 
     keys = {"data_path": folder, "MAX_ITEM_LIST_LENGTH": length,
             "load_col": {"inter": ["user_id", "item_id", "timestamp"]}}  # fmt: skip

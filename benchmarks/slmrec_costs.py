@@ -18,7 +18,7 @@ import torch
 from recbole.utils import init_seed
 
 from recbole_hllm import Config, create_dataset, data_preparation
-from recbole_hllm.keys import read_yaml
+from recbole_hllm.config.parsing import read_yaml
 from recbole_hllm.training.trainer import Trainer
 
 

@@ -22,13 +22,13 @@ for _name, _type in _NUMPY_ALIASES.items():
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Config": "recbole_hllm.config",
-    "create_dataset": "recbole_hllm.data.dataset",
+    "Config": "recbole_hllm.config.config",
+    "create_dataset": "recbole_hllm.data.rows.dataset",
     "data_preparation": "recbole_hllm.data.loader",
-    "run": "recbole_hllm.experiment",
-    "load_run": "recbole_hllm.experiment",
-    "run_stages": "recbole_hllm.stages",
-    "load_pretrained_hllm": "recbole_hllm.model.hllm",
+    "run": "recbole_hllm.runs.run",
+    "load_run": "recbole_hllm.runs.run",
+    "run_stages": "recbole_hllm.runs.stages",
+    "load_pretrained_hllm": "recbole_hllm.model.hllm.hllm",
 }
 __all__ = [*_PUBLIC, "__version__"]
 

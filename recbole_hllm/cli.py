@@ -54,7 +54,7 @@ def _dispatch(arguments: dict[str, str]) -> int:
     files, run_dir = _config_files(arguments), _path("run_dir", arguments.pop("run_dir", ""))
     planned = _switched_on(arguments.pop("plan", "False"))
     # RecBole and PyTorch take seconds to load; --help and wrong arguments do not need them.
-    from recbole_hllm.experiment import merge_keys, run
+    from recbole_hllm.runs.run import merge_keys, run
 
     given = merge_keys(files, arguments=arguments)
     if run_dir and given.get("resume"):
@@ -66,7 +66,7 @@ def _dispatch(arguments: dict[str, str]) -> int:
     if trials is None and (planned or len(models) == 1):  # a table sees to it itself
         _refuse_keys_of_others(models, arguments)
     if given.get("training_stage") is not None:
-        from recbole_hllm.stages import run_stages
+        from recbole_hllm.runs.stages import run_stages
 
         if planned:
             raise ConfigError("--plan estimates one run: leave training_stage out and give the keys of one stage")
@@ -75,18 +75,17 @@ def _dispatch(arguments: dict[str, str]) -> int:
     if planned and trials is not None:
         raise ConfigError("--plan estimates one run of each model: leave trials out and multiply by them")
     if planned:
-        from recbole_hllm.benchmark.table import plan_text
-        from recbole_hllm.plan import plan
+        from recbole_hllm.runs.plan import plan, plan_text
 
         for model in models or [None]:
             print(plan_text(plan(model, None, files, arguments=arguments)))
         return 0
     if trials is not None:
-        from recbole_hllm.benchmark.search import search
+        from recbole_hllm.tables.search import search
 
         return 1 if search(models, None, files, run_dir=run_dir, arguments=arguments)["failed"] else 0
     if len(models) > 1:
-        from recbole_hllm.benchmark.side_by_side import compare
+        from recbole_hllm.tables.side_by_side import compare
 
         return 1 if compare(models, None, files, run_dir=run_dir, arguments=arguments)["failed"] else 0
     run(*models, config_file_list=files, run_dir=run_dir, arguments=arguments)
@@ -95,7 +94,7 @@ def _dispatch(arguments: dict[str, str]) -> int:
 
 def _keys_of_table(folder) -> dict:
     """Keys of the table in a folder: which models, and whether there are trials; none where it is no table's."""
-    from recbole_hllm.keys import read_yaml
+    from recbole_hllm.config.parsing import read_yaml
 
     return read_yaml(folder / "keys.yaml") if (folder / "keys.yaml").is_file() else {}
 
@@ -175,7 +174,7 @@ def help_text(models: str | None = None) -> str:
     Raises:
         ConfigError: a model without a property file.
     """
-    from recbole_hllm.properties_path import properties_folder, recbole_folder
+    from recbole_hllm.config.places import properties_folder, recbole_folder
 
     ours = properties_folder()
     recbole = recbole_folder() / "properties"

@@ -7,27 +7,27 @@ from importlib import import_module
 
 from recbole.utils import ModelType, get_model
 
+from recbole_hllm.config.places import recbole_folder
 from recbole_hllm.errors import WRONG_VALUE, ConfigError, UserError, did_you_mean, words_of
-from recbole_hllm.properties_path import recbole_folder
 
 # Models of this package: the module that holds each, imported when used since transformers takes seconds to load,
 # and its training rows.
 _OURS = {
-    "E4SRec": ("recbole_hllm.model.e4srec", "window"),
-    "HLLM": ("recbole_hllm.model.hllm", "window"),
-    "HLLMRanker": ("recbole_hllm.model.hllm_ranker", "labelled"),
-    "HSTU": ("recbole_hllm.model.hstu", "window"),
-    "LEARN": ("recbole_hllm.model.learn", "split"),
-    "LEARNRanker": ("recbole_hllm.model.learn_ranker", "labelled"),
-    "LEARNScorer": ("recbole_hllm.model.learn_scorer", "labelled"),
-    "LLMIDRec": ("recbole_hllm.model.llm_id_rec", "window"),
-    "Pop": ("recbole_hllm.model.pop", "interaction"),
-    "PromptLLM": ("recbole_hllm.model.prompt_llm", "prefix"),
-    "PromptLLMTuned": ("recbole_hllm.model.prompt_llm_tuned", "window"),
-    "SLMRec": ("recbole_hllm.model.slmrec", "window"),
-    "SASRecNCE": ("recbole_hllm.model.sasrec_nce", "window"),
-    "Markov": ("recbole_hllm.model.markov", "prefix"),
-    "TextKNN": ("recbole_hllm.model.text_knn", "prefix"),
+    "E4SRec": ("recbole_hllm.model.slmrec.e4srec", "window"),
+    "HLLM": ("recbole_hllm.model.hllm.hllm", "window"),
+    "HLLMRanker": ("recbole_hllm.model.hllm.hllm_ranker", "labelled"),
+    "HSTU": ("recbole_hllm.model.baselines.hstu", "window"),
+    "LEARN": ("recbole_hllm.model.learn.learn", "split"),
+    "LEARNRanker": ("recbole_hllm.model.learn.learn_ranker", "labelled"),
+    "LEARNScorer": ("recbole_hllm.model.learn.learn_scorer", "labelled"),
+    "LLMIDRec": ("recbole_hllm.model.baselines.llm_id_rec", "window"),
+    "Pop": ("recbole_hllm.model.baselines.pop", "interaction"),
+    "PromptLLM": ("recbole_hllm.model.baselines.prompt_llm", "prefix"),
+    "PromptLLMTuned": ("recbole_hllm.model.baselines.prompt_llm_tuned", "window"),
+    "SLMRec": ("recbole_hllm.model.slmrec.slmrec", "window"),
+    "SASRecNCE": ("recbole_hllm.model.baselines.sasrec_nce", "window"),
+    "Markov": ("recbole_hllm.model.baselines.markov", "prefix"),
+    "TextKNN": ("recbole_hllm.model.baselines.text_knn", "prefix"),
 }
 
 _PIPELINE = (
@@ -47,7 +47,7 @@ _REFUSED = {
 # Models of RecBole that are trained and tested on labelled interactions, besides the context-aware ones.
 _LABELLED = {"DIN", "DIEN"}
 # With a repair.
-_MENDED = {name: f"recbole_hllm.model.{name.lower()}" for name in ("BERT4Rec", "DGCF", "DIEN", "LINE")}
+_MENDED = {name: f"recbole_hllm.model.baselines.{name.lower()}" for name in ("BERT4Rec", "DGCF", "DIEN", "LINE")}
 # Values of `loss_type` that a sequential model of RecBole has a loss for, where they are not those of most.
 _LOSSES = {
     "CORE": ("CE",),

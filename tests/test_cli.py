@@ -189,7 +189,7 @@ def test_errors_of_the_data_end_with_code_2(write_dataset, words_of, tmp_path, b
 
 
 def test_stopped_by_the_user(words_of, tmp_path, monkeypatch, capsys):
-    from recbole_hllm import experiment
+    from recbole_hllm.runs import run as experiment
 
     def interrupt(*arguments):
         raise KeyboardInterrupt

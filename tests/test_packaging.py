@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PRINT_FOLDER = "from recbole_hllm.properties_path import properties_folder; print(properties_folder())"
+PRINT_FOLDER = "from recbole_hllm.config.places import properties_folder; print(properties_folder())"
 
 
 def command(*arguments, cwd, **environment) -> str:
@@ -97,7 +97,7 @@ def test_editable_install_finds_the_property_files_of_the_clone(clone, tmp_path)
 
 
 def test_nothing_is_written_into_the_folder_it_runs_from(installed, tmp_path):
-    command("-c", "import recbole_hllm.config", cwd=tmp_path, PYTHONPATH=str(installed))
+    command("-c", "import recbole_hllm.config.config", cwd=tmp_path, PYTHONPATH=str(installed))
     assert list(tmp_path.iterdir()) == []
 
 

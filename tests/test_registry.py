@@ -41,7 +41,7 @@ def test_rankers_train_on_labelled_interactions(name):
 
 def test_our_models_train_on_windows():
     spec = get_spec("HLLM")
-    assert spec.model.__module__ == "recbole_hllm.model.hllm" and spec.rows == "window"
+    assert spec.model.__module__ == "recbole_hllm.model.hllm.hllm" and spec.rows == "window"
 
 
 @pytest.mark.parametrize("name", SPECIAL)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from recbole.utils import InputType, ModelType
 
+from recbole_hllm.data.files.reader import read_header
 from recbole_hllm.data.metrics import VALUE_METRICS
 from recbole_hllm.data.protocol import TRAINED_ON, check_ratios, targets_together
-from recbole_hllm.data.reader import read_header
 from recbole_hllm.errors import ConfigError, did_you_mean
 
 HISTORY_FILTERS = ("positive", "all")

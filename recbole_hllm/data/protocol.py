@@ -4,10 +4,10 @@ import logging
 
 import numpy as np
 
-from recbole_hllm.data import sequences as seq
-from recbole_hllm.data.cache import digest
 from recbole_hllm.data.metrics import OF_POPULARITY
+from recbole_hllm.data.rows import sequences as seq
 from recbole_hllm.errors import ConfigError, DataError
+from recbole_hllm.storage.cache import digest
 
 # Behaviours of the official HLLM code that differ from the default here; `reference` switches them on by name.
 REFERENCE = {

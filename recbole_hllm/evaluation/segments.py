@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from recbole_hllm.config.parsing import as_number, read_yaml
 from recbole_hllm.data.protocol import targets_together
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.evaluation.value_metrics import value_metrics
-from recbole_hllm.keys import as_number, read_yaml
 
 # Key of the segments' bounds -> array of the kept file.
 SEGMENTED_BY = {"segments_user": "history_length", "segments_item": "popularity"}

@@ -1,1 +1,1 @@
-"""One file per recommender, each readable from top to bottom."""
+"""Recommenders, a folder for each system, and what they share."""

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from recbole_hllm.errors import ModelError
-from recbole_hllm.training.files import read_json, write_json, writing
+from recbole_hllm.storage.files import read_json, write_json, writing
 
 _PLAIN = (str, int, float, bool, type(None))
 

@@ -16,15 +16,15 @@ from torch.nn.utils import clip_grad_norm_
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.data.loader import CANDIDATES
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import WRONG_VALUE, ConfigError, ModelError, UserError, words_of
 from recbole_hllm.evaluation.diversity import RankingEvaluator
 from recbole_hllm.evaluation.topk import TopKCollector
 from recbole_hllm.evaluation.value_metrics import ValueCollector, ValueEvaluator
-from recbole_hllm.keys import AUTOCAST_DTYPES
+from recbole_hllm.storage.files import finite, writing
 from recbole_hllm.training.checkpoint import load_model, load_training, newest, replacing, save_model, save_training
-from recbole_hllm.training.files import finite, writing
 from recbole_hllm.training.schedule import build_schedule, check_schedule
 
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from recbole.config import Config as StockConfig
 
-from recbole_hllm import config as config_module
 from recbole_hllm.cli import parse_arguments
-from recbole_hllm.config import Config
+from recbole_hllm.config import config as config_module
+from recbole_hllm.config.config import Config
 from recbole_hllm.errors import ConfigError
 
 
@@ -305,12 +305,12 @@ import importlib, pkgutil, sys
 import recbole_hllm
 for module in pkgutil.walk_packages(recbole_hllm.__path__, "recbole_hllm."):
     importlib.import_module(module.name)
-from recbole_hllm.config import Config
+from recbole_hllm.config.config import Config
 Config("SASRec", "ml-100k")
 print(*[name for name in sys.modules if name.split(".")[0] == "ray" or name.startswith("recbole.quick_start")])
 """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    root = Path(config_module.__file__).parents[1]
+    root = Path(config_module.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""

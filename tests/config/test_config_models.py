@@ -7,8 +7,8 @@ import torch
 import yaml
 from recbole.utils import InputType
 
-from recbole_hllm.config import Config
-from recbole_hllm.keys import fast_precision
+from recbole_hllm.config.config import Config
+from recbole_hllm.config.parsing import fast_precision
 
 SIX = ("SASRec", "GRU4Rec", "BERT4Rec", "FDSA", "SASRecF", "Pop")
 FULL = {"LS": "valid_and_test"}
@@ -131,7 +131,7 @@ def test_a_missing_data_set_is_left_to_its_own_error(tmp_path):
     ],
 )
 def test_precision(toy, monkeypatch, model, keys, precision):
-    monkeypatch.setattr("recbole_hllm.config.fast_precision", lambda device: "fast")
+    monkeypatch.setattr("recbole_hllm.config.config.fast_precision", lambda device: "fast")
     config = Config(model, "toy", config_dict=toy | keys)
     assert config["precision"] == config.settings["precision"] == precision
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from recbole.config import Config as StockConfig
 
-from recbole_hllm.config import Config
+from recbole_hllm.config.config import Config
 from recbole_hllm.errors import ConfigError
 
 

@@ -11,8 +11,8 @@ from recbole_hllm import Config, create_dataset, data_preparation, run
 # isort: split
 from recbole.utils import ModelType, init_seed
 
-from recbole_hllm.prerequisites import complete
 from recbole_hllm.registry import _OURS, get_spec
+from recbole_hllm.runs.prerequisites import complete
 from recbole_hllm.training.checkpoint import load_model, save_model
 from recbole_hllm.training.trainer import Trainer
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from recbole_hllm import create_dataset, data_preparation
-from recbole_hllm.data.cache import digest
 from recbole_hllm.data.loader import CANDIDATES
 from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.storage.cache import digest
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 

@@ -16,10 +16,11 @@ from recbole.evaluator import Evaluator
 from recbole.evaluator.register import metric_information
 
 from recbole_hllm import Config, load_run, run
-from recbole_hllm.benchmark.side_by_side import SHARED_KEYS, compare
+from recbole_hllm.config.shared import SHARED_KEYS
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.evaluation.diversity import RankingEvaluator
 from recbole_hllm.evaluation.topk import TopKCollector
+from recbole_hllm.tables.side_by_side import compare
 
 OURS = ["Coverage", "Gini", "Entropy"]
 RECBOLES = ["ItemCoverage", "GiniIndex", "ShannonEntropy"]

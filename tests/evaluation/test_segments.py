@@ -10,8 +10,8 @@ import yaml
 from recbole_hllm import Config, create_dataset, data_preparation, load_run, run
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.evaluation.segments import SEGMENTED_BY, describe, segment_metrics, segment_table
-from recbole_hllm.experiment import evaluate_run
-from recbole_hllm.training.files import read_json
+from recbole_hllm.runs.run import evaluate_run
+from recbole_hllm.storage.files import read_json
 
 METRICS = ["Recall", "Hit", "NDCG", "MRR", "Precision", "MAP"]
 KEYS = {

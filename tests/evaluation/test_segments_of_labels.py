@@ -10,8 +10,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from recbole_hllm import load_run, run
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.evaluation.segments import segment_metrics, segment_table
-from recbole_hllm.experiment import evaluate_run
-from recbole_hllm.training.files import read_json
+from recbole_hllm.runs.run import evaluate_run
+from recbole_hllm.storage.files import read_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 

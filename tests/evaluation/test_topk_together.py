@@ -11,8 +11,8 @@ from recbole.data.interaction import Interaction
 
 from recbole_hllm import load_run, run
 from recbole_hllm.evaluation.segments import segment_metrics, segment_table
-from recbole_hllm.experiment import evaluate_run
-from recbole_hllm.training.files import read_json
+from recbole_hllm.runs.run import evaluate_run
+from recbole_hllm.storage.files import read_json
 from recbole_hllm.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")

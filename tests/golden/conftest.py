@@ -14,11 +14,11 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_hllm.config import Config
-from recbole_hllm.data.dataset import create_dataset
+from recbole_hllm.config.config import Config
 from recbole_hllm.data.loader import data_preparation
-from recbole_hllm.data.texts import ItemTexts
-from recbole_hllm.model.hllm import HLLM
+from recbole_hllm.data.rows.dataset import create_dataset
+from recbole_hllm.data.texts.item_texts import ItemTexts
+from recbole_hllm.model.hllm.hllm import HLLM
 from recbole_hllm.training.trainer import Trainer
 
 DEFAULT_ROOT = Path(__file__).parent / "data" / "hllm"

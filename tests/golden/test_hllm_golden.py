@@ -13,8 +13,8 @@ import torch
 from reference_numbers import close, ids_filtered, negatives_near, nothing_filtered, numbers_of
 
 from recbole_hllm.data.protocol import REFERENCE
-from recbole_hllm.model import next_item
-from recbole_hllm.model.hllm import build_catalogue, read_texts
+from recbole_hllm.model.base import next_item
+from recbole_hllm.model.hllm.hllm import build_catalogue, read_texts
 from recbole_hllm.nn import losses as losses_module
 from recbole_hllm.nn.probe import position_range
 

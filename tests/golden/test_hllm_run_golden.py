@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from reference_numbers import close, ids_filtered, negatives_near, nothing_filtered, numbers_of
 
 from recbole_hllm.data.protocol import REFERENCE
-from recbole_hllm.model import next_item
+from recbole_hllm.model.base import next_item
 from recbole_hllm.nn import losses as losses_module
 
 VECTORS = 2e-5  # absolute

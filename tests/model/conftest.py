@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_hllm.config import Config
-from recbole_hllm.data.dataset import create_dataset
+from recbole_hllm.config.config import Config
 from recbole_hllm.data.loader import data_preparation
-from recbole_hllm.experiment import run
-from recbole_hllm.model.hllm import HLLM
+from recbole_hllm.data.rows.dataset import create_dataset
+from recbole_hllm.model.hllm.hllm import HLLM
+from recbole_hllm.runs.run import run
 
 N_ITEMS = 12
 HISTORY = 4

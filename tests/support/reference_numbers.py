@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from recbole_hllm.model import next_item
+from recbole_hllm.model.base import next_item
 from recbole_hllm.nn import losses
 
 BORDER = 1e-6  # of a cosine to the filter's threshold: float32's rounding of it, in a trained model

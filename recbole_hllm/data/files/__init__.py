@@ -1,0 +1,1 @@
+"""Files of a data set: RecBole's atomic files as columns."""

@@ -1,0 +1,1 @@
+"""Rows of training and evaluation, computed from flat sequences when asked for."""

@@ -1,0 +1,226 @@
+"""Training rows of a history and the several targets that follow it (LEARN, arXiv 2405.03988, section 3.3)."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_hllm.data.clock import check_clock_times
+from recbole_hllm.data.rows.dataset import SequenceDataset, as_index, gather, padded_positions
+from recbole_hllm.data.rows.labelled import LabelledDataset
+from recbole_hllm.errors import ConfigError, DataError
+
+# (B, T) items of the targets, oldest first, padded on the right with 0.
+TARGET_ITEMS = "target_item_list"
+SPLITS_BY = ("position", "time")
+_DAY = 86_400
+_FEW = 0.1  # of the interactions; to train on fewer of them is worth a warning
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """R histories and their targets, parts of users' events.
+
+    Attributes:
+        items: (E,) items of all events, users one after the other, each in time order.
+        users: (R,) whose row it is.
+        history, targets: (R, 2) begin and end of each in ``items``.
+    """
+
+    items: np.ndarray
+    users: np.ndarray
+    history: np.ndarray
+    targets: np.ndarray
+
+    def rows(self, index, history_length: int, target_length: int) -> dict[str, torch.Tensor]:
+        """``history`` (B, S), ``length`` (B,) and ``targets`` (B, T), padded on the right with 0; ``user`` (B,)."""
+        items = torch.from_numpy(self.items)
+        begin, end = torch.from_numpy(self.history)[index].unbind(1)
+        history = gather(items, *padded_positions(begin, end, history_length))
+        of_targets = torch.from_numpy(self.targets)[index].unbind(1)
+        targets = gather(items, *padded_positions(*of_targets, target_length))
+        users = torch.from_numpy(self.users)[index]
+        return {"user": users, "history": history, "length": end - begin, "targets": targets}
+
+
+def split_by_position(offsets: np.ndarray, history: int, targets: int, every: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The last events are targets of those before.
+
+    Args:
+        offsets: (U + 1,) user u's events are ``offsets[u]:offsets[u + 1]``.
+        history, targets: most of each.
+        every: also rows that end where the targets of the next begin, so that each event but a user's first is a
+            target once. False: the latest row of each user.
+
+    Returns:
+        begin and end of histories and of targets, (R, 2) each, users in order, oldest first; at least one event is
+        history.
+    """
+    lengths = np.diff(offsets)
+    count = -(-(lengths - 1) // targets) if every else (lengths >= 2).astype(np.int64)
+    count = np.maximum(count, 0)
+    owner = np.repeat(np.arange(len(lengths)), count)
+    from_end = np.repeat(np.cumsum(count), count) - 1 - np.arange(count.sum())
+    end = offsets[1:][owner] - from_end * targets
+    cut = np.maximum(end - targets, offsets[:-1][owner] + 1)
+    begin = np.maximum(cut - history, offsets[:-1][owner])
+    return np.stack([begin, cut], axis=1), np.stack([cut, end], axis=1)
+
+
+def split_by_time(
+    timestamps: np.ndarray,
+    offsets: np.ndarray,
+    history: tuple[int, float],
+    targets: tuple[int, float],
+    every: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Events of the last days are targets of those of the days before, counted back from the latest event of all.
+
+    Args:
+        timestamps: (E,) seconds, rising inside each user's events.
+        offsets: (U + 1,) user u's events are ``offsets[u]:offsets[u + 1]``.
+        history, targets: most events of each, and its seconds.
+        every: also the periods before, each as long as the targets'. False: the latest one only.
+
+    Returns:
+        as ``split_by_position``; a user without an event in one of both has no row of that period. Of more events
+        than allowed the last are taken.
+    """
+    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    latest = timestamps.max(initial=-np.inf)
+    period = ((latest - timestamps) // targets[1]).astype(np.int64)
+    first = np.concatenate([[True], (np.diff(owner) != 0) | (np.diff(period) != 0)])[: len(owner)]
+    cut = np.flatnonzero(first)
+    end = np.append(cut[1:], len(owner))[: len(cut)]
+    if not every:
+        cut, end = cut[period[cut] == 0], end[period[cut] == 0]
+    # A period begins one target period before its latest second; its history is what lies within the time before.
+    oldest = latest - (period[cut] + 1) * targets[1] - history[1]
+    begin = np.maximum(_first_after(timestamps, offsets[owner[cut]], cut, oldest), cut - history[0])
+    rows = begin < cut
+    begin, cut, end = begin[rows], cut[rows], end[rows]
+    return np.stack([begin, cut], axis=1), np.stack([np.maximum(cut, end - targets[0]), end], axis=1)
+
+
+def _first_after(values: np.ndarray, low: np.ndarray, high: np.ndarray, bound: np.ndarray) -> np.ndarray:
+    """(R,) the first place of more than ``bound`` in the rising ``values[low:high]``; ``high`` where there is none."""
+    low, high = low.copy(), high.copy()
+    while (open_ := low < high).any():
+        middle = (low + high) // 2
+        above = open_ & (values[np.minimum(middle, len(values) - 1)] > bound)
+        high = np.where(above, middle, high)
+        low = np.where(open_ & ~above, middle + 1, low)
+    return low
+
+
+def cut_rows(config, name: str, items: np.ndarray, timestamps: np.ndarray, users: np.ndarray) -> SplitRows:
+    """Rows of the events that may be trained on, as the keys of the config say.
+
+    Args:
+        name: of the data set.
+        items, timestamps, users: (E,) of the events, sorted by user and time.
+
+    Raises:
+        ConfigError: another word for ``split_by``.
+        DataError: nobody has both a history and a target, or one user alone.
+    """
+    if config["split_by"] not in SPLITS_BY:
+        raise ConfigError(f"split_by: {config['split_by']!r} is neither position nor time")
+    numbers, counts = np.unique(users, return_counts=True)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    most, every = (config["MAX_ITEM_LIST_LENGTH"], config["target_length"]), config["data_split"] is not False
+    if config["split_by"] == "position":
+        history, targets = split_by_position(offsets, *most, every)
+    else:
+        seconds = [_DAY * config[key] for key in ("history_days", "target_days")]
+        history, targets = split_by_time(timestamps, offsets, *zip(most, seconds, strict=True), every)
+    if len(history) == 0:
+        days = f" of {config['target_days']:g} days after {config['history_days']:g}"
+        raise DataError(
+            f"data set '{name}': split_by: {config['split_by']}: none of {len(numbers)} users has training "
+            f"interactions both before and in a period of targets{days if config['split_by'] == 'time' else ''}"
+        )
+    owner = np.searchsorted(offsets, history[:, 0], side="right") - 1
+    with_rows = len(np.unique(owner))
+    if with_rows == 1 and config["negatives_from"] == "users":
+        raise DataError(
+            f"data set '{name}': only user number {numbers[owner[0]]} has training interactions before targets, and "
+            "the targets of other users are the negatives: there is nothing to learn from one user"
+        )
+    wanted = int((targets[:, 1] - targets[:, 0]).sum())
+    log = logging.getLogger()
+    log.log(
+        logging.WARNING if wanted < _FEW * len(items) else logging.INFO,
+        f"split_by: {config['split_by']}: {wanted} of {len(items)} training interactions are targets, in "
+        f"{len(history)} rows of {with_rows} of {len(numbers)} users",
+    )
+    return SplitRows(items, numbers[owner], history, targets)
+
+
+class TrainedOnSplits:
+    """A data set whose training part has a row for each history and its targets; others have the rows they have."""
+
+    def _part(self, phase, targets):
+        part = super()._part(phase, targets)
+        if phase == "train":
+            part.rows = "split"
+            part.split_rows = self._cut(part.events_to_train_on())
+        elif part.rows == "split":
+            part.rows = "prefix"
+        return part
+
+    def events_to_train_on(self) -> np.ndarray:
+        """Flat positions of all training interactions."""
+        return self.training_positions
+
+    def _cut(self, events):
+        if self.histories_given:
+            raise ConfigError(
+                f"benchmark_filename: {self.config['model']} cuts histories and targets itself, out of "
+                "interactions; give files without ready-made histories"
+            )
+        users = self.sequences.users[self.sequences.of(events)]
+        items, times = (values[events] for values in (self.sequences.items, self.sequences.timestamps))
+        if self.config["split_by"] == "time":
+            check_clock_times(times, self.dataset_name, "split_by: time", "days", "set split_by: position")
+        return cut_rows(self.config, self.dataset_name, items, times, users)
+
+    @property
+    def _is_split(self):
+        return self.rows == "split" and self.targets is not None
+
+    def __len__(self):
+        return len(self.split_rows.users) if self._is_split else super().__len__()
+
+    def __getitem__(self, index, join=True):
+        if not self._is_split:
+            return super().__getitem__(index, join)
+        most = self.max_item_list_len, self.config["target_length"]
+        rows = self.split_rows.rows(as_index(index, len(self)), *most)
+        names = {
+            "user": self.uid_field,
+            "history": self.item_list_field,
+            "length": self.item_list_length_field,
+            "targets": TARGET_ITEMS,
+        }
+        return Interaction({names[name]: values for name, values in rows.items()})
+
+
+class SplitDataset(TrainedOnSplits, SequenceDataset):
+    """Tested on the whole catalogue or on candidates, one row for each target."""
+
+
+class LabelledSplitDataset(TrainedOnSplits, LabelledDataset):
+    """Tested on labelled rows; trained on events before them that can be in a history."""
+
+    def events_to_train_on(self):
+        """With ``history_filter: positive`` the liked ones."""
+        events = np.intersect1d(self.training_positions, self.events, assume_unique=True)
+        if len(events) < len(self.training_positions):
+            self.logger.info(
+                f"history_filter: {self.config['history_filter']}: {len(events)} of {len(self.training_positions)} "
+                "training interactions can be in a history and are trained on"
+            )
+        return events

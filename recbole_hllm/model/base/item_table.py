@@ -1,0 +1,62 @@
+"""What the baselines that know items by their id only have in common."""
+
+import torch
+from torch import Tensor, nn
+
+from recbole_hllm.data.protocol import referenced
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.model.base.next_item import NextItemRecommender
+from recbole_hllm.nn.positions import PositionTable
+
+INITIAL_STD = 0.02
+
+
+class ItemTableRecommender(NextItemRecommender):
+    """A next-item model whose item vectors are the rows of a table, learned from interactions alone.
+
+    Args:
+        config: the run's Config.
+        dataset: the training part of a SequenceDataset.
+        width: size of a row.
+    """
+
+    def __init__(self, config, dataset, width: int):
+        super().__init__(config, dataset)
+        self.decay_everything = "weight_decay" in referenced(config)
+        self.item_embedding = nn.Embedding(self.n_items, width, padding_idx=0)
+        with torch.no_grad():
+            self.item_embedding.weight[1:].normal_(std=INITIAL_STD)
+
+    def vectors_of(self, ids: Tensor) -> Tensor:
+        """(N,) item ids -> (N, D) rows of the table; the padding item's is 0."""
+        return self.item_embedding(ids)
+
+    def parameter_groups(self):
+        """Vectors and single numbers (norms, biases, the logit scale) do not decay."""
+        groups = {True: [], False: []}
+        for parameter in self.parameters():
+            groups[self.decay_everything or parameter.dim() > 1].append(parameter)
+        return [{"params": groups[True]}] + ([{"params": groups[False], "weight_decay": 0.0}] if groups[False] else [])
+
+
+def position_table(config, std: float) -> PositionTable:
+    """Learned vectors of ``MAX_ITEM_LIST_LENGTH`` positions.
+
+    Raises:
+        ConfigError: histories are to be longer in evaluation, at positions that are never trained.
+    """
+    length, longest = config["MAX_ITEM_LIST_LENGTH"], config["MAX_ITEM_LIST_LENGTH_TEST"]
+    if longest is not None and longest > length:
+        raise ConfigError(
+            f"MAX_ITEM_LIST_LENGTH_TEST: {config['model']} learns a vector for each of MAX_ITEM_LIST_LENGTH: {length} "
+            f"positions and knows none for {longest}; give at most {length}, or train with longer histories"
+        )
+    return PositionTable(length, config["hidden_size"], std)
+
+
+def check_heads(config) -> None:
+    """Raises ConfigError unless ``n_heads`` divides ``hidden_size``."""
+    if config["hidden_size"] % config["n_heads"]:
+        raise ConfigError(
+            f"n_heads: hidden_size {config['hidden_size']} cannot be shared equally by {config['n_heads']} heads"
+        )

@@ -1,0 +1,184 @@
+"""What HLLM and the baselines trained like it share: each position of a window predicts the next item's vector."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recbole_hllm.data.rows.dataset import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
+from recbole_hllm.errors import ModelError
+from recbole_hllm.model.base.two_towers import TwoTowers
+from recbole_hllm.nn.losses import clamp_logit_scale, info_nce
+from recbole_hllm.nn.precision import autocast
+from recbole_hllm.nn.ragged import read_by_length
+
+# So many batches in a row with almost no negatives left are a collapse and not an accident.
+_COLLAPSE_PATIENCE = 10
+
+
+@dataclass(frozen=True)
+class History:
+    """What was read before each prediction: B rows of S positions, padded on the right.
+
+    Args:
+        items: (B, S) item ids, 0 is padding.
+        times: (B, S) seconds of each of them, float64; None in rows made by hand without.
+        next_times: (B, S) seconds of the item after each of them, the one to predict.
+        actions: (B, S) numbers of their actions; None without ``action_field``.
+    """
+
+    items: Tensor
+    times: Tensor | None
+    next_times: Tensor | None
+    actions: Tensor | None
+
+    @classmethod
+    def of_windows(cls, windows: Tensor, rows) -> "History":
+        """(B, S + 1) items of training rows: all but the last are read, all but the first predicted."""
+        times, actions = _field(rows, EVENT_TIMES), _field(rows, EVENT_ACTIONS)
+        read, predicted = slice(None, -1), slice(1, None)
+        return cls(windows[:, read], _cut(times, read), _cut(times, predicted), _cut(actions, read))
+
+    @classmethod
+    def before_target(cls, items: Tensor, last: Tensor, rows) -> "History":
+        """(B, S) items before one target each; ``last`` (B,) is where the target follows."""
+        width = slice(items.shape[1])
+        times, target_time = _cut(_field(rows, EVENT_TIMES), width), _field(rows, EVENT_TIME)
+        next_times = None
+        if times is not None and target_time is not None:
+            next_times = torch.cat([times[:, 1:], times[:, -1:]], dim=1)
+            next_times[torch.arange(len(last), device=last.device), last] = target_time
+        return cls(items, times, next_times, _cut(_field(rows, EVENT_ACTIONS), width))
+
+    def part(self, rows: Tensor, width: int) -> "History":
+        """The first ``width`` positions of the rows (n,) named by number."""
+        columns = (self.items, self.times, self.next_times, self.actions)
+        return History(*(column if column is None else column[rows, :width] for column in columns))
+
+
+class NextItemRecommender(TwoTowers):
+    """Trains on windows of S + 1 items: every position's output is compared with the next item and with negatives.
+
+    A model gives ``vectors_of(ids)`` and ``read_history(vectors, history)``.
+
+    Args:
+        config: the run's Config.
+        dataset: the training part of a SequenceDataset.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.nce_thres = config["nce_thres"]
+        self.min_surviving = config["min_surviving_negatives"] or 0.0
+        self._starved, self._clock = 0, None
+
+    # ---- what a model computes ----
+
+    def vectors_of(self, ids: Tensor) -> Tensor:
+        """(N,) item ids, with repetitions -> (N, D) item vectors, not normalised; the padding item's is 0."""
+        raise NotImplementedError
+
+    def read_history(self, vectors: Tensor, history: History) -> Tensor:
+        """(B, S, D) item vectors -> (B, S, D) predictions of each position's next item, from it and those before."""
+        raise NotImplementedError
+
+    def read_by_length(self, vectors: Tensor, history: History) -> Tensor:
+        """What ``read_history`` gives, 0 at padding, with less of it read: most histories are far shorter than S.
+
+        Rows of similar length are read together and cut to the longest of them, more than half of which is real in
+        each row.
+        """
+
+        def read(rows, longest):
+            return self.read_history(vectors[rows, :longest], history.part(rows, longest))
+
+        return read_by_length(read, (history.items != 0).sum(1), vectors.shape[1])
+
+    def catalogue_vectors(self) -> Tensor:
+        """(n_items, D) vectors of all items."""
+        return self.vectors_of(torch.arange(self.n_items, device=self.logit_scale.device))
+
+    # ---- training ----
+
+    def calculate_loss(self, interaction):
+        """InfoNCE of every position of the windows (HLLM, section 3.2).
+
+        Args:
+            interaction: ``item_id_list`` (B, S + 1) padded on the right with 0; ``neg_item_id`` (1, K) shared by the
+                batch, or (B, S, K) of each position.
+
+        Returns:
+            Scalar loss; ``loss_terms`` holds the numbers behind it.
+
+        Raises:
+            ModelError: almost no negative has been left for many batches in a row.
+        """
+        windows, negatives = interaction[self.ITEM_SEQ], interaction[self.NEG_ITEM_ID]
+        real = windows[:, 1:] != 0
+        negatives = negatives[0] if negatives.dim() == 2 else negatives[real]  # (K,) shared, or (P, K)
+        vectors = self.vectors_of(torch.cat([windows.reshape(-1), negatives.reshape(-1)]))
+        sequence, negative = vectors.split([windows.numel(), negatives.numel()])
+        sequence = sequence.view(*windows.shape, -1)
+        outputs = self.read_by_length(sequence[:, :-1], History.of_windows(windows, interaction))
+        result = info_nce(
+            outputs[real],
+            sequence[:, 1:][real],
+            negative.view(*negatives.shape, -1),
+            windows[:, 1:][real],
+            negatives,
+            clamp_logit_scale(self.logit_scale),
+            self.nce_thres,
+        )
+        self.report(result)
+        return result.loss
+
+    def report(self, result):
+        """Keeps the numbers behind the loss in ``loss_terms`` and stops a collapse."""
+        now = time.perf_counter()
+        self.loss_terms = {
+            "surviving_negatives": result.surviving.item(),
+            "batches/s": 1 / (now - self._clock) if self._clock else 0.0,
+            "logit_scale": self.logit_scale.detach().exp().item(),
+            **{f"top{k}_accuracy": value.item() for k, value in result.accuracy.items()},
+        }
+        self._clock = now
+        starved = self.loss_terms["surviving_negatives"] < self.min_surviving
+        self._starved = self._starved + 1 if starved else 0
+        if self._starved >= _COLLAPSE_PATIENCE:
+            raise ModelError(
+                f"collapse: for {self._starved} batches fewer than {self.min_surviving} negatives a target survived "
+                f"the filter (nce_thres {self.nce_thres}), so item vectors have become nearly parallel or "
+                "num_negatives is too small for this catalogue; try a smaller learning rate (of an Item LLM: "
+                "item_learning_rate), a larger nce_thres, or more negatives"
+            )
+
+    # ---- vectors ----
+
+    def train(self, mode: bool = True):
+        """The time between two modes is no batch's."""
+        self._clock = None
+        return super().train(mode)
+
+    def user_vectors(self, interaction) -> Tensor:
+        """(B, D) predicted vectors of each user's next item, not normalised, read in the precision of the training.
+
+        Args:
+            interaction: ``item_id_list`` (B, L) padded on the right with 0, ``item_length`` (B,), and for models that
+                look at time ``event_time_list`` (B, L) and ``event_time`` (B,).
+        """
+        items, length = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        width, last = max(int(length.max()), 1), (length - 1).clamp(min=0)
+        items = items[:, :width]
+        history = History.before_target(items, last, interaction)
+        with autocast(items.device, self.autocast_dtype):
+            outputs = self.read_by_length(self.item_vectors()[items], history)
+        return self.gather_indexes(outputs, last).float()
+
+
+def _field(rows, name):
+    return rows[name] if name in rows else None
+
+
+def _cut(columns, part):
+    return None if columns is None else columns[:, part]

@@ -1,0 +1,80 @@
+"""A finished run of this package as a part of another model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from recbole_hllm.config.parsing import read_yaml
+from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.model.base.id_table import check_same_training
+
+# Keys that say which interactions there are, and which of them are trained on.
+_OF_THE_DATA = (
+    "user_inter_num_interval", "item_inter_num_interval", "val_interval", "filter_inter_by_user_or_item",
+    "rm_dup_inter", "benchmark_filename", "eval_args",
+)  # fmt: skip
+
+
+def over_default(config, key: str, model: str) -> dict:
+    """A key whose value is a dict of keys of a model: those given, and the default of each that is not."""
+    default, given = config.internal_config_dict.get(key) or {}, config[key] or {}
+    if not isinstance(given, dict):
+        raise ConfigError(f"{key}: {given!r} is not a dict of keys of {model}")
+    return {**default, **given}
+
+
+def check_same_data(config, key: str, keys: dict) -> None:
+    """Keys of a run that comes first must not give it other interactions, or another split of them.
+
+    Args:
+        config: of the run that needs it.
+        key: that names them, such as ``teacher_keys``.
+        keys: keys and values.
+
+    Raises:
+        ConfigError: one of them does; it would be told after that run was trained.
+    """
+    for name in _OF_THE_DATA:
+        if name in keys and keys[name] != config[name]:
+            raise ConfigError(
+                f"{key}: {name}: {keys[name]!r} would train on other data than this run, which has {config[name]!r}"
+            )
+
+
+def settings_of(folder: Path, key: str, models: Sequence[str], dataset, other_items: bool = False) -> dict:
+    """The keys and values of the run that ``key`` names.
+
+    Args:
+        models: which models it may be a run of.
+        dataset: the training part of a data set; the run must have been trained on the same.
+        other_items: a run of other items may have been trained on whatever it was.
+
+    Raises:
+        ConfigError: no finished run there, or one of another model or other data.
+        ModelError: a damaged one.
+    """
+    wanted = " or ".join(models)
+    if not (folder / "config.yaml").is_file() or not (folder / "costs.json").is_file():
+        raise ConfigError(f"{key}: there is no finished run of {wanted} in {folder}")
+    settings = read_yaml(folder / "config.yaml")
+    if str(settings.get("model")).partition("@")[0] not in models:
+        raise ConfigError(f"{key}: {folder} is a run of {settings.get('model')}, not of {wanted}")
+    check_same_training(folder, key, dataset, other_items)
+    return settings
+
+
+def with_best_weights(model: nn.Module, folder: Path, key: str) -> nn.Module:
+    """A model made as the run's is, with its best weights, in evaluation mode.
+
+    Raises:
+        ModelError: they are missing, damaged, or of another model.
+    """
+    try:
+        weights = load_file(folder / "best" / "weights.safetensors")
+        model.load_state_dict({name.removeprefix("model."): weight for name, weight in weights.items()})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{key}: {folder}/best is missing, damaged or of another model: {error}") from error
+    return model.eval()

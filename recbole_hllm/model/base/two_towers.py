@@ -1,0 +1,78 @@
+"""Recommenders whose score is the cosine of a user's and an item's vector."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor
+
+from recbole_hllm.config.parsing import AUTOCAST_DTYPES
+from recbole_hllm.nn.losses import new_logit_scale
+
+
+class TwoTowers(SequentialRecommender):
+    """Scores by cosines, learned with a temperature, ``temperature`` or one that is learned too.
+
+    A model gives ``catalogue_vectors()`` and ``user_vectors(interaction)``. In evaluation mode the whole catalogue's
+    vectors are computed at the first need and kept until training goes on.
+
+    Args:
+        config: the run's Config.
+        dataset: the training part of a SequenceDataset.
+    """
+
+    input_type = InputType.POINTWISE
+    similarity = "cosine"  # of user and item vectors
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        if config["temperature"] is None:
+            self.logit_scale = new_logit_scale()
+        else:
+            self.register_buffer("logit_scale", torch.tensor(-math.log(config["temperature"])), persistent=False)
+        self.autocast_dtype = AUTOCAST_DTYPES[config["precision"]]
+        self.loss_terms: dict[str, float] = {}
+        self._table = None
+
+    # ---- vectors ----
+
+    def catalogue_vectors(self) -> Tensor:
+        """(n_items, D) vectors of all items."""
+        raise NotImplementedError
+
+    def user_vectors(self, interaction) -> Tensor:
+        """(B, D) vectors of each row's user, not normalised."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def item_vectors(self) -> Tensor:
+        """(n_items, D) vectors of the whole catalogue, not normalised; row 0 is the padding item's, zeros."""
+        if self._table is None or self.training:
+            mode = self.training
+            super().train(False)
+            self._table = self.catalogue_vectors().float()
+            super().train(mode)
+        return self._table
+
+    def train(self, mode: bool = True):
+        """The catalogue's vectors are forgotten when training goes on."""
+        if mode:
+            self._table = None
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *args):
+        self._table = None  # of the old weights; called for a part of another model too
+        super()._load_from_state_dict(*args)
+
+    # ---- scores ----
+
+    def predict(self, interaction) -> Tensor:
+        """(B,) cosine of each row's user vector and its item's vector."""
+        items = self.item_vectors()[interaction[self.ITEM_ID]]
+        return F.cosine_similarity(self.user_vectors(interaction), items, dim=-1)
+
+    def full_sort_predict(self, interaction) -> Tensor:
+        """(B, n_items) cosine of each row's user vector and every item's vector."""
+        return F.normalize(self.user_vectors(interaction), dim=-1) @ F.normalize(self.item_vectors(), dim=-1).T

@@ -1,0 +1,67 @@
+"""HSTU (arXiv 2402.17152) for next-item prediction, as its authors wrote it and as HLLM's authors changed it."""
+
+import torch.nn.functional as F
+from torch import nn
+
+from recbole_hllm.errors import ModelError
+from recbole_hllm.model.base.item_table import INITIAL_STD, ItemTableRecommender, check_heads, position_table
+from recbole_hllm.nn.hstu import HSTUBlock, time_buckets
+
+
+class HSTU(ItemTableRecommender):
+    """Gated attention layers without softmax over item vectors; every position of a window is a target.
+
+    Variant ``meta`` is the authors' research code: item vectors times the square root of D plus learned positions,
+    dropout, blocks with a bias for distance and time; fixed temperature 0.05, negatives dropped by id only. Variant
+    ``hllm`` is the baseline in HLLM's code: no square root, no input dropout, no bias, and HLLM's loss with learned
+    temperature and cosine filter.
+
+    Args:
+        config: the run's Config; keys are explained in ``properties/model/HSTU.yaml``.
+        dataset: the training part of a SequenceDataset.
+
+    Attributes:
+        VARIANTS: for each ``variant``, where its keys' defaults differ from the property file.
+
+    Raises:
+        ConfigError: sizes that do not fit together.
+    """
+
+    VARIANTS = {"meta": {}, "hllm": {"temperature": None, "nce_thres": 0.99}}
+
+    def __init__(self, config, dataset):
+        width, length = config["hidden_size"], config["MAX_ITEM_LIST_LENGTH"]
+        super().__init__(config, dataset, width)
+        check_heads(config)
+        self.faithful = config["variant"] == "meta"
+        self.scale = width**0.5 if self.faithful else 1.0
+        self.positions = position_table(config, width**-0.5 if self.faithful else INITIAL_STD)
+        dropout = config["hidden_dropout_prob"]
+        self.input_dropout = dropout if self.faithful else 0.0
+        self.blocks = nn.ModuleList(
+            HSTUBlock(width, config["n_heads"], length, dropout, relative_bias=self.faithful)
+            for _ in range(config["n_layers"])
+        )
+
+    def read_history(self, vectors, history):
+        """(B, S, D) item vectors -> (B, S, D) predictions.
+
+        Raises:
+            ModelError: variant ``meta`` got rows without times.
+        """
+        x = vectors * self.scale + self.positions(vectors.shape[1])
+        x = F.dropout(x, self.input_dropout, self.training)
+        buckets = self._time_buckets(history)
+        for block in self.blocks:
+            x = block(x, buckets)
+        return x
+
+    def _time_buckets(self, history):
+        if not self.faithful:
+            return None
+        if history.next_times is None:
+            raise ModelError(
+                "HSTU's variant meta looks at times: its rows need event_time_list and, to recommend, event_time "
+                "(the time of the recommendation); or train with variant: hllm, which looks at none"
+            )
+        return time_buckets(history.times, history.next_times)

@@ -1,0 +1,60 @@
+"""LLM-ID: a language model from scratch over a table of item ids (SASRec-1B of arXiv 2409.12740, section 4.4)."""
+
+from torch import nn
+
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.model.base.item_table import ItemTableRecommender
+from recbole_hllm.model.base.llm_fit import check_user_llm
+from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
+from recbole_hllm.nn.tuning import tune
+from recbole_hllm.nn.user_encoder import UserEncoder
+
+
+class LLMIDRec(ItemTableRecommender):
+    """HLLM's User LLM with ids in place of texts: what the size of a language model does without its knowledge.
+
+    A table of ids, one projection without bias to the model's width, and a causal language model with random weights;
+    targets and negatives go through the same projection.
+
+    Args:
+        config: the run's Config; keys are explained in ``properties/model/LLMIDRec.yaml``.
+        dataset: the training part of a SequenceDataset.
+
+    Raises:
+        ConfigError, ModelError: ``user_llm_config`` does not describe a causal language model.
+    """
+
+    @staticmethod
+    def check_keys(config) -> None:
+        """Raises ConfigError or ModelError for values that are wrong whatever the data are."""
+        check_user_llm(config, _scratch(config), "user_llm_config", None)
+
+    def __init__(self, config, dataset):
+        self.check_keys(config)
+        super().__init__(config, dataset, config["item_embed_dim"])
+        self.user_encoder = UserEncoder(load_backbone(_scratch(config)))
+        tune(self.user_encoder.backbone, "full")
+        self.projection = nn.Linear(config["item_embed_dim"], self.user_encoder.hidden_size, bias=False)
+
+    def vectors_of(self, ids):
+        """(N,) item ids -> (N, D) projected rows of the table."""
+        return self.projection(super().vectors_of(ids))
+
+    def read_history(self, vectors, history):
+        """(B, S, D) item vectors -> (B, S, D) predictions by the language model."""
+        return self.user_encoder(vectors)
+
+
+def _scratch(config) -> BackboneSpec:
+    sizes = config["user_llm_config"]
+    if not isinstance(sizes, dict) or "model_type" not in sizes:
+        raise ConfigError(f"user_llm_config: {sizes!r} is not a dict of Hugging Face keys with a model_type, say llama")
+    # On a CPU plain matrix products beat the fused kernel for histories of a few dozen items.
+    attention = "eager" if config["device"].type == "cpu" else None
+    return BackboneSpec(
+        None,
+        init="scratch",
+        config=sizes,
+        gradient_checkpointing=config["gradient_checkpointing"],
+        attn_implementation=attention,
+    )

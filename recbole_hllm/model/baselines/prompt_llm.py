@@ -1,0 +1,163 @@
+"""PromptLLM (LEARN, arXiv 2405.03988, Baseline-v1): a frozen language model reads a user's history as one prompt."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from recbole_hllm.config.parsing import AUTOCAST_DTYPES
+from recbole_hllm.data.texts.prompts import HistoryPrompts
+from recbole_hllm.model.base.item_texts import build_catalogue, read_texts
+from recbole_hllm.model.base.item_vectors import encode_catalogue
+from recbole_hllm.model.base.language_models import attention, chunk_tokens, named_item_llm
+from recbole_hllm.model.base.llm_fit import check_text_llm, check_words
+from recbole_hllm.model.base.training_free import TrainingFree
+from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer
+from recbole_hllm.nn.chunked import encode_items
+from recbole_hllm.nn.item_encoder import ItemEncoder
+from recbole_hllm.nn.tuning import tune
+from recbole_hllm.storage.cache import cache_folder
+
+
+class PromptReader(SequentialRecommender):
+    """One language model reads the texts of a whole history as one prompt, and the text of each item alone.
+
+    User and item vectors are means over the last hidden states of all tokens; scores are their cosines. A model gives
+    ``source(config)`` and ``load_llm(config)``.
+
+    Args:
+        config: the run's Config.
+        dataset: the training part of a SequenceDataset.
+
+    Raises:
+        ConfigError, DataError, ModelError: texts, prompts and language model do not fit together.
+    """
+
+    input_type = InputType.POINTWISE
+    similarity = "cosine"  # of user and item vectors
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self._config = config
+        self.autocast_dtype, self.token_budget = AUTOCAST_DTYPES[config["precision"]], chunk_tokens(config)
+        source, length = self.source(config), config["MAX_PROMPT_LENGTH"]
+        self.prompts = HistoryPrompts.build(
+            build_catalogue(config, read_texts(config, dataset), source),
+            load_tokenizer(source, config["trust_remote_code"]),
+            text_before=config["history_prompt"] or "",
+            separator=config["prompt_separator"] or "",
+            max_length=length,
+        )
+        llm = self.load_llm(config)
+        # A prompt is read as a long text is.
+        self.reader = ItemEncoder(llm, item_emb_token_n=0, max_text_length=length, length_key="MAX_PROMPT_LENGTH")
+        check_words(llm, self.prompts.all_tokens(), source)
+        self._table = None
+
+    @staticmethod
+    def source(config) -> str:
+        """Where the tokenizer lies."""
+        raise NotImplementedError
+
+    def load_llm(self, config) -> PreTrainedModel:
+        """The language model, without head; ``prompts`` are there already."""
+        raise NotImplementedError
+
+    def vectors_kept(self) -> bool:
+        """Whether item vectors are looked for in the cache, and kept there."""
+        return self._config["item_vector_cache"]
+
+    # ---- vectors ----
+
+    def item_vectors(self) -> Tensor:
+        """(n_items, D) vectors of length 1; row 0 is the padding item's, zeros. Kept until training goes on."""
+        if self._table is None or self.training:
+            config = self._config
+            vectors = encode_catalogue(
+                self.reader,
+                self.prompts.catalogue,
+                precision=config["precision"],
+                token_budget=self.token_budget,
+                cache=cache_folder(config["cache_dir"], config["data_path"]) if self.vectors_kept() else None,
+            )
+            device = next(self.reader.parameters()).device
+            self._table = F.normalize(torch.from_numpy(np.array(vectors)).to(device), dim=-1)
+        return self._table
+
+    def user_vectors(self, interaction) -> Tensor:
+        """(B, D) vectors of length 1 of the users' prompts.
+
+        Args:
+            interaction: ``item_id_list`` (B, L) padded on the right with 0 and ``item_length`` (B,).
+        """
+        items, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        tokens, lengths = (part.to(items.device) for part in self.prompts.of_histories(items, lengths))
+        with torch.autocast(items.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            vectors = encode_items(self.reader, tokens, lengths, token_budget=self.token_budget)
+        return F.normalize(vectors.float(), dim=-1)
+
+    def train(self, mode: bool = True):
+        """Vectors of items are forgotten when training goes on."""
+        if mode:
+            self._table = None
+        return super().train(mode)
+
+    def load_state_dict(self, *args, **kwargs):
+        """Vectors of items are those of the old weights."""
+        self._table = None
+        return super().load_state_dict(*args, **kwargs)
+
+    # ---- scores ----
+
+    def predict(self, interaction) -> Tensor:
+        """(B,) cosine of each row's user vector and its item's vector."""
+        return (self.user_vectors(interaction) * self.item_vectors()[interaction[self.ITEM_ID]]).sum(dim=-1)
+
+    def full_sort_predict(self, interaction) -> Tensor:
+        """(B, n_items) cosine of each row's user vector and every item's vector."""
+        return self.user_vectors(interaction) @ self.item_vectors().T
+
+
+class PromptLLM(PromptReader, TrainingFree):
+    """Baseline-v1 of LEARN's paper: nothing of the pretrained language model is trained.
+
+    Keys are explained in ``properties/model/PromptLLM.yaml``.
+    """
+
+    @staticmethod
+    def source(config) -> str:
+        """The Item LLM's folder.
+
+        Raises:
+            ConfigError: it has no name.
+        """
+        return named_item_llm(config, "language model that reads the histories")
+
+    @staticmethod
+    def check_keys(config) -> None:
+        """Raises ConfigError or ModelError where the language model does not fit the keys, whatever the data are."""
+        check_text_llm(config, _spec(config), "item_pretrain_dir", length_key="MAX_PROMPT_LENGTH")
+
+    def load_llm(self, config) -> PreTrainedModel:
+        """The pretrained language model, frozen."""
+        spec = _spec(config)
+        llm = load_backbone(spec)
+        tune(llm, "frozen")
+        self.logger.info(
+            f"{config['model']}: {spec.source}, frozen, reads prompts of at most {config['MAX_PROMPT_LENGTH']} tokens"
+        )
+        return llm
+
+
+def _spec(config) -> BackboneSpec:
+    return BackboneSpec(
+        PromptLLM.source(config),
+        init="scratch" if getattr(config, "weights_follow", False) else "pretrained",
+        num_layers=config["item_llm_layers"],
+        layers_key="item_llm_layers",
+        attn_implementation=attention(config),
+        trust_remote_code=config["trust_remote_code"],
+    )

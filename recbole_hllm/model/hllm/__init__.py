@@ -1,0 +1,1 @@
+"""HLLM (arXiv 2409.12740), generative and discriminative."""

@@ -1,0 +1,254 @@
+"""HLLM, generative (arXiv 2409.12740): an Item LLM turns texts into item vectors, a User LLM predicts the next one."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from recbole.data.dataset.dataset import Dataset
+
+from recbole_hllm.data.loader import check_negatives
+from recbole_hllm.data.protocol import referenced
+from recbole_hllm.data.rows.dataset import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
+from recbole_hllm.data.texts.item_texts import ItemTexts
+from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.model.base.input_features import build_input_features, check_feature_keys
+from recbole_hllm.model.base.item_texts import build_catalogue, read_texts, text_columns
+from recbole_hllm.model.base.item_vectors import encode_catalogue, encoder_digest
+from recbole_hllm.model.base.language_models import (
+    build_item_encoder,
+    chunk_tokens,
+    export_to_come,
+    item_spec,
+    llm_key,
+    llm_source,
+    lora_settings,
+    pretrained_hllm_needed,
+    tuning_mode,
+    user_spec,
+)
+from recbole_hllm.model.base.llm_fit import check_text_llm, check_user_llm, check_words
+from recbole_hllm.model.base.next_item import NextItemRecommender
+from recbole_hllm.model.hllm.pretrained import export_hllm, load_pretrained_hllm
+from recbole_hllm.nn.backbone import load_backbone
+from recbole_hllm.nn.chunked import encode_items
+from recbole_hllm.nn.item_encoder import StoredItemVectors
+from recbole_hllm.nn.precision import autocast
+from recbole_hllm.nn.tuning import tune
+from recbole_hllm.nn.user_encoder import UserEncoder
+from recbole_hllm.storage.cache import cache_folder, digest
+
+__all__ = ["HLLM", "build_catalogue", "load_pretrained_hllm", "read_texts", "text_columns"]
+
+
+class HLLM(NextItemRecommender):
+    """Hierarchical LLM for sequential recommendation.
+
+    Trains on windows of S + 1 items with K negatives shared by the batch; each distinct item of a batch is encoded
+    once.
+
+    Args:
+        config: the run's Config; keys are explained in ``properties/model/HLLM.yaml``.
+        dataset: the training part of a SequenceDataset.
+        item_texts: the fields named in ``text_keys`` of every item, for texts that a tab-separated file cannot hold;
+            read from ``<dataset>.item`` when not given.
+
+    Raises:
+        ConfigError, DataError, ModelError: texts, language models or their sizes do not fit together.
+    """
+
+    FURTHER_VECTORS = 0  # that the User LLM reads after a history
+
+    def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None):
+        self.check_keys(config)
+        super().__init__(config, dataset)
+        self.token_budget, self.recompute = chunk_tokens(config), config["recompute_items"]
+        self.rates = {"item": config["item_learning_rate"], "weight_decay": config["weight_decay"]}
+        self.decay_everything = "weight_decay" in referenced(config)
+        self._finished = getattr(config, "weights_follow", False)  # until it is trained again
+        self._config, self.tuning = config, {part: tuning_mode(config, part) for part in ("item", "user")}
+        self.catalogue = build_catalogue(config, item_texts or read_texts(config, dataset))
+        self.user_encoder = UserEncoder(load_backbone(user_spec(config)))
+        self.item_encoder = build_item_encoder(config, self.user_encoder.hidden_size)
+        check_words(self.item_encoder.backbone, self.catalogue.tokens, llm_source(config, "item"))
+        self.add_parts(config, dataset)
+        _log_set_up(self.logger, config, self)
+        if pretrained_hllm_needed(config):
+            load_pretrained_hllm(self, config["pretrained_hllm"])
+        tune(self.user_encoder.backbone, self.tuning["user"], lora_settings(config))
+        if self.tuning["item"] == "frozen":
+            self.item_encoder = self._let_go_of_item_llm()
+        else:
+            tune(self.item_encoder.backbone, self.tuning["item"], lora_settings(config))
+
+    @classmethod
+    def check_keys(cls, config) -> None:
+        """Raises ConfigError for values that are wrong whatever the data and the weights are."""
+        check_negatives(config)
+        check_feature_keys(config)
+        lora_settings(config)
+        for part in ("item", "user"):
+            tuning_mode(config, part)
+        if not export_to_come(config):
+            cls.check_llms(config)
+
+    @classmethod
+    def check_llms(cls, config) -> None:
+        """Raises ConfigError or ModelError where the two LLMs do not fit the keys, whatever the data are."""
+        item, user = item_spec(config), user_spec(config)
+        lora = {part: lora_settings(config) for part in ("item", "user") if config[f"{part}_llm_tuning"] == "lora"}
+        check_user_llm(config, user, llm_key(user, "user"), lora.get("user"), cls.FURTHER_VECTORS)
+        check_text_llm(config, item, "item_pretrain_dir", lora.get("item"), tokens=None)
+
+    def add_parts(self, config, dataset):
+        """What is trained beside the two LLMs, before weights of ``pretrained_hllm`` are read."""
+        self.time_of, self.input_dropout = config["time_of"], config["input_dropout"]
+        self.ids_digest = digest(*map(str, dataset.field2id_token[self.ITEM_ID]))
+        self.input_features = build_input_features(config, dataset, self.user_encoder.hidden_size)
+
+    def _let_go_of_item_llm(self) -> StoredItemVectors:
+        """Every item's vector is computed now, or read from the cache; the Item LLM's memory is free again."""
+        if getattr(self._config, "weightless", False):  # a plan's model: nothing to compute them with
+            vectors = np.zeros((0, self.item_encoder.pooled_size), np.float32)
+            return StoredItemVectors(vectors, self.item_encoder.projection, "00")
+        encoder = self.item_encoder.to(self._config["device"])
+        source = encoder_digest(encoder)
+        return StoredItemVectors(self._vectors_before_projection(encoder, source), encoder.projection, source)
+
+    def _vectors_before_projection(self, encoder, weights=None) -> np.ndarray:
+        config = self._config
+        return encode_catalogue(
+            encoder,
+            self.catalogue,
+            precision=config["precision"],
+            token_budget=self.token_budget,
+            cache=cache_folder(config["cache_dir"], config["data_path"]) if config["item_vector_cache"] else None,
+            weights=weights,
+        )
+
+    # ---- what the two language models compute ----
+
+    def vectors_of(self, ids):
+        """(N,) item ids -> (N, D) vectors; each distinct item is encoded once, the padding item's vector is 0."""
+        distinct, places = torch.unique(ids, return_inverse=True)
+        real = distinct[distinct != 0]
+        vectors = self._encode(real)
+        self.items_encoded = len(real)
+        padding = vectors.new_zeros(len(distinct) - len(real), vectors.shape[1])
+        return torch.cat([padding, vectors])[places]
+
+    def _encode(self, ids):
+        """(N,) ids of real items -> (N, D) vectors."""
+        if self.tuning["item"] == "frozen":
+            return self.item_encoder(ids)
+        tokens, lengths = self.catalogue.lookup(ids)
+        return encode_items(
+            self.item_encoder,
+            tokens.to(ids.device),
+            lengths.to(ids.device),
+            token_budget=self.token_budget,
+            recompute=self.recompute and self.training,
+        )
+
+    def read_history(self, vectors, history):
+        """(B, S, D) item vectors -> (B, S, D) predictions by the User LLM, which reads them with their features.
+
+        Raises:
+            ModelError: rows made by hand lack times or actions that the model was trained with.
+        """
+        seconds = history.times if self.time_of == "item" else history.next_times
+        for wanted, given, field in (
+            (self.input_features.time, seconds, f"{EVENT_TIMES} and {EVENT_TIME}"),
+            (self.input_features.action, history.actions, EVENT_ACTIONS),
+        ):
+            if wanted is not None and given is None:
+                raise ModelError(f"the rows have no {field}, which this model reads; take rows of the data's loaders")
+        inputs = self.input_features(vectors, history.items, seconds, history.actions)
+        return self.user_encoder(F.dropout(inputs, self.input_dropout, self.training))
+
+    def catalogue_vectors(self):
+        """(n_items, D) vectors of all items, in the precision of the training.
+
+        Those of a finished run's weights are read from the cache, or kept there for the next evaluation; while
+        weights are trained nothing is written.
+        """
+        device = self.logit_scale.device
+        with autocast(device, self.autocast_dtype):
+            if self.tuning["item"] == "frozen" or not (self._finished and self._config["item_vector_cache"]):
+                return super().catalogue_vectors()
+            vectors = np.array(self._vectors_before_projection(self.item_encoder))
+            table = self.item_encoder.projection(torch.from_numpy(vectors).to(device))
+            table[0] = 0  # the padding item's; a projection has a bias
+            return table
+
+    def train(self, mode: bool = True):
+        """Weights that are trained are no finished run's any more."""
+        self._finished = self._finished and not mode
+        return super().train(mode)
+
+    # ---- for other programs ----
+
+    def export(self, folder: str | Path) -> None:
+        """Writes the model for other programs, and for ``pretrained_hllm``.
+
+        ``item_llm/`` (with its tokenizer) and ``user_llm/`` are Hugging Face folders, LoRA merged into the weights;
+        ``hllm.safetensors`` holds the rest: [ITEM] token, projection, temperature.
+
+        Args:
+            folder: a new or empty one.
+
+        Raises:
+            ModelError: something is in the folder, it cannot be written, or a frozen Item LLM, which is read again
+                for this, has changed on the disk.
+        """
+        export_hllm(self, self._config, folder)
+
+    # ---- training ----
+
+    def report(self, result):
+        """Also how many items were encoded."""
+        super().report(result)
+        rate = self.loss_terms.pop("batches/s") * self.items_encoded
+        self.loss_terms |= {"distinct_items": self.items_encoded, "items/s": rate}
+
+    def parameter_groups(self):
+        """Item LLM and the rest with their own learning rates; norms, biases and the logit scale do not decay.
+
+        Raises:
+            ConfigError: nothing is trained.
+        """
+        groups = {}
+        of_item_llm = self.rates["item"] is not None and self.tuning["item"] != "frozen"
+        for name, parameter in self.named_parameters():
+            part = "item" if name.startswith("item_encoder") and of_item_llm else "user"
+            decays = self.decay_everything or parameter.dim() > 1
+            if parameter.requires_grad:
+                groups.setdefault((part, decays), []).append(parameter)
+        if not groups:
+            raise ConfigError(
+                "item_llm_tuning and user_llm_tuning: both LLMs are frozen, nothing lies between them and temperature "
+                "is fixed: there is nothing to train; tune one of them, or leave temperature empty"
+            )
+        return [
+            {"params": parameters}
+            | ({"lr": self.rates["item"]} if part == "item" else {})
+            | ({} if decays else {"weight_decay": 0.0})
+            for (part, decays), parameters in sorted(groups.items())
+        ]
+
+
+def _log_set_up(logger, config, model):
+    pooled = "mean over the text" if model.item_encoder.item_emb_tokens is None else "[ITEM] token"
+    loaded = {part: config[f"{part}_llm_init"] or config["pretrained_hllm"] for part in ("item", "user")}
+    start = {part: "pretrained" if loaded[part] else "scratch" for part in loaded}
+    sizes = config["user_llm_config"] or {}
+    logger.info(
+        f"Item LLM {llm_source(config, 'item')} ({start['item']}, {pooled}, tuning {model.tuning['item']}), "
+        f"User LLM {llm_source(config, 'user') or 'small ' + sizes.get('model_type', '')} "
+        f"({start['user']}, tuning {model.tuning['user']}), texts: {config['text_keys'] or 'every text column'}"
+    )
+    if not loaded["user"]:
+        logger.info(
+            "the paper's set-up, for GPUs: item_pretrain_dir and user_pretrain_dir TinyLlama/"
+            "TinyLlama-1.1B-intermediate-step-1431k-3T, user_llm_init: True, see properties/model/HLLM.yaml"
+        )

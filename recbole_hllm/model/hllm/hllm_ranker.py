@@ -1,0 +1,255 @@
+"""HLLMRanker, the discriminative HLLM (arXiv 2409.12740, section 3.3): the probability that a user likes an item."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from recbole.data.dataset.dataset import Dataset
+from torch import Tensor, nn
+
+from recbole_hllm.data.rows.dataset import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
+from recbole_hllm.data.texts.item_texts import ItemTexts
+from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
+from recbole_hllm.model.base.next_item import History
+from recbole_hllm.model.hllm.hllm import HLLM
+from recbole_hllm.nn.input_features import id_table
+from recbole_hllm.nn.losses import InfoNCEResult, clamp_logit_scale, info_nce
+from recbole_hllm.nn.precision import autocast
+from recbole_hllm.nn.ranker import HEAD_INPUTS, RankingHead
+
+FUSIONS = ("late", "early")
+_USER_TOKEN_STD = 0.02
+_EVENTS = (EVENT_TIMES, EVENT_TIME, EVENT_ACTIONS)
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Histories to read, H of them for a batch of B rows.
+
+    Args:
+        items: (H, S) ids, padded on the right with 0.
+        length: (H,) how many of them are real, from 0 on.
+        events: what else is known of each: times (H, S) and that of the request (H,), actions (H, S).
+        of_row: (B,) which of them is each row's.
+    """
+
+    items: Tensor
+    length: Tensor
+    events: dict[str, Tensor]
+    of_row: Tensor
+
+    @classmethod
+    def of_rows(cls, items: Tensor, length: Tensor, events: dict[str, Tensor]) -> "Histories":
+        """One for each row."""
+        return cls(items, length, events, torch.arange(len(items), device=items.device))
+
+    def distinct(self, read: list[Tensor]) -> "Histories":
+        """Each different one once; rows of one user have the same history until something is added to it.
+
+        Args:
+            read: (H, ...) all that decides what is computed from a history.
+        """
+        table = torch.cat([column.double().view(len(column), -1) for column in read], dim=1)
+        which = torch.unique(table, dim=0, return_inverse=True)[1]
+        number = torch.arange(len(which), device=which.device)
+        first = torch.full_like(which, len(which)).scatter_reduce(0, which, number, "amin")[: int(which.max()) + 1]
+        events = {name: values[first] for name, values in self.events.items()}
+        return Histories(self.items[first], self.length[first], events, which[self.of_row])
+
+
+class HLLMRanker(HLLM):
+    """HLLM with a head, trained on labelled interactions by ``L_cls + lambda * L_gen``.
+
+    Early fusion reads the history with the candidate behind it and scores the hidden state there. Late fusion reads
+    the history with a learned [USER] vector behind it; a head scores that hidden state, which no candidate changes,
+    with the candidate's vector. L_cls is the binary cross-entropy, L_gen the loss of HLLM at the history's positions.
+
+    Args:
+        config: the run's Config; keys are explained in ``properties/model/HLLMRanker.yaml`` and ``HLLM.yaml``.
+        dataset: the training part of a LabelledDataset.
+        item_texts: as for HLLM.
+
+    Raises:
+        ConfigError: an unknown ``fusion`` or ``head_input``, or hidden sizes that are no whole numbers.
+    """
+
+    def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None):
+        self.late, self.loss_lambda = config["fusion"] == "late", config["loss_lambda"]
+        self.pairs_at_once, self.label_field = config["candidates_per_batch"], config["LABEL_FIELD"]
+        super().__init__(config, dataset, item_texts)
+
+    def add_parts(self, config, dataset):
+        """Also the head and the [USER] vector."""
+        super().add_parts(config, dataset)
+        width = self.user_encoder.hidden_size
+        self.head = RankingHead(width, config["head_hidden"], config["head_input"] if self.late else None)
+        self.user_token = nn.Parameter(torch.randn(width) * _USER_TOKEN_STD) if self.late else None
+        self.target_ids = id_table(dataset.item_num, width) if config["target_item_id"] else None
+
+    FURTHER_VECTORS = 1  # [USER], or the candidate
+
+    @classmethod
+    def check_keys(cls, config) -> None:
+        """Also those of the ranker itself."""
+        for key, known in (("fusion", FUSIONS), ("head_input", HEAD_INPUTS)):
+            if config[key] not in known:
+                hint = did_you_mean(str(config[key]), known)
+                raise ConfigError(f"{key}: {config[key]!r} is not one of {', '.join(known)}{hint}")
+        if config["negatives"] != "shared":
+            raise ConfigError(f"negatives: {config['negatives']!r}: those of the generative loss are shared by a batch")
+        sizes = config["head_hidden"]
+        if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
+            raise ConfigError(f"head_hidden: {sizes!r} is not a list of layer sizes such as [128]")
+        super().check_keys(config)
+
+    # ---- what is computed ----
+
+    def _histories(self, rows) -> Histories:
+        """Cut to the longest, at least 1; those that late fusion reads alike, once."""
+        length = rows[self.ITEM_SEQ_LEN]
+        width = max(int(length.max()), 1)
+        items = rows[self.ITEM_SEQ][:, :width]
+        events = {name: rows[name] for name in _EVENTS if name in rows}
+        events = {name: values[:, :width] if values.dim() > 1 else values for name, values in events.items()}
+        histories = Histories.of_rows(items, length, events)
+        if not self.late:
+            return histories
+        read = () if self.input_features.time is None else (EVENT_TIMES, EVENT_TIME)
+        read += () if self.input_features.action is None else (EVENT_ACTIONS,)
+        return histories.distinct([items, *(events[name] for name in read if name in events)])
+
+    def _as_targets(self, ids: Tensor, vectors: Tensor) -> Tensor:
+        """(N,) ids and (N, D) vectors of items -> (N, D) what is known of them as candidates."""
+        return vectors if self.target_ids is None else vectors + self.target_ids(ids)
+
+    def _read(self, histories: Histories, vectors: Tensor, candidates: Tensor, targets: Tensor):
+        """Reads histories with [USER] or, in early fusion, the candidate behind them.
+
+        Args:
+            histories: H of them.
+            vectors: (H, S, D) of their items.
+            candidates: (H,) ids of early fusion's candidates; ``targets`` (H, D) are their vectors.
+
+        Returns:
+            (H, S + 1, D) outputs and (H, D), each history's last one.
+        """
+        items, length, events = histories.items, histories.length, histories.events
+        last = torch.zeros_like(length) if self.late else candidates
+        added = self.user_token.expand(len(items), -1) if self.late else targets
+        times, next_times, actions = None, None, None
+        if EVENT_TIMES in events:
+            times = _behind(events[EVENT_TIMES], length, events[EVENT_TIME])
+            # The row's last place has nothing behind it: its time is that of the request too.
+            next_times = _behind(times[:, 1:], length, events[EVENT_TIME])
+        if EVENT_ACTIONS in events:  # what the user will do with the candidate is not known
+            actions = F.pad(events[EVENT_ACTIONS], (0, 1))
+        history = History(_behind(items, length, last), times, next_times, actions)
+        outputs = self.read_history(_behind(vectors, length, added), history)
+        return outputs, self.gather_indexes(outputs, length)
+
+    def _logits(self, state: Tensor, targets: Tensor) -> Tensor:
+        """(..., D) hidden states and candidates -> (...) logits; early fusion has seen the candidate before."""
+        return self.head(state, targets) if self.late else self.head(state)
+
+    # ---- training ----
+
+    def calculate_loss(self, interaction):
+        """``L_cls + loss_lambda * L_gen``; each distinct item of the batch is encoded once.
+
+        Args:
+            interaction: ``item_id_list`` (B, L) padded on the right with 0, ``item_length`` (B,) from 0 on,
+                ``item_id`` and ``label`` (B,); ``neg_item_id`` (1, K) where ``loss_lambda`` is not 0.
+
+        Returns:
+            Scalar loss; ``loss_terms`` holds its parts.
+
+        Raises:
+            ModelError: almost no negative has been left for many batches in a row.
+        """
+        histories, candidates = self._histories(interaction), interaction[self.ITEM_ID]
+        items, labels = histories.items, interaction[self.label_field]
+        negatives = interaction[self.NEG_ITEM_ID].reshape(-1) if self.loss_lambda else candidates[:0]
+        vectors = self.vectors_of(torch.cat([items.reshape(-1), candidates, negatives]))
+        sequence, candidate, negative = vectors.split([items.numel(), len(candidates), len(negatives)])
+        sequence, targets = sequence.view(*items.shape, -1), self._as_targets(candidates, candidate)
+        outputs, states = self._read(histories, sequence, candidates, targets)
+        logits = self._logits(states[histories.of_row], targets).float()
+        loss = F.binary_cross_entropy_with_logits(logits, labels.float())
+        terms = {"classification_loss": loss.item()}
+        self.loss_terms = {}
+        if self.loss_lambda:
+            generative = self._generative(outputs, items, sequence, negative, negatives)
+            terms["generative_loss"] = generative.loss.item()
+            loss = loss + self.loss_lambda * generative.loss
+        self.loss_terms |= terms
+        return loss
+
+    def _generative(self, outputs, items, sequence, negative, negatives) -> InfoNCEResult:
+        """InfoNCE of every item of the histories after the first, from the output before it."""
+        real = items[:, 1:] != 0
+        result = info_nce(
+            outputs[:, : items.shape[1] - 1][real],
+            sequence[:, 1:][real],
+            negative,
+            items[:, 1:][real],
+            negatives,
+            clamp_logit_scale(self.logit_scale),
+            self.nce_thres,
+        )
+        if real.any():
+            self.report(result)
+        return result
+
+    # ---- scores ----
+
+    def user_vectors(self, interaction) -> Tensor:
+        """(B, D) hidden states at [USER], whatever the candidate.
+
+        Raises:
+            ModelError: early fusion, whose states belong to a user and a candidate.
+        """
+        if not self.late:
+            raise ModelError("fusion: early reads each candidate with the history; only late fusion has user vectors")
+        return self._states(interaction, interaction[self.ITEM_ID])
+
+    def candidate_vectors(self) -> Tensor:
+        """(n_items, D) vectors of all items as late fusion's head reads them; the first is the padding item's."""
+        table = self.item_vectors()
+        return self._as_targets(torch.arange(self.n_items, device=table.device), table)
+
+    def _states(self, rows, candidates):
+        histories, table = self._histories(rows), self.item_vectors()
+        targets = self._as_targets(candidates, table[candidates])
+        with autocast(table.device, self.autocast_dtype):
+            states = self._read(histories, table[histories.items], candidates, targets)[1]
+        return states.float()[histories.of_row]
+
+    def predict(self, interaction) -> Tensor:
+        """(B,) probability of label 1 for each row's item."""
+        candidates = interaction[self.ITEM_ID]
+        states = self._states(interaction, candidates)
+        return self._logits(states, self._as_targets(candidates, self.item_vectors()[candidates])).sigmoid()
+
+    def full_sort_predict(self, interaction) -> Tensor:
+        """(B, n_items) probability of label 1 for every item: late fusion reads each history once."""
+        states = self.user_vectors(interaction)[:, None] if self.late else None
+        table, n_rows = self.item_vectors(), len(interaction)
+        parts = []
+        for ids in torch.arange(self.n_items, device=table.device).split(max(1, self.pairs_at_once // n_rows)):
+            of_items = states if self.late else self._states_of_pairs(interaction, ids)
+            parts.append(self._logits(of_items, self._as_targets(ids, table[ids])))
+        return torch.cat(parts, dim=1).sigmoid()
+
+    def _states_of_pairs(self, interaction, ids):
+        """(B, N, D) hidden states of each row with each of N candidates."""
+        rows = {
+            name: values.repeat_interleave(len(ids), dim=0) for name, values in interaction.interaction.items()
+        }
+        return self._states(rows, ids.repeat(len(interaction))).view(len(interaction), len(ids), -1)
+
+
+def _behind(values: Tensor, length: Tensor, last: Tensor) -> Tensor:
+    """(B, S, ...) rows and (B, ...) what comes behind the first ``length`` of each -> (B, S + 1, ...)."""
+    longer = torch.cat([values, torch.zeros_like(values[:, :1])], dim=1)
+    longer[torch.arange(len(length), device=length.device), length] = last.to(longer.dtype)
+    return longer

@@ -1,0 +1,1 @@
+"""LEARN (arXiv 2405.03988): content vectors, towers, and a ranker."""

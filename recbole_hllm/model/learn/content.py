@@ -1,0 +1,157 @@
+"""Content vectors of LEARN (arXiv 2405.03988, section 3.1): of a language model as it is, of ids, or of nothing."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbole_hllm.data.texts.item_texts import ItemTexts
+from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.model.base.item_texts import build_catalogue, read_texts
+from recbole_hllm.model.base.item_vectors import encode_catalogue, encoder_digest
+from recbole_hllm.model.base.language_models import attention, chunk_tokens
+from recbole_hllm.model.base.llm_fit import check_text_llm, check_words
+from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer, skeleton_of
+from recbole_hllm.nn.content_encoder import POOLINGS, ContentEncoder, sentence_encoder
+from recbole_hllm.nn.item_encoder import StoredItemVectors
+from recbole_hllm.nn.probe import is_bidirectional
+from recbole_hllm.storage.cache import cache_folder, digest
+
+# Value of `content` that reads texts -> key that names its language model.
+MODEL_KEYS = {"llm": "content_llm_dir", "bert": "content_bert_dir"}
+CONTENTS = (*MODEL_KEYS, "id", "random")
+DTYPES = {"float32": np.float32, "float16": np.float16}
+_ID_STD = 0.02
+
+
+class Content(nn.Module):
+    """Item ids -> content vectors.
+
+    Args:
+        table: (...) ids -> (..., C) vectors, those of the padding item 0.
+        width: C.
+        normalised: bring vectors to length 1.
+    """
+
+    def __init__(self, table: nn.Module, width: int, normalised: bool):
+        super().__init__()
+        self.table, self.width, self.normalised = table, width, normalised
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(...) item ids -> (..., C) vectors; the padding item's is 0."""
+        vectors = self.table(ids)
+        return F.normalize(vectors, dim=-1) if self.normalised else vectors
+
+
+def check_content_keys(config) -> None:
+    """Raises ConfigError for values that are wrong whatever the data and the language model are."""
+    for key, known in (
+        ("content", CONTENTS),
+        ("content_dtype", tuple(DTYPES)),
+        ("content_pooling", (None, *POOLINGS)),
+    ):
+        if config[key] not in known:
+            words = [word for word in known if word]
+            hint = did_you_mean(str(config[key]), words)
+            raise ConfigError(f"{key}: {config[key]!r} is not one of {', '.join(words)}{hint}")
+    key = MODEL_KEYS.get(config["content"])
+    if key and not config[key]:
+        raise ConfigError(f"{key}: name the language model of content: {config['content']}")
+    if key:
+        spec, pooling = _spec(config)
+        check_text_llm(config, spec, key, tokens=int(pooling == "eos"))
+        if (skeleton := skeleton_of(spec)) is not None:
+            _check_direction(config, skeleton)
+
+
+def build_content(config, dataset, item_texts: ItemTexts | None = None) -> Content:
+    """The content vectors that the key ``content`` asks for.
+
+    Those of a language model are computed now, or read from the cache; it is let go before any training.
+
+    Raises:
+        ConfigError, DataError, ModelError: texts, language model and keys do not fit together.
+    """
+    kind, width = config["content"], config["content_dim"]
+    if kind == "id":
+        return Content(_id_table(dataset.item_num, width), width, normalised=False)
+    if kind == "random":
+        return Content(_random_table(config["seed"], dataset.item_num, width), width, normalised=True)
+    table = _text_table(config, dataset, item_texts)
+    return Content(table, table.vectors.shape[1], bool(config["content_normalised"]))
+
+
+def _id_table(n_items, width) -> nn.Embedding:
+    table = nn.Embedding(n_items, width, padding_idx=0)
+    with torch.no_grad():
+        table.weight[1:].normal_(std=_ID_STD)
+    return table
+
+
+def _random_table(seed, n_items, width) -> StoredItemVectors:
+    """Vectors that say nothing but which item it is, and stay as they are."""
+    vectors = np.random.default_rng(seed).standard_normal((n_items, width), np.float32)
+    vectors[0] = 0
+    return StoredItemVectors(vectors, nn.Identity(), digest("random", seed, n_items, width))
+
+
+def _text_table(config, dataset, item_texts) -> StoredItemVectors:
+    encoder, source = _encoder(config)
+    if getattr(config, "weightless", False):  # a plan's model: nothing to compute them with
+        return StoredItemVectors(np.zeros((0, encoder.out_features), np.float32), nn.Identity(), "00")
+    catalogue = build_catalogue(config, item_texts or read_texts(config, dataset), source)
+    check_words(encoder.backbone, catalogue.tokens, source)
+    encoder = encoder.to(config["device"])
+    weights = encoder_digest(encoder)
+    vectors = encode_catalogue(
+        encoder,
+        catalogue,
+        precision=config["precision"],
+        token_budget=chunk_tokens(config),
+        cache=cache_folder(config["cache_dir"], config["data_path"]) if config["item_vector_cache"] else None,
+        weights=weights,
+        dtype=DTYPES[config["content_dtype"]],
+    )
+    return StoredItemVectors(vectors, nn.Identity(), weights)
+
+
+def _encoder(config) -> tuple[ContentEncoder, str]:
+    """The language model with its pooling, and whose tokenizer it reads with."""
+    spec, pooling = _spec(config)
+    backbone, source, end_token = load_backbone(spec), spec.source, None
+    _check_direction(config, backbone)
+    if pooling == "eos":
+        end_token = load_tokenizer(source, config["trust_remote_code"]).eos_token_id
+        if end_token is None:
+            raise ConfigError(f"content_pooling: eos: the tokenizer of {source} has no end token; take another")
+    return ContentEncoder(backbone, pooling, end_token=end_token, max_text_length=config["MAX_TEXT_LENGTH"]), source
+
+
+def _spec(config) -> tuple[BackboneSpec, str]:
+    """The language model, and its pooling."""
+    source, own_pooling = sentence_encoder(config[MODEL_KEYS[config["content"]]])
+    pooling = config["content_pooling"] or own_pooling or "mean"
+    if config["content"] == "llm" and pooling == "cls":
+        raise ConfigError(
+            "content_pooling: cls: the first token of a causal language model sees nothing of the text; take mean, "
+            "last or eos"
+        )
+    spec = BackboneSpec(
+        source,
+        init="scratch" if getattr(config, "weightless", False) else "pretrained",
+        num_layers=config["content_layers"],
+        layers_key="content_layers",
+        attn_implementation=attention(config),
+        trust_remote_code=config["trust_remote_code"],
+    )
+    return spec, pooling
+
+
+def _check_direction(config, llm) -> None:
+    kind, ahead = config["content"], is_bidirectional(llm)
+    if ahead != (kind == "bert"):
+        looks = "looks ahead" if ahead else "is causal"
+        raise ConfigError(
+            f"{MODEL_KEYS[kind]}: {config[MODEL_KEYS[kind]]}, of type {llm.config.model_type}, {looks}, which is no "
+            f"content: {kind}; name it in {MODEL_KEYS['llm' if kind == 'bert' else 'bert']} and set content to match"
+        )

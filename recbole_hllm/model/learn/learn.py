@@ -1,0 +1,295 @@
+"""LEARN (arXiv 2405.03988): towers over frozen content vectors, trained to tell what follows from what was before."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from recbole_hllm.data.rows.split_rows import SPLITS_BY, TARGET_ITEMS
+from recbole_hllm.data.texts.item_texts import ItemTexts
+from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.model.base.item_table import check_heads
+from recbole_hllm.model.base.language_models import attention, lora_settings
+from recbole_hllm.model.base.llm_fit import check_user_llm
+from recbole_hllm.model.base.trained_run import settings_of, with_best_weights
+from recbole_hllm.model.base.two_towers import TwoTowers
+from recbole_hllm.model.base.unread_keys import tell_unread
+from recbole_hllm.model.learn.content import MODEL_KEYS, build_content, check_content_keys
+from recbole_hllm.nn.all_action import all_action_over_catalogue, dense_all_action
+from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
+from recbole_hllm.nn.losses import clamp_logit_scale
+from recbole_hllm.nn.precision import autocast
+from recbole_hllm.nn.preference import CausalTransformer, PreferenceTower, last_places, recency_weights, sample_places
+from recbole_hllm.nn.ragged import read_by_length
+from recbole_hllm.nn.tuning import MODES, tune
+from recbole_hllm.nn.user_encoder import UserEncoder
+
+_WORDS = {
+    "item_tower": ("causal", "alone", "content"),
+    "sampling": ("uniform", "recent", "last"),
+    "negatives_from": ("users", "catalogue"),
+    "preference": ("transformer", "llm"),
+    "preference_tuning": MODES,
+    "split_by": SPLITS_BY,
+}
+# Keys that decide what weights compute, and that no shape shows; names and lengths of texts differ between data sets.
+_SEEN_IN_NO_SHAPE = (
+    "content", "content_pooling", "content_normalised", "content_layers", "item_prompt", "text_field", "text_separator",
+    "preference", "n_heads", "position_embedding", "item_tower", "shared_towers",
+)  # fmt: skip
+_OF_A_TRANSFORMER = ("hidden_size", "n_layers", "n_heads", "inner_size", "dropout", "position_embedding")
+_OF_LORA = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
+# Keys of how texts are written are not told: a table often gives them to all of its rows.
+_OF_TEXTS = (
+    "content_layers", "content_pooling", "content_dtype", "content_normalised", "content_bert_dir", "content_llm_dir",
+)  # fmt: skip
+# Where a key has a value -> keys that nothing reads then.
+_UNREAD = {
+    ("content", "id"): _OF_TEXTS,
+    ("content", "random"): _OF_TEXTS,
+    ("content", "bert"): ("content_dim", "content_llm_dir"),
+    ("content", "llm"): ("content_dim", "content_bert_dir"),
+    ("item_tower", "content"): ("shared_towers", "output_size"),
+    ("preference", "llm"): _OF_A_TRANSFORMER,
+    ("preference", "transformer"): (
+        "preference_dir", "preference_layers", "preference_tuning", "gradient_checkpointing", *_OF_LORA,
+    ),
+    ("negatives_from", "catalogue"): ("mask_same_items",),
+    ("split_by", "position"): ("history_days", "target_days"),
+    ("sampling", "uniform"): ("recency_alpha", "recency_beta"),
+    ("sampling", "last"): ("recency_alpha", "recency_beta"),
+}
+# Items of the catalogue encoded at once.
+_ITEMS_AT_ONCE = 4096
+
+
+class LEARN(TwoTowers):
+    """A user tower reads the content vectors of a history, an item tower those of targets; scores are cosines.
+
+    Frozen content -> projection -> causal transformer -> online projection, the output at each place a vector of the
+    user. Item tower (figure 3): the same over the targets' sequence (``causal``), over each item ``alone``, or the
+    ``content`` vector itself. In use, users are the output at their last item, items are read alone.
+
+    Args:
+        config: the run's Config; keys are explained in ``properties/model/LEARN.yaml``.
+        dataset: the training part of a SplitDataset.
+        item_texts: the fields named in ``text_keys`` of every item; read from ``<dataset>.item`` when not given.
+
+    Raises:
+        ConfigError, DataError, ModelError: texts, language models, keys or their sizes do not fit together.
+    """
+
+    TRAINED_ON_SPLITS = True
+    DRAWS_NEGATIVES = False  # by a sampler: those of a user are the other users' targets, or the catalogue
+
+    def __init__(self, config, dataset, item_texts: ItemTexts | None = None):
+        self.check_keys(config)
+        super().__init__(config, dataset)
+        self.drawn = {"history": config["history_samples"], "targets": config["target_samples"]}
+        self.sampling = config["sampling"]
+        self.recency = {"alpha": config["recency_alpha"], "beta": config["recency_beta"]}
+        self.same_items_kept = not config["mask_same_items"]
+        self.catalogue_is_negative = config["negatives_from"] == "catalogue"
+        self.num_negatives = config["num_negatives"]
+        self.targets_read = config["item_tower"]
+        self.content = build_content(config, dataset, item_texts)
+        width = self.content.width
+        size = width if self.targets_read == "content" else config["output_size"]
+        self.user_tower = PreferenceTower(width, build_reader(config), size)
+        apart = not config["shared_towers"] and self.targets_read != "content"
+        self.own_item_tower = PreferenceTower(width, build_reader(config), size) if apart else None
+        if config["pretrained_learn"] and not _weights_follow(config):
+            _begin_as(self, config, dataset)
+        _log_set_up(self.logger, config)
+
+    @staticmethod
+    def check_keys(config) -> None:
+        """Raises ConfigError for values that are wrong whatever the data and the weights are."""
+        check_content_keys(config)
+        lora_settings(config)
+        for key, words in _WORDS.items():
+            if config[key] not in words:
+                hint = did_you_mean(str(config[key]), words)
+                raise ConfigError(f"{key}: {config[key]!r} is not one of {', '.join(words)}{hint}")
+        if config["recency_beta"] < config["recency_alpha"]:
+            raise ConfigError("recency_beta: below recency_alpha it would favour what is long ago")
+        if config["preference"] == "llm" and not config["preference_dir"]:
+            raise ConfigError("preference_dir: name the causal language model of preference: llm")
+        if config["preference"] == "llm":
+            lora = lora_settings(config) if config["preference_tuning"] == "lora" else None
+            check_user_llm(config, _reader_spec(config), "preference_dir", lora, other_length="target_length")
+        if config["preference"] == "transformer":
+            check_heads(config)
+            if config["n_layers"] < 1:
+                raise ConfigError("n_layers: 0: a preference module has at least one layer")
+        if config["negatives_from"] == "users" and config["num_negatives"] is not None:
+            raise ConfigError(
+                "num_negatives: is of negatives_from: catalogue; with negatives_from: users all targets of a batch's "
+                "other users are negatives, so their number follows train_batch_size and target_samples"
+            )
+        if config["negatives_from"] == "users" and config["train_batch_size"] < 2:
+            raise ConfigError("train_batch_size: 1: the targets of a batch's other rows are the negatives; take more")
+
+    # ---- what the towers compute ----
+
+    @property
+    def item_tower(self) -> PreferenceTower:
+        """The user tower, unless ``shared_towers`` is False."""
+        return self.own_item_tower or self.user_tower
+
+    def read(self, tower: PreferenceTower, items: Tensor) -> Tensor:
+        """(B, S) items padded on the right -> (B, S, D) outputs of a tower; those at padding mean nothing."""
+
+        def read(rows, longest):
+            return tower(self.content(items[rows, :longest]))
+
+        return read_by_length(read, (items != 0).sum(1), items.shape[1])
+
+    def target_vectors(self, targets: Tensor) -> Tensor:
+        """(B, T) items padded on the right -> (B, T, D) vectors of targets in training."""
+        if self.targets_read == "causal":
+            return self.read(self.item_tower, targets)
+        distinct, places = torch.unique(targets, return_inverse=True)
+        return self.vectors_of(distinct)[places]
+
+    def vectors_of(self, ids: Tensor) -> Tensor:
+        """(N,) item ids -> (N, D) vectors of items alone."""
+        content = self.content(ids)
+        return content if self.targets_read == "content" else self.item_tower.alone(content)
+
+    def catalogue_vectors(self) -> Tensor:
+        """(n_items, D) vectors of all items; the padding item's is 0."""
+        ids = torch.arange(self.n_items, device=self.logit_scale.device)
+        with autocast(ids.device, self.autocast_dtype):
+            table = torch.cat([self.vectors_of(block).float() for block in ids.split(_ITEMS_AT_ONCE)])
+        table[0] = 0
+        return table
+
+    def user_vectors(self, interaction) -> Tensor:
+        """(B, D) vectors of users at their last item, not normalised.
+
+        Args:
+            interaction: ``item_id_list`` (B, L) padded on the right with 0, ``item_length`` (B,).
+        """
+        last = (interaction[self.ITEM_SEQ_LEN] - 1).clamp(min=0)
+        items = interaction[self.ITEM_SEQ][:, : int(last.max()) + 1]
+        with autocast(items.device, self.autocast_dtype):
+            outputs = self.read(self.user_tower, items)
+        return self.gather_indexes(outputs, last).float()
+
+    # ---- training ----
+
+    def calculate_loss(self, interaction):
+        """Dense all-action loss (section 3.3) of places drawn from each history and from its targets.
+
+        With ``negatives_from: catalogue`` the negatives are items read alone, as by the published code's fine-tuning.
+
+        Args:
+            interaction: ``user_id`` (B,), ``item_id_list`` (B, S) and ``target_item_list`` (B, T), both padded on the
+                right with 0.
+
+        Returns:
+            Scalar loss.
+        """
+        history, targets = interaction[self.ITEM_SEQ], interaction[TARGET_ITEMS]
+        outputs, vectors = self.read(self.user_tower, history), self.target_vectors(targets)
+        read, wanted = self._drawn("history", history), self._drawn("targets", targets)
+        scale = clamp_logit_scale(self.logit_scale)
+        pairs = outputs[read], torch.nonzero(read)[:, 0], vectors[wanted], torch.nonzero(wanted)[:, 0], scale
+        if self.catalogue_is_negative:
+            negatives = self._negatives(targets.device)
+            loss = all_action_over_catalogue(*pairs, self.vectors_of(negatives), (negatives, targets))
+        else:
+            same_items = None if self.same_items_kept else (targets[wanted], targets)
+            loss = dense_all_action(*pairs, interaction[self.USER_ID], same_items)
+        self.loss_terms = {"all_action": loss.item(), "logit_scale": scale.detach().exp().item()}
+        return loss
+
+    def positions_read(self, rows) -> int:
+        """Places of a batch that towers read: of histories, of targets, and items of the catalogue."""
+        places = int((rows[self.ITEM_SEQ] != 0).sum())
+        if self.targets_read == "content":
+            return places
+        targets = rows[TARGET_ITEMS]
+        read = int((targets != 0).sum()) if self.targets_read == "causal" else len(targets[targets != 0].unique())
+        return places + read + (len(self._negatives("cpu")) if self.catalogue_is_negative else 0)
+
+    def _negatives(self, device) -> Tensor:
+        """(N,) ids of all items, or of ``num_negatives`` different ones."""
+        if self.num_negatives is None:
+            return torch.arange(1, self.n_items, device=device)
+        return 1 + torch.randperm(self.n_items - 1, device=device)[: self.num_negatives]
+
+    def _drawn(self, part: str, items: Tensor) -> Tensor:
+        """(B, S) which places of the histories or targets are compared."""
+        number, lengths = self.drawn[part], (items != 0).sum(1)
+        if self.sampling == "last":
+            return last_places(lengths, items.shape[1], number)
+        if self.sampling == "recent":
+            return sample_places(recency_weights(lengths, items.shape[1], **self.recency), number)
+        return sample_places((items != 0).float(), number)
+
+
+def build_reader(config) -> torch.nn.Module:
+    """What stands between the two projections of a tower: a transformer from scratch, or a language model."""
+    if config["preference"] == "llm":
+        reader = UserEncoder(load_backbone(_reader_spec(config)))
+        tune(reader.backbone, config["preference_tuning"], lora_settings(config))
+        return reader
+    return CausalTransformer(
+        **{key: config[key] for key in ("hidden_size", "n_layers", "n_heads", "inner_size", "dropout")},
+        n_positions=max(config["MAX_ITEM_LIST_LENGTH"], config["target_length"]) if config["position_embedding"] else 0,
+    )
+
+
+def _reader_spec(config) -> BackboneSpec:
+    return BackboneSpec(
+        config["preference_dir"],
+        init="scratch" if _weights_follow(config) else "pretrained",
+        num_layers=config["preference_layers"],
+        layers_key="preference_layers",
+        gradient_checkpointing=config["gradient_checkpointing"],
+        attn_implementation=attention(config),
+        trust_remote_code=config["trust_remote_code"],
+    )
+
+
+def _weights_follow(config) -> bool:
+    """Whether a checkpoint, or nothing at all, brings every weight."""
+    return getattr(config, "weights_follow", False) or getattr(config, "weightless", False)
+
+
+def _begin_as(model: LEARN, config, dataset) -> None:
+    """The best weights of the run that ``pretrained_learn`` names, of these items or others.
+
+    Raises:
+        ConfigError: no finished run of LEARN there, one made unlike this, or one that may have been trained on what is
+            to be predicted here.
+        ModelError: its weights do not fit.
+    """
+    folder = Path(config["pretrained_learn"]).expanduser()
+    of_texts = config["content"] in MODEL_KEYS  # other vectors belong to the items they were made for
+    theirs = settings_of(folder, "pretrained_learn", ["LEARN", "LEARNScorer"], dataset, other_items=of_texts)
+    further = {"random": ("seed",)}.get(config["content"], ())
+    if config["preference"] == "llm":
+        further += ("preference_dir", "lora_alpha") if config["preference_tuning"] == "lora" else ("preference_dir",)
+    for key in (*_SEEN_IN_NO_SHAPE, *further):
+        if key in theirs and theirs[key] != config[key]:
+            raise ConfigError(
+                f"{key}: the run in pretrained_learn has {theirs[key]!r}, and {config[key]!r} here would make its "
+                "weights compute something else; give the same"
+            )
+    with_best_weights(model, folder, "pretrained_learn").train()
+
+
+def _log_set_up(logger, config):
+    for (key, value), unread in _UNREAD.items():
+        if config[key] == value:
+            tell_unread(logger, config, unread, f"{key} is {value}")
+    source = {"llm": config["content_llm_dir"], "bert": config["content_bert_dir"]}.get(config["content"], "")
+    texts = f" of {source}, texts {config['text_keys'] or 'every text column'}" if source else ""
+    reader = config["preference_dir"] if config["preference"] == "llm" else f"{config['n_layers']} layers from scratch"
+    logger.info(
+        f"{config['model']}: content {config['content']}{texts}; preference module {reader}, item tower "
+        f"{config['item_tower']}; {config['target_length']} targets at most, split by {config['split_by']}"
+    )

@@ -1,0 +1,266 @@
+"""LEARNRanker (LEARN, arXiv 2405.03988, section 3.6): RecBole's rankers with LEARN's vectors among their features."""
+
+import copy
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import FeatureSource, FeatureType, InputType, ModelType, get_model
+from torch import Tensor
+
+from recbole_hllm.config.parsing import fast_precision, read_yaml
+from recbole_hllm.config.places import properties_folder, recbole_folder
+from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.model.base.trained_run import check_same_data, settings_of, with_best_weights
+from recbole_hllm.model.base.unread_keys import tell_unread
+from recbole_hllm.model.learn.learn import LEARN
+from recbole_hllm.nn.fusion import Fusion
+from recbole_hllm.nn.tuning import freeze
+
+# RecBole's context-aware models that read dense vectors.
+RANKERS = (
+    "AFM", "AutoInt", "DCN", "DCNV2", "DeepFM", "FM", "FNN", "LR", "NFM", "PNN", "WideDeep", "xDeepFM",
+)  # fmt: skip
+# Value of `learn_features` -> the field that the ranker reads.
+FEATURES = {"user": "learn_user", "item": "learn_item", "middle": "learn_middle"}
+# Keys of LEARN that its property file does not have.
+_SHARED_KEYS = ("MAX_ITEM_LIST_LENGTH", "seed", "encoding", "reference")
+# Metrics that say nothing of a cosine, which would choose an untrained LEARN.
+_OF_PROBABILITIES = ("logloss", "mae", "rmse")
+_MODELS = properties_folder() / "model"
+# Pairs of a row and an item scored at once where a whole catalogue is scored.
+_PAIRS_AT_ONCE = 8192
+
+
+class LEARNRanker(AbstractRecommender):
+    """A context-aware model of RecBole that reads, beside its own features, vectors of a frozen LEARN.
+
+    The user's vector is computed from each row's own history, the item's once; a fusion of both, trained by an
+    auxiliary loss on the label, gives the middle vector. All three are dense features of the ranker.
+
+    Args:
+        config: the run's Config; keys are explained in ``properties/model/LEARNRanker.yaml``.
+        dataset: the training part of a LabelledDataset.
+
+    Raises:
+        ConfigError: an unknown ranker or feature, or a LEARN of other data.
+        ModelError: LEARN's weights are damaged.
+    """
+
+    type = ModelType.CONTEXT
+    input_type = InputType.POINTWISE
+    READS_HISTORY = True
+
+    def __init__(self, config, dataset):
+        self.check_keys(config)
+        super().__init__()
+        self.n_items, self.ITEM_ID, self.LABEL = dataset.item_num, config["ITEM_ID_FIELD"], config["LABEL_FIELD"]
+        self.item_columns = dataset.item_feat
+        self.features, self.fusion_weight = config["learn_features"], config["fusion_weight"]
+        self.learn = None
+        if self.features:
+            with torch.random.fork_rng():  # the ranker starts as it would alone
+                self.learn = _learn(config, dataset)
+            freeze(self.learn)
+        size = self.learn.user_tower.online_proj.out_features if self.learn else 0
+        sizes = {"user": size, "item": size, "middle": _middle_size(config["fusion_hidden"])}
+        fields = {FEATURES[name]: sizes[name] for name in self.features}
+        made = _RankerConfig(config, {"numerical_features": [*(config["numerical_features"] or []), *fields]})
+        self.ranker = get_model(config["ranker"])(made, _with_fields(dataset, fields))
+        self.fusion = Fusion(size, size, config["fusion_hidden"]) if "middle" in self.features else None
+        self.loss_terms: dict[str, float] = {}
+        if not self.features:
+            tell_unread(self.logger, config, ("learn", "learn_keys"), "learn_features is empty")
+        if not self.fusion:
+            tell_unread(self.logger, config, ("fusion_hidden", "fusion_weight"), "learn_features has no middle")
+        self.logger.info(f"LEARNRanker: {config['ranker']} with LEARN's {', '.join(self.features) or 'nothing'}")
+
+    @staticmethod
+    def check_keys(config) -> None:
+        """Raises ConfigError for values that are wrong whatever the data are."""
+        names, sizes = config["learn_features"], config["fusion_hidden"]
+        if config["ranker"] not in RANKERS:
+            hint = did_you_mean(str(config["ranker"]), RANKERS)
+            raise ConfigError(f"ranker: {config['ranker']!r} is not one of {', '.join(RANKERS)}{hint}")
+        known = isinstance(names, list) and all(isinstance(name, str) and name in FEATURES for name in names)
+        if not known or len(set(names)) < len(names):
+            raise ConfigError(f"learn_features: {names!r} is not a list of {', '.join(FEATURES)}")
+        if not isinstance(sizes, list) or not sizes or not all(type(size) is int and size > 0 for size in sizes):
+            raise ConfigError(f"fusion_hidden: {sizes!r} is not a list of layer sizes such as [64, 32]")
+        if isinstance(config["learn_keys"], dict):
+            check_same_data(config, "learn_keys", config["learn_keys"])
+        _ranker_keys(config)
+
+    @staticmethod
+    def further_keys(config) -> set[str]:
+        """Keys that are read beside those of the property file: the ranker's."""
+        return set(_ranker_keys(config))
+
+    @staticmethod
+    def needs(config) -> dict[str, tuple[str, dict]]:
+        """A LEARN trained on the same labelled rows' past."""
+        if not config["learn_features"]:
+            return {}
+        keys = config["learn_keys"] or {}
+        if config["valid_metric"].lower() in _OF_PROBABILITIES:
+            keys = {"valid_metric": "AUC", "metrics": ["AUC"], **keys}
+        return {"learn": ("LEARNScorer", keys)}
+
+    @staticmethod
+    def made_like(folder: Path) -> dict:
+        """The keys that a LEARN was made with; kept in ``learn_keys``, they let a ranker be read without its folder.
+
+        Args:
+            folder: of its run.
+        """
+        settings = read_yaml(folder / "config.yaml") if (folder / "config.yaml").is_file() else {}
+        return {key: settings[key] for key in _keys_of_learn() if key in settings}
+
+    def train(self, mode: bool = True):
+        """LEARN stays as it is."""
+        super().train(mode)
+        if self.learn:
+            self.learn.eval()
+        return self
+
+    # ---- what the ranker reads ----
+
+    def learn_vectors(self, rows) -> tuple[Tensor, Tensor]:
+        """(B, D) of each row's user, from its own history, and of its item; both of length 1."""
+        with torch.no_grad():
+            users = self.learn.user_vectors(rows)
+            items = self.learn.item_vectors()[rows[self.ITEM_ID]]
+        return F.normalize(users, dim=-1), F.normalize(items, dim=-1)
+
+    def _with_features(self, rows) -> tuple[Interaction, Tensor | None]:
+        """The rows with LEARN's fields, and (B,) logits of the fusion."""
+        if not self.features:
+            return rows, None
+        users, items = self.learn_vectors(rows)
+        middle, logits = self.fusion(users, items) if self.fusion else (None, None)
+        vectors = {"user": users, "item": items, "middle": middle}
+        fields = {FEATURES[name]: as_float_sequence(vectors[name]) for name in self.features}
+        return Interaction({**rows.interaction, **fields}), logits
+
+    # ---- training and scores ----
+
+    def calculate_loss(self, interaction):
+        """The ranker's loss, and ``fusion_weight`` times the cross-entropy of the fusion.
+
+        Args:
+            interaction: labelled rows with ``item_id_list`` (B, L) padded on the right with 0 and ``item_length`` (B,)
+                from 0 on.
+        """
+        rows, logits = self._with_features(interaction)
+        loss = self.ranker.calculate_loss(rows)
+        self.loss_terms = {"ranker_loss": loss.item()}
+        if logits is not None:
+            fusion = F.binary_cross_entropy_with_logits(logits.float(), interaction[self.LABEL].float())
+            self.loss_terms["fusion_loss"] = fusion.item()
+            loss = loss + self.fusion_weight * fusion
+        return loss
+
+    def predict(self, interaction) -> Tensor:
+        """(B,) probability of label 1; features of the item are looked up by its id."""
+        rows = Interaction({**interaction.interaction, **self._columns_of(interaction[self.ITEM_ID])})
+        return self.ranker.predict(self._with_features(rows)[0])
+
+    def full_sort_predict(self, interaction) -> Tensor:
+        """(B, n_items) the same of every item."""
+        parts, count = [], len(interaction)
+        for ids in torch.arange(self.n_items, device=interaction[self.ITEM_ID].device).split(
+            max(1, _PAIRS_AT_ONCE // count)
+        ):
+            rows = {name: values.repeat_interleave(len(ids), 0) for name, values in interaction.interaction.items()}
+            rows[self.ITEM_ID] = ids.repeat(count)
+            parts.append(self.predict(Interaction(rows)).view(count, len(ids)))
+        return torch.cat(parts, dim=1)
+
+    def _columns_of(self, ids: Tensor) -> dict[str, Tensor]:
+        if self.item_columns is None:
+            return {}
+        at = ids.cpu()
+        return {name: values[at].to(ids.device) for name, values in self.item_columns.interaction.items()}
+
+
+def as_float_sequence(vectors: Tensor) -> Tensor:
+    """(B, D) vectors in the form of RecBole's float sequences, (B, D, 2): value and number of its weight, from 1 on.
+
+    RecBole takes the mean over the D places, so values are multiplied by D: what the ranker reads is the sum of each
+    value times a learned vector.
+    """
+    vectors, size = vectors.float(), vectors.shape[1]  # half precision has no whole numbers above 256
+    numbers = torch.arange(1, size + 1, device=vectors.device, dtype=vectors.dtype).expand_as(vectors)
+    return torch.stack([vectors * size, numbers], dim=-1)
+
+
+def _keys_of_learn() -> list[str]:
+    return [key for key in (*read_yaml(_MODELS / "LEARN.yaml"), *_SHARED_KEYS) if key != "trust_remote_code"]
+
+
+def _learn(config, dataset) -> LEARN:
+    """The LEARN that ``learn`` names, with its best weights; without them where a checkpoint, or nothing, follows."""
+    folder = Path(config["learn"] or "").expanduser()
+    follows = getattr(config, "weights_follow", False) or getattr(config, "weightless", False)
+    if follows:  # made as learn_keys say; those of a run say everything
+        files = ("LEARN.yaml", "LEARNScorer.yaml")
+        settings = {key: value for file in files for key, value in read_yaml(_MODELS / file).items()}
+        theirs = LEARNRanker.made_like(folder) if config["learn"] else {}
+        settings |= theirs | (config["learn_keys"] or {})
+    else:
+        settings = settings_of(folder, "learn", ["LEARNScorer"], dataset)
+    made = copy.copy(config)
+    own = {key: settings[key] for key in _keys_of_learn() if key in settings}
+    if own["precision"] == "auto":
+        own["precision"] = fast_precision(config["device"])
+    made.final_config_dict = {**config.final_config_dict, **own}
+    made.internal_config_dict = {**config.internal_config_dict, **own}  # nothing that the ranker's user gave
+    _check_length(config, made)
+    made.weights_follow = True
+    learn = LEARN(made, dataset)
+    return learn.eval() if follows else with_best_weights(learn, folder, "learn")
+
+
+def _check_length(config, made):
+    if made["position_embedding"] and config["MAX_ITEM_LIST_LENGTH"] > made["MAX_ITEM_LIST_LENGTH"]:
+        raise ConfigError(
+            f"MAX_ITEM_LIST_LENGTH: {config['MAX_ITEM_LIST_LENGTH']}: the positions of {config['learn']} end at "
+            f"{made['MAX_ITEM_LIST_LENGTH']}; give at most that"
+        )
+
+
+def _middle_size(hidden: list[int]) -> int:
+    return hidden[-1] if len(hidden) > 1 else 2 * hidden[0]
+
+
+class _RankerConfig:
+    """The keys of the run, over them RecBole's defaults for the ranker unless the user gave others, and ours."""
+
+    def __init__(self, config, own: dict):
+        self.config, self.own = config, {**_ranker_keys(config), **own}
+
+    def __getitem__(self, key):
+        return self.own[key] if key in self.own else self.config[key]
+
+
+def _ranker_keys(config) -> dict:
+    defaults = read_yaml(recbole_folder() / "properties" / "model" / f"{config['ranker']}.yaml")
+    given = config["ranker_keys"] or {}
+    if not isinstance(given, dict):
+        raise ConfigError(f"ranker_keys: {given!r} is not a dict of keys of {config['ranker']}")
+    for key in given.keys() - defaults.keys():
+        raise ConfigError(f"ranker_keys: {config['ranker']} has no key '{key}'{did_you_mean(key, defaults)}")
+    of_the_run = {key: config[key] for key in defaults if key in config.external_config_dict}
+    return {**defaults, **of_the_run, **given}
+
+
+def _with_fields(dataset, sizes: dict[str, int]):
+    """The data set as if its interactions had these columns of float sequences."""
+    view = copy.copy(dataset)
+    view.field2type = {**dataset.field2type, **dict.fromkeys(sizes, FeatureType.FLOAT_SEQ)}
+    view.field2source = {**dataset.field2source, **dict.fromkeys(sizes, FeatureSource.INTERACTION)}
+    # Number 0 is no place, which RecBole leaves out of the mean.
+    view.field2seqlen = {**dataset.field2seqlen, **{name: size + 1 for name, size in sizes.items()}}
+    return view

@@ -1,0 +1,29 @@
+"""LEARNScorer: LEARN on labelled rows, trained on what users liked before them."""
+
+from recbole_hllm.model.learn.learn import LEARN
+
+
+class LEARNScorer(LEARN):
+    """LEARN's cosine as the score of labelled interactions.
+
+    It is trained on histories and targets out of the events that are before validation and test and can be in a
+    history (``history_filter``), so that a ranker of the same rows can take its vectors: nothing of those rows is in
+    them.
+
+    Args:
+        config: the run's Config; keys are explained in ``properties/model/LEARNScorer.yaml`` and ``LEARN.yaml``.
+        dataset: the training part of a LabelledSplitDataset.
+        item_texts: as for LEARN.
+    """
+
+    def predict(self, interaction):
+        """(B,) each row's cosine c as a number from 0 to 1, (1 + c) / 2; no probability."""
+        return (1 + super().predict(interaction)) / 2
+
+    def full_sort_predict(self, interaction):
+        """(B, n_items) the same of every item."""
+        return (1 + super().full_sort_predict(interaction)) / 2
+
+    def candidate_vectors(self):
+        """(n_items, D) vectors of all items, whose cosine with a user's vector is compared."""
+        return self.item_vectors()

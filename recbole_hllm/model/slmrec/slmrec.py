@@ -1,0 +1,245 @@
+"""SLMRec (arXiv 2405.17890): the first layers of an E4SRec, taught block by block by all of it."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
+from recbole_hllm.model.base.trained_run import settings_of
+from recbole_hllm.model.base.unread_keys import tell_unread
+from recbole_hllm.model.slmrec.e4srec import E4SRec
+from recbole_hllm.model.slmrec.teacher import (
+    CachedStates,
+    FreshStates,
+    UnknownStates,
+    ends_of,
+    keys_of_teacher,
+    read_teacher,
+    teacher_config,
+)
+from recbole_hllm.model.slmrec.teacher_fit import check_keys_fit, check_models_fit
+from recbole_hllm.nn.distillation import NORM_POWERS, REDUCTIONS, direction_loss, norm_loss
+
+_MODES = ("offline", "online")
+# Of the loss, beside the cross-entropy.
+TERMS = ("cos", "norm", "heads")
+# So many times the cross-entropy is worth a warning.
+_FAR_MORE = 10
+# Parts of the loss that only training needs.
+_AUXILIARY = ("heads.", "teacher.")
+
+
+class SLMRec(E4SRec):
+    """A student with the teacher's first ``llm_layers`` layers, its table and its projections.
+
+    Loss (equation 9): L_ce + distill_cos (1 - D_cos) + distill_norm D_norm + distill_heads L_ms, where block k of the
+    student ends n k / B layers up and that of the teacher m k / B, and L_ms is the cross-entropy of a head of its own
+    on each block but the last. ``offline``: the teacher is a finished run of E4SRec and stays as it is. ``online``:
+    both are trained together, the teacher by its own cross-entropy too.
+
+    Args:
+        config: the run's Config; keys are explained in ``properties/model/SLMRec.yaml``.
+        dataset: the training part of a SequenceDataset.
+
+    Raises:
+        ConfigError, ModelError: teacher and student do not fit together.
+    """
+
+    NUMBERED_ROWS = True  # the teacher's states are stored by row
+
+    def __init__(self, config, dataset):
+        self.check_keys(config)
+        teacher = _teacher_to_start_from(config, dataset)
+        super().__init__(config, dataset, table=None if teacher is None else teacher.item_table.weight.detach())
+        self.weights = loss_weights(config)
+        self.reduction, self.norm_power = config["reduction"], config["norm_power"]
+        in_blocks = any(self.weights.values())
+        self.ends = ends_of(self.llm.depth, config["blocks"], "this student's") if in_blocks else ()
+        width = config["item_embed_dim"]
+        heads = self.ends[:-1] if self.weights["heads"] else ()
+        self.heads = nn.ModuleList(nn.Linear(self.llm.hidden_size, width, bias=False) for _ in heads)
+        self.online = config["distillation"] == "online" and self.aligned
+        self.states, self.balance_told = None, False
+        parts = " + ".join(f"{weight:g} {name}" for name, weight in self.weights.items() if weight)
+        self.logger.info(f"distillation: {config['distillation']}, {parts or 'nothing but the first weights'}")
+        if config["distillation"] == "online":
+            tell_unread(self.logger, config, ["teacher_cache"], "distillation is online")
+        if self.online:
+            self.teacher = E4SRec(teacher_config(config), dataset, table=self.item_table.weight.detach())
+            self._begin_as(self.teacher)
+            self.states = FreshStates(self.teacher, config["blocks"])
+        elif teacher is not None:
+            self._begin_as(teacher)
+            if self.aligned:
+                self.states = self._states_of(teacher, dataset)
+        elif getattr(config, "planned", False) and self.aligned:
+            self.states = self._states_to_plan_with(dataset)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether anything of the teacher's states is in the loss."""
+        return _taught(self.weights)
+
+    @staticmethod
+    def check_keys(config) -> None:
+        """Raises ConfigError for values that are wrong whatever the data and the weights are."""
+        if config["pretrained_e4srec"]:
+            raise ConfigError(
+                "pretrained_e4srec: a student begins as the first layers of its teacher; leave it empty, or go on with "
+                "an exported student as --model=E4SRec"
+            )
+        E4SRec.check_keys(config)
+        for key, known in (("distillation", _MODES), ("reduction", REDUCTIONS), ("norm_power", NORM_POWERS)):
+            if config[key] not in known:
+                hint = did_you_mean(str(config[key]), map(str, known))
+                raise ConfigError(f"{key}: {config[key]!r} is not one of {', '.join(map(str, known))}{hint}")
+        if config["distillation"] == "online" and config["teacher"]:
+            raise ConfigError(
+                "teacher: with distillation: online the teacher is trained beside the student; leave it empty"
+            )
+        weights = loss_weights(config)
+        if config["distillation"] == "online" and not _taught(weights):
+            raise ConfigError(
+                "distillation: online needs cos or norm in distill, with weights, or there is nothing to learn from"
+            )
+        check_keys_fit(config, any(weights.values()), _taught(weights))
+
+    @staticmethod
+    def check_row(config, key: str, row) -> None:
+        """Raises ConfigError where a row of the same table, that ``key`` names, could not be what it is for.
+
+        Args:
+            row: its Config.
+        """
+        E4SRec.check_row(config, key, row)
+        if key == "teacher":
+            weights = loss_weights(config)
+            check_keys_fit(config, any(weights.values()), _taught(weights), row)
+
+    @staticmethod
+    def needs(config) -> dict[str, tuple[str, dict]]:
+        """Offline a trained teacher, which has the table; online the table."""
+        if config["distillation"] == "online":
+            return E4SRec.needs(config)
+        return {"teacher": ("E4SRec", keys_of_teacher(config))}
+
+    def _begin_as(self, teacher: E4SRec) -> None:
+        """The weights of the teacher's first layers, and of all that lies around them.
+
+        Raises:
+            ModelError: the two are not made alike.
+        """
+        check_models_fit(self, teacher)
+        own, theirs = self.state_dict(), teacher.state_dict()
+        shared = [name for name in own if not name.startswith(_AUXILIARY)]
+        unlike = [name for name in shared if name not in theirs or theirs[name].shape != own[name].shape]
+        if unlike:
+            raise ModelError(
+                f"teacher: this student is not made as its teacher ({', '.join(unlike[:3])}): give it the same "
+                "language model, instruction, item_embed_dim and LoRA keys, and at most as many layers"
+            )
+        self.load_state_dict({**own, **{name: theirs[name] for name in shared}})
+        given, read = self._config["llm_pretrain_dir"], teacher._config["llm_pretrain_dir"]
+        if given and read and given != read:
+            self.logger.warning(
+                f"llm_pretrain_dir: the weights of {given} have no effect: the student begins as the layers of its "
+                f"teacher, which was made from {read}"
+            )
+
+    def _states_of(self, teacher, dataset):
+        """The teacher's states, kept on the disk unless that is not wanted."""
+        config = self._config
+        if getattr(config, "weightless", False):
+            return None
+        teacher.to(config["device"])
+        if config["teacher_cache"]:
+            return CachedStates.of(teacher, config, dataset)
+        return FreshStates(teacher.requires_grad_(False), config["blocks"], frozen=True)
+
+    def _states_to_plan_with(self, dataset):
+        """What takes the time of the teacher's states, without its weights."""
+        config = self._config
+        if config["teacher_cache"]:
+            return UnknownStates(self, config["blocks"])
+        made = (Path(config["teacher"] or "").expanduser() / "costs.json").is_file()
+        keys = settings_of(Path(config["teacher"]).expanduser(), "teacher", ["E4SRec"], dataset) if made else None
+        teacher = E4SRec(teacher_config(config, keys), dataset).to(config["device"])
+        return FreshStates(teacher.requires_grad_(False), config["blocks"], frozen=True)
+
+    # ---- training ----
+
+    def calculate_loss(self, interaction):
+        """The loss above, averaged over targets; ``loss_terms`` has its parts.
+
+        Raises:
+            ModelError: the teacher is needed and was not loaded with this model.
+        """
+        states, targets, order = self.read_rows(interaction, self.ends)
+        outputs, weights = states[-1], self.weights
+        terms = {"ce": self.target_loss(outputs, targets)}
+        if self.aligned:
+            if self.states is None:
+                raise ModelError("this SLMRec was read for evaluation, without its teacher; train it with run()")
+            taught = self.states(interaction, order)
+            students = states[: len(self.ends)]
+            terms["cos"] = direction_loss(students, taught, self.reduction)
+            terms["norm"] = norm_loss(students, taught, self.reduction, self.norm_power)
+        if self.heads:
+            losses = [self.target_loss(state, targets, head) for state, head in zip(states, self.heads, strict=False)]
+            terms["heads"] = torch.stack(losses).sum() if self.reduction == "sum" else torch.stack(losses).mean()
+        loss = terms["ce"] + sum(weights[name] * terms[name] for name in weights if name in terms and weights[name])
+        if self.online:
+            terms["teacher_ce"] = self.teacher.target_loss(self.states.outputs, self.states.targets)
+            loss = loss + terms["teacher_ce"]
+        self.loss_terms = {name: value.item() for name, value in terms.items()}
+        self._tell_of_balance()
+        return loss
+
+    def _tell_of_balance(self):
+        """States of pretrained language models can be so long that their distance is all of the loss."""
+        ce, distance = self.loss_terms["ce"], self.weights["norm"] * self.loss_terms.get("norm", 0.0)
+        if self.training and not self.balance_told and 0 < _FAR_MORE * ce < distance:  # 0: a catalogue of one item
+            self.balance_told = True
+            self.logger.warning(
+                f"distill_norm: {self.weights['norm']:g} makes the distance of states {distance / ce:.0f} times the "
+                f"cross-entropy, so little else is learned; {self.weights['norm'] * ce / distance:.0e} would make it "
+                "as large"
+            )
+
+    # ---- for other programs ----
+
+    def inference_parameters(self) -> int:
+        """How many numbers are needed to recommend: no teacher, no heads of blocks, LoRA merged."""
+        kept = (w for name, w in self.named_parameters() if not name.startswith(_AUXILIARY) and ".lora_" not in name)
+        return sum(weight.numel() for weight in kept)
+
+
+def loss_weights(config) -> dict[str, float]:
+    """Term -> its weight; 0 where ``distill`` does not name it.
+
+    Raises:
+        ConfigError: ``distill`` is not a list of terms.
+    """
+    named = list(TERMS) if config["distill"] is None else config["distill"]
+    if not isinstance(named, list):
+        raise ConfigError(f"distill: {named!r} is not a list such as ['cos', 'norm']; [] is for no distillation")
+    for term in named:
+        if term not in TERMS:
+            hint = did_you_mean(str(term), TERMS)
+            raise ConfigError(f"distill: {term!r} is not one of {', '.join(TERMS)}{hint}")
+    return {term: config[f"distill_{term}"] if term in named else 0 for term in TERMS}
+
+
+def _taught(weights) -> bool:
+    """Whether anything of the teacher's states is in the loss."""
+    return bool(weights["cos"] or weights["norm"])
+
+
+def _teacher_to_start_from(config, dataset) -> E4SRec | None:
+    """The trained teacher, of a finished run; None where there is none, or a checkpoint brings the weights."""
+    if config["distillation"] == "online" or not config["teacher"]:
+        return None
+    if getattr(config, "weights_follow", False) or getattr(config, "weightless", False):
+        return None
+    return read_teacher(config, dataset)

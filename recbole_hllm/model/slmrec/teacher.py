@@ -1,0 +1,250 @@
+"""The teacher of a distilled model: read from its run, and its states on the training rows, fresh or from the disk."""
+
+import copy
+import json
+import logging
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbole_hllm.config.parsing import AUTOCAST_DTYPES
+from recbole_hllm.data.rows.dataset import ROW_NUMBER
+from recbole_hllm.data.texts.vectors import weights_digest
+from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.model.base.trained_run import over_default, settings_of, with_best_weights
+from recbole_hllm.model.slmrec.e4srec import E4SRec
+from recbole_hllm.nn.distillation import block_ends
+from recbole_hllm.nn.precision import autocast
+from recbole_hllm.storage.cache import cache_folder, digest, locked, new_entry, read_arrays
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 2  # raise it when the arrays or their meaning change
+# Keys that decide what a teacher is made of.
+MADE_OF = (
+    "llm_pretrain_dir", "llm_init", "llm_config", "llm_layers", "llm_tuning", "instruction", "item_embed_dim",
+    "pretrained_e4srec", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
+)  # fmt: skip
+
+
+# What a language model's config says of its depth, its place, its words and how it is computed, not of what.
+_OF_ONE_MODEL = {
+    "num_hidden_layers", "_name_or_path", "transformers_version", "dtype", "_attn_implementation", "vocab_size",
+    "bos_token_id", "eos_token_id", "pad_token_id",
+}  # fmt: skip
+
+
+# ---- the model ----
+
+
+def computed_by(llm_config, lora_alpha: float | None) -> dict:
+    """What decides, beside the weights, what a model computes from its items; depth is not of it.
+
+    Args:
+        llm_config: the Hugging Face config of its language model.
+        lora_alpha: None without LoRA.
+    """
+    own = _OF_ONE_MODEL | {llm_config.attribute_map.get(name, name) for name in _OF_ONE_MODEL}  # n_layer of a GPT-2
+    stored = llm_config.to_dict()
+    kept = {name: value for name, value in stored.items() if name not in own and not isinstance(value, list)}
+    return {**kept, "llm_tuning": "without LoRA" if lora_alpha is None else f"lora_alpha {lora_alpha}"}
+
+
+def keys_of_teacher(config) -> dict:
+    """What ``teacher_keys`` say of a teacher that has yet to be trained; an exported one brings its language model."""
+    keys = over_default(config, "teacher_keys", "E4SRec")
+    brought = dict.fromkeys(("llm_config", "instruction")) if keys.get("pretrained_e4srec") else {}
+    return {**brought, **keys}
+
+
+def teacher_config(config, settings: dict | None = None):
+    """The student's config with the keys that make its teacher.
+
+    Args:
+        settings: of the teacher's run; None takes ``teacher_keys``, for one that is trained beside the student.
+    """
+    if settings is None:
+        own = keys_of_teacher(config)
+    else:
+        own = {key: settings.get(key) for key in MADE_OF}
+    changed = copy.copy(config)
+    without = {"item_table": None, "teacher": None}
+    changed.final_config_dict = {**config.final_config_dict, **own, **without, "model": "teacher"}
+    return changed
+
+
+def read_teacher(config, dataset) -> E4SRec:
+    """The teacher of the run that ``teacher`` names, with its best weights, in evaluation mode.
+
+    Raises:
+        ConfigError: no finished run of E4SRec there, or one of other data.
+        ModelError: its weights are damaged or do not fit.
+    """
+    folder = Path(config["teacher"]).expanduser()
+    made = teacher_config(config, settings_of(folder, "teacher", ["E4SRec"], dataset))
+    made.weights_follow = True
+    return with_best_weights(E4SRec(made, dataset), folder, "teacher")
+
+
+# ---- its states on training rows ----
+
+
+def ends_of(depth: int, blocks: int, whose: str) -> tuple[int, ...]:
+    """``block_ends`` of a student or teacher.
+
+    Raises:
+        ConfigError: it cannot be cut so.
+    """
+    try:
+        return block_ends(depth, blocks)
+    except ModelError as error:
+        raise ConfigError(f"blocks: {whose} {error}") from None
+
+
+class FreshStates:
+    """The teacher reads every batch again: always when it is trained too, or to compare with the stored states.
+
+    Args:
+        teacher: an E4SRec.
+        blocks: how many states of each position are wanted.
+        frozen: no gradients, no dropout.
+
+    Attributes:
+        outputs, targets: of the last batch, (P, H) and (P,).
+    """
+
+    def __init__(self, teacher: E4SRec, blocks: int, frozen: bool = False):
+        self.teacher, self.frozen = teacher, frozen
+        self.ends = ends_of(teacher.llm.depth, blocks, "the teacher's")
+        self.outputs = self.targets = None
+
+    def __call__(self, rows, order: Tensor) -> list[Tensor]:
+        """(P, H) states at the end of each block, for the positions of a batch of training rows in reading order.
+
+        Args:
+            rows: the batch.
+            order: (B,) in which the student read its rows; the teacher reads them in the same.
+        """
+        if self.frozen:
+            self.teacher.eval()
+        with torch.set_grad_enabled(not self.frozen):
+            states, self.targets, _ = self.teacher.read_rows(rows, self.ends)
+        self.outputs = states[-1]
+        return states[: len(self.ends)]
+
+
+class UnknownStates:
+    """Zeros for what a teacher that is not there yet would have stored, so that a step can be timed.
+
+    Args:
+        student: the SLMRec.
+        blocks: how many states of each position are wanted.
+    """
+
+    def __init__(self, student: E4SRec, blocks: int):
+        self.student, self.blocks = student, blocks
+
+    def __call__(self, rows, order: Tensor) -> list[Tensor]:
+        """As ``FreshStates``."""
+        positions = int(_positions_of(rows, self.student, order).sum())
+        return [torch.zeros(positions, self.student.llm.hidden_size, device=order.device)] * self.blocks
+
+
+class CachedStates:
+    """The states of a frozen teacher on every training row, computed once and memory-mapped.
+
+    Args:
+        states: (N, B, H) float32, the positions of row after row.
+        offsets: (R + 1,) where each row's positions begin.
+    """
+
+    def __init__(self, states: np.ndarray, offsets: np.ndarray):
+        self.states, self.offsets = states, offsets
+
+    def __call__(self, rows, order: Tensor) -> list[Tensor]:
+        """As ``FreshStates``."""
+        numbers = rows[ROW_NUMBER][order].cpu().numpy()
+        begin, end = self.offsets[numbers], self.offsets[numbers + 1]
+        positions = np.concatenate([np.arange(*bounds) for bounds in zip(begin, end, strict=True)])
+        taken = torch.from_numpy(self.states[positions]).to(order.device)
+        return list(taken.unbind(1))
+
+    @classmethod
+    def of(cls, teacher: E4SRec, config, dataset) -> "CachedStates":
+        """From the disk, or computed and kept there, under a key of the teacher's weights and the training rows.
+
+        Raises:
+            DataError: the disk is full or the folder cannot be written.
+        """
+        ends = ends_of(teacher.llm.depth, config["blocks"], "the teacher's")
+        computes = computed_by(teacher.llm.backbone.config, teacher.lora_alpha)
+        meta = {
+            "format": FORMAT,
+            "weights": weights_digest(teacher.state_dict().items()),
+            "computes": digest(json.dumps(computes, sort_keys=True, default=str)),
+            "rows": _rows_digest(dataset),
+            "every_position": teacher.every_position,
+            "layers": ends,
+            "precision": config["precision"],
+        }
+        entry = cache_folder(config["cache_dir"], config["data_path"]) / f"teacher-{digest(meta)}"
+        with locked(entry, f"teacher states: {entry}"):
+            return cls._kept(teacher, config, dataset, ends, entry, meta)
+
+    @classmethod
+    def _kept(cls, teacher, config, dataset, ends, entry, meta) -> "CachedStates":
+        found = read_arrays(entry, meta)
+        if found is not None:
+            logger.info("teacher states: from %s", entry)
+            return cls(found["states"], found["offsets"])
+        offsets = _offsets(dataset, teacher.every_position)
+        shape = (int(offsets[-1]), len(ends), teacher.llm.hidden_size)
+        logger.info("teacher states: %d positions x %d blocks are computed, for %s", shape[0], shape[1], entry)
+        start, size = time.perf_counter(), 4 * math.prod(shape)
+        with new_entry(entry, meta, size) as folder:
+            states = np.lib.format.open_memmap(folder / "states.npy", mode="w+", dtype=np.float32, shape=shape)
+            _compute(teacher, config, dataset, ends, states)
+            states.flush()
+            np.save(folder / "offsets.npy", offsets)
+        logger.info("teacher states: %.0f MB in %.1f s", size / 1e6, time.perf_counter() - start)
+        kept = read_arrays(entry, meta)
+        return cls(kept["states"], kept["offsets"])
+
+
+@torch.no_grad()
+def _compute(teacher, config, dataset, ends, states) -> None:
+    """Fills ``states`` row after row, in evaluation mode and the precision of the training."""
+    device, dtype, done = config["device"], AUTOCAST_DTYPES[config["precision"]], 0
+    teacher.eval()
+    for start in range(0, len(dataset), config["train_batch_size"]):
+        rows = dataset[torch.arange(start, min(start + config["train_batch_size"], len(dataset)))].to(device)
+        with autocast(device, dtype):
+            read, _, order = teacher.read_rows(rows, ends)
+        stacked = torch.stack(read[: len(ends)], 1).float().cpu()
+        lengths = _positions_of(rows, teacher, order).cpu()
+        parts = dict(zip(order.tolist(), stacked.split(lengths.tolist()), strict=True))
+        batch = torch.cat([parts[row] for row in range(len(parts))])
+        states[done : done + len(batch)] = batch.numpy()
+        done += len(batch)
+
+
+def _positions_of(rows, teacher, order) -> Tensor:
+    """(B,) how many targets each row has, in reading order."""
+    if not teacher.every_position:
+        return torch.ones_like(order)
+    return (rows[teacher.ITEM_SEQ][:, 1:] != 0).sum(1)[order]
+
+
+def _offsets(dataset, every_position: bool) -> np.ndarray:
+    lengths = np.diff(dataset.windows, axis=1)[:, 0] - 1 if every_position else np.ones(len(dataset), np.int64)
+    return np.concatenate([[0], np.cumsum(lengths)])
+
+
+def _rows_digest(dataset) -> str:
+    """What the training rows hold, in order."""
+    bounds = dataset.windows if hasattr(dataset, "windows") else dataset.targets
+    return digest(np.asarray(bounds), dataset.sequences.items, dataset.sequences.offsets, dataset.max_item_list_len)

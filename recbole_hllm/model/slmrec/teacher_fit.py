@@ -1,0 +1,107 @@
+"""Whether a student can begin as the first layers of its teacher: by their keys, before one is trained; as models."""
+
+from recbole_hllm.config.parsing import read_yaml
+from recbole_hllm.config.places import properties_folder
+from recbole_hllm.errors import ConfigError, ModelError, did_you_mean, naming
+from recbole_hllm.model.base.language_models import lora_settings
+from recbole_hllm.model.base.trained_run import check_same_data, over_default
+from recbole_hllm.model.slmrec.e4srec import E4SRec
+from recbole_hllm.model.slmrec.e4srec_keys import llm_spec, tuning_mode
+from recbole_hllm.model.slmrec.teacher import MADE_OF, computed_by, ends_of, teacher_config
+from recbole_hllm.nn.backbone import config_of, skeleton_of
+from recbole_hllm.nn.probe import behaviour_of
+
+
+def check_keys_fit(config, in_blocks: bool, taught: bool, row=None) -> None:
+    """What would otherwise be told after a teacher was trained.
+
+    Args:
+        config: of the student.
+        row: config of the teacher that is to be trained, as a row of the same table; None: the one of ``teacher_keys``,
+            where no teacher is named.
+        in_blocks: the student's layers are compared block by block, with those of its teacher or by heads.
+        taught: with those of its teacher.
+
+    Raises:
+        ConfigError, ModelError: the student cannot be cut into blocks; or the teacher to be trained cannot, or cannot
+            be this student's.
+    """
+    own = config_of(llm_spec(config))
+    if in_blocks:
+        _check_width(llm_spec(config))
+        ends_of(own.num_hidden_layers, config["blocks"], "this student's (llm_layers)")
+    if row is None and config["teacher"]:
+        return
+    if row is None:
+        _check_names(config, over_default(config, "teacher_keys", "E4SRec"))
+    made = teacher_config(config, None if row is None else row.settings)
+    named = "teacher_keys" if row is None else row["model"]
+    with naming(named):
+        theirs, lora = config_of(llm_spec(made)), tuning_mode(made) == "lora"
+    if taught:
+        ends_of(theirs.num_hidden_layers, config["blocks"], f"the teacher's ({named}: llm_layers)")
+    depths = own.num_hidden_layers, theirs.num_hidden_layers
+    if depths[0] > depths[1]:
+        raise ConfigError(
+            f"llm_layers: a student of {depths[0]} layers has none of {depths[1]} to begin as; give fewer"
+        )
+    unlike = _unlike(config, made, tuning_mode(config) == "lora", lora) or _apart(
+        computed_by(own, None), computed_by(theirs, None)
+    )
+    if unlike:
+        raise ConfigError(
+            f"{named}: the teacher's {', '.join(unlike)} would differ from this student's, which begins as its "
+            "first layers; they may differ in depth, in dropout and in how they are trained"
+        )
+
+
+def _check_width(spec) -> None:
+    skeleton = skeleton_of(spec)
+    if skeleton is not None and (width := behaviour_of(skeleton).output_size) != skeleton.config.hidden_size:
+        raise ConfigError(
+            f"distill: the layers of a {skeleton.config.model_type} model with outputs of {width} numbers and "
+            f"hidden_size {skeleton.config.hidden_size} cannot be compared block by block; take another language "
+            "model, or distill: []"
+        )
+
+
+def _check_names(config, keys) -> None:
+    students, teachers = (read_yaml(properties_folder() / "model" / f"{name}.yaml") for name in ("SLMRec", "E4SRec"))
+    known = config.internal_config_dict.keys() - (students.keys() - teachers.keys())
+    check_same_data(config, "teacher_keys", keys)
+    for key in keys:
+        if key not in known:
+            raise ConfigError(f"teacher_keys: unknown key '{key}' of E4SRec{did_you_mean(str(key), known)}")
+        if config["distillation"] == "online" and key not in MADE_OF:
+            raise ConfigError(
+                f"teacher_keys: {key}: beside an online student the teacher differs in {', '.join(MADE_OF)} only"
+            )
+
+
+def check_models_fit(student: E4SRec, teacher: E4SRec) -> None:
+    """Raises ModelError where the same weights would compute something else in the two; shapes say nothing of it."""
+    parts = [computed_by(model.llm.backbone.config, model.lora_alpha) for model in (student, teacher)]
+    words = [model._config["instruction"] or "" for model in (student, teacher)]
+    unlike = _apart(*parts)
+    if words[0] != words[1] and not teacher._config["pretrained_e4srec"]:  # an export has numbers for words
+        unlike.append("instruction")
+    if unlike:
+        raise ModelError(
+            f"teacher: its {', '.join(unlike)} differ from this student's: the same weights would compute "
+            "something else; give the student the teacher's"
+        )
+
+
+def _unlike(config, made, own_lora: bool, their_lora: bool) -> list[str]:
+    """Keys whose values have to be the same, and are not."""
+    if own_lora != their_lora:
+        return ["llm_tuning"]
+    keys = ["item_embed_dim"] if made["pretrained_e4srec"] else ["item_embed_dim", "instruction"]
+    if own_lora:
+        lora_settings(made)
+        keys += ["lora_r", "lora_alpha", "lora_target_modules"]
+    return [key for key in keys if (config[key] or None) != (made[key] or None)]
+
+
+def _apart(first: dict, second: dict) -> list[str]:
+    return sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))

@@ -1,0 +1,1 @@
+"""Runs: one, its folder, the runs it needs, its plan, its stages."""

@@ -1,0 +1,205 @@
+"""Warnings of keys that are known and given, but that nothing reads in this run."""
+
+import inspect
+import logging
+from collections.abc import Collection
+from functools import lru_cache
+from pathlib import Path
+
+from recbole.utils import FeatureType, ModelType
+
+from recbole_hllm.config.nested import COLUMN_LISTS
+from recbole_hllm.config.parsing import looked_up, read_yaml
+from recbole_hllm.config.places import properties_folder, recbole_folder
+from recbole_hllm.data.files.float_columns import reads_numbers
+from recbole_hllm.data.files.reader import read_header
+from recbole_hllm.data.labels import reads_labels
+from recbole_hllm.errors import UserError, did_you_mean
+from recbole_hllm.registry import base_model
+from recbole_hllm.runs.prerequisites import keys_of_needed
+
+_PICKLES = ("checkpoint_dir", "save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
+# Keys that RecBole has for all models and that nothing reads here, those of knowledge graphs above all. Some are read
+# by single models, in whose code they are found.
+_UNREAD = {
+    "HEAD_ENTITY_ID_FIELD", "TAIL_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "ENTITY_ID_FIELD", "kg_reverse_r",
+    "entity_kg_num_interval", "relation_kg_num_interval", "alias_of_entity_id", "alias_of_relation_id",
+    "preload_weight", "POSITION_FIELD", "RATING_FIELD", "require_pow",
+}  # fmt: skip
+_OF_TABLES = {"ratios_to"}
+# Read by RecBole's data set, not named in its files.
+_FURTHER = {"model", "dataset", "encoding", "stopping_step"}
+_FEATURES = ("numerical_features", "discretization", "normalize_field", "normalize_all")
+_LABELS = ("threshold", "LABEL_FIELD")
+_OPTIMISATION = (
+    "learner", "learning_rate", "weight_decay", "clip_grad_norm", "epochs", "stopping_step", "scheduler",
+    "warmup_ratio", "gradient_accumulation_steps", "train_batch_size",
+)  # fmt: skip
+_HISTORIES = ("MAX_ITEM_LIST_LENGTH", "ITEM_LIST_LENGTH_FIELD")
+
+
+def tell_of_run(config) -> None:
+    """Warns of keys and columns without effect on a run, in one line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for key, why in without_effect(config).items():
+        reasons.setdefault(why, []).append(key)
+    for why, keys in reasons.items():
+        _warn(f"{', '.join(keys)} without effect: {why}")
+    for line in unread_columns(config):
+        _warn(line)
+
+
+def tell_of_table(configs: dict, given: Collection[str]) -> None:
+    """Warns of keys without effect on any row of a table, and of those given for one row that does not read them.
+
+    Args:
+        configs: row name -> its config.
+        given: keys of the table, ``<Model>.<key>`` included.
+    """
+    unread = {row: without_effect(config) for row, config in configs.items()}
+    for key in [key for key in given if key not in _OF_TABLES]:
+        owner, dot, name = key.rpartition(".")
+        rows = [row for row in configs if not dot or owner in (row, base_model(row))]
+        if rows and all(name in unread[row] for row in rows):
+            why = unread[rows[0]][name] if dot else "no model of this table reads it"
+            _warn(f"{key} without effect: {why}")
+    for line in dict.fromkeys(line for config in configs.values() for line in unread_columns(config)):
+        _warn(line)
+
+
+def _warn(line) -> None:
+    logging.getLogger().warning(line)
+
+
+# ---- keys ----
+
+
+def without_effect(config) -> dict[str, str]:
+    """Keys given with another value than their default that nothing reads in this run, each with the reason.
+
+    A switch that is off asks for nothing. Keys of a run that is made for this one are checked with that run.
+    """
+    default, model = config.internal_config_dict.get, config.spec.model
+    given = [
+        key for key, value in config.external_config_dict.items()
+        if value not in (None, default(key)) and (value is not False or default(key) is not None)
+    ]  # fmt: skip
+    why, read = _reasons(config), _read_by_all() | _read_by(model) | keys_of_needed(config)
+    if config.spec.rows == "labelled":
+        read |= read_yaml(properties_folder() / "labelled.yaml").keys()
+    read |= getattr(model, "further_keys", lambda _: set())(config)
+    return {
+        key: why.get(key, f"{config['model']} reads no such key") for key in given if key in why or key not in read
+    }
+
+
+def _reasons(config) -> dict[str, str]:
+    """Keys that other keys, or the kind of model, take the effect from."""
+    model, rows, name = config.spec.model, config.spec.rows, config["model"]
+    why = dict.fromkeys(_PICKLES, "everything of a run is in its folder, and nothing is pickled")
+    if not reads_labels(config):
+        why |= dict.fromkeys(_LABELS, f"{name} reads no labels; val_interval: {{'rating': '[4,inf)'}} would keep only "
+                             "interactions with such ratings")  # fmt: skip
+    if rows == "labelled":
+        why["topk"] = f"{name} scores labelled rows and ranks nothing"
+    if not reads_numbers(config):
+        why |= dict.fromkeys(_FEATURES, f"{name} reads no numbers of users, items and interactions")
+    if rows == "interaction":
+        why |= dict.fromkeys(_HISTORIES, f"{name} reads no histories")
+    if model.type == ModelType.TRADITIONAL:
+        why |= dict.fromkeys(_OPTIMISATION, f"{name} counts and is not trained")
+    if config["scheduler"] != "cosine":
+        why.setdefault("warmup_ratio", f"scheduler is {config['scheduler']}")
+    if not config["log_wandb"]:
+        why["wandb_project"] = "log_wandb is off"
+    if not config["enable_amp"]:
+        why["enable_scaler"] = "enable_amp is off"
+    if config.external_config_dict.get("valid_metric_bigger") != config["valid_metric_bigger"]:
+        why["valid_metric_bigger"] = f"whether more is better is known of {config['valid_metric']}"
+    if config["dataset"] == "ml-100k" and Path(str(config.external_config_dict.get("data_path")), "ml-100k").is_dir():
+        why["data_path"] = "ml-100k comes with RecBole and is read from there; give your own files another name"
+    return why
+
+
+@lru_cache(maxsize=1)
+def _read_by_all() -> frozenset[str]:
+    from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
+
+    files = [recbole_folder() / "properties" / name for name in ("overall.yaml", "dataset/sample.yaml")]
+    of_files = [read_yaml(file).keys() for file in (*files, properties_folder() / "overall.yaml")]
+    keys = _FURTHER.union(general_arguments, training_arguments, evaluation_arguments, dataset_arguments, *of_files)
+    return keys - _UNREAD - _OF_TABLES
+
+
+@lru_cache
+def _read_by(model: type) -> frozenset[str]:
+    """Keys of a model's property files, and those that its code looks up."""
+    keys = set()
+    for ancestor in model.__mro__:
+        for folder in (recbole_folder() / "properties", properties_folder()):
+            if (file := folder / "model" / f"{ancestor.__name__}.yaml").is_file():
+                keys |= read_yaml(file).keys()
+        if ancestor.__module__.startswith("recbole"):
+            # One module holds the ancestors of all RecBole's models.
+            alone = ancestor.__module__.endswith("abstract_recommender")
+            keys |= looked_up(inspect.getsource(ancestor if alone else inspect.getmodule(ancestor)))
+    return frozenset(keys)
+
+
+# ---- columns ----
+
+
+def unread_columns(config) -> list[str]:
+    """What to say of columns that keys name and no file has, and of numbers that a model does not read."""
+    headers = _headers(config)
+    if not headers:
+        return []
+    there, lines = set().union(*headers.values()), []
+    for key in ("load_col", "unload_col", "unused_col"):
+        for file, columns in (config.external_config_dict.get(key) or {}).items():
+            missing = [] if columns == "*" or file not in headers else [c for c in columns if c not in headers[file]]
+            lines += _missing(f"{key}: {file}", missing, headers[file]) if missing else []
+    for key in (*COLUMN_LISTS, "seq_len"):
+        missing = [column for column in config.external_config_dict.get(key) or () if column not in there]
+        lines += _missing(key, missing, there) if missing else []
+    return lines + _unread_numbers(config, headers)
+
+
+def _missing(key, columns, there) -> list[str]:
+    return [f"{key}: there is no column '{column}'{did_you_mean(column, there)}" for column in columns]
+
+
+def _headers(config) -> dict[str, dict]:
+    """The columns of each of the data set's files; none where one cannot be read, which is an error when it is."""
+    names = config["benchmark_filename"]
+    inter = f"{names[0]}.inter" if isinstance(names, list) and names else "inter"
+    headers = {}
+    for kind, suffix in (("inter", inter), ("user", "user"), ("item", "item")):
+        path = Path(config["data_path"]) / f"{config['dataset']}.{suffix}"
+        try:
+            if path.is_file():
+                headers[kind] = read_header(path, config["field_separator"], config["encoding"])
+        except UserError:
+            return {}
+    return headers
+
+
+def _unread_numbers(config, headers) -> list[str]:
+    """Float columns are features of RecBole's models only where ``numerical_features`` names them."""
+    if not reads_numbers(config):
+        return []
+    keys = ("TIME_FIELD", "LABEL_FIELD", "RATING_FIELD")
+    other = {*(config[key] for key in keys), *(config["threshold"] or ()), *(config["val_interval"] or ())}
+    other |= {*config["numerical_features"], *(config["selected_features"] or ())}
+    unread = [
+        column for kind, header in headers.items() for column in _loaded(config, kind, header)
+        if header[column] in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ) and column not in other
+    ]  # fmt: skip
+    what = f"numbers are loaded and not read by {config['model']}; name them in numerical_features, or load others only"
+    return [f"{', '.join(unread)}: these {what}"] if unread else []
+
+
+def _loaded(config, kind, header) -> list[str]:
+    load, unload = config["load_col"], (config["unload_col"] or {}).get(kind, ())
+    columns = header if load is None or load.get(kind) == "*" else load.get(kind, ())
+    return [column for column in header if column in columns and column not in unload]

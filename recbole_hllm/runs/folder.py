@@ -1,0 +1,257 @@
+"""The folder that a run leaves: its config, log, metrics, ranks, costs and weights."""
+
+import re
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from recbole_hllm.config.parsing import read_yaml
+from recbole_hllm.data.protocol import fingerprint
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.storage.files import finite, json_text, write_json, write_text, writing
+
+# Keys of what is several runs in one folder: a table, a search, stages.
+KEYS = "keys.yaml"
+# What a run writes; a folder that holds any of it is not written to. A log alone is that of a start that failed.
+_FILES = ("config.yaml", "metrics.json", "costs.json", "protocol.json", "ranks-valid.npz", "ranks-test.npz",
+          "segments.json", "scores-test.npz")  # fmt: skip
+_FOLDERS = ("best", "last", "tensorboard")
+# Asked of one call, and no settings of a run: a folder that somebody sent must not allow itself to run code.
+NOT_SAVED = ("resume", "evaluate_only", "trust_remote_code")
+
+
+def new_folder(config, run_dir: str | Path | None, resumed: dict | None = None) -> Path:
+    """Makes the folder with its config.yaml.
+
+    Args:
+        resumed: settings of the run in the folder that goes on, from ``read_settings``; None for a new run.
+
+    Raises:
+        ConfigError: it holds another run already, or cannot be written.
+    """
+    folder = Path(run_dir) if run_dir else unused_folder(config["dataset"], config["model"])
+    if resumed is None:
+        refuse_existing(folder, (*_FILES, *_FOLDERS, KEYS))
+    else:
+        check_same_run(folder, resumed, config)
+    make_folder(folder)
+    keep_settings(folder, config)
+    return folder
+
+
+@contextmanager
+def forgotten_unless_begun(folder: Path, new: bool, errors: type[Exception]):
+    """Where a run fails before its first training step, its folder stays free for the corrected one.
+
+    Its log stays, for tables that say why a row failed.
+
+    Args:
+        new: False for a run that goes on, whose folder is left as it is.
+        errors: other exceptions leave the folder of a run that can go on.
+    """
+    try:
+        yield
+    except errors:
+        if new and not any((folder / name).exists() for name in _FOLDERS):
+            (folder / "config.yaml").unlink(missing_ok=True)
+        raise
+
+
+def keep_settings(folder: Path, config) -> None:
+    """Writes the run's config.yaml."""
+    write_yaml(folder / "config.yaml", saved_keys(config.settings))
+
+
+def saved_keys(keys: dict) -> dict:
+    """Keys and values without those of one call, ``<Model>.<key>`` included."""
+    return {key: value for key, value in keys.items() if key.rpartition(".")[2] not in NOT_SAVED}
+
+
+def read_settings(folder: Path) -> dict:
+    """Keys and values of the run in a folder.
+
+    Raises:
+        ConfigError: there is none, or it is a stage whose stage before is gone.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(f"run_dir: there is no run in {folder}: no config.yaml")
+    return _beside_stage_before(folder, saved_keys(read_yaml(folder / "config.yaml")))
+
+
+def _beside_stage_before(folder: Path, settings: dict) -> dict:
+    """A stage is made of the export of the one before, which lies beside it still where their folder was moved."""
+    export = Path(settings.get("pretrained_hllm") or "")
+    if export.is_dir() or not re.fullmatch(r"stage-\d/export", "/".join(export.parts[-2:])):
+        return settings
+    beside = folder.resolve().parent.joinpath(*export.parts[-2:])
+    if not beside.is_dir():
+        raise ConfigError(
+            f"run_dir: {folder} is a stage made of {export}, which is not there, and nor is {beside}; the folders of "
+            "all stages stay together, so move the whole schedule or nothing"
+        )
+    return {**settings, "pretrained_hllm": str(beside)}
+
+
+def unused_folder(dataset: str, name: str) -> Path:
+    """runs/<dataset>/<name>-<time>, with a number behind it where two start within a second."""
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = (stem, *(f"{stem}-{number}" for number in range(2, 1000)))
+    return next(folder for folder in (Path("runs", dataset, name) for name in names) if not folder.exists())
+
+
+def check_same_run(folder: Path, saved: dict, config) -> None:
+    """Raises ConfigError where the settings of the run in a folder are of another model or data set."""
+    if (saved.get("model"), saved.get("dataset")) != (config["model"], config["dataset"]):
+        raise ConfigError(
+            f"run_dir: {folder} is a run of {saved.get('model')} on {saved.get('dataset')}, "
+            f"not of {config['model']} on {config['dataset']}"
+        )
+
+
+def refuse_existing(folder: Path, names) -> None:
+    """Raises ConfigError where writing these names into a folder would overwrite something."""
+    there = [name for name in names if (folder / name).exists()]
+    if there:
+        raise ConfigError(
+            f"run_dir: {folder} already holds a run ({', '.join(there)}); name another folder, or go on with it: "
+            "--resume=True"
+        )
+
+
+def none_begun(folder: Path) -> bool:
+    """Whether a folder holds a table, a search or stages of which no run got as far as its first training step."""
+    return (folder / KEYS).is_file() and any(folder.rglob("run.log")) and not any(folder.rglob("config.yaml"))
+
+
+def make_folder(folder: Path) -> None:
+    """Raises ConfigError where a folder cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"run_dir: cannot make {folder}: {error.strerror}") from error
+
+
+def write_yaml(path: Path, content: dict) -> None:
+    """Raises ConfigError where the file cannot be written."""
+    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def keep_ranks(folder: Path, **ranks_of: dict | None) -> None:
+    """Per-user ranks of the best weights: ranks-valid.npz and ranks-test.npz, each with the arrays given."""
+    for phase, ranks in ranks_of.items():
+        if ranks and len(ranks["rank"]):
+            with writing(path := folder / f"ranks-{phase}.npz"):
+                np.savez_compressed(path, **ranks)
+
+
+def keep_scores(folder: Path, scores: dict | None) -> None:
+    """Scores of the test's labelled rows by the best weights: scores-test.npz, with the arrays given."""
+    if scores:
+        with writing(path := folder / "scores-test.npz"):
+            np.savez_compressed(path, **scores)
+
+
+def add_evaluation(folder: Path, content: dict) -> None:
+    """Writes evaluation-<n>.json behind those there are; none of them is overwritten."""
+    with writing(folder / "evaluation-<n>.json"):
+        while True:
+            there = (re.fullmatch(r"evaluation-([0-9]+)\.json", path.name) for path in folder.iterdir())
+            number = 1 + max((int(match[1]) for match in there if match), default=0)
+            try:
+                with open(folder / f"evaluation-{number}.json", "x", encoding="utf-8") as file:
+                    file.write(json_text(finite(content)))
+                return
+            except FileExistsError:  # another evaluation, at the same time
+                continue
+
+
+def write_results(folder: Path, config, data, loaders, trainer, result: dict, seconds: dict) -> None:
+    """Writes metrics.json, protocol.json (what rows of one table have in common) and costs.json.
+
+    Args:
+        loaders: of validation and test, None where there is none.
+        trainer: after ``fit`` and the evaluation of the test.
+        result: what ``run`` returns, without run_dir.
+        seconds: preparation_seconds, from the start to the first epoch (data, model, and what it computes once, such as
+            vectors of a frozen language model, where no cache has it), and total_seconds.
+    """
+    loaders = {phase: loader for phase, loader in zip(("valid", "test"), loaders, strict=True) if loader}
+    parts = {phase: loader._dataset for phase, loader in loaders.items()}
+    candidates = {phase: loader.candidates for phase, loader in loaders.items()}
+    length, test_length = config["MAX_ITEM_LIST_LENGTH"], config["MAX_ITEM_LIST_LENGTH_TEST"]
+    write_json(folder / "metrics.json", finite({"model": config["model"], "dataset": config["dataset"], **result}))
+    write_json(
+        folder / "protocol.json",
+        {
+            "statistics": data.statistics(),
+            "history_length": length,
+            "history_length_test": (test_length or length) if config.spec.rows == "window" else length,
+            "seed": config["seed"],
+            "precision": config["precision"],
+            "eval_args": config["eval_args"],
+            "eval_targets": config["eval_targets"],
+            "mask_history": config["mask_history"],
+            "fingerprint": fingerprint(data, parts, candidates),
+        },
+    )
+    parameters = list(trainer.model.parameters())
+    write_json(
+        folder / "costs.json",
+        {
+            "parameters_total": sum(p.numel() for p in parameters),
+            "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad and trainer.epochs),
+            "parameters_inference": _inference_parameters(trainer.model),
+            "epochs": trainer.epochs_run,
+            "best_epoch": trainer.best_epoch,
+            "converged": trainer.converged,
+            "stop_reason": trainer.stop_reason,
+            "training_seconds": round(trainer.training_seconds, 3),
+            "evaluation_seconds": round(trainer.evaluation_seconds, 3),
+            "scoring_seconds": None if trainer.labelled else round(trainer.scoring_seconds, 4),
+            **{name: round(value, 3) for name, value in seconds.items()},
+            "peak_memory_bytes": peak_memory(config["device"]),
+            "device": _device_name(config["device"]),
+        },
+    )
+
+
+def _inference_parameters(model) -> int:
+    """What recommending needs: everything, unless the model knows of parts that only training does."""
+    own = getattr(model, "inference_parameters", None)
+    return own() if own else sum(p.numel() for p in model.parameters())
+
+
+def peak_memory(device) -> int | None:
+    """Bytes: the GPU's peak where one is used, the process's otherwise; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Not getrusage: there a process starts with the peak of the one that started it.
+        (peak,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) * 1024
+    try:
+        from resource import RUSAGE_SELF, getrusage
+    except ImportError:  # Windows
+        return None
+    return getrusage(RUSAGE_SELF).ru_maxrss
+
+
+def forget_peak_memory(device) -> None:
+    """Lets ``peak_memory`` begin anew, where the system can."""
+    if device.type == "cuda":
+        if torch.cuda.is_initialized():  # before, there is no peak, and asking fails
+            torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): VmHWM becomes the present size
+
+
+def _device_name(device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU threads"

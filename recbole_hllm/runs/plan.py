@@ -1,0 +1,211 @@
+"""What a training will cost, before it starts: parameters, tokens, FLOPs, memory, and time from a few timed steps."""
+
+import time
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from recbole.utils import init_seed
+from torch import nn
+
+from recbole_hllm.config.config import Config
+from recbole_hllm.data.loader import check_sizes, data_preparation
+from recbole_hllm.data.rows.dataset import create_dataset
+from recbole_hllm.runs.effect import tell_of_run
+from recbole_hllm.runs.folder import peak_memory
+from recbole_hllm.runs.prerequisites import to_be_made
+from recbole_hllm.training.trainer import Trainer
+from recbole_hllm.units import format_seconds, gigabytes
+
+# Batches looked at for the number of tokens, and steps timed after one that warms up.
+SAMPLED_BATCHES, TIMED_STEPS = 32, 3
+# Bytes a trained parameter takes: float32 weight, gradient and AdamW's two moments. A frozen one: its weight.
+TRAINED_BYTES, FROZEN_BYTES = 16, 4
+# Activations a transformer layer keeps for the backward pass, in values per token and hidden unit, without the
+# attention matrix (Korthikanti et al., arXiv 2205.05198, section 4.1: 34 bytes of 2-byte values). Autocast keeps some
+# in float32 and some in both precisions, 4 bytes on average.
+KEPT_VALUES, VALUE_BYTES = 17, 4
+
+
+def plan(model=None, dataset=None, config_file_list=None, config_dict=None, arguments=None) -> dict:
+    """Estimates what ``run`` with these arguments would cost; nothing is trained, and nothing written but what a
+    cache keeps: tokenised texts, and vectors of a frozen Item LLM.
+
+    Args:
+        model, dataset, config_file_list, config_dict, arguments: as for ``run``.
+
+    Returns:
+        first, key and model of each run that would be trained before; parameters (of each part: total and trained),
+        batches, item_tokens, positions and flops per epoch, memory_bytes by purpose, a rule of thumb; and, from a few
+        steps, seconds per step, per epoch and of all epochs, and peak_memory_bytes of this process, both None where the
+        model does not fit into the memory there is.
+
+    Raises:
+        UserError: as ``run``.
+    """
+    config = Config(model, dataset, config_file_list, config_dict, arguments)
+    tell_of_run(config)
+    init_seed(config["seed"], config["reproducibility"])
+    train, *evaluated = data_preparation(config, create_dataset(config))
+    check_sizes(config, train, *evaluated)
+    skeleton = config.spec.outline(config, train._dataset)
+    work = _work(config, skeleton, train)
+    result = {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "first": to_be_made(config),
+        "parameters": _parameters(skeleton),
+        "batches": len(train),
+        **work,
+        "memory_bytes": _memory(config, skeleton, work, len(train)),
+    }
+    fits = sum(result["memory_bytes"].values()) < _free_memory(config["device"])
+    result["seconds"] = _timed(config, train) if fits else None
+    result["peak_memory_bytes"] = peak_memory(config["device"]) if fits else None
+    return result
+
+
+def plan_text(result: dict) -> str:
+    """What ``plan`` returns, as lines to read."""
+    lines = [f"{result['model']} on {result['dataset']}, estimated before any training:"]
+    if result["first"]:
+        made = ", then ".join(f"{model} ({key})" for key, model in result["first"])
+        lines.append(f"  trained first, once      {made}: not counted below; --plan --model=NAME tells of each")
+    for part, (total, trained) in result["parameters"].items():
+        lines.append(f"  parameters {part:<14} {total:>15,}, trained {trained:,}")
+    lines.append(f"  an epoch has {result['batches']:,} batches, {result['positions']:,.0f} positions read")
+    if result["item_tokens"]:
+        lines.append(f"  item tokens an epoch     {result['item_tokens']:>12,.0f}, each distinct item of a batch once")
+    lines.append(f"  FLOPs an epoch           {result['flops']:>12.3g}")
+    memory, seconds = result["memory_bytes"], result["seconds"]
+    parts = ", ".join(f"{name.replace('_', ' ')} {gigabytes(size)}" for name, size in memory.items())
+    lines.append(f"  memory by rule of thumb  {gigabytes(sum(memory.values())):>12} ({parts})")
+    if result["peak_memory_bytes"] is not None:
+        lines.append(f"  memory, peak of steps    {gigabytes(result['peak_memory_bytes']):>12} (the whole process)")
+    if seconds is None:
+        lines.append("  time: not measured, the model does not fit into the memory of this machine")
+    else:
+        lines.append(
+            f"  time on this machine     {seconds['step']:>11.2f}s a step, {format_seconds(seconds['epoch'])} an "
+            f"epoch, {format_seconds(seconds['all'])} for all {seconds['epochs']} epochs, evaluation not counted"
+        )
+    return "\n".join(lines)
+
+
+def _parameters(model) -> dict[str, tuple[int, int]]:
+    """Part -> all and trained parameters, the whole last."""
+    counts: dict[str, list[int]] = {}
+    for name, parameter in model.named_parameters():
+        count = counts.setdefault(name.split(".")[0], [0, 0])
+        count[0] += parameter.numel()
+        count[1] += parameter.numel() * parameter.requires_grad
+    whole = tuple(map(sum, zip(*counts.values(), strict=True))) if counts else (0, 0)
+    return {**{part: tuple(count) for part, count in counts.items()}, "all": whole}
+
+
+def _work(config, model, train) -> dict[str, float]:
+    """Tokens, positions and FLOPs of an epoch, from some of its batches."""
+    item_encoder, counts = getattr(model, "item_encoder", None), []
+    of_items = _tokens_of_items(model) if hasattr(item_encoder, "backbone") else None
+    words = getattr(model, "instruction_length", 0)
+    for rows in islice(train, SAMPLED_BATCHES):
+        ids = _ids_of(config, train._dataset, rows)
+        distinct = torch.unique(torch.cat([part.reshape(-1) for part in ids.values()]))
+        tokens = 0 if of_items is None else int(of_items[distinct[distinct != 0].numpy()].sum())
+        positions = int((ids["read"] != 0).sum()) + words * len(rows)
+        if hasattr(model, "positions_read"):  # reads something else than items
+            positions = model.positions_read(rows)
+        counts.append((tokens, positions))
+    item_tokens, positions = (float(mean) * len(train) for mean in np.mean(counts, axis=0))
+    flops = _flops(item_encoder, item_tokens, config, config["recompute_items"]) if of_items is not None else 0.0
+    others = (part for name, part in model.named_children() if name != "item_encoder")
+    flops += sum(_flops(part, positions, config) for part in others)
+    return {"item_tokens": item_tokens, "positions": positions, "flops": flops}
+
+
+def _ids_of(config, dataset, rows) -> dict[str, torch.Tensor]:
+    """Items of a batch: those read by the user model, a labelled row's candidate among them, and those beside."""
+    item = config["ITEM_ID_FIELD"]
+    history, candidate = item + config["LIST_SUFFIX"], rows[item] if item in rows else None
+    read = [rows[history]] if history in rows else []
+    if candidate is not None and (dataset.rows == "labelled" or not read):
+        read.append(candidate[:, None])
+    negatives = config["NEG_PREFIX"] + item
+    beside = {"negatives": rows[negatives]} if negatives in rows else {}
+    return {"read": torch.cat(read, dim=1), **beside}
+
+
+def _tokens_of_items(model) -> np.ndarray:
+    """(n_items,) tokens of each item's text, its [ITEM] token included."""
+    return np.diff(model.catalogue.offsets) + (model.item_encoder.item_emb_tokens is not None)
+
+
+def _flops(part, tokens, config, recomputed=False) -> float:
+    """Two FLOPs per weight of a matrix and token forward, again where recomputed, for the gradient of its input, and,
+    if it is trained, for its own."""
+    weights = trained = 0
+    for module in part.modules():
+        if not isinstance(module, nn.Embedding):
+            for parameter in module.parameters(recurse=False):
+                if parameter.dim() > 1:
+                    weights += parameter.numel()
+                    trained += parameter.numel() * parameter.requires_grad
+    again = 1 if trained and (recomputed or config["gradient_checkpointing"]) else 0
+    return 2.0 * tokens * (weights * (1 + again + bool(trained)) + trained)
+
+
+def _memory(config, model, work, batches) -> dict[str, float]:
+    total, trained = _parameters(model)["all"]
+    return {
+        "weights": FROZEN_BYTES * total,
+        "gradients_and_optimizer": (TRAINED_BYTES - FROZEN_BYTES) * trained,
+        "activations": _activations(config, model, work, batches),
+    }
+
+
+def _activations(config, model, work, batches) -> float:
+    """Of the Item LLM, the largest part of a language model recommender's."""
+    encoder = getattr(model, "item_encoder", None)
+    if not hasattr(encoder, "backbone") or not any(parameter.requires_grad for parameter in encoder.parameters()):
+        return 0.0
+    llm = encoder.backbone.config
+    tokens = work["item_tokens"] / batches
+    if config["recompute_items"]:
+        tokens = min(tokens, model.token_budget)
+    layers = 1 if config["gradient_checkpointing"] else llm.num_hidden_layers
+    return VALUE_BYTES * KEPT_VALUES * tokens * llm.hidden_size * layers
+
+
+def _free_memory(device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if not Path("/proc/meminfo").is_file():  # the steps will show
+        return float("inf")
+    with open("/proc/meminfo", encoding="ascii") as file:
+        available = next(line for line in file if line.startswith("MemAvailable"))
+    return int(available.split()[1]) * 1024
+
+
+def _timed(config, train) -> dict[str, float]:
+    """Seconds of a step, by running some; the model is thrown away."""
+    init_seed(config["seed"], config["reproducibility"])
+    # What has to be trained first is not waited for: other weights take the same time.
+    config.weights_follow = config.planned = hasattr(config.spec.model, "needs")
+    model = config.spec.build(config, train._dataset).to(config["device"])
+    return _time_steps(Trainer(config, model, "unused"), train)
+
+
+def _time_steps(trainer, train) -> dict[str, float]:
+    seconds = []
+    batches = islice(train, 1 + TIMED_STEPS)
+    trainer.model.train()
+    for rows in batches:
+        start = time.perf_counter()
+        trainer.train_batch(rows)
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad(set_to_none=True)
+        seconds.append(time.perf_counter() - start)
+    step = float(np.mean(seconds[1:] or seconds))
+    epoch = step * len(train)
+    return {"step": step, "epoch": epoch, "epochs": trainer.epochs, "all": epoch * trainer.epochs}

@@ -1,0 +1,304 @@
+"""Runs that a model needs before its own: E4SRec a SASRec, SLMRec its teacher, LEARNRanker a LEARN."""
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from recbole_hllm.config.config import Config
+from recbole_hllm.config.parsing import ROW, read_yaml
+from recbole_hllm.data.loader import check_sizes, data_preparation
+from recbole_hllm.data.rows.dataset import create_dataset
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.runs.folder import saved_keys
+from recbole_hllm.storage.cache import cache_folder, digest, file_digest, locked
+
+# Keys whose values are files and folders: it is what these hold that counts, not where they lie.
+_PATHS = {
+    "item_table", "llm_pretrain_dir", "pretrained_e4srec", "content_llm_dir", "content_bert_dir", "preference_dir",
+    "pretrained_learn",
+}  # fmt: skip
+# Where and how a run is made and what is said of it, not what its best weights are.
+_NOT_PART_OF_IT = {
+    "data_path", "cache_dir", "use_gpu", "gpu_id", "worker", "show_progress", "state", "log_wandb", "wandb_project",
+    "metrics", "topk", "eval_batch_size", "segments_user", "segments_item",
+}  # fmt: skip
+_LIMIT = "max_training_minutes"
+# Values of the key `content` that read texts.
+_OF_TEXTS = ("llm", "bert")
+_OWN_KINDS = ("General", "Evaluation", "Dataset")
+_OWN_KEYS = (
+    "cache_dir", "mask_history", "encoding", "reference", "strict_data", "train_user_fraction", "train_min_items",
+    "train_first_items", "segments_user", "segments_item", "history_filter", _LIMIT,
+    "text_keys", "trust_remote_code",
+)  # fmt: skip
+# What the defaults of a model depend on: how the data's files are read.
+_OF_FILES = (
+    "dataset", "data_path", "field_separator", "encoding", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD",
+    "LABEL_FIELD", "RATING_FIELD", "threshold",
+)  # fmt: skip
+
+
+def complete(config, run_dir: str | Path | None, run: Callable) -> None:
+    """Sets, in the config, each key that names a run which has to come first.
+
+    A key that is empty stands for a run that is made now, in the folder of the cache, and found there the next time;
+    so does one that names such a run of a cache that was deleted. ``row:NAME`` is the row NAME of the table that this
+    run is a row of. One that was interrupted goes on.
+
+    Args:
+        run_dir: folder of the run that needs them.
+        run: starts one: ``run(config_dict, run_dir)``.
+
+    Raises:
+        UserError: a row that is not there, or whatever is wrong with the run to be made.
+    """
+    model = config.spec.model
+    if not hasattr(model, "needs"):
+        return
+    model.check_keys(config)
+    if to_be_made(config):
+        _rehearse(config)
+    for key, (needed, keys) in model.needs(config).items():
+        given = config[key]
+        if not str(given or "").startswith(ROW):
+            _tell_keys_of_it(config, key, needed, keys)
+        if given and str(given).startswith(ROW):
+            found = _row(key, str(given), run_dir)
+        elif given and not _deleted(Path(given), needed, config["dataset"]):
+            found = given
+            if _kept(given, needed, config["dataset"]):
+                _tell_if_made_otherwise(config, key, needed, keys, given, run_dir)
+            else:
+                _tell_what_is_not_read(config, key, needed, given)
+        else:
+            found = _made(config, key, needed, keys, run, run_dir)
+        _tell_of_texts(config, key, Path(found).expanduser())
+        _set(config, key, str(Path(found).expanduser().absolute()))
+        if hasattr(model, "made_like"):
+            _set(config, f"{key}_keys", model.made_like(Path(config[key])) or config[f"{key}_keys"])
+
+
+def _rehearse(config) -> None:
+    """Builds the model, without weights, on the data: what is wrong with either is known before anything is trained."""
+    logging.disable(logging.WARNING)  # the run itself will say the same
+    try:
+        train, *evaluated = data_preparation(config, create_dataset(config))
+        check_sizes(config, train, *evaluated)
+        config.spec.outline(config, train._dataset)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def to_be_made(config) -> list[tuple[str, str]]:
+    """(key, model) of each run that ``complete`` would make, in that order.
+
+    Raises:
+        UserError: as ``complete``.
+    """
+    model, missing = config.spec.model, []
+    if not hasattr(model, "needs"):
+        return missing
+    model.check_keys(config)
+    for key, (needed, keys) in model.needs(config).items():
+        given = config[key]
+        if given and (str(given).startswith(ROW) or not _deleted(Path(given), needed, config["dataset"])):
+            continue
+        if any(str(value).startswith(ROW) for value in _inherited(config, needed).values()):
+            missing.append((key, needed))  # from a row to come, so that it cannot be there
+            continue
+        folder, made = _folder_of(config, key, needed, keys, None)
+        if not (folder / "costs.json").is_file():
+            missing += [*to_be_made(made), (key, needed)]
+    return missing
+
+
+def _defaults(model, config) -> Config:
+    """Of another model on the same files."""
+    return Config(model, config_dict={key: config.settings[key] for key in _OF_FILES if key in config.settings})
+
+
+def _set(config, key, value) -> None:
+    config.final_config_dict[key] = config.settings[key] = value
+
+
+def _kept(given, needed, dataset) -> bool:
+    """Whether a folder is named as those that are made here."""
+    return re.fullmatch(f"{needed}-{re.escape(dataset)}-[0-9a-f]{{24}}", Path(given).name) is not None
+
+
+def _deleted(given: Path, needed, dataset) -> bool:
+    return _kept(given, needed, dataset) and not given.exists()
+
+
+def _tell_if_made_otherwise(config, key, needed, keys, given, run_dir) -> None:
+    """One made here stands in the ``config.yaml`` of the run it was made for; other keys there do not change it."""
+    try:
+        file = Path(given) / "config.yaml"
+        limit = read_yaml(file).get(_LIMIT) if file.is_file() else None
+        expected = _folder_of(config, key, needed, keys, run_dir, limit)[0].name
+    except ConfigError:  # a row of a table that is not made: then it was named on purpose
+        return
+    if expected != Path(given).name:
+        logging.getLogger().warning(
+            f"{key}: {given} is not the {needed} that this run's keys, seed and data would make: {key}_keys and what "
+            f"it would share with this run have no effect on it; --{key}=None makes another"
+        )
+
+
+def keys_of_needed(config) -> set[str]:
+    """Keys of the runs that come first, and those that they share with this one; ``complete`` tells of them."""
+    model = config.spec.model
+    needed = model.needs(config).values() if hasattr(model, "needs") else ()
+    keys = [_defaults(name, config).internal_config_dict.keys() for name, _ in needed]
+    return set().union(_OWN_KEYS, *keys) if keys else set()
+
+
+def _tell_keys_of_it(config, key, needed, keys) -> None:
+    """Keys of the run that comes first, given as if they were this one's, would be read by nothing."""
+    own = config.internal_config_dict.keys() | getattr(config.spec.model, "further_keys", lambda _: set())(config)
+    theirs = _defaults(needed, config)
+    given, kept = config.external_config_dict, config[f"{key}_keys"]
+    kept = kept if isinstance(kept, dict) else {}  # of a run that is repeated, all that it was made with
+    others = given.keys() - own - {*_OWN_KEYS} - {name for name in kept if kept[name] == given.get(name)}
+    names = [name for name in theirs.internal_config_dict if name in others]
+    if names:
+        settable = [name for name in names if name not in keys or name in kept]
+        why = f"keys of the {needed}, not of {config['model']}"
+        if config[key]:
+            why += f", and {key} names a run that is trained already"
+        elif settable:
+            example = f"{{'{settable[0]}': {given[settable[0]]!r}}}"
+            why += f'; its own are given in {key}_keys, such as --{key}_keys="{example}"'
+        logging.getLogger().warning(f"{', '.join(names)} without effect: {why}")
+    if not config[key] and hasattr(theirs.spec.model, "needs"):
+        for further, (model, its_keys) in theirs.spec.model.needs(theirs).items():
+            if further in config.internal_config_dict and not config[further]:
+                _tell_keys_of_it(config, further, model, its_keys)
+
+
+def _tell_of_texts(config, key, found: Path) -> None:
+    """What is read of the items is settled in a run that is trained."""
+    there = read_yaml(found / "config.yaml") if (found / "config.yaml").is_file() else {}
+    given = config.external_config_dict.get("text_keys")
+    if there.get("content") in _OF_TEXTS and given not in (None, there.get("text_keys")):
+        logging.getLogger().warning(
+            f"text_keys: {given!r} has no effect on {found}, which {key} names and which was trained on "
+            f"{there.get('text_keys') or 'every text column'}"
+        )
+
+
+def _tell_what_is_not_read(config, key, needed, given) -> None:
+    """A run that the user names was made with keys of its own; those here that would make one say nothing."""
+    made = _defaults(needed, config)
+    further = made.spec.model.needs(made) if issubclass(config.spec.model, made.spec.model) else {}
+    file = Path(given).expanduser() / "config.yaml"
+    there = read_yaml(file) if file.is_file() else {}
+    for name in (f"{key}_keys", *further, *(f"{name}_keys" for name in further)):
+        if _says_otherwise(config, name, there):
+            logging.getLogger().warning(f"{name} has no effect: {key} names a run that is trained already")
+
+
+def _says_otherwise(config, name, there: dict) -> bool:
+    """Whether a key is given, and not what the run of the keys ``there`` was made with."""
+    given = config[name]
+    if given in (None, config.internal_config_dict.get(name)):
+        return False
+    return not isinstance(given, dict) or any(there.get(key) != value for key, value in given.items())
+
+
+def _row(key, given, run_dir) -> Path:
+    if not run_dir:
+        raise ConfigError(f"{key}: {given} is for a row of a table, and this run is none; name a folder")
+    folder = Path(run_dir).absolute().parent / given.removeprefix(ROW)
+    if not (folder / "costs.json").is_file():
+        raise ConfigError(
+            f"{key}: {given}: {folder} is no finished run; the rows of a table are made in order, so this one "
+            "must stand before, and not have failed; in a search, name a folder"
+        )
+    return folder
+
+
+def _made(config, key, needed, keys, run, run_dir) -> Path:
+    """The folder of the run, which is made unless it is there; by one process, others wait for it."""
+    folder, made = _folder_of(config, key, needed, keys, run_dir)
+    with locked(folder, f"{key}: the {needed} in {folder}"):
+        return _found_or_run(key, needed, folder, made, run)
+
+
+def _folder_of(config, key, needed, keys, run_dir, other_limit: float | None = None) -> tuple[Path, Config]:
+    """Where the run of these keys and data lies, or would, and its config.
+
+    One that had all the time it wanted is as good as one with a limit.
+
+    Args:
+        other_limit: a run that ended within so many minutes will do as well.
+    """
+    if not isinstance(keys, dict):
+        raise ConfigError(f"{key}_keys: {keys!r} is not a dict of keys of {needed}")
+    inherited = {
+        name: str(_row(name, value, run_dir)) if isinstance(value, str) and value.startswith(ROW) else value
+        for name, value in _inherited(config, needed).items()
+    }
+    try:
+        made = Config(needed, config_dict={**inherited, **keys})
+    except ConfigError as error:
+        raise ConfigError(f"{key} is empty, so a run of {needed} is to come first ({key}_keys): {error}") from error
+    content = {
+        name: _held_by(value) if name in _PATHS else value
+        for name, value in saved_keys(made.settings).items()
+        if name not in _NOT_PART_OF_IT
+    }
+    cache, files = cache_folder(config["cache_dir"], config["data_path"]), _files(made)
+    for limit in (None, other_limit, made[_LIMIT]):
+        folder = cache / f"{needed}-{config['dataset']}-{digest({**content, _LIMIT: limit}, files)}"
+        if limit == made[_LIMIT] or (folder / "costs.json").is_file():
+            return folder, made
+
+
+def _found_or_run(key, needed, folder, made, run) -> Path:
+    if (folder / "costs.json").is_file():
+        logging.getLogger().info(f"{key}: the {needed} in {folder}")
+        return folder
+    begun = (folder / "config.yaml").is_file()
+    article = "an" if needed[0] in "AEIOU" else "a"
+    first = f"{article} {needed} is trained first and kept in"
+    what = f"the {needed} of a run that ended early goes on in" if begun else first
+    logging.getLogger().info(f"{key} is empty: {what} {folder}")
+    run(config_dict={**made.settings, "resume": begun}, run_dir=folder)
+    return folder
+
+
+def _inherited(config, needed) -> dict:
+    """What the run to be made has in common with the one that needs it: data, split and evaluation; and every key that
+    both have, where it is of the model that this one is built on."""
+    settings = {key: value for key, value in config.settings.items() if key != "model"}
+    own = _defaults(needed, config)
+    if issubclass(config.spec.model, own.spec.model):
+        return {key: value for key, value in settings.items() if key in own.settings}
+    shared = {key for kind in _OWN_KINDS for key in config.parameters.get(kind, ())} | {*_OWN_KEYS, "dataset"}
+    if "content" not in own.internal_config_dict:  # it reads no texts
+        shared.discard("text_keys")
+    return {key: value for key, value in settings.items() if key in shared}
+
+
+def _held_by(value):
+    """Hashes of what is in a file, a run's folder or another one; a name that is none of these stays as it is."""
+    path = Path(str(value)).expanduser()
+    if not value or not path.exists():
+        return value
+    if path.is_file():
+        return [file_digest(path)]
+    weights = path / "best" / "weights.safetensors"
+    files = [weights] if weights.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return [entry for file in files for entry in (str(file.relative_to(path)), file_digest(file))]
+
+
+def _files(made) -> list[str]:
+    """Hashes of the interactions, of what filters them, and of texts that are read, so that changed data have runs of
+    their own."""
+    folder, filtering = Path(made["data_path"]), made["val_interval"] or made["filter_inter_by_user_or_item"]
+    patterns = ("*.inter", "*.item", "*.user") if filtering else ("*.inter",)
+    if made["content"] in _OF_TEXTS and not filtering:
+        patterns += ("*.item",)
+    return [file_digest(file) for pattern in patterns for file in sorted(folder.glob(pattern))]

@@ -1,0 +1,227 @@
+"""run(): one experiment, the same for HLLM and for RecBole's models; load_run(): a finished one."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from recbole.utils import init_seed
+
+from recbole_hllm.config.config import Config
+from recbole_hllm.config.parsing import fast_precision, from_file, from_words, read_yaml
+from recbole_hllm.data.loader import check_sizes, data_preparation
+from recbole_hllm.data.rows.dataset import SequenceDataset, create_dataset
+from recbole_hllm.errors import ConfigError, UserError
+from recbole_hllm.evaluation.segments import describe, segment_metrics, segment_table
+from recbole_hllm.runs.effect import tell_of_run
+from recbole_hllm.runs.folder import (
+    add_evaluation,
+    check_same_run,
+    forget_peak_memory,
+    forgotten_unless_begun,
+    keep_ranks,
+    keep_scores,
+    keep_settings,
+    new_folder,
+    read_settings,
+    write_results,
+)
+from recbole_hllm.runs.prerequisites import complete
+from recbole_hllm.storage.files import write_json
+from recbole_hllm.storage.logs import check_wandb, logging_to
+from recbole_hllm.training.checkpoint import load_model
+from recbole_hllm.training.trainer import Trainer
+
+
+@dataclass
+class Run:
+    """A run read back from its folder: the config, the model with its best weights, and the data."""
+
+    config: Config
+    model: torch.nn.Module
+    dataset: SequenceDataset
+    train_data: object
+    valid_data: object
+    test_data: object
+    run_dir: Path
+
+
+def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_dir=None, arguments=None) -> dict:
+    """Trains a model, evaluates its best weights and keeps everything in one folder.
+
+    With ``resume`` the unfinished run in ``run_dir`` goes on with its own settings, keys given now on top; with
+    ``evaluate_only`` its best weights are evaluated again, see ``evaluate_run``. A run's folder never says that code
+    of a language model may run (``trust_remote_code``): only the keys given now do.
+
+    Args:
+        model: model name, ours or RecBole's.
+        dataset: data set name.
+        config_file_list: YAML files, RecBole's style.
+        config_dict: keys and values, stronger than the files.
+        run_dir: folder of the run; default ``runs/<dataset>/<model>-<time>``. One that holds a run is refused.
+        arguments: keys and values of a command line, the strongest.
+
+    Returns:
+        RecBole's result: best_valid_score, valid_score_bigger, best_valid_result, test_result; and run_dir.
+
+    Raises:
+        UserError: with what is wrong, where, and what to do.
+    """
+    files = [config_file_list] if isinstance(config_file_list, (str, Path)) else list(config_file_list or [])
+    given = merge_keys(files, config_dict, arguments)
+    if given.get("evaluate_only"):
+        named = {key: value for key, value in (("model", model), ("dataset", dataset)) if value}
+        return evaluate_run(run_dir, {**given, **named})
+    if given.get("resume"):
+        if not run_dir:
+            raise ConfigError("resume: name the folder of the unfinished run, run_dir")
+        settings = read_settings(Path(run_dir))
+        config = Config(model, dataset, config_dict={**settings, **given})
+        folder = new_folder(config, run_dir, settings)
+    else:
+        config = Config(model, dataset, files, config_dict, arguments)
+        if hasattr(config.spec.model, "check_keys"):
+            config.spec.model.check_keys(config)
+        check_wandb(config)
+        folder = new_folder(config, run_dir)
+    new = not given.get("resume")
+    with forgotten_unless_begun(folder, new, UserError), logging_to(folder / "run.log", config["state"]):
+        Trainer.check_keys(config)
+        if not _is_row(files):
+            tell_of_run(config)
+        complete(config, run_dir, run)  # of which an interrupted training can go on
+        keep_settings(folder, config)
+        with forgotten_unless_begun(folder, new, Exception):
+            return _run(config, folder)
+
+
+def _is_row(files) -> bool:
+    """Whether a run's files are those of a table of several models, which has told what no row reads."""
+    models = [read_yaml(file).get("model") for file in files]
+    return any(isinstance(names, list) and len(names) > 1 for names in models)
+
+
+def _run(config, folder):
+    start = time.perf_counter()
+    forget_peak_memory(config["device"])  # of a run that came first
+    if config["precision"] == "bf16" != fast_precision(config["device"]):
+        logging.getLogger().warning(
+            f"precision: bf16 on a {config['device'].type} without instructions for it is slower than fp32; try auto"
+        )
+    init_seed(config["seed"], config["reproducibility"])
+    data = create_dataset(config)
+    train_data, valid_data, test_data = data_preparation(config, data)
+    check_sizes(config, train_data, valid_data, test_data)
+    _log_data(config, data, (train_data, valid_data, test_data))
+    init_seed(config["seed"], config["reproducibility"])
+    recommender = config.spec.build(config, train_data._dataset).to(config["device"])
+    trainer = Trainer(config, recommender, folder)
+    seconds = {"preparation_seconds": time.perf_counter() - start}
+    show = config["show_progress"]
+    best_score, best_valid = trainer.fit(train_data, valid_data, show_progress=show)
+    if valid_data and trainer.valid_ranks is None and not trainer.labelled:  # a resumed run whose best epoch was before
+        trainer.evaluate(valid_data, show_progress=show)
+        trainer.valid_ranks = trainer.eval_collector.take_ranks()
+    result = {
+        "best_valid_score": best_score,
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": best_valid,
+        "test_result": trainer.evaluate(test_data, show_progress=show),
+    }
+    _keep_evaluation(folder, data, trainer, test_data)
+    seconds["total_seconds"] = time.perf_counter() - start
+    write_results(folder, config, data, (valid_data, test_data), trainer, result, seconds)
+    logging.getLogger().info(f"test {result['test_result']}, all of it in {folder}")
+    return {**result, "run_dir": str(folder)}
+
+
+def _keep_evaluation(folder, data, trainer, test_data):
+    """The rank of each target, or the score of each labelled row, and metrics by segment of those of the test."""
+    if trainer.labelled:
+        keep_scores(folder, describe(trainer.eval_collector.take_scores(), data) if test_data else None)
+    else:
+        ranks = {"valid": trainer.valid_ranks, "test": trainer.eval_collector.take_ranks()}
+        keep_ranks(folder, **{phase: describe(kept, data) for phase, kept in ranks.items() if kept})
+    if test_data:
+        write_json(folder / "segments.json", segment_table(folder))
+
+
+def evaluate_run(run_dir, config_dict=None) -> dict:
+    """Evaluates a finished run again, with other keys if wanted, and adds ``evaluation-<n>.json`` to its folder.
+
+    Args:
+        run_dir: folder of the run.
+        config_dict: keys such as topk, metrics, mask_history or eval_args to change.
+
+    Returns:
+        valid_result, test_result and run_dir.
+
+    Raises:
+        ConfigError, ModelError: see ``load_run``.
+    """
+    changed = {key: value for key, value in merge_keys(config_dict=config_dict).items() if key != "evaluate_only"}
+    loaded = load_run(run_dir, {**changed, "evaluate_only": True})
+    check_sizes(loaded.config, loaded.train_data, loaded.valid_data, loaded.test_data)
+    folder, show = loaded.run_dir, loaded.config["show_progress"]
+    with logging_to(folder / "run.log", loaded.config["state"]):
+        trainer = Trainer(loaded.config, loaded.model, folder)
+        trainer.eval_collector.data_collect(loaded.train_data)
+        result = {
+            "valid_result": trainer.evaluate(loaded.valid_data, show_progress=show),
+            "test_result": trainer.evaluate(loaded.test_data, show_progress=show),
+        }
+        segments = {}
+        if loaded.test_data:
+            collector = trainer.eval_collector
+            evaluated = collector.take_scores() if trainer.labelled else collector.take_ranks()
+            segments = {"segments": segment_metrics(describe(evaluated, loaded.dataset), loaded.config)}
+        add_evaluation(folder, {"changed": changed, **result, **segments})
+        logging.getLogger().info(f"valid {result['valid_result']}, test {result['test_result']}")
+    return {**result, "run_dir": str(folder)}
+
+
+def load_run(run_dir, config_dict=None) -> Run:
+    """Reads a finished run back: config, model with its best weights in evaluation mode, data set and loaders.
+
+    Args:
+        run_dir: folder of the run.
+        config_dict: keys to change. ``trust_remote_code`` is taken from here only, never from the folder; with
+            ``evaluate_only`` the ``valid_metric`` need not be among the metrics.
+
+    Raises:
+        ConfigError: no run in that folder, or one of another model or data set.
+        ModelError: its weights are missing or damaged.
+    """
+    if not run_dir:
+        raise ConfigError("run_dir: name the folder of the finished run")
+    folder = Path(run_dir)
+    settings = read_settings(folder)
+    config = Config(config_dict={**settings, **(config_dict or {})})
+    check_same_run(folder, settings, config)
+    config.weights_follow = True
+    init_seed(config["seed"], config["reproducibility"])
+    data = create_dataset(config)
+    loaders = data_preparation(config, data)
+    model = config.spec.build(config, loaders[0]._dataset).to(config["device"])
+    load_model(folder / "best", model)
+    return Run(config, model.eval(), data, *loaders, folder)
+
+
+def merge_keys(config_file_list=(), config_dict=None, arguments=None) -> dict:
+    """Keys of YAML files, a dict and a command line, later ones winning, in the types that YAML has."""
+    given = {key: from_file(value, key) for file in config_file_list for key, value in read_yaml(file).items()}
+    for keys in (config_dict, arguments):
+        given |= {key: from_words(value, key) for key, value in (keys or {}).items()}
+    return given
+
+
+def _log_data(config, data, loaders):
+    counts = data.statistics()
+    parts, kind = [len(loader._dataset) if loader else 0 for loader in loaders], loaders[0]._dataset.rows
+    logging.getLogger().info(
+        f"{config['model']} on {config['dataset']}: {counts['users']} users, {counts['items']} items, "
+        f"{counts['interactions']} interactions; rows: {parts[0]} training ({kind}), {parts[1]} validation, "
+        f"{parts[2]} test; history mask {'on' if config['mask_history'] else 'off'}; {config['precision']}; "
+        f"seed {config['seed']}"
+    )

@@ -1,0 +1,322 @@
+"""The training schedule that HLLM was deployed with (arXiv 2409.12740), of three stages: both LLMs end to end; the User
+LLM on stored item vectors, with longer histories; nothing any more, and the vectors are written for other programs."""
+
+import copy
+import gc
+import re
+from pathlib import Path
+
+from recbole_hllm.config.config import Config
+from recbole_hllm.config.parsing import read_yaml
+from recbole_hllm.config.shared import SHARED_KEYS
+from recbole_hllm.errors import ConfigError, naming
+from recbole_hllm.runs.folder import (
+    KEYS,
+    NOT_SAVED,
+    check_same_run,
+    make_folder,
+    none_begun,
+    read_settings,
+    refuse_existing,
+    saved_keys,
+    unused_folder,
+    write_yaml,
+)
+from recbole_hllm.runs.run import load_run, merge_keys, run
+from recbole_hllm.runs.vectors import write_vectors
+from recbole_hllm.storage.files import read_json, write_json, write_text
+from recbole_hllm.storage.logs import check_wandb
+from recbole_hllm.training.checkpoint import replacing
+from recbole_hllm.training.trainer import Trainer
+from recbole_hllm.units import format_seconds
+
+STAGES = (1, 2, 3)
+_EXPORT = "export"
+# What makes a stage what it is: no key of the user's.
+_LLMS_OF_THE_EXPORT = dict.fromkeys(f"{part}_llm_{key}" for part in ("item", "user") for key in ("config", "layers"))
+_FIXED = {
+    1: {},
+    2: {"item_llm_tuning": "frozen", **_LLMS_OF_THE_EXPORT},
+    # No epoch, so nothing is trained; "frozen" would want something to train beside the LLMs.
+    3: {"item_llm_tuning": "frozen", "user_llm_tuning": "full", "epochs": 0, **_LLMS_OF_THE_EXPORT},
+}
+# Results of all stages stand in one table.
+_OF_ALL_STAGES = {*SHARED_KEYS, "training_stage", "trust_remote_code"}
+# What may be told anew beside a finished stage: where and how fast stages run.
+_MAY_CHANGE = {"data_path", "cache_dir", "use_gpu", "gpu_id", "worker", "show_progress", "state", *NOT_SAVED}
+_COSTS = ("parameters_total", "parameters_trained", "epochs", "stop_reason", "training_seconds")
+
+
+def run_stages(model=None, dataset=None, config_file_list=None, config_dict=None, run_dir=None, arguments=None) -> dict:
+    """Runs the stages that ``training_stage`` names, each in a run folder ``stage-<n>`` of its own, as ``run`` does.
+
+    1. Both LLMs are trained as their keys say; the best weights go to ``stage-1/export`` (``HLLM.export``).
+    2. Starts from that export with the Item LLM frozen: item vectors are computed once and looked up, and the Item
+       LLM leaves the memory. Exported again, Item LLM included.
+    3. Starts from the export of stage 2 and trains nothing: it is evaluated, and vectors of all items and users are
+       written to ``stage-3/export`` (``write_vectors``). It has the keys of stage 2, unless it has its own.
+
+    A key ``stage2.<key>`` sets ``<key>`` for that stage only and is stronger than ``<key>`` and ``<Model>.<key>``.
+    Files may hold keys of stages that are not run now. A schedule in ``run_dir`` goes on with its own keys, those given
+    now on top, which cannot change those of a finished stage; with ``resume`` finished stages stay and an unfinished
+    one goes on after its last whole epoch.
+
+    Args:
+        model: HLLM or HLLMRanker, or a variant of one of them.
+        dataset, config_file_list, config_dict, arguments: as for ``run``; ``training_stage`` is among their keys.
+        run_dir: folder of the schedule, also written to: ``stages.md``, ``stages.json`` and the keys given; default
+            ``runs/<dataset>/<model>-stages-<time>``.
+
+    Returns:
+        ``stages``, a dict of results and costs for each finished stage in the folder, and ``run_dir``.
+
+    Raises:
+        ConfigError: before anything runs, for keys of any stage that are wrong whatever the data and the weights are,
+            or an earlier stage that is missing, unfinished, or had other keys.
+        UserError: as ``run``, when a stage's turn comes.
+    """
+    files = [config_file_list] if isinstance(config_file_list, (str, Path)) else list(config_file_list or [])
+    named = {key: value for key, value in (("model", model), ("dataset", dataset)) if value}
+    now = {**merge_keys((), config_dict, arguments), **named}
+    given = {**merge_keys(files), **now}
+    if given.get("evaluate_only"):
+        raise ConfigError("evaluate_only: one run at a time; give the run_dir of one stage, PATH/stage-2")
+    if given.get("resume") or is_schedule(run_dir) and not none_begun(Path(run_dir)):
+        given = {**_read_keys(run_dir), **given}
+    stages = read_stages(given.get("training_stage"))
+    folder = Path(run_dir) if run_dir else unused_folder(str(given.get("dataset")), f"{given.get('model')}-stages")
+    _check_names(given, now, stages)
+    keys = {stage: _keys_of(stage, given, folder) for stage in stages}
+    configs = {stage: _checked(stage, keys[stage], stages) for stage in stages}
+    _check_llms(configs)
+    _check_folders(folder, stages, configs, run_dir, bool(given.get("resume")))
+    _check_finished(folder, given)
+    make_folder(folder)
+    write_yaml(folder / KEYS, saved_keys(given))
+    for stage in stages:
+        _run_stage(stage, keys[stage], folder)
+    return _report(folder)
+
+
+def read_stages(value) -> list[int]:
+    """``training_stage`` as a list: one stage, or several that follow each other.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    stages = value if isinstance(value, list) else [value]
+    known = all(type(stage) is int and stage in STAGES for stage in stages)
+    if not known or not stages or stages != list(range(stages[0], stages[-1] + 1)):
+        raise ConfigError(
+            f"training_stage: {value!r} is not one of the stages 1, 2 and 3, nor a list of some of them that follow "
+            "each other, such as [1, 2, 3]"
+        )
+    return stages
+
+
+def is_schedule(run_dir: str | Path | None) -> bool:
+    """Whether a folder is that of stages which ``run_stages`` has begun."""
+    file = Path(run_dir or "", KEYS)
+    return bool(run_dir) and file.is_file() and "training_stage" in read_yaml(file)
+
+
+# ---- keys ----
+
+
+def _read_keys(run_dir) -> dict:
+    """Keys of the schedule in a folder, which is to go on."""
+    if not run_dir:
+        raise ConfigError("resume: name the folder of the unfinished stages, run_dir")
+    if not is_schedule(run_dir):
+        raise ConfigError(f"run_dir: there are no stages in {run_dir}: no {KEYS} with training_stage")
+    return saved_keys(read_yaml(Path(run_dir, KEYS)))
+
+
+def _check_names(given, now, stages) -> None:
+    """Raises ConfigError for names of stages, and keys of a stage, that would be ignored or contradict the schedule."""
+    if "," in str(given.get("model")) or isinstance(given.get("model"), list):
+        raise ConfigError(f"training_stage: {given['model']}: one model is trained in stages, no table of several")
+    for shown in given:
+        match = re.fullmatch(r"stage([^.]*)\.(.*)", shown)
+        if match is None:
+            continue
+        number, key = match.groups()
+        if number not in map(str, STAGES):
+            raise ConfigError(f"key '{shown}': there is no stage '{number}', only 1, 2 and 3")
+        if "." in key or key in _OF_ALL_STAGES:
+            raise ConfigError(f"key '{shown}': '{key}' cannot be of one stage; write {key}, or stage{number}.<key>")
+        if key in _fixed(int(number)):
+            raise ConfigError(f"key '{shown}': in stage {number} the schedule itself sets '{key}'")
+        used = {*stages, *({2} if 3 in stages else ())}
+        if shown in now and int(number) not in used:
+            raise ConfigError(f"key '{shown}': stage {number} is not run; training_stage is {given['training_stage']}")
+
+
+def _fixed(stage, folder=Path()) -> dict:
+    """Keys that a stage sets itself."""
+    export = {"pretrained_hllm": str(_stage_folder(folder.resolve(), stage - 1) / _EXPORT)} if stage > 1 else {}
+    return {**_FIXED[stage], **export}
+
+
+def _keys_of(stage, given, folder) -> dict:
+    """The keys of one stage's run. Stage 3 uses the model of stage 2, so it has its history length and all the rest."""
+    own = {}
+    for number in (2, 3) if stage == 3 else (stage,):
+        own |= {key.split(".", 1)[1]: value for key, value in given.items() if key.startswith(f"stage{number}.")}
+    own |= {**_fixed(stage, folder), "training_stage": None}
+    weaker = {key: value for key, value in given.items() if not re.match(r"stage\d\.", key)}
+    return {key: value for key, value in weaker.items() if key.rpartition(".")[2] not in own} | own
+
+
+def _checked(stage, keys, stages) -> Config:
+    """The config of a stage, before hours are spent on an earlier one.
+
+    Raises:
+        ConfigError: wrong keys, or a model that this stage cannot be made of.
+    """
+    config = _config(stage, keys)
+    if not hasattr(config.spec.model, "export"):
+        raise ConfigError(f"training_stage: {config['model']} is not trained in stages; HLLM and HLLMRanker are")
+    if config["fusion"] == "early" and 3 in stages:
+        raise ConfigError(
+            "fusion: early reads each candidate with the history, so stage 3 has no user vectors to write; take "
+            "fusion: late, or training_stage: [1, 2]"
+        )
+    if stage == 1 and config["item_llm_tuning"] == "frozen":
+        raise ConfigError("item_llm_tuning: stage 1 trains both LLMs and stage 2 freezes this one; take full or lora")
+    with naming(f"stage {stage}"):
+        config.spec.model.check_keys(config)
+        Trainer.check_keys(config)
+        check_wandb(config)
+    return config
+
+
+def _check_llms(configs: dict[int, Config]) -> None:
+    """Later stages read the LLMs of the first, which is not there yet, otherwise: longer histories, or LoRA."""
+    first, *later = configs
+    for stage in later:
+        llms = {key: configs[first][key] for key in (*_LLMS_OF_THE_EXPORT, "pretrained_hllm")}
+        config = copy.copy(configs[stage])
+        config.final_config_dict = {**config.final_config_dict, **llms}
+        with naming(f"stage {stage}"):
+            config.spec.model.check_llms(config)
+
+
+def _config(stage, keys) -> Config:
+    with naming(f"stage {stage}"):
+        return Config(config_dict=keys)
+
+
+# ---- folders ----
+
+
+def _stage_folder(folder, stage) -> Path:
+    return folder / f"stage-{stage}"
+
+
+def _check_folders(folder, stages, configs, run_dir, resumed) -> None:
+    """Raises ConfigError where a stage is of another model or data set, something would be overwritten, or the stage
+    before the first is not there."""
+    first = stages[0]
+    for own in (_stage_folder(folder, stage) for stage in STAGES):
+        if (own / "config.yaml").is_file():
+            check_same_run(own, read_settings(own), configs[first])
+    if not resumed:
+        refuse_existing(folder, ["config.yaml"] if is_schedule(folder) else ["config.yaml", KEYS])
+        for stage in stages:
+            refuse_existing(_stage_folder(folder, stage), ["config.yaml", _EXPORT])
+    if first == 1:
+        return
+    before = _stage_folder(folder, first - 1)
+    if not run_dir:
+        raise ConfigError(f"training_stage: {first} starts from stage {first - 1}: name the run_dir that has it")
+    if not (before / _EXPORT).is_dir():
+        state = "is unfinished" if (before / "config.yaml").is_file() else "is not there"
+        raise ConfigError(
+            f"training_stage: {first} starts from stage {first - 1}, but {before} {state}: it has no {_EXPORT}/; "
+            f"finish that stage (training_stage: {first - 1}, with --resume where it has begun)"
+        )
+
+
+def _check_finished(folder, given) -> None:
+    """Raises ConfigError where a finished stage, which is not repeated, had another value of a key."""
+    for stage in STAGES:
+        own = _stage_folder(folder, stage)
+        if not (own / "costs.json").is_file():
+            continue
+        had, keys = read_settings(own), _keys_of(stage, given, folder)
+        now = _config(stage, {**had, **keys}).settings  # what was not given, then or now, is as it was
+        free = {*_MAY_CHANGE, *_fixed(stage, folder)}
+        changed = [key for key, value in now.items() if key not in free and had.get(key) != value]
+        if changed:
+            key = changed[0]
+            raise ConfigError(
+                f"{key}: the finished stage {stage} in {folder} had {had.get(key)!r}, and now it is {now[key]!r}; use "
+                f"another run_dir, or the value it had (stage<n>.{key} is for a stage that is not finished)"
+            )
+
+
+# ---- runs ----
+
+
+def _run_stage(stage, keys, folder) -> None:
+    """Runs a stage or what is left of it; its ``export/`` appears whole and last."""
+    own = _stage_folder(folder, stage)
+    if (own / _EXPORT).is_dir():
+        return
+    print(f"stage {stage}: {own}", flush=True)
+    gc.collect()  # the models of the stage before
+    if not (own / "costs.json").is_file():  # which a run writes last
+        run(config_dict={**keys, "resume": (own / "config.yaml").is_file()}, run_dir=own)
+    allowed = {"trust_remote_code": True} if keys.get("trust_remote_code") else {}
+    finished = load_run(own, allowed)
+    with replacing(own / _EXPORT) as new:
+        if stage == 3:
+            write_vectors(finished, new)
+        else:
+            finished.model.export(new)
+
+
+def _report(folder) -> dict:
+    """Writes and prints the table of the finished stages."""
+    done = [stage for stage in STAGES if (_stage_folder(folder, stage) / _EXPORT).is_dir()]
+    rows = [_row(stage, _stage_folder(folder, stage)) for stage in done]
+    write_json(folder / "stages.json", rows)
+    table = stages_table(rows)
+    write_text(folder / "stages.md", table)
+    print(f"\n{table}\n{folder}: stages.md, stages.json, and a folder for each stage", flush=True)
+    return {"stages": rows, "run_dir": str(folder)}
+
+
+def _row(stage, own) -> dict:
+    metrics, costs, protocol = (read_json(own / f"{name}.json") for name in ("metrics", "costs", "protocol"))
+    return {
+        "stage": stage,
+        "history_length": protocol["history_length"],
+        "best_valid_result": metrics["best_valid_result"],
+        "test_result": metrics["test_result"],
+        **{cost: costs[cost] for cost in _COSTS},
+    }
+
+
+def _cell(value) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def stages_table(rows: list[dict]) -> str:
+    """Results of stages as a Markdown table: each metric in validation and test, and what the training took.
+
+    Args:
+        rows: what ``run_stages`` returns as ``stages``.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in (row["test_result"] or row["best_valid_result"] or {})))
+    lines = [["stage", "history", *(f"{name} (valid / test)" for name in names), "trained", "epochs", "training"]]
+    for row in rows:
+        results = row["best_valid_result"] or {}, row["test_result"] or {}
+        cells = [" / ".join(_cell(of.get(name)) for of in results) for name in names]
+        costs = f"{row['parameters_trained']:,}", str(row["epochs"]), format_seconds(row["training_seconds"])
+        lines.append([str(row["stage"]), str(row["history_length"]), *cells, *costs])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rule = ["-" * (width - 1) + ":" for width in widths]
+    padded = (map(str.rjust, line, widths) for line in (lines[0], rule, *lines[1:]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded) + "\n"

@@ -1,0 +1,241 @@
+"""Arrays on disk that can be made again: where they lie, what keys them, how they are written and trusted.
+
+A cache entry is a folder with one `.npy` file per array and a `meta.json` that says what they must look like.
+An entry appears whole or not at all, and one that is not byte by byte as described is made again.
+"""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from recbole_hllm.config.places import recbole_folder
+from recbole_hllm.errors import DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
+
+logger = logging.getLogger(__name__)
+
+MEGABYTE = 1 << 20
+
+
+def cache_folder(cache_dir: str | None, data_path: str | Path) -> Path:
+    """The folder for cache entries of the data in `data_path`; it need not exist.
+
+    `cache_dir` if given; else a hidden folder beside the data; else, if the data lie inside an installed
+    package or may not be written to, a folder of the user's cache ($XDG_CACHE_HOME or ~/.cache).
+    """
+    if cache_dir:
+        return Path(cache_dir).expanduser()
+    data_path = Path(data_path).resolve()
+    beside = data_path / ".recbole_hllm_cache"
+    writable = os.access(beside if beside.exists() else data_path, os.W_OK | os.X_OK)
+    if writable and not _inside_package(data_path):
+        return beside
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return user_cache / "recbole_hllm" / f"{data_path.name}-{digest(str(data_path))[:8]}"
+
+
+@contextmanager
+def locked(entry: Path, what: str) -> Iterator[None]:
+    """One process at a time makes an entry; the others wait. The lock ends with its process, however that ends.
+
+    Args:
+        entry: of a cache; need not exist.
+        what: that is waited for, for the log.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+    if fcntl is None:  # Windows
+        yield
+        return
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        file = open(entry.parent / f".{entry.name}.lock", "w")
+    except OSError as error:
+        reason = f"cannot write to the cache {entry.parent}: {error.strerror}; name another in cache_dir"
+        raise DataError(reason) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("%s is being made by another process, which is waited for", what)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _inside_package(path: Path) -> bool:
+    return bool({"site-packages", "dist-packages"} & set(path.parts)) or path.is_relative_to(recbole_folder().resolve())
+
+
+def digest(*parts) -> str:
+    """Hash (24 hexadecimal characters of SHA-256) of strings, bytes, arrays and JSON-able values, in order.
+
+    The same on every machine and in every process. Types and boundaries count: ("ab", "c"), ("a", "bc") and
+    (b"ab", "c") all differ.
+    """
+    sha = hashlib.sha256()
+    for part in parts:
+        kind, content = _to_bytes(part)
+        sha.update(f"{kind}:{len(content)}:".encode())
+        sha.update(content)
+    return sha.hexdigest()[:24]
+
+
+def _to_bytes(part) -> tuple[str, bytes]:
+    if isinstance(part, str):
+        return "str", part.encode("utf-8", "surrogatepass")
+    if isinstance(part, bytes):
+        return "bytes", part
+    if isinstance(part, np.ndarray):
+        if part.dtype.hasobject:
+            raise TypeError("digest: an array of Python objects has no stable bytes")
+        return f"array {part.dtype.str} {part.shape}", part.tobytes()
+    return "json", json.dumps(part, sort_keys=True).encode()
+
+
+def write_arrays(folder: Path, arrays: dict[str, np.ndarray], meta: dict) -> None:
+    """Writes one cache entry. Other processes may read or write the same entry at the same time.
+
+    Args:
+        folder: the entry; an older one there is replaced.
+        arrays: name -> array; the name is the file's name.
+        meta: JSON-able; `read_arrays` returns the entry only to who expects the same.
+
+    Raises:
+        DataError: not enough disk, or the folder cannot be written.
+    """
+    with new_entry(folder, meta, sum(array.nbytes for array in arrays.values())) as half_made:
+        for name, array in arrays.items():
+            np.save(half_made / f"{name}.npy", array, allow_pickle=False)
+
+
+@contextmanager
+def new_entry(folder: Path, meta: dict, needed: int) -> Iterator[Path]:
+    """A folder to write an entry's `.npy` files into, for arrays too large for the memory; it becomes the entry at the
+    end, and is removed where the work on it fails.
+
+    Args:
+        folder, meta: as for `write_arrays`.
+        needed: bytes of all arrays.
+
+    Raises:
+        DataError: not enough disk, or the folder cannot be written.
+    """
+    half_made = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
+    try:
+        check_room(folder.parent, needed + MEGABYTE)
+        half_made.mkdir()
+        yield half_made
+        description = {path.stem: _describe(path) for path in sorted(half_made.glob("*.npy"))}
+        content = json.dumps({"meta": meta, "arrays": description}, indent=1)
+        (half_made / "meta.json").write_text(content, encoding="utf-8")
+        _put_in_place(half_made, folder, meta)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot write the cache ({error}). Set cache_dir elsewhere.") from error
+    finally:
+        shutil.rmtree(half_made, ignore_errors=True)
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Makes the folder of cache entries; worth a call before hours of work on what is to be written.
+
+    Args:
+        needed: bytes.
+
+    Raises:
+        DataError: less is free, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise DataError(f"{folder}: cannot write the cache ({error}). Set cache_dir elsewhere.") from error
+    if free < needed:
+        raise DataError(
+            f"{folder}: not enough disk for the cache: it needs {needed / MEGABYTE:.1f} MB, "
+            f"{free / MEGABYTE:.1f} MB free. Make room, or set cache_dir to a folder on another disk."
+        )
+
+
+def _describe(path: Path) -> dict:
+    array = _open(path)
+    size = path.stat().st_size
+    return {"shape": list(array.shape), "dtype": array.dtype.str, "bytes": size, "sha256": file_digest(path)}
+
+
+def _open(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError:  # an empty array cannot be memory-mapped; what is wrong otherwise is so again
+        return np.load(path, allow_pickle=False)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    sha = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(MEGABYTE):
+            sha.update(block)
+    return sha.hexdigest()
+
+
+def _put_in_place(half_made: Path, folder: Path, meta: dict) -> None:
+    """Renames, which is atomic. What stands in the way is either as good as ours or gets out of it first."""
+    while True:
+        try:
+            half_made.rename(folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if read_arrays(folder, meta) is not None:
+            return
+        discarded = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
+        try:
+            folder.rename(discarded)
+        except FileNotFoundError:
+            continue  # another writer removed it first
+        shutil.rmtree(discarded, ignore_errors=True)
+
+
+def read_arrays(folder: Path, expected_meta: dict) -> dict[str, np.ndarray] | None:
+    """The memory-mapped arrays of a cache entry; None if it is absent, damaged or made for something else."""
+    try:
+        description = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        if description["meta"] != json.loads(json.dumps(expected_meta)):
+            logger.info("%s: the cache was made with other settings and is made again", folder)
+            return None
+        arrays = description["arrays"].items()
+        return {name: _load(folder / f"{name}.npy", expected) for name, expected in arrays}
+    except FileNotFoundError:
+        if folder.exists():
+            logger.warning("%s: the cache is incomplete and is made again", folder)
+        return None
+    except Exception as error:  # damaged bytes make json and numpy raise almost anything
+        logger.warning("%s: the cache is damaged (%s) and is made again", folder, error)
+        return None
+
+
+def _load(path: Path, expected: dict) -> np.ndarray:
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        raise ValueError(f"{path.name} has {size} bytes instead of {expected['bytes']}")
+    if file_digest(path) != expected["sha256"]:
+        raise ValueError(f"the checksum of {path.name} differs")
+    array = _open(path)
+    if list(array.shape) != expected["shape"] or array.dtype.str != expected["dtype"]:
+        raise ValueError(f"{path.name} holds {array.dtype.str}{list(array.shape)}")
+    return array

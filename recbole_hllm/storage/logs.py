@@ -1,0 +1,75 @@
+"""Log lines of a run: on the console and in its folder."""
+
+import logging
+import re
+import sys
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+from recbole_hllm.errors import ConfigError, UserError
+from recbole_hllm.storage.files import writing
+
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+_LINE = "%(asctime)s %(levelname).1s %(message)s"
+_OF_A_RUN = "recbole_hllm"  # name of a run's handlers
+_ERROR_LINE = re.compile(r"\d\d:\d\d:\d\d E (.*)")
+
+
+@contextmanager
+def logging_to(file: Path, level: str | None):
+    """Sends the root logger, which RecBole's code uses too, to the console and to a file while a run lasts.
+
+    Of a run inside another, which needs it first, the lines go to its own file only.
+
+    Args:
+        file: appended to.
+        level: RecBole's ``state``: debug, info, warning, error or critical; None is info.
+
+    Raises:
+        ConfigError: another level, or a file that cannot be written.
+    """
+    level = str(level or "info").lower()
+    if level not in _LEVELS:
+        raise ConfigError(f"state: '{level}' is not one of {', '.join(_LEVELS)}")
+    root = logging.getLogger()
+    before = root.level
+    with writing(file):
+        handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(file, encoding="utf-8")]
+    outer = [handler for handler in root.handlers if handler.name == _OF_A_RUN]
+    for handler in outer:
+        root.removeHandler(handler)
+    for handler in handlers:
+        handler.name = _OF_A_RUN
+        handler.setFormatter(logging.Formatter(_LINE, "%H:%M:%S"))
+        root.addHandler(handler)
+    root.setLevel(level.upper())
+    try:
+        yield
+    except Exception as error:
+        # The console gets it from whoever catches it; the run's folder would otherwise not know why it ended.
+        message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        trace = None if isinstance(error, UserError) else sys.exc_info()
+        handlers[1].emit(root.makeRecord(root.name, logging.ERROR, __file__, 0, message, (), trace))
+        raise
+    finally:
+        root.setLevel(before)
+        for handler in handlers:
+            root.removeHandler(handler)
+        for handler in outer:
+            root.addHandler(handler)
+        with suppress(OSError):  # a full disk: each line that is missing was complained of on the console
+            handlers[1].close()
+
+
+def last_error(file: Path) -> str | None:
+    """The last error a log file tells of, in one line; None if there is none."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    errors = [match[1] for line in lines if (match := _ERROR_LINE.match(line))]
+    return errors[-1] if errors else None
+
+
+def check_wandb(config) -> None:
+    """Raises ConfigError where Weights and Biases is to log a run and is not installed."""
+    if config["log_wandb"] and find_spec("wandb") is None:
+        raise ConfigError("log_wandb: the package wandb is not installed: pip install wandb, or leave the key out")

@@ -1,0 +1,338 @@
+"""Several models on one data set under one protocol, each in a process of its own, and the table of their results."""
+
+import logging
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from recbole_hllm.config.config import Config
+from recbole_hllm.config.parsing import ROW, read_yaml
+from recbole_hllm.config.shared import SHARED_KEYS
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.registry import base_model
+from recbole_hllm.runs.effect import tell_of_table
+from recbole_hllm.runs.folder import (
+    KEYS,
+    make_folder,
+    none_begun,
+    refuse_existing,
+    saved_keys,
+    unused_folder,
+    write_yaml,
+)
+from recbole_hllm.runs.run import merge_keys
+from recbole_hllm.storage.files import read_json, write_text
+from recbole_hllm.storage.logs import check_wandb, last_error
+from recbole_hllm.tables.ratios import ratio_lines
+from recbole_hllm.tables.sanity import with_sanity_rows
+from recbole_hllm.tables.table import to_console, to_csv, to_json, to_markdown
+
+_TABLES = ("table.md", "table.csv", "table.json")
+_USER_ERROR = 2  # exit code of a run with an error that the user can mend
+
+
+class Table(NamedTuple):
+    """What a table is to hold, checked.
+
+    Attributes:
+        models: names of its rows, in order, sanity rows last.
+        keys: keys and values given, ``<Model>.<key>`` included.
+        trials: trials of each model, where the table is one of a search.
+        configs: that of each row.
+        left_out: sanity rows without a place, and why.
+        folder: of the table.
+        saved: what ``KEYS`` of the folder holds where the table goes on.
+    """
+
+    models: list[str]
+    keys: dict
+    trials: int | None
+    configs: dict[str, Config]
+    left_out: dict[str, str]
+    folder: Path
+    saved: dict
+
+
+def compare(models, dataset=None, config_file_list=None, config_dict=None, run_dir=None, arguments=None) -> dict:
+    """Trains and evaluates models one after the other and writes one table.
+
+    Args:
+        models: two or more model names, a list or parted by commas, or variants such as ``HLLM@scratch`` with keys of
+            their own; the rows of ``sanity_rows`` come behind them.
+        dataset, config_file_list, config_dict, arguments: as for ``run``, for all models; a key ``<Model>.<key>``
+            is for one of them.
+        run_dir: folder of the table, with a run folder ``<Model>/`` for each.
+
+    Returns:
+        ``rows``, ``header``, ``failed`` (names of models without a result) and ``run_dir``.
+
+    Raises:
+        ConfigError: before anything runs, for wrong keys of any of the models.
+    """
+    given = merge_keys(as_files(config_file_list), config_dict, arguments)
+    table = prepare(models, dataset, given, run_dir, words=arguments or ())
+    if table.trials is not None:
+        raise ConfigError("trials: this is one run of each model; recbole_hllm.tables.search.search makes several")
+    start(table)
+    keys, given, folder = table.folder / KEYS, table.keys, table.folder
+    rows = [run_alone(model, keys, folder / model, own_words(model, given, folder / model)) for model in table.models]
+    return finish(table, rows)
+
+
+def as_files(config_file_list) -> list:
+    """A list of config files; a single one may come without, as for ``run``."""
+    return [config_file_list] if isinstance(config_file_list, (str, Path)) else list(config_file_list or ())
+
+
+def prepare(models, dataset, given, run_dir, words=()) -> Table:
+    """Checks everything that can be, before anything runs or is written; arguments and errors are ``compare``'s.
+
+    Args:
+        given: keys and values of all files and words.
+        words: keys of the command line.
+    """
+    given = {**given, "dataset": dataset or given.get("dataset")}
+    if given.get("evaluate_only"):
+        raise ConfigError("evaluate_only: one run at a time; give the run_dir of one model, PATH/<Model>")
+    if given.get("resume") and not run_dir:
+        raise ConfigError("resume: name the folder of the unfinished table, run_dir")
+    folder, saved = Path(run_dir) if run_dir else unused_folder(str(given["dataset"]), "table"), {}
+    if given.get("resume"):
+        saved = _read_keys(folder, given["dataset"])
+        given = {**saved, **given, "dataset": saved["dataset"]}
+    named, trials = given.pop("model", None) or (), given.pop("trials", None)
+    named = _names(named)
+    models = _names(models) or named
+    if not models:
+        raise ConfigError("model is not set: give --model=NAME,NAME, or model in a config file")
+    if len(set(models)) != len(models):
+        raise ConfigError(f"model: {','.join(models)} names a model twice")
+    given = _without_rows(set(named) - {*models, *map(base_model, models)}, given, words)
+    models, given, left_out = with_sanity_rows(models, given)
+    if not given.get("resume") and not none_begun(folder):
+        refuse_existing(folder, (KEYS, *_TABLES, *models))
+    configs = _check(models, given, left_out, folder)
+    tell_of_table(configs, given)
+    return Table(models, given, trials, configs, left_out, folder, saved)
+
+
+def _names(models) -> list[str]:
+    if isinstance(models, str):
+        models = filter(None, map(str.strip, models.split(",")))
+    return list(models or ())
+
+
+def _without_rows(others: set[str], given: dict, words) -> dict:
+    """Without what is said of rows that a file lists in its ``model`` and this table does not ask for.
+
+    Raises:
+        ConfigError: the command line itself says something of them.
+    """
+    kept = {key: value for key, value in given.items() if "." not in key or key.partition(".")[0] not in others}
+    for key in words:
+        if key in given and key not in kept:
+            raise ConfigError(f"{key}: the row {key.partition('.')[0]} is left out of this run; name it in model too")
+    if kept.get("ratios_to") in others and "ratios_to" not in words:
+        del kept["ratios_to"]
+    return kept
+
+
+def start(table) -> None:
+    """Makes the table's folder, with the keys that make the same table again."""
+    make_folder(table.folder)
+    trials = {"trials": table.trials} if table.trials is not None else {}
+    write_yaml(table.folder / KEYS, {"model": table.models, **trials, **saved_keys(table.keys)})
+
+
+def finish(table, rows, **told) -> dict:
+    """Writes and prints the table of finished rows; returns what ``compare`` does.
+
+    Args:
+        told: further lines of the header.
+    """
+    header = _header(rows, table.keys["dataset"])
+    header = {**header, "valid_metric": table.configs[table.models[0]]["valid_metric"], **told}
+    if table.left_out:
+        header["left_out"] = [f"{model} ({reason})" for model, reason in table.left_out.items()]
+    reference = table.configs[table.models[0]]["ratios_to"]
+    ratios = ratio_lines(rows, reference) if reference else []
+    texts = (to_markdown(rows, header, *ratios), to_csv(rows), to_json(rows, header))
+    for name, text in zip(_TABLES, texts, strict=True):
+        write_text(table.folder / name, text)
+    print(to_console(rows, header))
+    if ratios:
+        print("\n\n".join("\n".join(lines) for lines in ratios) + "\n")
+    print(f"{table.folder}: {', '.join(_TABLES)}, and a folder for each run", flush=True)
+    return {
+        "rows": rows,
+        "header": header,
+        "failed": [row["model"] for row in rows if "error" in row],
+        "run_dir": str(table.folder),
+    }
+
+
+def _read_keys(folder, dataset) -> dict:
+    """Keys of the table in a folder, which is to go on."""
+    keys = saved_keys(read_yaml(folder / KEYS)) if (folder / KEYS).is_file() else {}
+    if "dataset" not in keys:
+        raise ConfigError(f"run_dir: there is no table in {folder}: no {KEYS} of one")
+    if dataset not in (None, keys["dataset"]):
+        raise ConfigError(f"run_dir: {folder} is a table of {keys['dataset']}, not of {dataset}")
+    return keys
+
+
+def own_words(model, given, folder) -> list[str]:
+    """What a row's process is told besides the table's keys; a row that was never begun is no run to go on with."""
+    unsaved = given.keys() - saved_keys(given).keys() - {"resume"}
+    own = ("", model, base_model(model))
+    words = [f"--{key}={given[key]}" for key in given if key in unsaved and key.rpartition(".")[0] in own]
+    return words + ["--resume=True"] * bool(given.get("resume") and (folder / "config.yaml").is_file())
+
+
+def _check(models, given, left_out, folder) -> dict[str, Config]:
+    """Makes every model's config, before hours are spent on the first one's training."""
+    for key in given:
+        prefix, dot, rest = key.partition(".")
+        named = {*models, *map(base_model, models), *left_out}
+        if dot and prefix not in named:
+            raise ConfigError(f"{key}: '{prefix}' is not a model of this run ({', '.join(models)})")
+        if dot and rest in SHARED_KEYS:
+            raise ConfigError(f"{key}: '{rest}' is shared by all rows of a table; set it without '{prefix}.'")
+    reference = given.get("ratios_to")
+    if reference and reference not in models:
+        raise ConfigError(f"ratios_to: '{reference}' is not a row of this table ({', '.join(models)})")
+    configs = {model: Config(model, config_dict=given) for model in models}
+    for model, config in configs.items():
+        with _row_named(model):
+            getattr(config.spec.model, "check_keys", lambda _: None)(config)
+            check_wandb(config)
+        _check_rows_before(model, configs, folder)
+    labelled = [model for model, config in configs.items() if config.spec.rows == "labelled"]
+    if 0 < len(labelled) < len(models):
+        others = [model for model in models if model not in labelled]
+        raise ConfigError(
+            f"model: {', '.join(labelled)} score labelled rows and {', '.join(others)} rank items; "
+            "no table can hold both, make one for each"
+        )
+    return configs
+
+
+def _check_rows_before(model, configs, folder) -> None:
+    """A model that needs another row's run finds it made before its own, and fit for it."""
+    config, before = configs[model], list(configs)[: list(configs).index(model)]
+    needs = config.spec.model.needs(config) if hasattr(config.spec.model, "needs") else ()
+    for key in needs:
+        if not str(config[key] or "").startswith(ROW):
+            continue
+        name = config[key].removeprefix(ROW)
+        if name in before:
+            with _row_named(model):
+                getattr(config.spec.model, "check_row", lambda *_: None)(config, key, configs[name])
+        elif not (folder / name / "costs.json").is_file():
+            raise ConfigError(
+                f"{model}: {key}: {config[key]}: there is no row {name} before it; rows are made in the order of model "
+                f"({', '.join(configs)})"
+            )
+
+
+@contextmanager
+def _row_named(model):
+    """Names the row whose keys are wrong, where it has keys of its own."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{model}: {error}" if base_model(model) != model else str(error)) from None
+
+
+def run_alone(model, keys, folder, words) -> dict:
+    """One model in a new process: a process's peak memory never falls, and a crash leaves the other rows alone."""
+    command = [sys.executable, "-m", "recbole_hllm.cli", f"--model={model}"]
+    command += [f"--config_files={keys}", f"--run_dir={folder}", *words]
+    package = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    process = subprocess.run(command, env={**os.environ, "PYTHONPATH": path})
+    if process.returncode != 0:
+        return {"model": model, "error": _why(process.returncode, folder / "run.log")}
+    return read_row(model, folder)
+
+
+def _why(code, log) -> str:
+    """Why a run ended, in one line: what it says itself, or that it crashed and where the traceback is."""
+    error = last_error(log)
+    if error is None:
+        return f"ended with exit code {code}; see {log}"
+    return error if code == _USER_ERROR else f"crashed ({error}); its traceback is in {log}"
+
+
+def read_row(model, folder) -> dict:
+    """A table's row from the folder of a finished run."""
+    row = {**read_json(folder / "metrics.json"), "model": model}
+    row["costs"], row["protocol"] = read_json(folder / "costs.json"), read_json(folder / "protocol.json")
+    if (folder / "segments.json").is_file():  # nothing to test, nothing to part
+        row["segments"] = read_json(folder / "segments.json")
+    return row
+
+
+def _header(rows, dataset) -> dict:
+    """What all rows share; a row that differs is a mistake of this program or of its files, and is said."""
+    done = [row for row in rows if "error" not in row]
+    if not done:
+        return {"dataset": dataset}
+    first = done[0]["protocol"]
+    for row in done[1:]:
+        mark_incomparable(row, first, done[0]["model"])
+    left = [row for row in done if "error" not in row]
+    mode = first["eval_args"]["mode"]
+    drawn = {"full": "whole catalogue", "labeled": "labelled interactions"}
+    return {
+        "dataset": dataset,
+        **first["statistics"],
+        "split": f"{first['eval_args']['split']}, order {first['eval_args']['order']}",
+        **({"targets": "those of a user together, as one row"} if first.get("eval_targets") == "together" else {}),
+        "masking": "whole history" if first["mask_history"] else "none (RecBole's for sequential models)",
+        "candidates": drawn.get(mode["test"], f"{mode['test']}, drawn once from the seed"),
+        "metrics": "RecBole's Evaluator, " + one_or_each({row["model"]: _weights(row) for row in left}),
+        "history_length": _history_lengths(left),
+        **{key: one_or_each({row["model"]: row["protocol"][key] for row in left}) for key in ("seed", "precision")},
+    }
+
+
+def _weights(row) -> str:
+    """Which weights of a run are tested."""
+    return "weights of the last epoch (no validation)" if row["best_valid_score"] is None else "best validation weights"
+
+
+def mark_incomparable(row, protocol, name) -> None:
+    """A row without the data, targets or candidates of ``name``, which has that protocol, loses its results."""
+    other = row["protocol"]["fingerprint"]
+    differing = [key for key, value in protocol["fingerprint"].items() if other.get(key) != value]
+    if differing:
+        row["error"] = f"not comparable with {name}: {', '.join(differing)} differ"
+        for result in ("test_result", "best_valid_result", "best_valid_score"):
+            row.pop(result, None)
+        logging.getLogger().error(f"{row['model']}: {row['error']}")
+
+
+def one_or_each(values: dict):
+    """The one value that all rows have; the value of each in words where they differ."""
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    return ", ".join(f"{model} {value}" for model, value in values.items())
+
+
+def _history_lengths(rows) -> int | str | None:
+    """The one length of all rows, in training and evaluation; those of each row where they differ."""
+    lengths = {
+        row["model"]: (row["protocol"]["history_length"], row["protocol"]["history_length_test"]) for row in rows
+    }
+    lengths = {model: pair for model, pair in lengths.items() if pair != (None, None)}  # Pop reads no history
+    different = {length for pair in lengths.values() for length in pair}
+    if len(different) <= 1:
+        return next(iter(different), None)
+    return ", ".join(
+        f"{model} {trained}" + (f" ({tested} in evaluation)" if tested != trained else "")
+        for model, (trained, tested) in lengths.items()
+    )

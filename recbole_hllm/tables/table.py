@@ -1,0 +1,208 @@
+"""Results of several models side by side, as Markdown, CSV, JSON and text for the console.
+
+Everything here is a pure function of plain dicts, so a table can be made again from the run folders. A row:
+
+    {"model": "HLLM",
+     "test_result": {"recall@10": 0.0881, ...},          # names and values as RecBole's
+     "costs": {"parameters_total": int, "parameters_trained": int, "epochs": int, "converged": bool,
+               "stop_reason": str, "preparation_seconds": float, "training_seconds": float,
+               "evaluation_seconds": float, "peak_memory_bytes": int}}
+
+and ``segments``, what ``evaluation.segments.segment_table`` returns, where there is a test;
+
+or, for a model that failed, ``{"model": "HLLM", "error": "what went wrong"}``, whose metrics, if it has any,
+do not count; other keys go into the JSON as they are. The header is a dict of what all rows share: ``dataset``,
+``users``, ``items``, ``interactions``, ``mean_length``, then ``split``, ``targets``, ``masking``, ``candidates``,
+``metrics``, ``history_length``, ``seed``, ``precision``; absent keys are left out, further ones are shown behind these.
+"""
+
+import json
+import math
+
+import pandas as pd
+
+from recbole_hllm.evaluation.diversity import SMALLER_METRICS
+from recbole_hllm.storage.files import finite
+from recbole_hllm.units import MISSING, format_bytes, format_count, format_integer, format_seconds
+
+COSTS = (
+    "parameters_total",
+    "parameters_trained",
+    "parameters_inference",
+    "epochs",
+    "converged",
+    "stop_reason",
+    "preparation_seconds",
+    "training_seconds",
+    "evaluation_seconds",
+    "scoring_seconds",
+    "peak_memory_bytes",
+)
+_STATISTICS = ("users", "items", "interactions", "mean_length")
+_SETTINGS = ("split", "targets", "masking", "candidates", "metrics", "history_length", "seed", "precision")
+
+
+def build_table(rows: list[dict]) -> pd.DataFrame:
+    """One line per model: ``model``, its metrics, its costs as plain numbers, and ``error`` if any failed."""
+    metrics = _metric_names(rows)
+    errors = ["error"] if any("error" in row for row in rows) else []
+    lines = [
+        [
+            row["model"],
+            *(results_of(row).get(metric) for metric in metrics),
+            *(row.get("costs", {}).get(cost) for cost in COSTS),
+            *(row.get(error) for error in errors),
+        ]
+        for row in rows
+    ]
+    # dtype object: a missing value does not turn a column of counts into floats.
+    return pd.DataFrame(lines, columns=["model", *metrics, *COSTS, *errors], dtype=object)
+
+
+def to_csv(rows: list[dict]) -> str:
+    """The plain numbers of ``build_table``, comma-separated."""
+    return build_table(rows).to_csv(index=False, lineterminator="\n")
+
+
+def to_json(rows: list[dict], header: dict) -> str:
+    """Header and rows as they are; numbers that are not finite become null."""
+    return json.dumps(finite({"header": header, "rows": rows}), indent=2, ensure_ascii=False) + "\n"
+
+
+def to_markdown(rows: list[dict], header: dict, *further: list[str]) -> str:
+    """The table as people read it: best values bold, header above, what to beware of below, ``further`` blocks of lines
+    behind that."""
+    names, lines = _cells(rows, best="**{}**", escape=lambda text: text.replace("|", "\\|"))
+    alignment = ["---"] + ["---:"] * (len(names) - 1)
+    table = ["| " + " | ".join(line) + " |" for line in (names, alignment, *lines)]
+    above = [f"- {label}: {value}" for label, value in _header_lines(header)]
+    below = [f"- {note}" for note in _notes(rows)]
+    parts = _segment_lines(rows, header)
+    return "\n\n".join("\n".join(block) for block in (above, table, below, *further, *parts) if block) + "\n"
+
+
+def to_console(rows: list[dict], header: dict) -> str:
+    """The same table with aligned columns; ``*`` marks the best values."""
+    names, lines = _cells(rows, best="{}*")
+    widths = [max(map(len, column)) for column in zip(names, *lines, strict=True)]
+    table = []
+    for line in (names, ["-" * width for width in widths], *lines):
+        cells = [line[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        table.append("  ".join(cells).rstrip())
+    above = [f"{label}: {value}" for label, value in _header_lines(header)]
+    return "\n\n".join("\n".join(block) for block in (above, table, _notes(rows)) if block) + "\n"
+
+
+def _metric_names(rows: list[dict]) -> list[str]:
+    """All metrics of all rows, in order of their first appearance."""
+    return list(dict.fromkeys(metric for row in rows for metric in results_of(row)))
+
+
+def _cells(rows: list[dict], best: str, escape=str) -> tuple[list[str], list[list[str]]]:
+    """Column names, and the text of each row's cells; ``best`` is the format of a metric's best value."""
+    metrics = _metric_names(rows)
+    columns = {metric: _metric_cells(rows, metric, best) for metric in metrics}
+    names = ["model", *metrics, "parameters (total / trained)", "epochs", "stopped"]
+    names += ["training", "evaluation", "peak memory"]
+    lines = []
+    for index, row in enumerate(rows):
+        costs = row.get("costs", {})
+        line = [row["model"], *(columns[metric][index] for metric in metrics)]
+        total, trained = costs.get("parameters_total"), costs.get("parameters_trained")
+        line.append(f"{format_count(total)} / {format_count(trained)}")
+        line.append(format_integer(costs.get("epochs")))
+        line.append("failed" if "error" in row else _one_line(costs.get("stop_reason") or MISSING))
+        line.append(format_seconds(costs.get("training_seconds")))
+        line.append(format_seconds(costs.get("evaluation_seconds")))
+        line.append(format_bytes(costs.get("peak_memory_bytes")))
+        lines.append([escape(cell) for cell in line])
+    return [escape(name) for name in names], lines
+
+
+def results_of(row: dict) -> dict[str, float]:
+    """A row's metrics; none for a row that failed or has nothing to test."""
+    return {} if "error" in row else row.get("test_result") or {}
+
+
+def value_of(row: dict, metric: str) -> float | None:
+    """A row's value of a metric; None where it is absent or not a finite number."""
+    value = results_of(row).get(metric)
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _metric_cells(rows: list[dict], metric: str, best: str) -> list[str]:
+    """The digits the run kept, four to seven. Ties are all best; a value alone is not best, nor is 0 everywhere."""
+    values = [value_of(row, metric) for row in rows]
+    known = [value for value in values if value is not None]
+    decimals = max([4, *(len(f"{value:.7f}".rstrip("0").split(".")[1]) for value in known)])
+    winner = None
+    if len(known) > 1 and any(known):
+        winner = min(known) if metric.split("@")[0].lower() in SMALLER_METRICS else max(known)
+    cells = []
+    for value in values:
+        cell = MISSING if value is None else f"{value:.{decimals}f}"
+        cells.append(best.format(cell) if value is not None and value == winner else cell)
+    return cells
+
+
+def _segment_lines(rows: list[dict], header: dict) -> list[list[str]]:
+    """Headings and Markdown tables of segments x models: in the metric that chose the epochs if it has segments, then,
+    of labelled rows, in the others."""
+    parted = [row for row in rows if "segments" in row and "error" not in row]
+    if not parted:
+        return []
+    first = parted[0]["segments"]
+    _, counted, *metrics = next(iter(first.values()))[0]  # "segment", "targets" or "rows", and the metrics
+    chosen = str(header.get("valid_metric")).lower()
+    shown = [chosen] if chosen in metrics else metrics[:1]
+    if counted == "rows":  # few, and each of them says something else
+        shown += [metric for metric in metrics if metric not in shown]
+    return [block for metric in shown for block in _segments_of(parted, metric, counted)]
+
+
+def _segments_of(parted: list[dict], metric: str, counted: str) -> list[list[str]]:
+    names = ["interactions in training", counted, *(row["model"].replace("|", "\\|") for row in parted)]
+    lines = [names, ["---"] + ["---:"] * (len(names) - 1)]
+    for kind, label in (("history_length", "user"), ("popularity", "item")):
+        for index, segment in enumerate(parted[0]["segments"][kind]):
+            values = [row["segments"][kind][index][metric] for row in parted]
+            results = [{} if value is None else {"test_result": {metric: round(value, 4)}} for value in values]
+            cells = _metric_cells(results, metric, "**{}**")
+            lines.append([f"{label} {segment['segment']}", format_integer(segment[counted]), *cells])
+    item = "target item" if counted == "targets" else "item"
+    heading = f"{metric} by how many interactions the user, and the {item}, has in training:"
+    return [[heading], ["| " + " | ".join(line) + " |" for line in lines]]
+
+
+def _header_lines(header: dict) -> list[tuple[str, str]]:
+    """(label, value) of what all rows share; the data set and its statistics share a line."""
+    statistics = [f"{format_integer(header[key])} {key}" for key in _STATISTICS[:3] if key in header]
+    if "mean_length" in header:
+        statistics.append(f"mean length {header['mean_length']:.1f}")
+    data_set = [str(header["dataset"])] if "dataset" in header else []
+    lines = [("data set", ", ".join(data_set + statistics))] if data_set or statistics else []
+    others = [key for key in header if key not in ("dataset", *_STATISTICS, *_SETTINGS)]
+    for key in [*(key for key in _SETTINGS if key in header), *others]:
+        value = header[key]
+        text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        lines.append((key.replace("_", " "), _one_line(text)))
+    return lines
+
+
+def _notes(rows: list[dict]) -> list[str]:
+    """What the reader must know before comparing: rows that did not converge, rows that failed."""
+    notes = []
+    stopped = [
+        f"{row['model']} ({_one_line(row['costs'].get('stop_reason') or 'reason unknown')})"
+        for row in rows
+        if "error" not in row and not row.get("costs", {}).get("converged", True)
+    ]
+    if stopped:
+        notes.append(f"Stopped before convergence: {', '.join(stopped)}. No winner can be claimed.")
+    notes += [f"{row['model']} failed: {_one_line(row['error'])}" for row in rows if "error" in row]
+    return notes
+
+
+def _one_line(text: str) -> str:
+    return " ".join(str(text).split())

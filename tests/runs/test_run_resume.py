@@ -1,0 +1,147 @@
+"""run() that goes on: after a kill, after its end, with more epochs, and where there is nothing to go on with."""
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_hllm import load_run, run
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.runs import run as experiment
+from recbole_hllm.runs.folder import read_settings
+from recbole_hllm.storage.files import read_json
+from recbole_hllm.training.checkpoint import read_tensors
+from recbole_hllm.training.trainer import Trainer
+
+
+class Killed(BaseException):
+    """Nobody catches it, like a signal."""
+
+
+@pytest.fixture
+def killed_at(monkeypatch):
+    """Ends the process, as it were, in the second batch of an epoch; losses of all batches are remembered."""
+    losses = []
+
+    def at(epoch, saving=None):
+        class Watched(Trainer):
+            def _show(self, bar, loss):
+                if self.epochs_run == epoch and len(losses) % self.per_epoch == 1:
+                    raise Killed
+                losses.append(loss)
+
+            def _prepare(self, train_data):
+                self.per_epoch = len(train_data)
+                super()._prepare(train_data)
+
+            def _save_last(self, train_data):
+                if saving == self.epochs_run - 1:
+                    raise Killed
+                super()._save_last(train_data)
+
+        monkeypatch.setattr(experiment, "Trainer", Watched)
+        return losses
+
+    return at
+
+
+RESUMED = {
+    "SASRec": {"epochs": 5, "hidden_dropout_prob": 0.4, "gradient_accumulation_steps": 2},
+    "HLLM": {"epochs": 4, "scheduler": "cosine", "item_learning_rate": 1e-3, "train_batch_size": 8},
+    "BPR": {"epochs": 4, "learning_rate": 0.05},
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+@pytest.mark.parametrize("saving", [False, True], ids=["in an epoch", "between best and last"])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(settings_of, killed_at, tmp_path, name, saving):
+    settings = {**settings_of(name), **RESUMED[name]}
+    losses = killed_at(None)
+    whole = run(name, config_dict=settings, run_dir=tmp_path / "whole")
+    expected = losses[:]
+    losses.clear()
+    killed_at(None, saving=2) if saving else killed_at(2)
+    with pytest.raises(Killed):
+        run(name, config_dict=settings, run_dir=tmp_path / "killed")
+    per_epoch = len(expected) // settings["epochs"]
+    seen = losses[: 2 * per_epoch]
+    losses.clear()
+    torch.rand(7), np.random.rand(3)  # another process starts from anything
+    killed_at(None)
+    resumed = run(run_dir=tmp_path / "killed", config_dict={"resume": True})
+    assert seen + losses == expected
+    assert {**resumed, "run_dir": None} == {**whole, "run_dir": None}
+    for part in ("best", "last"):
+        for file in ("weights.safetensors", "training.safetensors")[: 1 if part == "best" else 2]:
+            ours, theirs = (read_tensors(tmp_path / folder / part / file) for folder in ("killed", "whole"))
+            assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    for file in ("ranks-valid.npz", "ranks-test.npz"):
+        ours, theirs = (np.load(tmp_path / folder / file) for folder in ("killed", "whole"))
+        assert all(np.array_equal(ours[key], theirs[key]) for key in ("user", "target", "rank"))
+    ours, theirs = (read_json(tmp_path / folder / "costs.json") for folder in ("killed", "whole"))
+    same = ("epochs", "best_epoch", "converged", "stop_reason", "parameters_total")
+    assert [ours[key] for key in same] == [theirs[key] for key in same]
+    assert (tmp_path / "killed" / "config.yaml").read_text() == (tmp_path / "whole" / "config.yaml").read_text()
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(settings_of, killed_at, tmp_path):
+    killed_at(0)
+    with pytest.raises(Killed):
+        run("SASRec", config_dict=settings_of("SASRec"), run_dir=tmp_path / "a")
+    losses = killed_at(None)
+    losses.clear()
+    resumed = run(run_dir=tmp_path / "a", config_dict={"resume": True})
+    whole = run("SASRec", config_dict=settings_of("SASRec"), run_dir=tmp_path / "b")
+    assert resumed["test_result"] == whole["test_result"] and losses[: len(losses) // 2] == losses[len(losses) // 2 :]
+
+
+def test_only_a_run_goes_on(settings_of, tmp_path):
+    """A mistyped folder is not begun anew, and what is in it stays."""
+    for name in ("last", "best.old", "metrics.json"):
+        (tmp_path / "other" / name).mkdir(parents=True)
+    (tmp_path / "other" / "run.log").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    for folder in (tmp_path / "other", tmp_path / "gone"):
+        with pytest.raises(ConfigError, match=f"there is no run in {folder}: no config.yaml"):
+            run("Pop", config_dict={**settings_of("Pop"), "resume": True}, run_dir=folder)
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "other" / "run.log").read_text() == "mine"
+
+
+def test_a_run_killed_while_its_last_checkpoint_was_replaced_goes_on(settings_of, tmp_path):
+    settings = settings_of("SASRec")
+    run("SASRec", config_dict=settings, run_dir=tmp_path / "a")
+    for part in ("best", "last"):
+        (tmp_path / "a" / part).rename(tmp_path / "a" / f".{part}.replaced")
+    load_run(tmp_path / "a")
+    resumed = run(config_dict={"resume": True, "epochs": 3}, run_dir=tmp_path / "a")
+    whole = run("SASRec", config_dict={**settings, "epochs": 3}, run_dir=tmp_path / "b")
+    assert resumed["test_result"] == whole["test_result"]
+
+
+def test_files_given_when_a_run_goes_on_win_over_its_own(settings_of, tmp_path):
+    run("Pop", config_dict={**settings_of("Pop"), "seed": 1}, run_dir=tmp_path / "run")
+    (tmp_path / "more.yaml").write_text("seed: 2\nepochs: 7\n")
+    run("Pop", None, tmp_path / "more.yaml", {"resume": True, "epochs": 8}, run_dir=tmp_path / "run")
+    assert [read_settings(tmp_path / "run")[key] for key in ("seed", "epochs")] == [2, 8]
+
+
+def test_a_finished_run_taken_up_again_stays_as_it_is(settings_of, killed_at, tmp_path):
+    settings = {**settings_of("SASRec"), "epochs": 30, "stopping_step": 0, "learning_rate": 0.05}
+    losses = killed_at(None)
+    first = run("SASRec", config_dict=settings, run_dir=tmp_path / "run")
+    costs = read_json(tmp_path / "run" / "costs.json")
+    assert costs["stop_reason"] == "early stopping" and costs["epochs"] < 30
+    losses.clear()
+    assert run("SASRec", "toy", config_dict={"resume": True}, run_dir=tmp_path / "run") == first
+    assert losses == []
+    again = read_json(tmp_path / "run" / "costs.json")
+    same = ("epochs", "best_epoch", "converged", "stop_reason", "training_seconds")
+    assert [again[key] for key in same] == [costs[key] for key in same]
+
+
+def test_a_finished_run_goes_on_with_more_epochs(settings_of, tmp_path):
+    settings = {**settings_of("SASRec"), "hidden_dropout_prob": 0.3}
+    run("SASRec", config_dict=settings, run_dir=tmp_path / "a")
+    longer = run(config_dict={"resume": True, "epochs": 4}, run_dir=tmp_path / "a")
+    whole = run("SASRec", config_dict={**settings, "epochs": 4}, run_dir=tmp_path / "b")
+    assert longer["test_result"] == whole["test_result"]
+    assert load_run(tmp_path / "a").config["epochs"] == 4
