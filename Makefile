@@ -6,6 +6,7 @@
 #   make test-slow  the tests on real data and over all architectures, minutes each
 #   make test-cpus  the tests as CPUs with other instructions compute, with two threads and on a busy machine
 #   make lint       ruff
+#   make docs       the manual as a site in site/, without a warning
 #   make clean      removes what these made, never your runs or data
 #
 # Another interpreter or folder: make test PYTHON=python3.12 VENV=.venv-build
@@ -18,7 +19,7 @@ PYTEST_ARGS ?=
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test test-slow test-cpus lint clean
+.PHONY: demo test test-slow test-cpus lint docs clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/python run_recbole_hllm.py --model=HLLM,SASRec,Pop --dataset=ml-100k \
@@ -44,8 +45,11 @@ test-cpus: $(VENV)/.test
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 
+docs: $(VENV)/.docs
+	$(VENV)/bin/python -m mkdocs build
+
 clean:
-	rm -rf $(VENV) build dist recbole_hllm.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site recbole_hllm.egg-info .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit("recbole-hllm needs Python >= 3.10, and this is " \
@@ -69,4 +73,8 @@ $(VENV)/.test: $(VENV)/.torch setup.cfg pyproject.toml
 
 $(VENV)/.lint: $(VENV)/.python constraints.txt
 	$(PIP) ruff
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.python constraints.txt
+	$(PIP) mkdocs
 	touch $@
