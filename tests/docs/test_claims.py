@@ -140,3 +140,19 @@ def test_the_python_page_runs(tmp_path, monkeypatch, capsys):
     (block,) = re.findall(r"(?ms)^```python\n(.*?)^```", PAGES["docs/python.md"])
     exec(compile(block, "python.md", "exec"), {"__name__": "page"})
     assert "ndcg@10" in capsys.readouterr().out
+
+
+def test_every_step_of_the_walk_is_in_its_file():
+    rows = re.findall(r"(?m)^\| `([\w/]+\.py)` \| `([\w.]+)` \|", PAGES["docs/extending/walk.md"])
+    assert len(rows) > 15
+    assert [(file, name) for file, name in rows if name not in names_in(ROOT / file)] == []
+
+
+def names_in(file):
+    """Classes, functions and `Class.method` that a file defines."""
+    definitions = (ast.ClassDef, ast.FunctionDef)
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, definitions):
+            yield node.name
+        if isinstance(node, ast.ClassDef):
+            yield from (f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, definitions))
