@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from recbole_hllm.errors import UserError
 from recbole_hllm.config.parsing import listed_keys
+from recbole_hllm.errors import UserError
 from recbole_hllm.registry import get_spec
 
 ROOT = Path(__file__).parents[2]
