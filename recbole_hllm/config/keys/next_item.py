@@ -1,0 +1,58 @@
+"""Keys of models that predict the next item at every position, and of their loss."""
+
+from recbole_hllm.config.schema import Scope, Settings, key
+
+TRAINING = Scope.TRAINING
+
+
+class TableSizeKeys(Settings):
+    """Size of a table of item ids."""
+
+    item_embed_dim: int = key(64, "Size of a row of the table.", least=1)
+
+
+class HistoryKeys(Settings):
+    """Histories in training and evaluation."""
+
+    title = "Histories"
+
+    data_split: bool = key(
+        True,
+        "Cut long histories into chunks, each position a target once. False: the last chunk only.",
+        scope=TRAINING,
+    )
+    MAX_ITEM_LIST_LENGTH_TEST: int | None = key(
+        None,
+        "History length in evaluation. Empty: MAX_ITEM_LIST_LENGTH.",
+        least=1,
+    )
+
+
+class NextItemLossKeys(Settings):
+    """The contrastive loss (arXiv 2409.12740, section 3.2)."""
+
+    title = "Loss (arXiv 2409.12740, section 3.2)"
+
+    num_negatives: int | None = key(
+        512,
+        "Negatives shared by a batch. Empty: MAX_ITEM_LIST_LENGTH + 1 for each row of the batch.",
+        scope=TRAINING, least=1,
+    )  # fmt: skip
+    negatives: str = key(
+        "shared",
+        "shared: the same for the whole batch. per_position: num_negatives for each target, all of them texts to "
+        "encode: as costly as the catalogue, in every step.",
+        scope=TRAINING, choices=("shared", "per_position"),
+    )  # fmt: skip
+    temperature: float | None = key(None, "Of the loss. Empty: learned, from 0.07 on.", scope=TRAINING, least=1e-3)
+    nce_thres: float | None = key(
+        0.99,
+        "Drop negatives whose cosine to the target is above this. Empty: only the target's own id is dropped.",
+        scope=TRAINING, least=-1, most=1,
+    )  # fmt: skip
+    min_surviving_negatives: float | None = key(
+        1.0,
+        "Stop the run when fewer negatives than this are left per target for 10 batches in a row: item vectors "
+        "have collapsed.",
+        scope=TRAINING, least=0,
+    )  # fmt: skip

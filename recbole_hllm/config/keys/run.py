@@ -1,0 +1,200 @@
+"""Keys that every model understands, RecBole's own included: ``properties/overall.yaml`` and ``labelled.yaml``."""
+
+from recbole_hllm.config.keys.recbole import DataKeys, EvaluationKeys, MachineKeys, TrainingKeys
+from recbole_hllm.config.schema import Scope, Settings, default, key
+
+PROTOCOL, PLACE, CALL, TRAINING = Scope.PROTOCOL, Scope.PLACE, Scope.CALL, Scope.TRAINING
+
+
+class OurDataKeys(Settings):
+    """Data."""
+
+    title = "Data"
+
+    strict_data: bool = key(
+        False,
+        "Refuse items without a row in .item and users too short for the split, instead of warning.",
+        scope=PROTOCOL,
+    )
+    cache_dir: str | None = key(
+        None,
+        "Folder for tokenised texts, item vectors, states of teachers, and prerequisite runs of E4SRec, SLMRec and "
+        "LEARNRanker. Empty: beside the data, or the user's cache folder where that cannot be written.",
+        scope=PLACE,
+    )
+    train_user_fraction: float = key(
+        1.0,
+        "Share of the users whose interactions are trained on; all are evaluated. For learning curves.",
+        scope=TRAINING, least=0, most=1,
+    )  # fmt: skip
+    train_min_items: int | None = key(
+        None,
+        "Train only on users with at least so many training interactions; all are evaluated. Empty: on all.",
+        scope=TRAINING, least=1,
+    )  # fmt: skip
+    train_first_items: int | None = key(
+        None,
+        "Train only on the first so many training interactions of each user, at least 2. Empty: on all.",
+        scope=TRAINING, least=2,
+    )  # fmt: skip
+
+
+class OurEvaluationKeys(Settings):
+    """Evaluation."""
+
+    title = "Evaluation"
+
+    mask_history: bool = key(
+        False,
+        "Never recommend what the user had before, the whole history and not only the last items. False is RecBole's "
+        "behaviour for sequential models.",
+        scope=PROTOCOL,
+    )
+    eval_targets: str = key(
+        "each",
+        "Where a split RS or TS holds out several items of a user: each is a row of the evaluation with the history "
+        "before it (RecBole's sequential models), or together: one row of a user, with what was before the first of "
+        "them.",
+        scope=PROTOCOL, choices=("each", "together"),
+    )  # fmt: skip
+    tail_ratio: float | None = key(
+        0.1,
+        "TailPercentage, the share of lists that is long tail: the items of this share that have fewest training "
+        "interactions; above 1, those of at most so many. Items without any do not count.",
+        scope=PROTOCOL, least=0, reported=True,
+    )  # fmt: skip
+    segments_user: int | list[int] = key(
+        [1, 36],
+        "Metrics by the user's interactions in training; a segment begins at each number: 0 (cold), 1 to 35 (long "
+        "tail), from 36 on.",
+        scope=PROTOCOL, least=1, reported=True,
+    )  # fmt: skip
+    segments_item: int | list[int] = key(
+        [1, 30],
+        "The same by the item's interactions in training: 0, 1 to 29, from 30 on.",
+        scope=PROTOCOL, least=1, reported=True,
+    )  # fmt: skip
+    sanity_rows: bool | list[str] = key(
+        True,
+        "Rows that every table of several models gets after those named: True for Pop, Markov and TextKNN (where items "
+        "have texts), or some of these names.",
+        scope=PROTOCOL, reported=True,
+    )  # fmt: skip
+    ratios_to: str | None = key(
+        None,
+        "Name of a row: the table gets a second one with all others relative to it, such as a student to its teacher. "
+        "Empty: none.",
+        scope=PROTOCOL, reported=True,
+    )  # fmt: skip
+    evaluate_only: bool = key(
+        False,
+        "Evaluate the finished run in run_dir again, with the keys given, instead of training.",
+        scope=CALL, one_for_all=True,
+    )  # fmt: skip
+
+
+class SearchKeys(Settings):
+    """Search."""
+
+    title = "Search"
+
+    trials: int | None = key(
+        None,
+        "Runs of each model, the same number for all, with values drawn at random and without repetition from its "
+        "search; the best by valid_metric is its row. Empty: one run of each, without search.",
+        scope=PROTOCOL, least=1, reported=True,
+    )  # fmt: skip
+    search: dict | None = key(
+        None,
+        "As <Model>.search: keys of the model and the list of values to draw from, such as {learning_rate: [0.001, "
+        "0.0003], n_layers: [2, 4]}. Read where there are trials.",
+        scope=TRAINING,
+    )
+
+
+class OurTrainingKeys(Settings):
+    """Training."""
+
+    title = "Training"
+
+    precision: str | None = key(
+        None,
+        "Autocast: fp32, bf16 or fp16; auto is bf16 where the GPU or CPU has instructions for it, else fp32. Empty: "
+        "fp32, or what enable_amp asks for.",
+        scope=TRAINING, choices=("auto", "fp32", "bf16", "fp16"),
+    )  # fmt: skip
+    gradient_accumulation_steps: int = key(1, "Batches per optimizer step.", scope=TRAINING, least=1)
+    scheduler: str = key(
+        "none",
+        "Learning rate over the steps of all epochs: none (constant) or cosine (to 0, after warm-up).",
+        scope=TRAINING, choices=("none", "cosine"),
+    )  # fmt: skip
+    warmup_ratio: float = key(
+        0.1, "Share of all steps in which the learning rate of `scheduler: cosine` rises.", scope=TRAINING
+    )
+    max_training_minutes: float | None = key(
+        None,
+        "Stop after the epoch that passes this time, in the run and in each prerequisite run; the row is then not "
+        "called converged.",
+        scope=TRAINING, least=0,
+    )  # fmt: skip
+    resume: bool = key(
+        False,
+        "Go on with the unfinished run in run_dir after its last whole epoch.",
+        scope=CALL, one_for_all=True,
+    )  # fmt: skip
+    training_stage: int | list[int] | None = key(
+        None,
+        "Of HLLM and HLLMRanker: [1, 2, 3] trains both LLMs, then the User LLM on cached item vectors, then writes "
+        "vectors; `stage2.epochs: 3` is a key of one stage. Empty: one run.",
+        scope=TRAINING,
+    )
+
+
+class CompatibilityKeys(Settings):
+    """Compatibility."""
+
+    title = "Compatibility"
+
+    reference: bool | list[str] = key(
+        False,
+        "Behaviours of published code to reproduce: True for all, or names of the documentation's table.",
+        scope=PROTOCOL,
+    )
+
+
+class OverallKeys(OurDataKeys, OurEvaluationKeys, SearchKeys, OurTrainingKeys, CompatibilityKeys):
+    """Keys of this package that every model understands, RecBole's own included. Keys of RecBole keep RecBole's
+    defaults."""
+
+
+class RunKeys(DataKeys, MachineKeys, TrainingKeys, EvaluationKeys, OverallKeys):
+    """Every key that a run of any model has."""
+
+
+class LabelledKeys(RunKeys):
+    """Models that are trained and tested on labelled interactions (HLLMRanker, RecBole's DIN, DIEN and
+    context-aware models): the same rows for all of them, whatever their defaults in RecBole. Stronger than
+    the other property files.
+    """
+
+    title = "Labelled rows"
+
+    LABEL_FIELD: str = default("label")
+    threshold: dict[str, float] | None = default({"rating": 4})
+    history_filter: str = key(
+        "positive",
+        "Earlier events in a history: positive (label 1 only) or all.",
+        scope=PROTOCOL, choices=("positive", "all"),
+    )  # fmt: skip
+    eval_args: dict = default(
+        {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "labeled"},
+        "All interactions in time order: the first train, the last test; those of one moment stay together.",
+    )
+    metrics: str | list[str] = default(
+        ["AUC", "LogLoss", "GAUC"],
+        "AUC, LogLoss, MAE, RMSE over all rows; means of the AUC inside each user with both labels: GAUC or WUAUC "
+        "weighted by rows, UAUC not.",
+    )
+    valid_metric: str = default("AUC")
+    train_neg_sample_args: dict | None = default(None, "None: rows bring their own negatives.")
