@@ -11,12 +11,11 @@ import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
+from recbole_hllm.config.keys.pages import settings_of
 from recbole_hllm.config.nested import read_nested
 from recbole_hllm.config.parsing import (
-    AUTOCAST_DTYPES,
     YamlLoader,
     as_default,
-    as_number,
     fast_precision,
     from_file,
     from_words,
@@ -26,12 +25,13 @@ from recbole_hllm.config.parsing import (
     refuse_empty,
 )
 from recbole_hllm.config.places import properties_folder, recbole_folder
+from recbole_hllm.config.schema import DECLARED
 from recbole_hllm.data.files.float_columns import check_selected
 from recbole_hllm.data.files.reader import read_header
 from recbole_hllm.data.labels import check_labelled_settings, has_label_column, reads_labels
 from recbole_hllm.data.metrics import check_valid_metric, is_smaller_better, known_to_recbole
 from recbole_hllm.data.negatives import check_loss, check_negatives, compares_with_drawn
-from recbole_hllm.data.protocol import referenced, targets_together
+from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
 from recbole_hllm.registry import base_model, get_spec, model_names
 
@@ -192,7 +192,7 @@ class Config(RecBoleConfig):
         final = super()._get_final_config_dict()
         refuse_empty(final, self.internal_config_dict, self.model)
         self._choose_variant(final)
-        final.update({key: as_number(key, value) for key, value in final.items()})
+        self._check_values(final)
         self._check_names(final)
         self._choose_rows(final)
         self._check_history_length(final)
@@ -211,6 +211,11 @@ class Config(RecBoleConfig):
         self.settings = {key: deepcopy(value) for key, value in final.items() if key in kept}
         return final
 
+    def _check_values(self, final):
+        own = settings_of(self.model_class).keys
+        for key in final.keys() & DECLARED.keys():
+            final[key] = own.get(key, DECLARED[key]).checked(final[key])
+
     def _check_names(self, final):
         if final["training_stage"] is not None:
             raise ConfigError(
@@ -218,7 +223,6 @@ class Config(RecBoleConfig):
                 "line or run_stages starts, not a table, a plan or run"
             )
         referenced(final)
-        targets_together(final)
         names = final.get("text_keys") or []
         if not all(isinstance(name, str) for name in (names if isinstance(names, list) else [names])):
             raise ConfigError(f"text_keys: {names!r} is neither the name of a column nor a list of names")
@@ -288,8 +292,6 @@ class Config(RecBoleConfig):
         if given.get("precision") is None and ("enable_amp" in given or final["precision"] is None):
             amp = "fp16" if final["enable_scaler"] else "bf16"
             final["precision"] = amp if final["enable_amp"] else "fp32"
-        if final["precision"] not in ("auto", *AUTOCAST_DTYPES):
-            raise ConfigError(f"precision: '{final['precision']}' is not one of auto, {', '.join(AUTOCAST_DTYPES)}")
 
     def _choose_masking(self, final):
         """What RecBole's general models do when ``repeatable`` is False is what ``mask_history`` does for any model."""

@@ -4,41 +4,23 @@ import ast
 import os
 import re
 from functools import lru_cache
-from math import inf
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 import yaml
 
+import recbole_hllm.config.keys.pages  # noqa: F401, it declares every key
 from recbole_hllm.config.places import properties_folder, recbole_folder
+from recbole_hllm.config.schema import DECLARED
 from recbole_hllm.errors import ConfigError
 
-# Keys whose value is text even where it reads like a number, a list or a word in quotes.
-_TEXT_KEYS = {
-    "model", "dataset", "data_path", "gpu_id", "user_inter_num_interval", "item_inter_num_interval", "cache_dir",
-    "item_pretrain_dir", "user_pretrain_dir", "pretrained_hllm", "item_prompt",
-    "tokenizer_dir", "history_prompt", "prompt_separator",
-    "content_llm_dir", "content_bert_dir", "preference_dir", "learn",
-    "pretrained_learn",
-    "item_table", "pretrained_e4srec", "llm_pretrain_dir", "instruction", "teacher", "text_separator", "text_field",
-    "reranker_CAN_NUM",
-    "valid_metric",
-}  # fmt: skip
 # What stands for no value, where it is the whole value of a key or of a part of one.
 _NO_VALUE = ("None", "null", "Null", "NULL")
 # The same, but for keys whose value is written into texts.
 _NO_VALUE_BUT_WRITTEN = ("", "~")
-_WRITTEN = ("item_prompt", "history_prompt", "prompt_separator", "text_separator", "text_field")
-_NEVER_EMPTY = (
-    "data_path", "eval_args", "metrics", "topk", "valid_metric", "mask_history", "learner", "field_separator",
-    "USER_ID_FIELD", "ITEM_ID_FIELD", "LABEL_FIELD", "LIST_SUFFIX", "NEG_PREFIX", "ITEM_LIST_LENGTH_FIELD",
-)  # fmt: skip
 # Chosen by the data and by other keys where they are empty, though RecBole's models have a default for them.
 _CHOSEN_IF_EMPTY = {"selected_features", "train_neg_sample_args"}
-# Keys that are True, False or names.
-_SWITCHES_OR_NAMES = ("reference", "sanity_rows")
 # Before the name of another row of the same table, in the place of its run's folder.
 ROW = "row:"
 # Instructions for bf16, as torch names them: of x86, and of ARM.
@@ -53,96 +35,6 @@ def fast_precision(device: torch.device) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell
     return "bf16" if any(capabilities.get(name) for name in _CPU_BF16) else "fp32"
-
-
-class Number(NamedTuple):
-    """Which numbers a key takes.
-
-    Attributes:
-        kind: int for whole numbers, float for any.
-        least, most: bounds, which are allowed themselves.
-        empty: None is allowed too.
-        several: a list of them is allowed too.
-    """
-
-    kind: type
-    least: float = -inf
-    most: float = inf
-    empty: bool = False
-    several: bool = False
-
-
-# Keys whose numbers would fail later, in the middle of a run, or silently mean something else.
-NUMBERS = {
-    "seed": Number(int, 0, 2**32 - 1),
-    "worker": Number(int, 0),
-    "trials": Number(int, 1, empty=True),
-    "epochs": Number(int, 0),
-    "train_batch_size": Number(int, 1),
-    "eval_batch_size": Number(int, 1),
-    "eval_step": Number(int),  # 0 and below: no validation
-    "stopping_step": Number(float, 0),  # infinite: never
-    "learning_rate": Number(float, 0),
-    "weight_decay": Number(float, 0),
-    "warmup_ratio": Number(float),
-    "max_training_minutes": Number(float, 0, empty=True),
-    "topk": Number(int, 1, several=True),
-    "tail_ratio": Number(float, 0, empty=True),
-    "metric_decimal_place": Number(int),
-    "loss_decimal_place": Number(int, 0),
-    "item_llm_layers": Number(int, 1, empty=True),
-    "train_user_fraction": Number(float, 0, 1),
-    "train_min_items": Number(int, 1, empty=True),
-    "train_first_items": Number(int, 2, empty=True),
-    "time_num": Number(int, 0),
-    "time_width": Number(int, 1),
-    "user_llm_layers": Number(int, 1, empty=True),
-    "item_emb_token_n": Number(int, 0, 1, empty=True),
-    "lora_r": Number(int, 1),
-    "lora_alpha": Number(float, 0),
-    "lora_dropout": Number(float, 0, 1),
-    "item_llm_dropout": Number(float, 0, 1, empty=True),
-    "input_dropout": Number(float, 0, 1),
-    "item_learning_rate": Number(float, 0, empty=True),
-    "num_negatives": Number(int, 1, empty=True),
-    "MAX_TEXT_LENGTH": Number(int, 1),
-    "MAX_PROMPT_LENGTH": Number(int, 1),
-    "item_chunk_tokens": Number(int, 1, empty=True),
-    "loss_lambda": Number(float, 0),
-    "candidates_per_batch": Number(int, 1),
-    "knn_history": Number(int, 1, empty=True),
-    "segments_user": Number(int, 1, several=True),
-    "segments_item": Number(int, 1, several=True),
-    "temperature": Number(float, 1e-3, empty=True),
-    "nce_thres": Number(float, -1, 1, empty=True),
-    "min_surviving_negatives": Number(float, 0, empty=True),
-    "n_layers": Number(int, 0),
-    "n_heads": Number(int, 1),
-    "hidden_size": Number(int, 1),
-    "inner_size": Number(int, 1),
-    "hidden_dropout_prob": Number(float, 0, 1),
-    "attn_dropout_prob": Number(float, 0, 1),
-    "item_embed_dim": Number(int, 1),
-    "llm_layers": Number(int, 1, empty=True),
-    "blocks": Number(int, 1),
-    "distill_cos": Number(float, 0),
-    "distill_norm": Number(float, 0),
-    "distill_heads": Number(float, 0),
-    "norm_power": Number(int, 1, 2),
-    "content_dim": Number(int, 1),
-    "dropout": Number(float, 0, 1),
-    "fusion_weight": Number(float, 0),
-    "content_layers": Number(int, 1, empty=True),
-    "preference_layers": Number(int, 1, empty=True),
-    "output_size": Number(int, 1),
-    "target_length": Number(int, 1),
-    "history_days": Number(float, 1e-6),
-    "target_days": Number(float, 1e-6),
-    "history_samples": Number(int, 1, empty=True),
-    "target_samples": Number(int, 1, empty=True),
-    "recency_alpha": Number(float, 1.001),
-    "recency_beta": Number(float, 1.001),
-}
 
 
 # ---- values ----
@@ -188,7 +80,7 @@ def parse_value(value, key: str = ""):
         return value
     if value in ("None", "null"):
         return None
-    if key.rpartition(".")[2] in _TEXT_KEYS:
+    if _is_text(key):
         return value
     words = {"true": True, "false": False, "~": None}
     if value.lower() in words:
@@ -210,10 +102,16 @@ def from_words(value, key: str):
     return from_file(parse_value(value, key), key)
 
 
+def _is_text(key) -> bool:
+    one = DECLARED.get(key.rpartition(".")[2])
+    return one is not None and one.is_text
+
+
 def _none_where_empty(value, key):
     if isinstance(value, dict):
         return {name: _none_where_empty(part, str(name)) for name, part in value.items()}
-    written = key.rpartition(".")[2] in _WRITTEN
+    one = DECLARED.get(key.rpartition(".")[2])
+    written = one is not None and one.written
     empty = isinstance(value, str) and (value in _NO_VALUE or (value in _NO_VALUE_BUT_WRITTEN and not written))
     return None if empty else value
 
@@ -224,7 +122,7 @@ def plain(value, key):
         value = value.item()
     if value is None or type(value) in (bool, int, float, str):
         return value
-    if isinstance(value, tuple) and key.rpartition(".")[2] in _TEXT_KEYS:
+    if isinstance(value, tuple) and _is_text(key):
         return str(value)  # an interval (5, 10) keeps its brackets
     if isinstance(value, dict):
         return {plain(name, key): plain(item, key) for name, item in value.items()}
@@ -236,14 +134,12 @@ def plain(value, key):
 
 
 def as_default(key, value, default):
-    """A value in the type of the key's default, where the default tells it.
+    """A value in the type of the key's default, where the default tells it and the schema does not know the key.
 
     Raises:
         ConfigError: it cannot be that type.
     """
-    if value is not None and key in _TEXT_KEYS:
-        return str(value)
-    if value is None or default is None or key in _SWITCHES_OR_NAMES:
+    if value is None or default is None or key in DECLARED:
         return value
     if isinstance(default, bool):
         if isinstance(value, int) and value in (0, 1):
@@ -264,40 +160,10 @@ def refuse_empty(values: dict, defaults: dict, model: str) -> None:
     """
     file = recbole_folder() / "properties" / "model" / f"{model}.yaml"
     own = read_yaml(file).keys() - _CHOSEN_IF_EMPTY if file.is_file() else set()
-    may_be = {key for key, allowed in NUMBERS.items() if allowed.empty}
     for key, default in defaults.items():
-        needed = key in own or (isinstance(default, (int, float)) and key not in may_be)
-        missing = values[key] is None and default is not None and not isinstance(default, bool) and needed
-        if missing or (key in _NEVER_EMPTY and values[key] in (None, "", [], {})):
+        number = isinstance(default, (int, float)) and not isinstance(default, bool) and key not in DECLARED
+        if values[key] is None and default is not None and not isinstance(default, bool) and (key in own or number):
             raise ConfigError(f"{key} must not be empty")
-
-
-def as_number(key, value):
-    """A value that the table ``NUMBERS`` allows its key, whole numbers as int; other keys' values as they are.
-
-    Raises:
-        ConfigError: it is empty, no number, no whole number or out of bounds.
-    """
-    allowed = NUMBERS.get(key)
-    if allowed is None or (value is None and allowed.empty):
-        return value
-    if allowed.several and isinstance(value, list):
-        return [_number(key, one, allowed) for one in value]
-    return _number(key, value, allowed)
-
-
-def _number(key, value, allowed):
-    if value is None:
-        raise ConfigError(f"{key} must not be empty")
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigError(f"{key}: {value!r} is not a number")
-    if allowed.kind is int and value % 1 != 0:
-        raise ConfigError(f"{key}: {value!r} is not a whole number")
-    if not value >= allowed.least:
-        raise ConfigError(f"{key}: {value!r} must be at least {allowed.least}")
-    if value > allowed.most:
-        raise ConfigError(f"{key}: {value!r} must be at most {allowed.most}")
-    return int(value) if allowed.kind is int else value
 
 
 # ---- keys ----

@@ -7,41 +7,10 @@ from typing import Any
 
 import yaml
 
-from recbole_hllm.config.keys.baselines import (
-    HSTUKeys,
-    LLMIDRecKeys,
-    MarkovKeys,
-    PromptLLMKeys,
-    PromptLLMTunedKeys,
-    SASRecNCEKeys,
-    TextKNNKeys,
-)
-from recbole_hllm.config.keys.hllm import HLLMKeys, HLLMRankerKeys
-from recbole_hllm.config.keys.learn import LEARNKeys, LEARNRankerKeys, LEARNScorerKeys
-from recbole_hllm.config.keys.run import LabelledKeys, OverallKeys, RunKeys
-from recbole_hllm.config.keys.slmrec import E4SRecKeys, SLMRecKeys
+from recbole_hllm.config.keys.pages import PAGES
 from recbole_hllm.config.places import properties_folder
 from recbole_hllm.config.schema import Key, Settings
 
-# Property file -> the keys it lists, and those that it leaves out, since another file has them.
-PAGES: dict[str, tuple[type[Settings], ...]] = {
-    "overall": (OverallKeys,),
-    "labelled": (LabelledKeys, RunKeys),
-    "model/E4SRec": (E4SRecKeys, RunKeys),
-    "model/HLLM": (HLLMKeys, RunKeys),
-    "model/HLLMRanker": (HLLMRankerKeys, HLLMKeys, LabelledKeys),
-    "model/HSTU": (HSTUKeys, RunKeys),
-    "model/LEARN": (LEARNKeys, RunKeys),
-    "model/LEARNRanker": (LEARNRankerKeys, LabelledKeys),
-    "model/LEARNScorer": (LEARNScorerKeys, LEARNKeys, LabelledKeys),
-    "model/LLMIDRec": (LLMIDRecKeys, RunKeys),
-    "model/Markov": (MarkovKeys, RunKeys),
-    "model/PromptLLM": (PromptLLMKeys, RunKeys),
-    "model/PromptLLMTuned": (PromptLLMTunedKeys, RunKeys),
-    "model/SASRecNCE": (SASRecNCEKeys, RunKeys),
-    "model/SLMRec": (SLMRecKeys, E4SRecKeys),
-    "model/TextKNN": (TextKNNKeys, RunKeys),
-}
 # Column where comments begin.
 _COMMENTS = 32
 

@@ -54,6 +54,7 @@ class Key:
         source: it names a file, a folder or a hub id; two places that hold the same are the same value.
         filled: '' and [] are empty as well.
         reported: it only chooses what is reported or how fast, so that the same weights come of another value.
+        inherited: a prerequisite run has its value from the run that needs it, as it has those of the protocol.
         one_for_all: no row of a table has one of its own; None where the scope says so.
         title: heading of the group that declares it.
     """
@@ -72,6 +73,7 @@ class Key:
     source: bool = False
     filled: bool = False
     reported: bool = False
+    inherited: bool = False
     one_for_all: bool | None = None
     title: str = ""
 
@@ -169,6 +171,7 @@ def key(
     source: bool = False,
     filled: bool = False,
     reported: bool = False,
+    inherited: bool = False,
     one_for_all: bool | None = None,
 ) -> Any:
     """Declares a key; see ``Key`` for the arguments. Its type is the attribute's annotation."""

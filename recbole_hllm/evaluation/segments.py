@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_hllm.config.parsing import as_number, read_yaml
+from recbole_hllm.config.parsing import read_yaml
+from recbole_hllm.config.schema import DECLARED
 from recbole_hllm.data.protocol import targets_together
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.evaluation.value_metrics import value_metrics
@@ -94,7 +95,7 @@ def segment_metrics(evaluated: Mapping[str, np.ndarray], keys: Mapping) -> dict[
     metrics = [name.lower() for name in _listed(keys["metrics"])]
     table = {}
     for key, array in SEGMENTED_BY.items():
-        bounds = sorted(set(_listed(as_number(key, keys[key]))))
+        bounds = sorted(set(_listed(DECLARED[key].checked(keys[key]))))
         segment_of = np.searchsorted(bounds, evaluated[array], side="right")
         table[array] = []
         for index, label in enumerate(_labels(bounds)):

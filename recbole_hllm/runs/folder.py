@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from recbole_hllm.config.parsing import read_yaml
+from recbole_hllm.config.scopes import NOT_SAVED
 from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.storage.files import finite, json_text, write_json, write_text, writing
@@ -20,8 +21,6 @@ KEYS = "keys.yaml"
 _FILES = ("config.yaml", "metrics.json", "costs.json", "protocol.json", "ranks-valid.npz", "ranks-test.npz",
           "segments.json", "scores-test.npz")  # fmt: skip
 _FOLDERS = ("best", "last", "tensorboard")
-# Asked of one call, and no settings of a run: a folder that somebody sent must not allow itself to run code.
-NOT_SAVED = ("resume", "evaluate_only", "trust_remote_code")
 
 
 def new_folder(config, run_dir: str | Path | None, resumed: dict | None = None) -> Path:

@@ -6,37 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recbole_hllm.config.config import Config
+from recbole_hllm.config.keys.recbole import DataKeys
 from recbole_hllm.config.parsing import ROW, read_yaml
+from recbole_hllm.config.scopes import INHERITED, SOURCES, WITHOUT_WEIGHT
 from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.data.rows.dataset import create_dataset
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.runs.folder import saved_keys
 from recbole_hllm.storage.cache import cache_folder, digest, file_digest, locked
 
-# Keys whose values are files and folders: it is what these hold that counts, not where they lie.
-_PATHS = {
-    "item_table", "llm_pretrain_dir", "pretrained_e4srec", "content_llm_dir", "content_bert_dir", "preference_dir",
-    "pretrained_learn",
-}  # fmt: skip
-# Where and how a run is made and what is said of it, not what its best weights are.
-_NOT_PART_OF_IT = {
-    "data_path", "cache_dir", "use_gpu", "gpu_id", "worker", "show_progress", "state", "log_wandb", "wandb_project",
-    "metrics", "topk", "eval_batch_size", "segments_user", "segments_item",
-}  # fmt: skip
 _LIMIT = "max_training_minutes"
 # Values of the key `content` that read texts.
 _OF_TEXTS = ("llm", "bert")
+# RecBole's lists of keys that say what the data are and how they are evaluated.
 _OWN_KINDS = ("General", "Evaluation", "Dataset")
-_OWN_KEYS = (
-    "cache_dir", "mask_history", "encoding", "reference", "strict_data", "train_user_fraction", "train_min_items",
-    "train_first_items", "segments_user", "segments_item", "history_filter", _LIMIT,
-    "text_keys", "trust_remote_code",
-)  # fmt: skip
-# What the defaults of a model depend on: how the data's files are read.
-_OF_FILES = (
-    "dataset", "data_path", "field_separator", "encoding", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD",
-    "LABEL_FIELD", "RATING_FIELD", "threshold",
-)  # fmt: skip
 
 
 def complete(config, run_dir: str | Path | None, run: Callable) -> None:
@@ -115,7 +98,7 @@ def to_be_made(config) -> list[tuple[str, str]]:
 
 def _defaults(model, config) -> Config:
     """Of another model on the same files."""
-    return Config(model, config_dict={key: config.settings[key] for key in _OF_FILES if key in config.settings})
+    return Config(model, config_dict={key: config.settings[key] for key in DataKeys.keys if key in config.settings and key != "model"})
 
 
 def _set(config, key, value) -> None:
@@ -151,7 +134,7 @@ def keys_of_needed(config) -> set[str]:
     model = config.spec.model
     needed = model.needs(config).values() if hasattr(model, "needs") else ()
     keys = [_defaults(name, config).internal_config_dict.keys() for name, _ in needed]
-    return set().union(_OWN_KEYS, *keys) if keys else set()
+    return INHERITED.union(*keys) if keys else set()
 
 
 def _tell_keys_of_it(config, key, needed, keys) -> None:
@@ -160,7 +143,7 @@ def _tell_keys_of_it(config, key, needed, keys) -> None:
     theirs = _defaults(needed, config)
     given, kept = config.external_config_dict, config[f"{key}_keys"]
     kept = kept if isinstance(kept, dict) else {}  # of a run that is repeated, all that it was made with
-    others = given.keys() - own - {*_OWN_KEYS} - {name for name in kept if kept[name] == given.get(name)}
+    others = given.keys() - own - INHERITED - {name for name in kept if kept[name] == given.get(name)}
     names = [name for name in theirs.internal_config_dict if name in others]
     if names:
         settable = [name for name in names if name not in keys or name in kept]
@@ -245,9 +228,9 @@ def _folder_of(config, key, needed, keys, run_dir, other_limit: float | None = N
     except ConfigError as error:
         raise ConfigError(f"{key} is empty, so a run of {needed} is to come first ({key}_keys): {error}") from error
     content = {
-        name: _held_by(value) if name in _PATHS else value
+        name: _held_by(value) if name in SOURCES else value
         for name, value in saved_keys(made.settings).items()
-        if name not in _NOT_PART_OF_IT
+        if name not in WITHOUT_WEIGHT
     }
     cache, files = cache_folder(config["cache_dir"], config["data_path"]), _files(made)
     for limit in (None, other_limit, made[_LIMIT]):
@@ -276,7 +259,7 @@ def _inherited(config, needed) -> dict:
     own = _defaults(needed, config)
     if issubclass(config.spec.model, own.spec.model):
         return {key: value for key, value in settings.items() if key in own.settings}
-    shared = {key for kind in _OWN_KINDS for key in config.parameters.get(kind, ())} | {*_OWN_KEYS, "dataset"}
+    shared = {key for kind in _OWN_KINDS for key in config.parameters.get(kind, ())} | INHERITED - {"model"}
     if "content" not in own.internal_config_dict:  # it reads no texts
         shared.discard("text_keys")
     return {key: value for key, value in settings.items() if key in shared}

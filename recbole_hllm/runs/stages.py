@@ -8,11 +8,10 @@ from pathlib import Path
 
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.parsing import read_yaml
-from recbole_hllm.config.shared import SHARED_KEYS
+from recbole_hllm.config.scopes import MAY_CHANGE, NOT_SAVED, SHARED
 from recbole_hllm.errors import ConfigError, naming
 from recbole_hllm.runs.folder import (
     KEYS,
-    NOT_SAVED,
     check_same_run,
     make_folder,
     none_begun,
@@ -41,9 +40,7 @@ _FIXED = {
     3: {"item_llm_tuning": "frozen", "user_llm_tuning": "full", "epochs": 0, **_LLMS_OF_THE_EXPORT},
 }
 # Results of all stages stand in one table.
-_OF_ALL_STAGES = {*SHARED_KEYS, "training_stage", "trust_remote_code"}
-# What may be told anew beside a finished stage: where and how fast stages run.
-_MAY_CHANGE = {"data_path", "cache_dir", "use_gpu", "gpu_id", "worker", "show_progress", "state", *NOT_SAVED}
+_OF_ALL_STAGES = SHARED | NOT_SAVED | {"training_stage"}
 _COSTS = ("parameters_total", "parameters_trained", "epochs", "stop_reason", "training_seconds")
 
 
@@ -246,7 +243,7 @@ def _check_finished(folder, given) -> None:
             continue
         had, keys = read_settings(own), _keys_of(stage, given, folder)
         now = _config(stage, {**had, **keys}).settings  # what was not given, then or now, is as it was
-        free = {*_MAY_CHANGE, *_fixed(stage, folder)}
+        free = {*MAY_CHANGE, *_fixed(stage, folder)}
         changed = [key for key, value in now.items() if key not in free and had.get(key) != value]
         if changed:
             key = changed[0]

@@ -7,13 +7,12 @@ from recbole.utils import ModelType
 from sklearn.model_selection import ParameterGrid
 
 from recbole_hllm.config.config import Config
-from recbole_hllm.config.parsing import as_number
-from recbole_hllm.config.shared import SHARED_KEYS
+from recbole_hllm.config.schema import DECLARED
+from recbole_hllm.config.scopes import MAY_CHANGE, NEVER_SEARCHED, SHARED
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
 from recbole_hllm.registry import base_model
 from recbole_hllm.runs.folder import (
     KEYS,
-    NOT_SAVED,
     make_folder,
     none_begun,
     refuse_existing,
@@ -37,12 +36,6 @@ from recbole_hllm.tables.side_by_side import (
 
 _REPORTS = ("search.md", "search.csv", "search.json")
 _BEST = "best.yaml"
-# What a search that goes on may be told anew: where and how fast it runs, not what is compared.
-_MAY_CHANGE = {
-    "trials", "data_path", "cache_dir", "use_gpu", "gpu_id", "worker", "show_progress", "state", *NOT_SAVED,
-}  # fmt: skip
-# A better seed is luck; trials that differ in where and how fast they run are the same trial.
-_NEVER_SEARCHED = {"search", "seed", *_MAY_CHANGE}
 # Larger spaces are not put in order as a whole.
 _LARGE = 10_000_000
 
@@ -125,7 +118,7 @@ def _draw_one_by_one(space, trials, random) -> list[dict]:
 
 
 def _number_of_trials(table) -> int:
-    trials = as_number("trials", table.trials)
+    trials = DECLARED["trials"].checked(table.trials)
     if trials is None:
         raise ConfigError("trials: say how many of each model, such as trials: 4")
     return trials
@@ -136,7 +129,7 @@ def _check_same_search(table):
     if table.saved.get("trials") is None:
         raise ConfigError(f"run_dir: {table.folder} is a table without trials; search in another folder")
     changed = [key for key, value in table.keys.items() if table.saved.get(key, ...) != value]
-    changed = [key for key in changed if key.rpartition(".")[2] not in _MAY_CHANGE]
+    changed = [key for key in changed if key.rpartition(".")[2] not in MAY_CHANGE | {"trials"}]
     if changed:
         raise ConfigError(
             f"{changed[0]}: the trials in {table.folder} began without this value; resume with the same keys, "
@@ -203,9 +196,9 @@ def _space(table, model, config) -> dict[str, list]:
 def _check_space(name, space, config):
     """Raises ConfigError for a key that cannot be searched, and for values that are no list of different ones."""
     for key, values in space.items():
-        if key in SHARED_KEYS:
+        if key in SHARED:
             raise ConfigError(f"{name}: '{key}' is shared by all rows of a table, and cannot be searched")
-        if key in _NEVER_SEARCHED:
+        if key in NEVER_SEARCHED:
             raise ConfigError(f"{name}: '{key}' cannot be searched")
         if key not in config.final_config_dict:
             hint = did_you_mean(str(key), config.final_config_dict)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.parsing import ROW, read_yaml
-from recbole_hllm.config.shared import SHARED_KEYS
+from recbole_hllm.config.scopes import SHARED
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.registry import base_model
 from recbole_hllm.runs.effect import tell_of_table
@@ -199,7 +199,7 @@ def _check(models, given, left_out, folder) -> dict[str, Config]:
         named = {*models, *map(base_model, models), *left_out}
         if dot and prefix not in named:
             raise ConfigError(f"{key}: '{prefix}' is not a model of this run ({', '.join(models)})")
-        if dot and rest in SHARED_KEYS:
+        if dot and rest in SHARED:
             raise ConfigError(f"{key}: '{rest}' is shared by all rows of a table; set it without '{prefix}.'")
     reference = given.get("ratios_to")
     if reference and reference not in models:

@@ -16,7 +16,7 @@ from recbole.evaluator import Evaluator
 from recbole.evaluator.register import metric_information
 
 from recbole_hllm import Config, load_run, run
-from recbole_hllm.config.shared import SHARED_KEYS
+from recbole_hllm.config.scopes import SHARED
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.evaluation.diversity import RankingEvaluator
 from recbole_hllm.evaluation.topk import TopKCollector
@@ -112,7 +112,7 @@ def test_keys_of_recboles_metrics_are_shared_by_all_rows():
     """But for the device, which changes no definition, and what the program sets itself."""
     folder = Path(recbole.evaluator.__file__).parent
     source = "".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
-    assert set(re.findall(r'config\["(\w+)"\]', source)) - {"device"} <= SHARED_KEYS
+    assert set(re.findall(r'config\["(\w+)"\]', source)) - {"device"} <= SHARED
 
 
 # ---- runs ----

@@ -92,7 +92,9 @@ class ItemTextKeys(Settings):
 
     title = "Item texts"
 
-    text_keys: str | list[str] | None = key(None, "Columns of <dataset>.item, in order. Empty: every token_seq column.")
+    text_keys: str | list[str] | None = key(
+        None, "Columns of <dataset>.item, in order. Empty: every token_seq column.", inherited=True
+    )
     item_prompt: str = key("", "Written before the text.", written=True)
     text_field: str = key(
         "{key}: {value}",
@@ -131,7 +133,7 @@ class ComputeKeys(Settings):
         "eager, sdpa, flash_attention_2 or flex_attention. Empty: eager on a CPU, transformers' choice elsewhere.",
         scope=TRAINING,
     )
-    trust_remote_code: bool = key(False, "Let a hub model run code of its own.", scope=CALL)
+    trust_remote_code: bool = key(False, "Let a hub model run code of its own.", scope=CALL, inherited=True)
 
 
 class CheckpointingKeys(Settings):

@@ -28,6 +28,7 @@ class DataKeys(Settings):
     USER_ID_FIELD: str = key(..., "Column of user ids.", scope=PROTOCOL, filled=True)
     ITEM_ID_FIELD: str = key(..., "Column of item ids.", scope=PROTOCOL, filled=True)
     TIME_FIELD: str | None = key(..., "Column of timestamps.", scope=PROTOCOL)
+    RATING_FIELD: str | None = key(..., "Column of ratings.", scope=PROTOCOL)
     LABEL_FIELD: str = key(
         ..., "Column of .inter with labels 0 and 1; used where it is there and threshold is not given.",
         scope=PROTOCOL, filled=True,

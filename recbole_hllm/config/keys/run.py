@@ -21,21 +21,22 @@ class OurDataKeys(Settings):
         "Folder for tokenised texts, item vectors, states of teachers, and prerequisite runs of E4SRec, SLMRec and "
         "LEARNRanker. Empty: beside the data, or the user's cache folder where that cannot be written.",
         scope=PLACE,
+        inherited=True,
     )
     train_user_fraction: float = key(
         1.0,
         "Share of the users whose interactions are trained on; all are evaluated. For learning curves.",
-        scope=TRAINING, least=0, most=1,
+        scope=TRAINING, inherited=True, least=0, most=1,
     )  # fmt: skip
     train_min_items: int | None = key(
         None,
         "Train only on users with at least so many training interactions; all are evaluated. Empty: on all.",
-        scope=TRAINING, least=1,
+        scope=TRAINING, inherited=True, least=1,
     )  # fmt: skip
     train_first_items: int | None = key(
         None,
         "Train only on the first so many training interactions of each user, at least 2. Empty: on all.",
-        scope=TRAINING, least=2,
+        scope=TRAINING, inherited=True, least=2,
     )  # fmt: skip
 
 
@@ -136,7 +137,7 @@ class OurTrainingKeys(Settings):
         None,
         "Stop after the epoch that passes this time, in the run and in each prerequisite run; the row is then not "
         "called converged.",
-        scope=TRAINING, least=0,
+        scope=TRAINING, inherited=True, least=0,
     )  # fmt: skip
     resume: bool = key(
         False,

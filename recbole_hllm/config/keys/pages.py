@@ -1,0 +1,43 @@
+"""Which property file lists which keys; whoever imports this knows every key of this package."""
+
+from recbole_hllm.config.keys.baselines import (
+    HSTUKeys,
+    LLMIDRecKeys,
+    MarkovKeys,
+    PromptLLMKeys,
+    PromptLLMTunedKeys,
+    SASRecNCEKeys,
+    TextKNNKeys,
+)
+from recbole_hllm.config.keys.hllm import HLLMKeys, HLLMRankerKeys
+from recbole_hllm.config.keys.learn import LEARNKeys, LEARNRankerKeys, LEARNScorerKeys
+from recbole_hllm.config.keys.run import LabelledKeys, OverallKeys, RunKeys
+from recbole_hllm.config.keys.slmrec import E4SRecKeys, SLMRecKeys
+from recbole_hllm.config.schema import Settings
+
+# Property file -> the keys it lists, and those that it leaves out, since another file has them.
+PAGES: dict[str, tuple[type[Settings], ...]] = {
+    "overall": (OverallKeys,),
+    "labelled": (LabelledKeys, RunKeys),
+    "model/E4SRec": (E4SRecKeys, RunKeys),
+    "model/HLLM": (HLLMKeys, RunKeys),
+    "model/HLLMRanker": (HLLMRankerKeys, HLLMKeys, LabelledKeys),
+    "model/HSTU": (HSTUKeys, RunKeys),
+    "model/LEARN": (LEARNKeys, RunKeys),
+    "model/LEARNRanker": (LEARNRankerKeys, LabelledKeys),
+    "model/LEARNScorer": (LEARNScorerKeys, LEARNKeys, LabelledKeys),
+    "model/LLMIDRec": (LLMIDRecKeys, RunKeys),
+    "model/Markov": (MarkovKeys, RunKeys),
+    "model/PromptLLM": (PromptLLMKeys, RunKeys),
+    "model/PromptLLMTuned": (PromptLLMTunedKeys, RunKeys),
+    "model/SASRecNCE": (SASRecNCEKeys, RunKeys),
+    "model/SLMRec": (SLMRecKeys, E4SRecKeys),
+    "model/TextKNN": (TextKNNKeys, RunKeys),
+}
+
+
+def settings_of(model: type) -> type[Settings]:
+    """The keys of a model: those of its own page, or of the nearest model that it is built on; RecBole's models have
+    those of every run."""
+    pages = (PAGES.get(f"model/{ancestor.__name__}") for ancestor in model.__mro__)
+    return next((classes[0] for classes in pages if classes), RunKeys)

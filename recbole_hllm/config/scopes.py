@@ -1,0 +1,19 @@
+"""Which keys may differ between the rows of a table, change later, or decide what a run is: derived from their scopes."""
+
+import recbole_hllm.config.keys.pages  # noqa: F401, it declares every key
+from recbole_hllm.config.schema import Scope, names
+
+# All rows of a table have the same value.
+SHARED = names(lambda key: key.shared)
+# Asked of one call, and kept with no run: a folder that somebody sent must not allow itself to run code.
+NOT_SAVED = names(lambda key: key.scope is Scope.CALL)
+# May change after a stage, or a trial of a search, has finished: where and how it runs.
+MAY_CHANGE = names(lambda key: key.scope in (Scope.PLACE, Scope.CALL))
+# A search never draws them: what a row may not have of its own, what makes no difference, and luck.
+NEVER_SEARCHED = MAY_CHANGE | {"search", "seed", "trials"}
+# Of files and folders it is what they hold that counts, not where they lie.
+SOURCES = names(lambda key: key.source)
+# Another value gives the same weights.
+WITHOUT_WEIGHT = names(lambda key: not key.decides_weights)
+# A prerequisite run has them from the run that needs it.
+INHERITED = names(lambda key: key.scope is Scope.PROTOCOL or key.inherited)
