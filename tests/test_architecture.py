@@ -13,8 +13,9 @@ import recbole_hllm
 
 PACKAGE = Path(recbole_hllm.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-# Room -> rooms it may import: cli -> tables -> runs -> config.config -> registry -> training | evaluation | data | model
-# -> nn. Errors, units, and the schema, parsing and places of keys are for all but nn, which takes plain arguments.
+# Room -> rooms it may import: cli -> tables -> runs -> config.config -> registry -> training | evaluation | data |
+# model -> nn. Errors, units, and the schema, parsing and places of keys are for all but nn, which takes plain
+# arguments.
 COMMON = {"errors", "units"}
 KEYS = COMMON | {"config"}
 ARROWS = {

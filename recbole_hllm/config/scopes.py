@@ -1,4 +1,4 @@
-"""Which keys may differ between the rows of a table, change later, or decide what a run is: derived from their scopes."""
+"""Which keys may differ between rows, change later, or decide what a run is: all derived from the schema."""
 
 import recbole_hllm.config.keys.pages  # noqa: F401, it declares every key
 from recbole_hllm.config.schema import Scope, names

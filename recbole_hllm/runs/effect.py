@@ -8,6 +8,8 @@ from pathlib import Path
 
 from recbole.utils import FeatureType, ModelType
 
+from recbole_hllm.config.keys.recbole import OptimisationKeys
+from recbole_hllm.config.keys.run import ScheduleKeys
 from recbole_hllm.config.nested import COLUMN_LISTS
 from recbole_hllm.config.parsing import looked_up, read_yaml
 from recbole_hllm.config.places import properties_folder, recbole_folder
@@ -31,10 +33,7 @@ _OF_TABLES = {"ratios_to"}
 _FURTHER = {"model", "dataset", "encoding", "stopping_step"}
 _FEATURES = ("numerical_features", "discretization", "normalize_field", "normalize_all")
 _LABELS = ("threshold", "LABEL_FIELD")
-_OPTIMISATION = (
-    "learner", "learning_rate", "weight_decay", "clip_grad_norm", "epochs", "stopping_step", "scheduler",
-    "warmup_ratio", "gradient_accumulation_steps", "train_batch_size",
-)  # fmt: skip
+_OPTIMISATION = (*OptimisationKeys.keys, *ScheduleKeys.keys)
 _HISTORIES = ("MAX_ITEM_LIST_LENGTH", "ITEM_LIST_LENGTH_FIELD")
 
 

@@ -98,7 +98,8 @@ def to_be_made(config) -> list[tuple[str, str]]:
 
 def _defaults(model, config) -> Config:
     """Of another model on the same files."""
-    return Config(model, config_dict={key: config.settings[key] for key in DataKeys.keys if key in config.settings and key != "model"})
+    of_files = DataKeys.keys.keys() - {"model"}
+    return Config(model, config_dict={key: value for key, value in config.settings.items() if key in of_files})
 
 
 def _set(config, key, value) -> None:

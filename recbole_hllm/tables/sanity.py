@@ -1,15 +1,14 @@
 """Sanity rows: models that train nothing, in every table, so that it shows what a trained model must beat."""
 
 from recbole_hllm.config.config import Config
+from recbole_hllm.config.keys.baselines import FrozenLLMKeys
+from recbole_hllm.config.keys.language_models import ItemTextKeys
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
 from recbole_hllm.registry import base_model
 
 SANITY_MODELS = ("Pop", "Markov", "TextKNN")
 # How HLLM reads items, and TextKNN with it.
-_READING = (
-    "item_pretrain_dir", "item_llm_layers", "text_keys", "item_prompt", "text_field", "text_separator",
-    "MAX_TEXT_LENGTH",
-)  # fmt: skip
+_READING = (*FrozenLLMKeys.keys, *ItemTextKeys.keys)
 
 
 def with_sanity_rows(models: list[str], keys: dict) -> tuple[list[str], dict, dict[str, str]]:

@@ -150,7 +150,7 @@ def test_a_valid_metric_that_is(toy, keys):
         ({"metrics": ["AUC", "NDCG"]}, r"^metrics: \['AUC'\] need labels; .* can not be used at the same time"),
         ({"metrics": ["UAUC", "NDCG"]}, r"metrics: \['UAUC'\] need labels; rankings have Recall"),
         ({"metrics": ["wuauc"], "valid_metric": "WUAUC"}, r"metrics: \['wuauc'\] need labels"),
-        ({"eval_targets": "all"}, "eval_targets: 'all' is neither each nor together"),
+        ({"eval_targets": "all"}, "eval_targets: 'all' is not one of each, together"),
         ({"eval_targets": None}, "eval_targets: None is neither each nor together"),
         ({"eval_targets": ["each"]}, r"eval_targets: \['each'\] is neither"),
         ({"metrics": ["AUC"]}, r"^metrics: \['AUC'\] need labels; rankings have Recall"),

@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_hllm.config.parsing import (
-    NUMBERS,
     as_default,
-    as_number,
     keys_read_by_recbole,
     listed_keys,
     parse_value,
@@ -216,35 +214,6 @@ def test_a_value_takes_the_type_of_its_default(value, default, result):
 def test_a_value_of_another_type_is_refused_by_key(value, default, message):
     with pytest.raises(ConfigError, match=f"^epochs: .*{message}"):
         as_default("epochs", value, default)
-
-
-def test_numbers_of_every_property_file_are_allowed():
-    seen = set()
-    for folder in (recbole_folder() / "properties", properties_folder()):
-        for file in folder.glob("**/*.yaml"):
-            for key, value in read_yaml(file).items():
-                if key in NUMBERS:
-                    assert as_number(key, value) == value, (file, key)
-                    seen.add(key)
-    assert seen == NUMBERS.keys(), "a key that nobody has"
-
-
-@given(st.sampled_from(sorted(NUMBERS)), PLAIN)
-def test_a_number_is_kept_or_refused_by_key(key, value):
-    allowed = NUMBERS[key]
-    try:
-        made = as_number(key, value)
-    except ConfigError as error:
-        assert str(error).startswith(key)
-        return
-    assert made == value and (made is not None or allowed.empty)
-    for number in made if isinstance(made, list) else [made]:
-        assert number is None or allowed.least <= number <= allowed.most
-        assert number is None or type(number) is int or allowed.kind is float
-
-
-def test_other_keys_are_not_looked_at():
-    assert as_number("embedding_size", 0.5) == 0.5 and as_number("metrics", ["Recall"]) == ["Recall"]
 
 
 # ---- keys ----

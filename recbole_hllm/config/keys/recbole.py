@@ -56,24 +56,38 @@ class MachineKeys(Settings):
     wandb_project: str | None = key(..., "Project there.", scope=TRAINING, reported=True)
 
 
-class TrainingKeys(Settings):
-    """How a model is trained."""
+class SeedKeys(Settings):
+    """Random numbers."""
 
     title = "Training"
 
     seed: int = key(..., "Of every random number.", scope=TRAINING, least=0, most=2**32 - 1)
     reproducibility: bool = key(..., "The same seed gives the same numbers on a GPU too.", scope=TRAINING)
+
+
+class OptimisationKeys(Settings):
+    """The steps of a training."""
+
+    title = "Training"
+
     learner: str = key(..., "Optimizer.", scope=TRAINING, filled=True)
     learning_rate: float = key(..., "Learning rate.", scope=TRAINING, least=0)
     weight_decay: float = key(..., "Weight decay.", scope=TRAINING, least=0)
     clip_grad_norm: dict[str, Any] | None = key(..., "Gradients longer than this are shortened to it.", scope=TRAINING)
-    train_neg_sample_args: dict[str, Any] | None = key(..., "Negatives drawn for each training row.", scope=TRAINING)
     epochs: int = key(..., "Most epochs.", scope=TRAINING, least=0)
-    eval_step: int = key(..., "Epochs between two validations; 0: none.", scope=TRAINING)
     stopping_step: float = key(
         ..., "Validations without a better valid_metric before stopping.", scope=TRAINING, least=0
     )
     train_batch_size: int = key(..., "Rows per batch.", scope=TRAINING, least=1)
+
+
+class TrainingKeys(SeedKeys, OptimisationKeys):
+    """How a model is trained."""
+
+    title = "Training"
+
+    train_neg_sample_args: dict[str, Any] | None = key(..., "Negatives drawn for each training row.", scope=TRAINING)
+    eval_step: int = key(..., "Epochs between two validations; 0: none.", scope=TRAINING)
     loss_decimal_place: int = key(..., "Decimals of losses in the log.", scope=TRAINING, least=0, reported=True)
 
 

@@ -113,7 +113,23 @@ class SearchKeys(Settings):
     )
 
 
-class OurTrainingKeys(Settings):
+class ScheduleKeys(Settings):
+    """The learning rate over the steps."""
+
+    title = "Training"
+
+    gradient_accumulation_steps: int = key(1, "Batches per optimizer step.", scope=TRAINING, least=1)
+    scheduler: str = key(
+        "none",
+        "Learning rate over the steps of all epochs: none (constant) or cosine (to 0, after warm-up).",
+        scope=TRAINING, choices=("none", "cosine"),
+    )  # fmt: skip
+    warmup_ratio: float = key(
+        0.1, "Share of all steps in which the learning rate of `scheduler: cosine` rises.", scope=TRAINING
+    )
+
+
+class OurTrainingKeys(ScheduleKeys):
     """Training."""
 
     title = "Training"
@@ -124,15 +140,6 @@ class OurTrainingKeys(Settings):
         "fp32, or what enable_amp asks for.",
         scope=TRAINING, choices=("auto", "fp32", "bf16", "fp16"),
     )  # fmt: skip
-    gradient_accumulation_steps: int = key(1, "Batches per optimizer step.", scope=TRAINING, least=1)
-    scheduler: str = key(
-        "none",
-        "Learning rate over the steps of all epochs: none (constant) or cosine (to 0, after warm-up).",
-        scope=TRAINING, choices=("none", "cosine"),
-    )  # fmt: skip
-    warmup_ratio: float = key(
-        0.1, "Share of all steps in which the learning rate of `scheduler: cosine` rises.", scope=TRAINING
-    )
     max_training_minutes: float | None = key(
         None,
         "Stop after the epoch that passes this time, in the run and in each prerequisite run; the row is then not "

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_hllm.config.keys.language_models import LoraKeys
+from recbole_hllm.config.keys.slmrec import LanguageModelKeys
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.data.rows.dataset import ROW_NUMBER
 from recbole_hllm.data.texts.vectors import weights_digest
@@ -25,10 +27,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2  # raise it when the arrays or their meaning change
 # Keys that decide what a teacher is made of.
-MADE_OF = (
-    "llm_pretrain_dir", "llm_init", "llm_config", "llm_layers", "llm_tuning", "instruction", "item_embed_dim",
-    "pretrained_e4srec", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
-)  # fmt: skip
+MADE_OF = (*LanguageModelKeys.keys, "instruction", "item_embed_dim", "pretrained_e4srec", *LoraKeys.keys)
 
 
 # What a language model's config says of its depth, its place, its words and how it is computed, not of what.
