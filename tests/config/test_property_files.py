@@ -5,7 +5,7 @@ import pytest
 from recbole_hllm.config.keys.pages import PAGES
 from recbole_hllm.config.parsing import read_yaml
 from recbole_hllm.config.places import properties_folder
-from recbole_hllm.config.property_files import page
+from recbole_hllm.config.property_files import page, reference
 from recbole_hllm.config.schema import Settings, key
 
 
@@ -47,3 +47,11 @@ def test_a_page_reads_back_as_the_defaults(tmp_path, monkeypatch):
     assert lines[0] == "# Values that YAML could take for something else."
     assert lines[1:5] == ["#", "# A second paragraph.", "", "# Odd ones"]
     assert "a_small_number: 0.00005         # (float) Small." in lines
+
+
+def test_the_key_reference_of_the_manual_is_written_from_the_schema():
+    text = reference()
+    assert (properties_folder().parent / "docs" / "keys.md").read_text(encoding="utf-8") == text
+    rows = {line.split("|")[1].strip(" `") for line in text.splitlines() if line.startswith("| `")}
+    assert rows == {name for name in PAGES for name in read_yaml(properties_folder() / f"{name}.yaml")}
+    assert "| `nce_thres` | float, at least -1, at most 1, or empty | `0.99` | training | Drop negatives" in text
