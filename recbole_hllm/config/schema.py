@@ -116,15 +116,15 @@ class Key:
             return self._checked_switch(value)
         if float in self.types or int in self.types:
             return self._checked_numbers(value)
-        if self.types == (str,):
-            value = str(value)
+        if self.is_text and not self.choices:
+            return str(value)
         return self._checked_choice(value)
 
     def _checked_switch(self, value):
+        if len(self.types) > 1:  # or names, which the code that knows them checks
+            return value
         if isinstance(value, int) and value in (0, 1):
             return bool(value)
-        if len(self.types) > 1:
-            return value
         raise ConfigError(f"{self.name}: {value!r} is neither True nor False")
 
     def _checked_numbers(self, value):

@@ -10,7 +10,7 @@ def package_in(folder: Path, monkeypatch) -> Path:
     """Lets the module believe that it lies in folder/recbole_hllm."""
     package = folder / "recbole_hllm"
     package.mkdir()
-    monkeypatch.setattr(properties_path, "__file__", str(package / "properties_path.py"))
+    monkeypatch.setattr(properties_path, "__file__", str(package / "config" / "places.py"))
     return package
 
 

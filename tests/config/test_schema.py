@@ -1,6 +1,9 @@
 """The schema: how settings are declared, what a key allows, and what is derived from it."""
 
+import ast
+import re
 from math import inf
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -104,7 +107,7 @@ def test_a_key_is_declared_once():
     "hint, arguments, value, result",
     [(int, {}, 3.0, 3), (int, {"least": 1}, 1, 1), (float, {}, 1, 1), (float, {}, inf, inf), (bool, {}, 1, True),
      (str, {}, 5, "5"), (int | None, {}, None, None), (int | list[int], {"least": 1}, [1, 2.0], [1, 2]),
-     (bool | list[str], {}, ["a"], ["a"]), (bool | list[str], {}, 0, False),
+     (bool | list[str], {}, ["a"], ["a"]), (bool | list[str], {}, False, False),
      (str, {"choices": ("a", "b")}, "a", "a"), (list[str], {}, "a", "a"), (str, {"filled": False}, "", "")],
 )  # fmt: skip
 def test_a_value_is_brought_into_the_type_of_its_key(hint, arguments, value, result):
@@ -191,3 +194,19 @@ def test_scopes_say_what_rows_share_and_runs_keep():
     assert {"topk", "show_progress", "eval_batch_size"} <= scopes.WITHOUT_WEIGHT
     assert not scopes.WITHOUT_WEIGHT & {"valid_metric", "seed", "epochs", "mask_history"}
     assert {"mask_history", "text_keys", "max_training_minutes"} <= scopes.INHERITED
+
+
+def test_every_key_is_read_by_some_code():
+    """As an attribute of settings, ``settings.num_negatives``, or by its name."""
+    package = Path(schema.__file__).parents[1]
+    sources = [file.read_text(encoding="utf-8") for file in package.rglob("*.py") if file.parent.name != "keys"]
+    trees = [ast.parse(source) for source in sources]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    read = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    read |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    made = [node.values for node in nodes if isinstance(node, ast.JoinedStr)]  # f"{part}_llm_init"
+    texts = ["".join(getattr(part, "value", "") if isinstance(part, ast.Constant) else r"\w+" for part in of)
+             for of in made]  # fmt: skip
+    patterns = [re.compile(text) for text in texts if re.fullmatch(r"(\w|\\w\+)*[a-z]{3}(\w|\\w\+)*", text)]
+    ours = {name for name, one in DECLARED.items() if one.default is not ...}
+    assert [name for name in sorted(ours - read) if not any(pattern.fullmatch(name) for pattern in patterns)] == []
