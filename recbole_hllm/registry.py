@@ -9,6 +9,7 @@ from recbole.utils import ModelType, get_model
 
 from recbole_hllm.config.places import recbole_folder
 from recbole_hllm.errors import WRONG_VALUE, ConfigError, UserError, did_you_mean, words_of
+from recbole_hllm.model.base.contract import CatalogueScorer, LabelledScorer, Recommender, Weights, adopt
 
 # Models of this package: the module that holds each, imported when used since transformers takes seconds to load,
 # and its training rows.
@@ -71,7 +72,7 @@ class ModelSpec:
     """What ``run`` needs to know of a model.
 
     Attributes:
-        model: the recommender class.
+        model: the recommender class, which keeps to the contract in ``model/base/contract.py``.
         rows: training rows, ``window`` (every position of a chunk is a target), ``prefix`` (one history, one target),
             ``last`` (the last of these of each user), ``split`` (a history and the several targets behind it),
             ``interaction`` (a user and an item, no history) or ``labelled`` (an interaction, its 0/1 label and what
@@ -81,18 +82,19 @@ class ModelSpec:
         batch_norm: it normalises over the rows of a batch, which needs two of them.
     """
 
-    model: type
+    model: type[Recommender]
     rows: str
     ours: bool = False
     losses: tuple[str, ...] = ()
     batch_norm: bool = False
 
-    def build(self, config, dataset):
+    def build(self, config, dataset, weights: Weights = Weights.FRESH):
         """The model, with weights of the present random state.
 
         Args:
             config: the run's Config.
             dataset: the training part of a SequenceDataset.
+            weights: what is read for them.
 
         Raises:
             ConfigError: keys that a model of RecBole cannot be built with.
@@ -100,7 +102,7 @@ class ModelSpec:
             UserError: what a model of this package refuses.
         """
         try:
-            return _checked(self.model(config, dataset))
+            return _checked(self.model.construct(config, dataset, weights))
         except UserError:
             raise
         except WRONG_VALUE as error:
@@ -117,16 +119,13 @@ class ModelSpec:
         """
         from torch import device
 
-        config.weights_follow = config.weightless = True
         try:
             with device("meta"):
-                return _checked(self.model(config, dataset))
+                return _checked(self.model.construct(config, dataset, Weights.OUTLINE))
         except UserError:
             raise
         except (RuntimeError, *WRONG_VALUE):
-            return self.build(config, dataset)
-        finally:
-            config.weights_follow = config.weightless = False
+            return self.build(config, dataset, Weights.OUTLINE)
 
 
 def _checked(recommender):
@@ -155,7 +154,8 @@ def get_spec(name: str) -> ModelSpec:
         raise ConfigError(f"model: '{name}' of RecBole does not run through recbole_hllm: it {reason}")
     rows = "labelled" if name in _LABELLED else _ROWS[model.type]
     losses = _LOSSES.get(name, ("CE", "BPR")) if model.type == ModelType.SEQUENTIAL else ()
-    return ModelSpec(model, rows, losses=losses, batch_norm=name in _BATCH_NORM)
+    family = LabelledScorer if rows == "labelled" else CatalogueScorer
+    return ModelSpec(adopt(model, family), rows, losses=losses, batch_norm=name in _BATCH_NORM)
 
 
 def base_model(name: str) -> str:

@@ -15,7 +15,7 @@ PACKAGE = Path(recbole_hllm.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Room -> rooms it may import: cli -> tables -> runs -> config.config -> registry -> training | evaluation | data |
 # model -> nn. Errors, units, and the schema, parsing and places of keys are for all but nn, which takes plain
-# arguments.
+# arguments. The contract says what the program asks of a model, and all that hold one may import it.
 COMMON = {"errors", "units"}
 KEYS = COMMON | {"config"}
 ARROWS = {
@@ -27,16 +27,17 @@ ARROWS = {
     "nn": COMMON,
     "data": KEYS | {"storage"},
     "evaluation": KEYS | {"data", "storage"},
-    "model": KEYS | {"data", "nn", "storage"},
+    "contract": set(),
+    "model": KEYS | {"contract", "data", "nn", "storage"},
     "training": KEYS | {"data", "evaluation", "storage"},
-    "registry": KEYS | {"model"},
+    "registry": KEYS | {"contract", "model"},
     "config.config": KEYS | {"registry", "data"},
-    "runs": KEYS | {"config.config", "registry", "data", "evaluation", "training", "storage"},
+    "runs": KEYS | {"config.config", "contract", "registry", "data", "evaluation", "training", "storage"},
     "tables": KEYS | {"config.config", "registry", "runs", "training", "evaluation", "storage"},
     "cli": KEYS | {"config.config", "registry", "runs", "tables"},
 }
-# A room of its own beside the keys it reads: it chooses the model, and asks the data's files.
-TWO_STOREYS = {"config/config.py": "config.config"}
+# Files that are rooms of their own: Config chooses the model and asks the data's files, the contract stands below all.
+TWO_STOREYS = {"config/config.py": "config.config", "model/base/contract.py": "contract"}
 # RecBole's own classes are subclassed here and nowhere else.
 SUBCLASSED_IN = {
     "config/config.py", "data/files/atomic.py", "data/loader.py", "training/trainer.py", "evaluation/topk.py",
@@ -57,7 +58,9 @@ def room_of(file):
 
 
 def room_of_import(name):
-    return "config.config" if name.startswith("recbole_hllm.config.config") else name.split(".")[1]
+    parts = name.split(".")[1:]
+    files = ("/".join(parts[:length]) + ".py" for length in range(1, len(parts) + 1))
+    return next((TWO_STOREYS[file] for file in files if file in TWO_STOREYS), parts[0])
 
 
 def tree_of(file):

@@ -229,21 +229,23 @@ class Config(RecBoleConfig):
 
     def _choose_rows(self, final):
         """A model may have a key for its training rows."""
-        if hasattr(self.model_class, "training_rows"):
-            self.spec = replace(self.spec, rows=self.model_class.training_rows(final))
+        rows = self.model_class.training_rows(final)
+        if rows is not None:
+            self.spec = replace(self.spec, rows=rows)
 
     def _check_history_length(self, final):
         """RecBole's models are built for one length of history."""
         key = "MAX_ITEM_LIST_LENGTH_TEST"
         if self.spec.rows != "window" and self.external_config_dict.get(key) is not None:
-            rows = final["training_rows"] if hasattr(self.model_class, "training_rows") else None
-            way = f" with training_rows: {rows}; take positions" if rows else f"; give HLLM.{key} for HLLM"
+            way = f"; give HLLM.{key} for HLLM"
+            if self.model_class.training_rows(final) is not None:
+                way = f" with training_rows: {final['training_rows']}; take positions"
             raise ConfigError(f"{key}: {self.model} is evaluated with MAX_ITEM_LIST_LENGTH{way}")
 
     def _choose_variant(self, final):
         """A variant of a model has defaults of its own; what the user gives is stronger."""
-        variants = getattr(self.model_class, "VARIANTS", None)
-        if variants is None:
+        variants = self.model_class.VARIANTS
+        if not variants:
             return
         name = str(final["variant"])
         if name not in variants:
@@ -262,7 +264,7 @@ class Config(RecBoleConfig):
     def _drop_default_negatives(self, final):
         """RecBole's default draws a negative per row: its cross-entropy models refuse it, or take it for a positive
         (RepeatNet), and Pop would count it."""
-        draws, kind = getattr(self.model_class, "DRAWS_NEGATIVES", True), self.model_class.type
+        draws, kind = self.model_class.DRAWS_NEGATIVES, self.model_class.type
         if kind == ModelType.TRADITIONAL:  # given or not: the same keys may be for a whole table, with Pop in it
             final["train_neg_sample_args"] = None
         elif "train_neg_sample_args" in self.external_config_dict:

@@ -75,7 +75,7 @@ def _train_sampler(config, train):
     """RecBole's sampler over training rows only, so that no validation or test item is more likely to be drawn."""
     arguments = config["train_neg_sample_args"]
     if arguments["distribution"] == "none":
-        if not getattr(config.spec.model, "DRAWS_NEGATIVES", True):
+        if not config.spec.model.DRAWS_NEGATIVES:
             return None
         if train.rows != "window" and not (train.rows == "labelled" and config["loss_lambda"]):
             return None

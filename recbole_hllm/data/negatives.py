@@ -42,7 +42,7 @@ def check_negatives(name: str, spec, loss, negatives) -> None:
             f"train_neg_sample_args: {name}{with_loss} compares with drawn negatives and {negatives} draws none; leave "
             f"it out, or set {name}.train_neg_sample_args to {{'distribution': 'uniform', 'sample_num': 1}}"
         )
-    if needed is False and drawn and hasattr(spec.model, "input_type"):  # RecBole refuses them for others
+    if needed is False and drawn and spec.model.fixed_input_type():  # RecBole refuses them for others
         raise ConfigError(
             f"train_neg_sample_args: {name}{with_loss} compares with all items and would not know that these are "
             "negatives; leave it out, or give it to other models only, such as BPR.train_neg_sample_args"
@@ -62,7 +62,7 @@ def compares_with_drawn(spec, loss) -> bool | None:
         return None
     if spec.losses:
         return loss == "BPR"
-    return kind == ModelType.GENERAL or spec.model.input_type == InputType.PAIRWISE
+    return kind == ModelType.GENERAL or spec.model.fixed_input_type() == InputType.PAIRWISE
 
 
 def check_drawable(train, distribution: str) -> None:

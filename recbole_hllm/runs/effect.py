@@ -86,7 +86,7 @@ def without_effect(config) -> dict[str, str]:
     why, read = _reasons(config), _read_by_all() | _read_by(model) | keys_of_needed(config)
     if config.spec.rows == "labelled":
         read |= read_yaml(properties_folder() / "labelled.yaml").keys()
-    read |= getattr(model, "further_keys", lambda _: set())(config)
+    read |= model.further_keys(config)
     return {
         key: why.get(key, f"{config['model']} reads no such key") for key in given if key in why or key not in read
     }

@@ -203,7 +203,7 @@ def write_results(folder: Path, config, data, loaders, trainer, result: dict, se
         {
             "parameters_total": sum(p.numel() for p in parameters),
             "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad and trainer.epochs),
-            "parameters_inference": _inference_parameters(trainer.model),
+            "parameters_inference": trainer.model.inference_parameters(),
             "epochs": trainer.epochs_run,
             "best_epoch": trainer.best_epoch,
             "converged": trainer.converged,
@@ -216,12 +216,6 @@ def write_results(folder: Path, config, data, loaders, trainer, result: dict, se
             "device": _device_name(config["device"]),
         },
     )
-
-
-def _inference_parameters(model) -> int:
-    """What recommending needs: everything, unless the model knows of parts that only training does."""
-    own = getattr(model, "inference_parameters", None)
-    return own() if own else sum(p.numel() for p in model.parameters())
 
 
 def peak_memory(device) -> int | None:

@@ -12,6 +12,7 @@ from torch import nn
 from recbole_hllm.config.config import Config
 from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.data.rows.dataset import create_dataset
+from recbole_hllm.model.base.contract import NeedsRuns, Weights
 from recbole_hllm.runs.effect import tell_of_run
 from recbole_hllm.runs.folder import peak_memory
 from recbole_hllm.runs.prerequisites import to_be_made
@@ -106,20 +107,18 @@ def _parameters(model) -> dict[str, tuple[int, int]]:
 
 def _work(config, model, train) -> dict[str, float]:
     """Tokens, positions and FLOPs of an epoch, from some of its batches."""
-    item_encoder, counts = getattr(model, "item_encoder", None), []
-    of_items = _tokens_of_items(model) if hasattr(item_encoder, "backbone") else None
-    words = getattr(model, "instruction_length", 0)
+    reading, counts = model.item_reading(), []
     for rows in islice(train, SAMPLED_BATCHES):
         ids = _ids_of(config, train._dataset, rows)
         distinct = torch.unique(torch.cat([part.reshape(-1) for part in ids.values()]))
-        tokens = 0 if of_items is None else int(of_items[distinct[distinct != 0].numpy()].sum())
-        positions = int((ids["read"] != 0).sum()) + words * len(rows)
-        if hasattr(model, "positions_read"):  # reads something else than items
-            positions = model.positions_read(rows)
+        tokens = 0 if reading is None else int(reading.tokens[distinct[distinct != 0].numpy()].sum())
+        positions = model.positions_read(rows)
+        if positions is None:
+            positions = int((ids["read"] != 0).sum())
         counts.append((tokens, positions))
     item_tokens, positions = (float(mean) * len(train) for mean in np.mean(counts, axis=0))
-    flops = _flops(item_encoder, item_tokens, config, config["recompute_items"]) if of_items is not None else 0.0
-    others = (part for name, part in model.named_children() if name != "item_encoder")
+    flops = _flops(reading.module, item_tokens, config, reading.at_once is not None) if reading else 0.0
+    others = (part for part in model.children() if reading is None or part is not reading.module)
     flops += sum(_flops(part, positions, config) for part in others)
     return {"item_tokens": item_tokens, "positions": positions, "flops": flops}
 
@@ -134,11 +133,6 @@ def _ids_of(config, dataset, rows) -> dict[str, torch.Tensor]:
     negatives = config["NEG_PREFIX"] + item
     beside = {"negatives": rows[negatives]} if negatives in rows else {}
     return {"read": torch.cat(read, dim=1), **beside}
-
-
-def _tokens_of_items(model) -> np.ndarray:
-    """(n_items,) tokens of each item's text, its [ITEM] token included."""
-    return np.diff(model.catalogue.offsets) + (model.item_encoder.item_emb_tokens is not None)
 
 
 def _flops(part, tokens, config, recomputed=False) -> float:
@@ -166,15 +160,14 @@ def _memory(config, model, work, batches) -> dict[str, float]:
 
 def _activations(config, model, work, batches) -> float:
     """Of the Item LLM, the largest part of a language model recommender's."""
-    encoder = getattr(model, "item_encoder", None)
-    if not hasattr(encoder, "backbone") or not any(parameter.requires_grad for parameter in encoder.parameters()):
+    reading = model.item_reading()
+    if reading is None:
         return 0.0
-    llm = encoder.backbone.config
     tokens = work["item_tokens"] / batches
-    if config["recompute_items"]:
-        tokens = min(tokens, model.token_budget)
-    layers = 1 if config["gradient_checkpointing"] else llm.num_hidden_layers
-    return VALUE_BYTES * KEPT_VALUES * tokens * llm.hidden_size * layers
+    if reading.at_once is not None:
+        tokens = min(tokens, reading.at_once)
+    layers = 1 if config["gradient_checkpointing"] else reading.layers
+    return VALUE_BYTES * KEPT_VALUES * tokens * reading.hidden_size * layers
 
 
 def _free_memory(device) -> float:
@@ -190,9 +183,9 @@ def _free_memory(device) -> float:
 def _timed(config, train) -> dict[str, float]:
     """Seconds of a step, by running some; the model is thrown away."""
     init_seed(config["seed"], config["reproducibility"])
-    # What has to be trained first is not waited for: other weights take the same time.
-    config.weights_follow = config.planned = hasattr(config.spec.model, "needs")
-    model = config.spec.build(config, train._dataset).to(config["device"])
+    # Prerequisite runs are not waited for: other weights take the same time.
+    weights = Weights.STAND_IN if issubclass(config.spec.model, NeedsRuns) else Weights.FRESH
+    model = config.spec.build(config, train._dataset, weights).to(config["device"])
     return _time_steps(Trainer(config, model, "unused"), train)
 
 

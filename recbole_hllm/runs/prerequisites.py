@@ -12,6 +12,7 @@ from recbole_hllm.config.scopes import INHERITED, SOURCES, WITHOUT_WEIGHT
 from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.data.rows.dataset import create_dataset
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.model.base.contract import NeedsRuns
 from recbole_hllm.runs.folder import saved_keys
 from recbole_hllm.storage.cache import cache_folder, digest, file_digest, locked
 
@@ -37,7 +38,7 @@ def complete(config, run_dir: str | Path | None, run: Callable) -> None:
         UserError: a row that is not there, or whatever is wrong with the run to be made.
     """
     model = config.spec.model
-    if not hasattr(model, "needs"):
+    if not issubclass(model, NeedsRuns):
         return
     model.check_keys(config)
     if to_be_made(config):
@@ -58,8 +59,14 @@ def complete(config, run_dir: str | Path | None, run: Callable) -> None:
             found = _made(config, key, needed, keys, run, run_dir)
         _tell_of_texts(config, key, Path(found).expanduser())
         _set(config, key, str(Path(found).expanduser().absolute()))
-        if hasattr(model, "made_like"):
-            _set(config, f"{key}_keys", model.made_like(Path(config[key])) or config[f"{key}_keys"])
+        if made_like := model.made_like(Path(config[key])):
+            _set(config, f"{key}_keys", made_like)
+
+
+def needed_runs(config) -> dict[str, tuple[str, dict]]:
+    """Key -> model and keys of each run that the model is built on; none for most models."""
+    model = config.spec.model
+    return model.needs(config) if issubclass(model, NeedsRuns) else {}
 
 
 def _rehearse(config) -> None:
@@ -80,7 +87,7 @@ def to_be_made(config) -> list[tuple[str, str]]:
         UserError: as ``complete``.
     """
     model, missing = config.spec.model, []
-    if not hasattr(model, "needs"):
+    if not issubclass(model, NeedsRuns):
         return missing
     model.check_keys(config)
     for key, (needed, keys) in model.needs(config).items():
@@ -132,15 +139,13 @@ def _tell_if_made_otherwise(config, key, needed, keys, given, run_dir) -> None:
 
 def keys_of_needed(config) -> set[str]:
     """Keys of the runs that come first, and those that they share with this one; ``complete`` tells of them."""
-    model = config.spec.model
-    needed = model.needs(config).values() if hasattr(model, "needs") else ()
-    keys = [_defaults(name, config).internal_config_dict.keys() for name, _ in needed]
+    keys = [_defaults(name, config).internal_config_dict.keys() for name, _ in needed_runs(config).values()]
     return INHERITED.union(*keys) if keys else set()
 
 
 def _tell_keys_of_it(config, key, needed, keys) -> None:
     """Keys of the run that comes first, given as if they were this one's, would be read by nothing."""
-    own = config.internal_config_dict.keys() | getattr(config.spec.model, "further_keys", lambda _: set())(config)
+    own = config.internal_config_dict.keys() | config.spec.model.further_keys(config)
     theirs = _defaults(needed, config)
     given, kept = config.external_config_dict, config[f"{key}_keys"]
     kept = kept if isinstance(kept, dict) else {}  # of a run that is repeated, all that it was made with
@@ -155,8 +160,8 @@ def _tell_keys_of_it(config, key, needed, keys) -> None:
             example = f"{{'{settable[0]}': {given[settable[0]]!r}}}"
             why += f'; its own are given in {key}_keys, such as --{key}_keys="{example}"'
         logging.getLogger().warning(f"{', '.join(names)} without effect: {why}")
-    if not config[key] and hasattr(theirs.spec.model, "needs"):
-        for further, (model, its_keys) in theirs.spec.model.needs(theirs).items():
+    if not config[key]:
+        for further, (model, its_keys) in needed_runs(theirs).items():
             if further in config.internal_config_dict and not config[further]:
                 _tell_keys_of_it(config, further, model, its_keys)
 
@@ -175,7 +180,7 @@ def _tell_of_texts(config, key, found: Path) -> None:
 def _tell_what_is_not_read(config, key, needed, given) -> None:
     """A run that the user names was made with keys of its own; those here that would make one say nothing."""
     made = _defaults(needed, config)
-    further = made.spec.model.needs(made) if issubclass(config.spec.model, made.spec.model) else {}
+    further = needed_runs(made) if issubclass(config.spec.model, made.spec.model) else {}
     file = Path(given).expanduser() / "config.yaml"
     there = read_yaml(file) if file.is_file() else {}
     for name in (f"{key}_keys", *further, *(f"{name}_keys" for name in further)):

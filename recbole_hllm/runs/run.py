@@ -14,6 +14,7 @@ from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.data.rows.dataset import SequenceDataset, create_dataset
 from recbole_hllm.errors import ConfigError, UserError
 from recbole_hllm.evaluation.segments import describe, segment_metrics, segment_table
+from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.runs.effect import tell_of_run
 from recbole_hllm.runs.folder import (
     add_evaluation,
@@ -81,8 +82,7 @@ def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_d
         folder = new_folder(config, run_dir, settings)
     else:
         config = Config(model, dataset, files, config_dict, arguments)
-        if hasattr(config.spec.model, "check_keys"):
-            config.spec.model.check_keys(config)
+        config.spec.model.check_keys(config)
         check_wandb(config)
         folder = new_folder(config, run_dir)
     new = not given.get("resume")
@@ -199,11 +199,10 @@ def load_run(run_dir, config_dict=None) -> Run:
     settings = read_settings(folder)
     config = Config(config_dict={**settings, **(config_dict or {})})
     check_same_run(folder, settings, config)
-    config.weights_follow = True
     init_seed(config["seed"], config["reproducibility"])
     data = create_dataset(config)
     loaders = data_preparation(config, data)
-    model = config.spec.build(config, loaders[0]._dataset).to(config["device"])
+    model = config.spec.build(config, loaders[0]._dataset, Weights.FOLLOW).to(config["device"])
     load_model(folder / "best", model)
     return Run(config, model.eval(), data, *loaders, folder)
 

@@ -10,6 +10,7 @@ from recbole_hllm.config.config import Config
 from recbole_hllm.config.parsing import read_yaml
 from recbole_hllm.config.scopes import MAY_CHANGE, NOT_SAVED, SHARED
 from recbole_hllm.errors import ConfigError, naming
+from recbole_hllm.model.base.contract import Staged
 from recbole_hllm.runs.folder import (
     KEYS,
     check_same_run,
@@ -172,7 +173,7 @@ def _checked(stage, keys, stages) -> Config:
         ConfigError: wrong keys, or a model that this stage cannot be made of.
     """
     config = _config(stage, keys)
-    if not hasattr(config.spec.model, "export"):
+    if not issubclass(config.spec.model, Staged):
         raise ConfigError(f"training_stage: {config['model']} is not trained in stages; HLLM and HLLMRanker are")
     if config["fusion"] == "early" and 3 in stages:
         raise ConfigError(

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from recbole_hllm.errors import ModelError
+from recbole_hllm.model.base.contract import Factorised
 from recbole_hllm.runs.run import Run
 from recbole_hllm.storage.files import write_text, writing
 
@@ -32,12 +33,11 @@ def write_vectors(run: Run, folder: str | Path) -> None:
         ModelError: the model has no such vectors, as HLLMRanker with early fusion; nothing is written then.
     """
     folder, model, data = Path(folder), run.model.eval(), run.dataset
-    if not hasattr(model, "user_vectors"):
+    if not isinstance(model, Factorised):
         raise ModelError(f"{run.config['model']} has no vectors of users and items to write")
-    labelled = data.rows == "labelled"
-    cosine = not labelled and getattr(model, "similarity", "cosine") == "cosine"
+    cosine = model.similarity == "cosine"
     finish = (lambda vectors: F.normalize(vectors, dim=-1)) if cosine else torch.nn.Identity()
-    items = (model.candidate_vectors() if labelled else model.item_vectors())[1:]  # without the padding item's
+    items = model.candidate_vectors()[1:]  # without the padding item's
     users, sequences = data.latest_sequences()
     steps = np.split(sequences, range(run.config["eval_batch_size"], len(sequences), run.config["eval_batch_size"]))
     of_users = (model.user_vectors(data.latest_rows(step).to(run.config["device"])) for step in steps)

@@ -60,7 +60,7 @@ def _lacking(model, keys) -> str | None:
     """Why this data set, or this installation, has no row of a model; None where it has."""
     config = Config(model, config_dict=keys)
     try:
-        config.spec.model.check_needs(config)
+        config.spec.model.check_files(config)
     except UserError as error:
         return str(error)
     return None

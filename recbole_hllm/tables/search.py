@@ -215,7 +215,7 @@ def _check_values(table, model, space, draws):
     for keys in draws + others:
         try:
             config = _trial_config(table, model, keys)
-            getattr(config.spec.model, "check_keys", lambda _: None)(config)
+            config.spec.model.check_keys(config)
         except UserError as error:
             raise ConfigError(f"{model}.search: {search_report.in_words(keys)}: {error}") from error
 

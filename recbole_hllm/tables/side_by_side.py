@@ -23,6 +23,7 @@ from recbole_hllm.runs.folder import (
     unused_folder,
     write_yaml,
 )
+from recbole_hllm.runs.prerequisites import needed_runs
 from recbole_hllm.runs.run import merge_keys
 from recbole_hllm.storage.files import read_json, write_text
 from recbole_hllm.storage.logs import check_wandb, last_error
@@ -207,7 +208,7 @@ def _check(models, given, left_out, folder) -> dict[str, Config]:
     configs = {model: Config(model, config_dict=given) for model in models}
     for model, config in configs.items():
         with _row_named(model):
-            getattr(config.spec.model, "check_keys", lambda _: None)(config)
+            config.spec.model.check_keys(config)
             check_wandb(config)
         _check_rows_before(model, configs, folder)
     labelled = [model for model, config in configs.items() if config.spec.rows == "labelled"]
@@ -223,14 +224,13 @@ def _check(models, given, left_out, folder) -> dict[str, Config]:
 def _check_rows_before(model, configs, folder) -> None:
     """A model that needs another row's run finds it made before its own, and fit for it."""
     config, before = configs[model], list(configs)[: list(configs).index(model)]
-    needs = config.spec.model.needs(config) if hasattr(config.spec.model, "needs") else ()
-    for key in needs:
+    for key in needed_runs(config):
         if not str(config[key] or "").startswith(ROW):
             continue
         name = config[key].removeprefix(ROW)
         if name in before:
             with _row_named(model):
-                getattr(config.spec.model, "check_row", lambda *_: None)(config, key, configs[name])
+                config.spec.model.check_row(config, key, configs[name])
         elif not (folder / name / "costs.json").is_file():
             raise ConfigError(
                 f"{model}: {key}: {config[key]}: there is no row {name} before it; rows are made in the order of model "

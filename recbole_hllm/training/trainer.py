@@ -31,8 +31,6 @@ from recbole_hllm.training.schedule import build_schedule, check_schedule
 class Trainer(RecBoleTrainer):
     """RecBole's Trainer with a schedule, autocast, accumulation and safe checkpoints, inside one run folder.
 
-    A model may offer ``parameter_groups()`` (torch's parameter groups) and ``loss_terms`` (numbers of the last batch).
-
     Args:
         config: the run's Config.
         model: the recommender, on its device.
@@ -92,8 +90,7 @@ class Trainer(RecBoleTrainer):
             self.tensorboard.add_scalar(tag, value, step)
 
     def _build_optimizer(self, **kwargs):
-        if hasattr(self.model, "parameter_groups"):
-            kwargs.setdefault("params", self.model.parameter_groups())
+        kwargs.setdefault("params", self.model.parameter_groups())
         return super()._build_optimizer(**kwargs)
 
     # ---- training ----
@@ -235,7 +232,7 @@ class Trainer(RecBoleTrainer):
         self.steps += 1
 
     def _show(self, bar, loss):
-        terms = {name: float(value) for name, value in getattr(self.model, "loss_terms", {}).items()}
+        terms = {name: float(value) for name, value in self.model.loss_terms.items()}
         self._record("train/loss", loss, self.steps)
         self._record("train/learning_rate", self.optimizer.param_groups[-1]["lr"], self.steps)
         for name, value in terms.items():

@@ -11,6 +11,8 @@ from recbole_hllm import Config, create_dataset, data_preparation, run
 # isort: split
 from recbole.utils import ModelType, init_seed
 
+from recbole_hllm.errors import ModelError
+from recbole_hllm.model.base.contract import Exports, Factorised, LabelledScorer
 from recbole_hllm.registry import _OURS, get_spec
 from recbole_hllm.runs.prerequisites import complete
 from recbole_hllm.training.checkpoint import load_model, save_model
@@ -167,16 +169,37 @@ def test_saved_and_loaded_scores_are_equal(ready, build, tmp_path):
 
 
 def test_vectors_give_the_scores_where_a_model_factorises(ready):
-    if not hasattr(ready.model, "item_vectors") or ready.config.spec.rows == "labelled":
+    if not isinstance(ready.model, Factorised):
         pytest.skip("does not factorise")
     with torch.no_grad():
         items, users = ready.model.item_vectors(), ready.model.user_vectors(ready.rows)
     assert items.shape == (ready.model.n_items, users.shape[1]) and len(users) == len(ready.rows)
+    assert ready.model.candidate_vectors().shape == items.shape and not items[0].any()
+    if ready.model.similarity == "other":
+        return
     cosine = torch.nn.functional.cosine_similarity(users[:, None], items[None, 1:], dim=-1)
     similarity = {"cosine": cosine, "dot": (users[:, None] * items[None, 1:]).sum(-1)}
     torch.testing.assert_close(
         scores(ready.model, ready.rows)[:, 1:], similarity[ready.model.similarity], **TOLERANCE
     )
+
+
+def test_labelled_rows_have_scores_between_0_and_1(ready):
+    if not isinstance(ready.model, LabelledScorer):
+        pytest.skip("ranks items")
+    with torch.no_grad():
+        single = ready.model.predict(ready.rows)
+    assert single.shape == (len(ready.rows),) and (0 < single).all() and (single < 1).all()
+
+
+def test_a_model_that_exports_fills_a_folder_and_overwrites_none(ready, tmp_path):
+    if not isinstance(ready.model, Exports):
+        pytest.skip("does not export")
+    ready.model.export(tmp_path / "export")
+    written = {file.name for file in (tmp_path / "export").iterdir()}
+    assert any(name.endswith(".safetensors") for name in written)
+    with pytest.raises(ModelError, match="export"):
+        ready.model.export(tmp_path / "export")
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -11,8 +11,8 @@ _SIDES = (FeatureSource.USER, FeatureSource.USER_ID, FeatureSource.ITEM, Feature
 
 def reads_numbers(config) -> bool:
     """Whether the model of a run multiplies embeddings by the columns of ``numerical_features``."""
-    own = config.spec.ours and not hasattr(config.spec.model, "further_keys")
-    return "selected_features" in config.internal_config_dict or config.spec.rows == "labelled" and not own
+    labelled = config.spec.rows == "labelled" and config.spec.model.READS_NUMBERS
+    return "selected_features" in config.internal_config_dict or labelled
 
 
 def check_selected(name: str, kinds: dict[str, str], numerical) -> None:

@@ -28,7 +28,7 @@ def create_dataset(config) -> "SequenceDataset":
         split_rows,  # built on this module
     )
 
-    on_splits = getattr(config.spec.model, "TRAINED_ON_SPLITS", False)
+    on_splits = config.spec.model.TRAINED_ON_SPLITS
     if config.spec.rows == "labelled":
         return (split_rows.LabelledSplitDataset if on_splits else labelled.LabelledDataset)(config)
     return (split_rows.SplitDataset if on_splits else SequenceDataset)(config)
@@ -59,7 +59,7 @@ class SequenceDataset(AtomicDataset):
             if length is not None and (not isinstance(length, int) or length < 1):
                 raise ConfigError(f"{key}: {length!r} is not a number of items, at least 1")
         self.rows, self.timed = config.spec.rows, False
-        self.numbered = getattr(config.spec.model, "NUMBERED_ROWS", False)
+        self.numbered = config.spec.model.NUMBERED_ROWS
         self.targets, self.labels = None, None
         super().__init__(config)
 

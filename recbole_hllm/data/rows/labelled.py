@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureSource, FeatureType, ModelType
+from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hllm.data.files.float_columns import check_loaded
 from recbole_hllm.data.files.reader import line_of
@@ -42,8 +42,7 @@ class LabelledDataset(SequenceDataset):
         if config["benchmark_filename"] is not None:
             raise ConfigError("benchmark_filename: labelled rows are split by eval_args, from one .inter file")
         self.label_source, self.least = read_threshold(config)
-        model = config.spec.model
-        self.with_histories = getattr(model, "READS_HISTORY", model.type != ModelType.CONTEXT)
+        self.with_histories = config.spec.model.READS_HISTORY
         super().__init__(config)
 
     # ---- reading ----

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
+from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.item_encoder import ItemEncoder
 from recbole_hllm.nn.probe import is_bidirectional
@@ -57,7 +58,7 @@ def named_item_llm(config, purpose: str) -> str:
     return source
 
 
-def item_spec(config) -> BackboneSpec:
+def item_spec(config, weights: Weights = Weights.FRESH) -> BackboneSpec:
     """The Item LLM.
 
     Raises:
@@ -66,10 +67,10 @@ def item_spec(config) -> BackboneSpec:
     source = llm_source(config, "item")
     if not source:
         raise ConfigError("item_pretrain_dir: name the Item LLM; with item_llm_init: False only its sizes are used")
-    return _spec(config, "item", source, config["item_llm_config"])
+    return _spec(config, "item", source, config["item_llm_config"], weights)
 
 
-def user_spec(config) -> BackboneSpec:
+def user_spec(config, weights: Weights = Weights.FRESH) -> BackboneSpec:
     """The User LLM.
 
     Raises:
@@ -81,10 +82,10 @@ def user_spec(config) -> BackboneSpec:
     # Our default is for a User LLM without a folder; a finished run's config.yaml names it as if the user had.
     if source and llm_config == config.internal_config_dict.get("user_llm_config"):
         llm_config = None
-    return _spec(config, "user", source, llm_config)
+    return _spec(config, "user", source, llm_config, weights)
 
 
-def _spec(config, part, source, llm_config) -> BackboneSpec:
+def _spec(config, part, source, llm_config, weights) -> BackboneSpec:
     pretrained = config[f"{part}_llm_init"] or exported_folder(config["pretrained_hllm"]) is not None
     if llm_config is not None and not isinstance(llm_config, dict):
         raise ConfigError(f"{part}_llm_config: {llm_config!r} is not a dict of keys of the Hugging Face config")
@@ -92,7 +93,7 @@ def _spec(config, part, source, llm_config) -> BackboneSpec:
         raise ConfigError(f"{part}_llm_config: pretrained weights fix these keys; {part}_llm_init: False frees them")
     return BackboneSpec(
         source,
-        init="pretrained" if pretrained and not _weights_follow(config, part) else "scratch",
+        init="pretrained" if pretrained and _read(config, part, weights) else "scratch",
         num_layers=config[f"{part}_llm_layers"],
         layers_key=f"{part}_llm_layers",
         config=llm_config,
@@ -102,10 +103,10 @@ def _spec(config, part, source, llm_config) -> BackboneSpec:
     )
 
 
-def _weights_follow(config, part) -> bool:
-    """Weights that a checkpoint replaces at once need not be read first; a frozen Item LLM's are in no checkpoint."""
-    stored = (part, config[f"{part}_llm_tuning"]) != ("item", "frozen") or getattr(config, "weightless", False)
-    return getattr(config, "weights_follow", False) and stored
+def _read(config, part, weights: Weights) -> bool:
+    """Whether weights are read: those of a frozen Item LLM are in no checkpoint."""
+    frozen = (part, config[f"{part}_llm_tuning"]) == ("item", "frozen")
+    return weights.are_read or frozen and weights is not Weights.OUTLINE
 
 
 def llm_key(spec: BackboneSpec, part: str) -> str:
@@ -118,9 +119,9 @@ def export_to_come(config) -> bool:
     return bool(config["pretrained_hllm"]) and not Path(config["pretrained_hllm"]).expanduser().exists()
 
 
-def pretrained_hllm_needed(config) -> bool:
+def pretrained_hllm_needed(config, weights: Weights) -> bool:
     """Whether the weights of ``pretrained_hllm`` are to be read."""
-    return bool(config["pretrained_hllm"]) and not _weights_follow(config, "item")
+    return bool(config["pretrained_hllm"]) and _read(config, "item", weights)
 
 
 def attention(config) -> str | None:
@@ -169,17 +170,18 @@ def lora_settings(config) -> LoraSettings:
 # ---- the Item LLM with its pooling ----
 
 
-def build_item_encoder(config, out_features: int) -> ItemEncoder:
+def build_item_encoder(config, out_features: int, weights: Weights) -> ItemEncoder:
     """The Item LLM as its keys say, before weights of ``pretrained_hllm`` and before LoRA.
 
     Args:
         config: the run's Config.
         out_features: width of the User LLM.
+        weights: whether pretrained ones are read.
 
     Raises:
         ConfigError, ModelError: the keys contradict each other, or the LLM cannot be used.
     """
-    llm = load_backbone(item_spec(config))
+    llm = load_backbone(item_spec(config, weights))
     if config["item_llm_dropout"] is not None and config["item_llm_tuning"] != "frozen":  # read once, without dropout
         set_dropout(llm, config["item_llm_dropout"])
     return ItemEncoder(

@@ -37,13 +37,13 @@ def check_user_llm(
     _check_lora(spec, lora)
 
 
-def check_prompted_llm(config, spec: BackboneSpec, key: str, lora: LoraSettings | None, words: int | None) -> None:
+def check_prompted_llm(config, spec: BackboneSpec, key: str, lora: LoraSettings | None, words: int) -> None:
     """For a language model that reads item vectors between words.
 
     Args:
         key: that names it.
         lora: as for ``check_user_llm``.
-        words: how many of them are read with every history; None: histories are known to fit.
+        words: how many of them are read with every history.
 
     Raises:
         ConfigError, ModelError: as ``check_user_llm``.
@@ -53,8 +53,7 @@ def check_prompted_llm(config, spec: BackboneSpec, key: str, lora: LoraSettings 
         return
     with naming(key):
         check_causal(skeleton, "read histories here")
-    if words is not None:
-        check_history_length(config, position_range(skeleton)[1], words, "words of the instruction")
+    check_history_length(config, position_range(skeleton)[1], words, "words of the instruction")
     _check_lora(spec, lora)
 
 

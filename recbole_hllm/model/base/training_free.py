@@ -4,8 +4,10 @@ import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType, ModelType
 
+from recbole_hllm.model.base.contract import CatalogueScorer
 
-class TrainingFree(SequentialRecommender):
+
+class TrainingFree(SequentialRecommender, CatalogueScorer):
     """Is ready once built; its one pass over the training rows changes nothing.
 
     Args:

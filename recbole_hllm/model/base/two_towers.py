@@ -9,10 +9,11 @@ from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
+from recbole_hllm.model.base.contract import Factorised
 from recbole_hllm.nn.losses import new_logit_scale
 
 
-class TwoTowers(SequentialRecommender):
+class TwoTowers(SequentialRecommender, Factorised):
     """Scores by cosines, learned with a temperature, ``temperature`` or one that is learned too.
 
     A model gives ``catalogue_vectors()`` and ``user_vectors(interaction)``. In evaluation mode the whole catalogue's
@@ -24,7 +25,6 @@ class TwoTowers(SequentialRecommender):
     """
 
     input_type = InputType.POINTWISE
-    similarity = "cosine"  # of user and item vectors
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -33,7 +33,6 @@ class TwoTowers(SequentialRecommender):
         else:
             self.register_buffer("logit_scale", torch.tensor(-math.log(config["temperature"])), persistent=False)
         self.autocast_dtype = AUTOCAST_DTYPES[config["precision"]]
-        self.loss_terms: dict[str, float] = {}
         self._table = None
 
     # ---- vectors ----

@@ -24,8 +24,8 @@ class LLMIDRec(ItemTableRecommender):
         ConfigError, ModelError: ``user_llm_config`` does not describe a causal language model.
     """
 
-    @staticmethod
-    def check_keys(config) -> None:
+    @classmethod
+    def check_keys(cls, config) -> None:
         """Raises ConfigError or ModelError for values that are wrong whatever the data are."""
         check_user_llm(config, _scratch(config), "user_llm_config", None)
 

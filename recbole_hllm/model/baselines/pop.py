@@ -3,8 +3,10 @@
 import torch
 from recbole.model.general_recommender import Pop as RecBolePop
 
+from recbole_hllm.model.base.contract import CatalogueScorer
 
-class Pop(RecBolePop):
+
+class Pop(RecBolePop, CatalogueScorer):
     """RecBole's Pop, which counts an item that occurs several times in a batch once, with that mended."""
 
     def calculate_loss(self, interaction):

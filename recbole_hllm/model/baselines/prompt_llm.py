@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.data.texts.prompts import HistoryPrompts
+from recbole_hllm.model.base.contract import Factorised, ReadsWeights, Weights
 from recbole_hllm.model.base.item_texts import build_catalogue, read_texts
 from recbole_hllm.model.base.item_vectors import encode_catalogue
 from recbole_hllm.model.base.language_models import attention, chunk_tokens, named_item_llm
@@ -22,24 +23,24 @@ from recbole_hllm.nn.tuning import tune
 from recbole_hllm.storage.cache import cache_folder
 
 
-class PromptReader(SequentialRecommender):
+class PromptReader(SequentialRecommender, Factorised, ReadsWeights):
     """One language model reads the texts of a whole history as one prompt, and the text of each item alone.
 
     User and item vectors are means over the last hidden states of all tokens; scores are their cosines. A model gives
-    ``source(config)`` and ``load_llm(config)``.
+    ``source(config)`` and ``load_llm(config, weights)``.
 
     Args:
         config: the run's Config.
         dataset: the training part of a SequenceDataset.
+        weights: whether those of the language model are read.
 
     Raises:
         ConfigError, DataError, ModelError: texts, prompts and language model do not fit together.
     """
 
     input_type = InputType.POINTWISE
-    similarity = "cosine"  # of user and item vectors
 
-    def __init__(self, config, dataset):
+    def __init__(self, config, dataset, weights: Weights = Weights.FRESH):
         super().__init__(config, dataset)
         self._config = config
         self.autocast_dtype, self.token_budget = AUTOCAST_DTYPES[config["precision"]], chunk_tokens(config)
@@ -51,7 +52,7 @@ class PromptReader(SequentialRecommender):
             separator=config["prompt_separator"] or "",
             max_length=length,
         )
-        llm = self.load_llm(config)
+        llm = self.load_llm(config, weights)
         # A prompt is read as a long text is.
         self.reader = ItemEncoder(llm, item_emb_token_n=0, max_text_length=length, length_key="MAX_PROMPT_LENGTH")
         check_words(llm, self.prompts.all_tokens(), source)
@@ -62,7 +63,7 @@ class PromptReader(SequentialRecommender):
         """Where the tokenizer lies."""
         raise NotImplementedError
 
-    def load_llm(self, config) -> PreTrainedModel:
+    def load_llm(self, config, weights: Weights) -> PreTrainedModel:
         """The language model, without head; ``prompts`` are there already."""
         raise NotImplementedError
 
@@ -136,14 +137,14 @@ class PromptLLM(PromptReader, TrainingFree):
         """
         return named_item_llm(config, "language model that reads the histories")
 
-    @staticmethod
-    def check_keys(config) -> None:
+    @classmethod
+    def check_keys(cls, config) -> None:
         """Raises ConfigError or ModelError where the language model does not fit the keys, whatever the data are."""
         check_text_llm(config, _spec(config), "item_pretrain_dir", length_key="MAX_PROMPT_LENGTH")
 
-    def load_llm(self, config) -> PreTrainedModel:
+    def load_llm(self, config, weights: Weights) -> PreTrainedModel:
         """The pretrained language model, frozen."""
-        spec = _spec(config)
+        spec = _spec(config, weights)
         llm = load_backbone(spec)
         tune(llm, "frozen")
         self.logger.info(
@@ -152,10 +153,10 @@ class PromptLLM(PromptReader, TrainingFree):
         return llm
 
 
-def _spec(config) -> BackboneSpec:
+def _spec(config, weights: Weights = Weights.FRESH) -> BackboneSpec:
     return BackboneSpec(
         PromptLLM.source(config),
-        init="scratch" if getattr(config, "weights_follow", False) else "pretrained",
+        init="pretrained" if weights.are_read else "scratch",
         num_layers=config["item_llm_layers"],
         layers_key="item_llm_layers",
         attn_implementation=attention(config),

@@ -3,6 +3,7 @@
 from transformers import PreTrainedModel
 
 from recbole_hllm.errors import ConfigError, did_you_mean, naming
+from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.model.base.language_models import attention, lora_settings
 from recbole_hllm.model.base.llm_fit import check_text_llm
 from recbole_hllm.model.baselines.prompt_llm import PromptReader
@@ -29,6 +30,7 @@ class PromptLLMTuned(PromptReader):
     Args:
         config: the run's Config; keys are explained in ``properties/model/PromptLLMTuned.yaml``.
         dataset: the training part of a SequenceDataset.
+        weights: whether those of the language model are read.
 
     Raises:
         ConfigError, DataError, ModelError: texts, prompts, language model and keys do not fit together.
@@ -36,14 +38,13 @@ class PromptLLMTuned(PromptReader):
 
     DRAWS_NEGATIVES = False  # the loss is over the vocabulary
 
-    def __init__(self, config, dataset):
+    def __init__(self, config, dataset, weights: Weights = Weights.FRESH):
         self.check_keys(config)
-        self._finished = getattr(config, "weights_follow", False)  # until it is trained again
-        super().__init__(config, dataset)
-        self.loss_terms: dict[str, float] = {}
+        self._finished = weights is Weights.FOLLOW  # until it is trained again
+        super().__init__(config, dataset, weights)
 
-    @staticmethod
-    def check_keys(config) -> None:
+    @classmethod
+    def check_keys(cls, config) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
         lora_settings(config)
         source = config["item_pretrain_dir"]
@@ -71,12 +72,12 @@ class PromptLLMTuned(PromptReader):
         """The language model's folder, or that of the tokenizer of one from scratch."""
         return config["item_pretrain_dir"] or config["tokenizer_dir"]
 
-    def load_llm(self, config) -> PreTrainedModel:
+    def load_llm(self, config, weights) -> PreTrainedModel:
         """The language model as its keys say, and the head over its words in ``lm_head``."""
         source, n_words = config["item_pretrain_dir"], None
         if not source:
             self.prompts, n_words = self.prompts.in_own_words()
-        llm, self.lm_head = with_head(load_causal_lm(_spec(config, n_words)))
+        llm, self.lm_head = with_head(load_causal_lm(_spec(config, n_words, weights)))
         _check_causal(config, llm)
         mode = tuning_mode(config)
         tune(self.lm_head.model, "full" if mode == "full" else "frozen")
@@ -109,24 +110,23 @@ class PromptLLMTuned(PromptReader):
         self.loss_terms = {"next_token": loss.item(), "tokens": len(losses)}
         return loss
 
-    def positions_read(self, interaction) -> int:
+    def positions_read(self, rows) -> int:
         """Tokens of the prompts of a batch of training rows."""
-        return len(self.prompts.of_windows(interaction[self.ITEM_SEQ])[0])
+        return len(self.prompts.of_windows(rows[self.ITEM_SEQ])[0])
 
     def inference_parameters(self) -> int:
         """How many numbers are needed to recommend: not the head over words; LoRA counts as merged."""
         return sum(weight.numel() for name, weight in self.reader.named_parameters() if ".lora_" not in name)
 
 
-def _spec(config, n_words: int | None = None) -> BackboneSpec:
+def _spec(config, n_words: int | None = None, weights: Weights = Weights.FRESH) -> BackboneSpec:
     """The language model; one from scratch has as many words as the data."""
     source, sizes = config["item_pretrain_dir"], None
     if not source:
         sizes = {**config["item_llm_config"], **({"vocab_size": n_words} if n_words else {})}
-    bare = not source or getattr(config, "weights_follow", False)
     return BackboneSpec(
         source,
-        init="scratch" if bare else "pretrained",
+        init="pretrained" if source and weights.are_read else "scratch",
         num_layers=config["item_llm_layers"],
         layers_key="item_llm_layers",
         config=sizes,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.model.base.contract import Factorised, ReadsWeights, Weights
 from recbole_hllm.model.base.item_texts import build_catalogue, read_texts, text_columns
 from recbole_hllm.model.base.item_vectors import encode_catalogue
 from recbole_hllm.model.base.language_models import attention, chunk_tokens, named_item_llm
@@ -19,7 +20,7 @@ from recbole_hllm.nn.item_encoder import ItemEncoder
 from recbole_hllm.storage.cache import cache_folder
 
 
-class TextKNN(TrainingFree):
+class TextKNN(TrainingFree, Factorised, ReadsWeights):
     """Score: cosine of an item's vector and the mean of the history's vectors, each of length 1.
 
     Item vectors are HLLM's before any training: the mean over the text's last hidden states of the pretrained Item
@@ -28,6 +29,7 @@ class TextKNN(TrainingFree):
     Args:
         config: the run's Config; keys are explained in ``properties/model/TextKNN.yaml``.
         dataset: the training part of a SequenceDataset.
+        weights: whether there are item vectors at once.
 
     Raises:
         ConfigError, DataError, ModelError: texts and language model are missing or do not fit together.
@@ -35,18 +37,17 @@ class TextKNN(TrainingFree):
 
     # RecBole's name for what a checkpoint holds besides weights: vectors that are read need no LLM.
     other_parameter_name = ["vectors"]
-    similarity = "cosine"  # of user and item vectors
 
-    def __init__(self, config, dataset):
+    def __init__(self, config, dataset, weights: Weights = Weights.FRESH):
         super().__init__(config, dataset)
         self.knn_history = config["knn_history"]
         self.vectors = None
-        if not getattr(config, "weights_follow", False):
+        if weights.are_read:
             self.check_keys(config)
             self.vectors = F.normalize(_encode(config, dataset), dim=-1)
 
-    @staticmethod
-    def check_needs(config):
+    @classmethod
+    def check_files(cls, config) -> None:
         """Looks for item texts and the Item LLM's tokenizer.
 
         Raises:
@@ -58,8 +59,8 @@ class TextKNN(TrainingFree):
         text_columns(path, config)
         load_tokenizer(_source(config), config["trust_remote_code"])
 
-    @staticmethod
-    def check_keys(config) -> None:
+    @classmethod
+    def check_keys(cls, config) -> None:
         """Raises ConfigError or ModelError where the Item LLM does not fit the keys, whatever the data are."""
         check_text_llm(config, _spec(config), "item_pretrain_dir")
 

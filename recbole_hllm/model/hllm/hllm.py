@@ -12,6 +12,7 @@ from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.rows.dataset import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.data.texts.item_texts import ItemTexts
 from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.model.base.contract import ItemReading, ReadsWeights, Staged, Weights
 from recbole_hllm.model.base.input_features import build_input_features, check_feature_keys
 from recbole_hllm.model.base.item_texts import build_catalogue, read_texts, text_columns
 from recbole_hllm.model.base.item_vectors import encode_catalogue, encoder_digest
@@ -41,7 +42,7 @@ from recbole_hllm.storage.cache import cache_folder, digest
 __all__ = ["HLLM", "build_catalogue", "load_pretrained_hllm", "read_texts", "text_columns"]
 
 
-class HLLM(NextItemRecommender):
+class HLLM(NextItemRecommender, ReadsWeights, Staged):
     """Hierarchical LLM for sequential recommendation.
 
     Trains on windows of S + 1 items with K negatives shared by the batch; each distinct item of a batch is encoded
@@ -52,6 +53,7 @@ class HLLM(NextItemRecommender):
         dataset: the training part of a SequenceDataset.
         item_texts: the fields named in ``text_keys`` of every item, for texts that a tab-separated file cannot hold;
             read from ``<dataset>.item`` when not given.
+        weights: whether those of the language models are read.
 
     Raises:
         ConfigError, DataError, ModelError: texts, language models or their sizes do not fit together.
@@ -59,25 +61,25 @@ class HLLM(NextItemRecommender):
 
     FURTHER_VECTORS = 0  # that the User LLM reads after a history
 
-    def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None):
+    def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None, weights: Weights = Weights.FRESH):
         self.check_keys(config)
         super().__init__(config, dataset)
         self.token_budget, self.recompute = chunk_tokens(config), config["recompute_items"]
         self.rates = {"item": config["item_learning_rate"], "weight_decay": config["weight_decay"]}
         self.decay_everything = "weight_decay" in referenced(config)
-        self._finished = getattr(config, "weights_follow", False)  # until it is trained again
+        self._finished = weights is Weights.FOLLOW  # until it is trained again
         self._config, self.tuning = config, {part: tuning_mode(config, part) for part in ("item", "user")}
         self.catalogue = build_catalogue(config, item_texts or read_texts(config, dataset))
-        self.user_encoder = UserEncoder(load_backbone(user_spec(config)))
-        self.item_encoder = build_item_encoder(config, self.user_encoder.hidden_size)
+        self.user_encoder = UserEncoder(load_backbone(user_spec(config, weights)))
+        self.item_encoder = build_item_encoder(config, self.user_encoder.hidden_size, weights)
         check_words(self.item_encoder.backbone, self.catalogue.tokens, llm_source(config, "item"))
         self.add_parts(config, dataset)
         _log_set_up(self.logger, config, self)
-        if pretrained_hllm_needed(config):
+        if pretrained_hllm_needed(config, weights):
             load_pretrained_hllm(self, config["pretrained_hllm"])
         tune(self.user_encoder.backbone, self.tuning["user"], lora_settings(config))
         if self.tuning["item"] == "frozen":
-            self.item_encoder = self._let_go_of_item_llm()
+            self.item_encoder = self._let_go_of_item_llm(weights)
         else:
             tune(self.item_encoder.backbone, self.tuning["item"], lora_settings(config))
 
@@ -106,9 +108,9 @@ class HLLM(NextItemRecommender):
         self.ids_digest = digest(*map(str, dataset.field2id_token[self.ITEM_ID]))
         self.input_features = build_input_features(config, dataset, self.user_encoder.hidden_size)
 
-    def _let_go_of_item_llm(self) -> StoredItemVectors:
+    def _let_go_of_item_llm(self, weights: Weights) -> StoredItemVectors:
         """Every item's vector is computed now, or read from the cache; the Item LLM's memory is free again."""
-        if getattr(self._config, "weightless", False):  # a plan's model: nothing to compute them with
+        if weights is Weights.OUTLINE:  # nothing to compute them with
             vectors = np.zeros((0, self.item_encoder.pooled_size), np.float32)
             return StoredItemVectors(vectors, self.item_encoder.projection, "00")
         encoder = self.item_encoder.to(self._config["device"])
@@ -185,6 +187,17 @@ class HLLM(NextItemRecommender):
         """Weights that are trained are no finished run's any more."""
         self._finished = self._finished and not mode
         return super().train(mode)
+
+    # ---- for plans ----
+
+    def item_reading(self) -> ItemReading:
+        """Stored vectors cost no tokens; the Item LLM reads each distinct item of a batch."""
+        if self.tuning["item"] == "frozen":
+            return ItemReading(self.item_encoder, np.zeros(self.n_items, int))
+        tokens = np.diff(self.catalogue.offsets) + (self.item_encoder.item_emb_tokens is not None)
+        llm = self.item_encoder.backbone.config
+        at_once = self.token_budget if self.recompute else None
+        return ItemReading(self.item_encoder, tokens, llm.num_hidden_layers, llm.hidden_size, at_once)
 
     # ---- for other programs ----
 

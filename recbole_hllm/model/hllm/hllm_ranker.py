@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from recbole_hllm.data.rows.dataset import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.data.texts.item_texts import ItemTexts
 from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
+from recbole_hllm.model.base.contract import LabelledScorer, Weights
 from recbole_hllm.model.base.next_item import History
 from recbole_hllm.model.hllm.hllm import HLLM
 from recbole_hllm.nn.input_features import id_table
@@ -57,7 +58,7 @@ class Histories:
         return Histories(self.items[first], self.length[first], events, which[self.of_row])
 
 
-class HLLMRanker(HLLM):
+class HLLMRanker(HLLM, LabelledScorer):
     """HLLM with a head, trained on labelled interactions by ``L_cls + lambda * L_gen``.
 
     Early fusion reads the history with the candidate behind it and scores the hidden state there. Late fusion reads
@@ -67,16 +68,18 @@ class HLLMRanker(HLLM):
     Args:
         config: the run's Config; keys are explained in ``properties/model/HLLMRanker.yaml`` and ``HLLM.yaml``.
         dataset: the training part of a LabelledDataset.
-        item_texts: as for HLLM.
+        item_texts, weights: as for HLLM.
 
     Raises:
         ConfigError: an unknown ``fusion`` or ``head_input``, or hidden sizes that are no whole numbers.
     """
 
-    def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None):
+    similarity = "other"  # the head's
+
+    def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None, weights: Weights = Weights.FRESH):
         self.late, self.loss_lambda = config["fusion"] == "late", config["loss_lambda"]
         self.pairs_at_once, self.label_field = config["candidates_per_batch"], config["LABEL_FIELD"]
-        super().__init__(config, dataset, item_texts)
+        super().__init__(config, dataset, item_texts, weights)
 
     def add_parts(self, config, dataset):
         """Also the head and the [USER] vector."""
@@ -242,9 +245,7 @@ class HLLMRanker(HLLM):
 
     def _states_of_pairs(self, interaction, ids):
         """(B, N, D) hidden states of each row with each of N candidates."""
-        rows = {
-            name: values.repeat_interleave(len(ids), dim=0) for name, values in interaction.interaction.items()
-        }
+        rows = {name: values.repeat_interleave(len(ids), dim=0) for name, values in interaction.interaction.items()}
         return self._states(rows, ids.repeat(len(interaction))).view(len(interaction), len(ids), -1)
 
 

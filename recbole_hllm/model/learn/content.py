@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from recbole_hllm.data.texts.item_texts import ItemTexts
 from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.model.base.item_texts import build_catalogue, read_texts
 from recbole_hllm.model.base.item_vectors import encode_catalogue, encoder_digest
 from recbole_hllm.model.base.language_models import attention, chunk_tokens
@@ -64,7 +65,7 @@ def check_content_keys(config) -> None:
             _check_direction(config, skeleton)
 
 
-def build_content(config, dataset, item_texts: ItemTexts | None = None) -> Content:
+def build_content(config, dataset, item_texts: ItemTexts | None, weights: Weights) -> Content:
     """The content vectors that the key ``content`` asks for.
 
     Those of a language model are computed now, or read from the cache; it is let go before any training.
@@ -77,7 +78,7 @@ def build_content(config, dataset, item_texts: ItemTexts | None = None) -> Conte
         return Content(_id_table(dataset.item_num, width), width, normalised=False)
     if kind == "random":
         return Content(_random_table(config["seed"], dataset.item_num, width), width, normalised=True)
-    table = _text_table(config, dataset, item_texts)
+    table = _text_table(config, dataset, item_texts, weights)
     return Content(table, table.vectors.shape[1], bool(config["content_normalised"]))
 
 
@@ -95,29 +96,29 @@ def _random_table(seed, n_items, width) -> StoredItemVectors:
     return StoredItemVectors(vectors, nn.Identity(), digest("random", seed, n_items, width))
 
 
-def _text_table(config, dataset, item_texts) -> StoredItemVectors:
-    encoder, source = _encoder(config)
-    if getattr(config, "weightless", False):  # a plan's model: nothing to compute them with
+def _text_table(config, dataset, item_texts, weights) -> StoredItemVectors:
+    encoder, source = _encoder(config, weights)
+    if weights is Weights.OUTLINE:  # nothing to compute them with
         return StoredItemVectors(np.zeros((0, encoder.out_features), np.float32), nn.Identity(), "00")
     catalogue = build_catalogue(config, item_texts or read_texts(config, dataset), source)
     check_words(encoder.backbone, catalogue.tokens, source)
     encoder = encoder.to(config["device"])
-    weights = encoder_digest(encoder)
+    made_by = encoder_digest(encoder)
     vectors = encode_catalogue(
         encoder,
         catalogue,
         precision=config["precision"],
         token_budget=chunk_tokens(config),
         cache=cache_folder(config["cache_dir"], config["data_path"]) if config["item_vector_cache"] else None,
-        weights=weights,
+        weights=made_by,
         dtype=DTYPES[config["content_dtype"]],
     )
-    return StoredItemVectors(vectors, nn.Identity(), weights)
+    return StoredItemVectors(vectors, nn.Identity(), made_by)
 
 
-def _encoder(config) -> tuple[ContentEncoder, str]:
+def _encoder(config, weights) -> tuple[ContentEncoder, str]:
     """The language model with its pooling, and whose tokenizer it reads with."""
-    spec, pooling = _spec(config)
+    spec, pooling = _spec(config, weights)
     backbone, source, end_token = load_backbone(spec), spec.source, None
     _check_direction(config, backbone)
     if pooling == "eos":
@@ -127,8 +128,8 @@ def _encoder(config) -> tuple[ContentEncoder, str]:
     return ContentEncoder(backbone, pooling, end_token=end_token, max_text_length=config["MAX_TEXT_LENGTH"]), source
 
 
-def _spec(config) -> tuple[BackboneSpec, str]:
-    """The language model, and its pooling."""
+def _spec(config, weights: Weights = Weights.FRESH) -> tuple[BackboneSpec, str]:
+    """The language model, whose weights are in no checkpoint, and its pooling."""
     source, own_pooling = sentence_encoder(config[MODEL_KEYS[config["content"]]])
     pooling = config["content_pooling"] or own_pooling or "mean"
     if config["content"] == "llm" and pooling == "cls":
@@ -138,7 +139,7 @@ def _spec(config) -> tuple[BackboneSpec, str]:
         )
     spec = BackboneSpec(
         source,
-        init="scratch" if getattr(config, "weightless", False) else "pretrained",
+        init="scratch" if weights is Weights.OUTLINE else "pretrained",
         num_layers=config["content_layers"],
         layers_key="content_layers",
         attn_implementation=attention(config),

@@ -8,6 +8,7 @@ from torch import Tensor
 from recbole_hllm.data.rows.split_rows import SPLITS_BY, TARGET_ITEMS
 from recbole_hllm.data.texts.item_texts import ItemTexts
 from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.model.base.contract import ReadsWeights, Weights
 from recbole_hllm.model.base.item_table import check_heads
 from recbole_hllm.model.base.language_models import attention, lora_settings
 from recbole_hllm.model.base.llm_fit import check_user_llm
@@ -52,7 +53,11 @@ _UNREAD = {
     ("item_tower", "content"): ("shared_towers", "output_size"),
     ("preference", "llm"): _OF_A_TRANSFORMER,
     ("preference", "transformer"): (
-        "preference_dir", "preference_layers", "preference_tuning", "gradient_checkpointing", *_OF_LORA,
+        "preference_dir",
+        "preference_layers",
+        "preference_tuning",
+        "gradient_checkpointing",
+        *_OF_LORA,
     ),
     ("negatives_from", "catalogue"): ("mask_same_items",),
     ("split_by", "position"): ("history_days", "target_days"),
@@ -63,7 +68,7 @@ _UNREAD = {
 _ITEMS_AT_ONCE = 4096
 
 
-class LEARN(TwoTowers):
+class LEARN(TwoTowers, ReadsWeights):
     """A user tower reads the content vectors of a history, an item tower those of targets; scores are cosines.
 
     Frozen content -> projection -> causal transformer -> online projection, the output at each place a vector of the
@@ -74,6 +79,7 @@ class LEARN(TwoTowers):
         config: the run's Config; keys are explained in ``properties/model/LEARN.yaml``.
         dataset: the training part of a SplitDataset.
         item_texts: the fields named in ``text_keys`` of every item; read from ``<dataset>.item`` when not given.
+        weights: whether those of ``preference_dir`` and ``pretrained_learn`` are read.
 
     Raises:
         ConfigError, DataError, ModelError: texts, language models, keys or their sizes do not fit together.
@@ -82,7 +88,7 @@ class LEARN(TwoTowers):
     TRAINED_ON_SPLITS = True
     DRAWS_NEGATIVES = False  # by a sampler: those of a user are the other users' targets, or the catalogue
 
-    def __init__(self, config, dataset, item_texts: ItemTexts | None = None):
+    def __init__(self, config, dataset, item_texts: ItemTexts | None = None, weights: Weights = Weights.FRESH):
         self.check_keys(config)
         super().__init__(config, dataset)
         self.drawn = {"history": config["history_samples"], "targets": config["target_samples"]}
@@ -92,18 +98,18 @@ class LEARN(TwoTowers):
         self.catalogue_is_negative = config["negatives_from"] == "catalogue"
         self.num_negatives = config["num_negatives"]
         self.targets_read = config["item_tower"]
-        self.content = build_content(config, dataset, item_texts)
+        self.content = build_content(config, dataset, item_texts, weights)
         width = self.content.width
         size = width if self.targets_read == "content" else config["output_size"]
-        self.user_tower = PreferenceTower(width, build_reader(config), size)
+        self.user_tower = PreferenceTower(width, build_reader(config, weights), size)
         apart = not config["shared_towers"] and self.targets_read != "content"
-        self.own_item_tower = PreferenceTower(width, build_reader(config), size) if apart else None
-        if config["pretrained_learn"] and not _weights_follow(config):
+        self.own_item_tower = PreferenceTower(width, build_reader(config, weights), size) if apart else None
+        if config["pretrained_learn"] and weights.are_read:
             _begin_as(self, config, dataset)
         _log_set_up(self.logger, config)
 
-    @staticmethod
-    def check_keys(config) -> None:
+    @classmethod
+    def check_keys(cls, config) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
         check_content_keys(config)
         lora_settings(config)
@@ -230,10 +236,10 @@ class LEARN(TwoTowers):
         return sample_places((items != 0).float(), number)
 
 
-def build_reader(config) -> torch.nn.Module:
+def build_reader(config, weights: Weights) -> torch.nn.Module:
     """What stands between the two projections of a tower: a transformer from scratch, or a language model."""
     if config["preference"] == "llm":
-        reader = UserEncoder(load_backbone(_reader_spec(config)))
+        reader = UserEncoder(load_backbone(_reader_spec(config, weights)))
         tune(reader.backbone, config["preference_tuning"], lora_settings(config))
         return reader
     return CausalTransformer(
@@ -242,21 +248,16 @@ def build_reader(config) -> torch.nn.Module:
     )
 
 
-def _reader_spec(config) -> BackboneSpec:
+def _reader_spec(config, weights: Weights = Weights.FRESH) -> BackboneSpec:
     return BackboneSpec(
         config["preference_dir"],
-        init="scratch" if _weights_follow(config) else "pretrained",
+        init="pretrained" if weights.are_read else "scratch",
         num_layers=config["preference_layers"],
         layers_key="preference_layers",
         gradient_checkpointing=config["gradient_checkpointing"],
         attn_implementation=attention(config),
         trust_remote_code=config["trust_remote_code"],
     )
-
-
-def _weights_follow(config) -> bool:
-    """Whether a checkpoint, or nothing at all, brings every weight."""
-    return getattr(config, "weights_follow", False) or getattr(config, "weightless", False)
 
 
 def _begin_as(model: LEARN, config, dataset) -> None:

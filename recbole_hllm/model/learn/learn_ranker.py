@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from recbole.data.interaction import Interaction
-from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import FeatureSource, FeatureType, InputType, ModelType, get_model
 from torch import Tensor
 
 from recbole_hllm.config.parsing import fast_precision, read_yaml
 from recbole_hllm.config.places import properties_folder, recbole_folder
 from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.model.base.contract import CatalogueScorer, LabelledScorer, NeedsRuns, Weights
 from recbole_hllm.model.base.trained_run import check_same_data, settings_of, with_best_weights
 from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.model.learn.learn import LEARN
@@ -34,7 +34,7 @@ _MODELS = properties_folder() / "model"
 _PAIRS_AT_ONCE = 8192
 
 
-class LEARNRanker(AbstractRecommender):
+class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
     """A context-aware model of RecBole that reads, beside its own features, vectors of a frozen LEARN.
 
     The user's vector is computed from each row's own history, the item's once; a fusion of both, trained by an
@@ -43,6 +43,7 @@ class LEARNRanker(AbstractRecommender):
     Args:
         config: the run's Config; keys are explained in ``properties/model/LEARNRanker.yaml``.
         dataset: the training part of a LabelledDataset.
+        weights: whether those of LEARN are read.
 
     Raises:
         ConfigError: an unknown ranker or feature, or a LEARN of other data.
@@ -51,9 +52,9 @@ class LEARNRanker(AbstractRecommender):
 
     type = ModelType.CONTEXT
     input_type = InputType.POINTWISE
-    READS_HISTORY = True
+    READS_NUMBERS = True  # the ranker does
 
-    def __init__(self, config, dataset):
+    def __init__(self, config, dataset, weights: Weights = Weights.FRESH):
         self.check_keys(config)
         super().__init__()
         self.n_items, self.ITEM_ID, self.LABEL = dataset.item_num, config["ITEM_ID_FIELD"], config["LABEL_FIELD"]
@@ -62,7 +63,7 @@ class LEARNRanker(AbstractRecommender):
         self.learn = None
         if self.features:
             with torch.random.fork_rng():  # the ranker starts as it would alone
-                self.learn = _learn(config, dataset)
+                self.learn = _learn(config, dataset, weights)
             freeze(self.learn)
         size = self.learn.user_tower.online_proj.out_features if self.learn else 0
         sizes = {"user": size, "item": size, "middle": _middle_size(config["fusion_hidden"])}
@@ -70,15 +71,14 @@ class LEARNRanker(AbstractRecommender):
         made = _RankerConfig(config, {"numerical_features": [*(config["numerical_features"] or []), *fields]})
         self.ranker = get_model(config["ranker"])(made, _with_fields(dataset, fields))
         self.fusion = Fusion(size, size, config["fusion_hidden"]) if "middle" in self.features else None
-        self.loss_terms: dict[str, float] = {}
         if not self.features:
             tell_unread(self.logger, config, ("learn", "learn_keys"), "learn_features is empty")
         if not self.fusion:
             tell_unread(self.logger, config, ("fusion_hidden", "fusion_weight"), "learn_features has no middle")
         self.logger.info(f"LEARNRanker: {config['ranker']} with LEARN's {', '.join(self.features) or 'nothing'}")
 
-    @staticmethod
-    def check_keys(config) -> None:
+    @classmethod
+    def check_keys(cls, config) -> None:
         """Raises ConfigError for values that are wrong whatever the data are."""
         names, sizes = config["learn_features"], config["fusion_hidden"]
         if config["ranker"] not in RANKERS:
@@ -93,13 +93,13 @@ class LEARNRanker(AbstractRecommender):
             check_same_data(config, "learn_keys", config["learn_keys"])
         _ranker_keys(config)
 
-    @staticmethod
-    def further_keys(config) -> set[str]:
+    @classmethod
+    def further_keys(cls, config) -> set[str]:
         """Keys that are read beside those of the property file: the ranker's."""
         return set(_ranker_keys(config))
 
-    @staticmethod
-    def needs(config) -> dict[str, tuple[str, dict]]:
+    @classmethod
+    def needs(cls, config) -> dict[str, tuple[str, dict]]:
         """A LEARN trained on the same labelled rows' past."""
         if not config["learn_features"]:
             return {}
@@ -108,8 +108,8 @@ class LEARNRanker(AbstractRecommender):
             keys = {"valid_metric": "AUC", "metrics": ["AUC"], **keys}
         return {"learn": ("LEARNScorer", keys)}
 
-    @staticmethod
-    def made_like(folder: Path) -> dict:
+    @classmethod
+    def made_like(cls, folder: Path) -> dict:
         """The keys that a LEARN was made with; kept in ``learn_keys``, they let a ranker be read without its folder.
 
         Args:
@@ -200,11 +200,10 @@ def _keys_of_learn() -> list[str]:
     return [key for key in (*read_yaml(_MODELS / "LEARN.yaml"), *_SHARED_KEYS) if key != "trust_remote_code"]
 
 
-def _learn(config, dataset) -> LEARN:
+def _learn(config, dataset, weights: Weights) -> LEARN:
     """The LEARN that ``learn`` names, with its best weights; without them where a checkpoint, or nothing, follows."""
     folder = Path(config["learn"] or "").expanduser()
-    follows = getattr(config, "weights_follow", False) or getattr(config, "weightless", False)
-    if follows:  # made as learn_keys say; those of a run say everything
+    if not weights.are_read:  # made as learn_keys say; those of a run say everything
         files = ("LEARN.yaml", "LEARNScorer.yaml")
         settings = {key: value for file in files for key, value in read_yaml(_MODELS / file).items()}
         theirs = LEARNRanker.made_like(folder) if config["learn"] else {}
@@ -218,9 +217,9 @@ def _learn(config, dataset) -> LEARN:
     made.final_config_dict = {**config.final_config_dict, **own}
     made.internal_config_dict = {**config.internal_config_dict, **own}  # nothing that the ranker's user gave
     _check_length(config, made)
-    made.weights_follow = True
-    learn = LEARN(made, dataset)
-    return learn.eval() if follows else with_best_weights(learn, folder, "learn")
+    if weights.are_read:
+        return with_best_weights(LEARN(made, dataset, weights=Weights.FOLLOW), folder, "learn")
+    return LEARN(made, dataset, weights=weights).eval()
 
 
 def _check_length(config, made):

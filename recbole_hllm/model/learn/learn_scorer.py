@@ -1,9 +1,10 @@
 """LEARNScorer: LEARN on labelled rows, trained on what users liked before them."""
 
+from recbole_hllm.model.base.contract import LabelledScorer
 from recbole_hllm.model.learn.learn import LEARN
 
 
-class LEARNScorer(LEARN):
+class LEARNScorer(LEARN, LabelledScorer):
     """LEARN's cosine as the score of labelled interactions.
 
     It is trained on histories and targets out of the events that are before validation and test and can be in a
@@ -13,8 +14,10 @@ class LEARNScorer(LEARN):
     Args:
         config: the run's Config; keys are explained in ``properties/model/LEARNScorer.yaml`` and ``LEARN.yaml``.
         dataset: the training part of a LabelledSplitDataset.
-        item_texts: as for LEARN.
+        item_texts, weights: as for LEARN.
     """
+
+    similarity = "other"  # half of 1 + the cosine
 
     def predict(self, interaction):
         """(B,) each row's cosine c as a number from 0 to 1, (1 + c) / 2; no probability."""
@@ -23,7 +26,3 @@ class LEARNScorer(LEARN):
     def full_sort_predict(self, interaction):
         """(B, n_items) the same of every item."""
         return (1 + super().full_sort_predict(interaction)) / 2
-
-    def candidate_vectors(self):
-        """(n_items, D) vectors of all items, whose cosine with a user's vector is compared."""
-        return self.item_vectors()

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.model.base.contract import Exports, Factorised, NeedsRuns, Weights
 from recbole_hllm.model.base.id_table import read_id_table
 from recbole_hllm.model.base.language_models import lora_settings
 from recbole_hllm.model.base.trained_run import over_default
@@ -25,7 +26,6 @@ from recbole_hllm.model.slmrec.e4srec_keys import (
     instruction_tokens,
     llm_spec,
     tuning_mode,
-    weights_follow,
 )
 from recbole_hllm.model.slmrec.export_e4srec import export_e4srec, exported_e4srec, load_exported
 from recbole_hllm.nn.backbone import load_backbone
@@ -40,7 +40,7 @@ TRAINING_ROWS = {"positions": "window", "prefix": "prefix", "user": "last"}
 MAX_LOGITS = 2**27
 
 
-class E4SRec(SequentialRecommender):
+class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
     """Item ids of a trained SASRec, projected into a language model that predicts the next one by full softmax.
 
     Frozen item table -> ``input_proj`` -> [instruction] items [response] through the first ``llm_layers`` layers of a
@@ -50,43 +50,43 @@ class E4SRec(SequentialRecommender):
         config: the run's Config; keys are explained in ``properties/model/E4SRec.yaml``.
         dataset: the training part of a SequenceDataset.
         table: (n_items, item_embed_dim) of items; read from ``item_table`` when not given.
+        weights: whether those of the table, the language model and ``pretrained_e4srec`` are read.
 
     Raises:
         ConfigError, ModelError: the table, the language model and the instruction do not fit together.
     """
 
     input_type = InputType.POINTWISE
-    similarity = "dot"  # of user and item vectors
+    similarity = "dot"
     DRAWS_NEGATIVES = False  # the loss is over the whole catalogue
 
-    def __init__(self, config, dataset, table: Tensor | None = None):
+    def __init__(self, config, dataset, table: Tensor | None = None, weights: Weights = Weights.FRESH):
         self.check_keys(config)
         super().__init__(config, dataset)
         self._config, self.autocast_dtype = config, AUTOCAST_DTYPES[config["precision"]]
         self.every_position = config["training_rows"] == "positions"
         width = config["item_embed_dim"]
-        table = self._first_table(config, dataset) if table is None else table
+        table = self._first_table(config, dataset, weights) if table is None else table
         self.item_table = nn.Embedding.from_pretrained(table, freeze=True, padding_idx=0)
-        backbone = load_backbone(llm_spec(config))
+        backbone = load_backbone(llm_spec(config, weights))
         self.llm = PromptedLLM(backbone, *instruction_tokens(config))
         self.input_proj = nn.Linear(width, self.llm.input_size)
         self.score = nn.Linear(self.llm.output_size, width, bias=False)
         self.item_tokens = list(map(str, dataset.field2id_token[self.ITEM_ID]))
         self.training_digest = fingerprint(dataset, {}, {})["training"]
         exported = exported_e4srec(config["pretrained_e4srec"])
-        if exported and not getattr(config, "weightless", False):
+        if exported and weights is not Weights.OUTLINE:
             load_exported(self, exported)
             unread = ("llm_pretrain_dir", "llm_init", "item_table_keys")
             tell_unread(self.logger, config, unread, "pretrained_e4srec brings its own")
             check_text_after(config, self.llm.after)
         self._tune(config)
-        self.loss_terms: dict[str, float] = {}
         _log_set_up(self.logger, config, self)
 
-    @staticmethod
-    def check_keys(config) -> None:
+    @classmethod
+    def check_keys(cls, config) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
-        E4SRec.training_rows(config)
+        cls.training_rows(config)
         spec = llm_spec(config)
         tuning_mode(config)
         lora_settings(config)
@@ -94,8 +94,8 @@ class E4SRec(SequentialRecommender):
         check_table_keys(config)
         check_language_model(config, spec)
 
-    @staticmethod
-    def check_row(config, key: str, row) -> None:
+    @classmethod
+    def check_row(cls, config, key: str, row) -> None:
         """Raises ConfigError where a row of the same table, that ``key`` names, could not be what it is for.
 
         Args:
@@ -108,30 +108,30 @@ class E4SRec(SequentialRecommender):
                 f"numbers an item (hidden_size); set item_embed_dim: {width}"
             )
 
-    @staticmethod
-    def training_rows(config) -> str:
+    @classmethod
+    def training_rows(cls, keys) -> str:
         """The data set's rows that the key ``training_rows`` names.
 
         Raises:
             ConfigError: another word.
         """
-        given = str(config["training_rows"])
+        given = str(keys["training_rows"])
         if given not in TRAINING_ROWS:
             names = ", ".join(TRAINING_ROWS)
             raise ConfigError(f"training_rows: '{given}' is not one of {names}{did_you_mean(given, TRAINING_ROWS)}")
         return TRAINING_ROWS[given]
 
-    @staticmethod
-    def needs(config) -> dict[str, tuple[str, dict]]:
+    @classmethod
+    def needs(cls, config) -> dict[str, tuple[str, dict]]:
         """Key -> model and keys of the run that has to come first where the key names none."""
         if config["pretrained_e4srec"]:
             return {}
         keys = {**over_default(config, "item_table_keys", "SASRec"), "hidden_size": config["item_embed_dim"]}
         return {"item_table": ("SASRec", keys)}
 
-    def _first_table(self, config, dataset) -> Tensor:
+    def _first_table(self, config, dataset, weights) -> Tensor:
         """The table to start with; zeros where a checkpoint, an export or nothing at all brings it."""
-        if weights_follow(config) or config["pretrained_e4srec"]:
+        if not weights.are_read or config["pretrained_e4srec"]:
             return torch.zeros(self.n_items, config["item_embed_dim"])
         if not config["item_table"]:
             raise ConfigError("item_table: name the folder of a run of SASRec (run() trains one where it is empty)")
@@ -246,7 +246,11 @@ class E4SRec(SequentialRecommender):
         """(B, n_items) logits of all items."""
         return self.user_vectors(interaction) @ self.item_table.weight.T
 
-    # ---- for other programs ----
+    # ---- for plans and other programs ----
+
+    def positions_read(self, rows) -> int:
+        """Items, and the instruction's tokens with every row."""
+        return int((rows[self.ITEM_SEQ] != 0).sum()) + self.instruction_length * len(rows)
 
     def inference_parameters(self) -> int:
         """How many numbers are needed to recommend; LoRA counts as merged."""

@@ -1,6 +1,7 @@
 """What the keys of E4SRec mean: the language model, its tuning and its words; and what is wrong with them."""
 
 from recbole_hllm.errors import ConfigError, did_you_mean, naming
+from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.model.base.language_models import attention, lora_settings
 from recbole_hllm.model.base.llm_fit import check_prompted_llm
 from recbole_hllm.model.base.trained_run import check_same_data
@@ -29,7 +30,7 @@ def tuning_mode(config) -> str:
     return mode
 
 
-def llm_spec(config) -> BackboneSpec:
+def llm_spec(config, weights: Weights = Weights.FRESH) -> BackboneSpec:
     """The language model.
 
     Raises:
@@ -51,7 +52,7 @@ def llm_spec(config) -> BackboneSpec:
         raise ConfigError("llm_config: pretrained weights fix these keys; llm_init: False frees them")
     return BackboneSpec(
         source,
-        init="pretrained" if pretrained and not weights_follow(config) else "scratch",
+        init="pretrained" if pretrained and weights.are_read else "scratch",
         num_layers=config["llm_layers"],
         layers_key="llm_layers",
         config=sizes,
@@ -101,9 +102,6 @@ def check_language_model(config, spec: BackboneSpec) -> None:
     """
     key = "llm_pretrain_dir" if spec.source else "llm_config"
     lora = lora_settings(config) if tuning_mode(config) == "lora" else None
-    if weights_follow(config):  # one that is trained has shown that histories fit
-        check_prompted_llm(config, spec, key, lora, None)
-        return
     texts, skeleton = instruction_tokens(config), skeleton_of(spec)
     check_prompted_llm(config, spec, key, lora, sum(map(len, texts)))
     if skeleton is not None:
@@ -130,8 +128,3 @@ def check_text_after(config, after) -> None:
             "training_rows: positions trains on every item of a history at once, and the instruction's text behind "
             f"{_ITEMS} cannot stand behind each of them; take training_rows: prefix or user, or end with {_ITEMS}"
         )
-
-
-def weights_follow(config) -> bool:
-    """Whether a checkpoint, or nothing at all, brings every weight."""
-    return getattr(config, "weights_follow", False) or getattr(config, "weightless", False)

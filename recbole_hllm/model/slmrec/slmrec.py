@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
+from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.model.base.trained_run import settings_of
 from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.model.slmrec.e4srec import E4SRec
@@ -41,6 +42,7 @@ class SLMRec(E4SRec):
     Args:
         config: the run's Config; keys are explained in ``properties/model/SLMRec.yaml``.
         dataset: the training part of a SequenceDataset.
+        weights: whether those of the teacher are read.
 
     Raises:
         ConfigError, ModelError: teacher and student do not fit together.
@@ -48,48 +50,49 @@ class SLMRec(E4SRec):
 
     NUMBERED_ROWS = True  # the teacher's states are stored by row
 
-    def __init__(self, config, dataset):
+    def __init__(self, config, dataset, weights: Weights = Weights.FRESH):
         self.check_keys(config)
-        teacher = _teacher_to_start_from(config, dataset)
-        super().__init__(config, dataset, table=None if teacher is None else teacher.item_table.weight.detach())
-        self.weights = loss_weights(config)
+        teacher = _teacher_to_start_from(config, dataset) if weights.are_read else None
+        table = None if teacher is None else teacher.item_table.weight.detach()
+        super().__init__(config, dataset, table, weights)
+        self.term_weights = loss_weights(config)
         self.reduction, self.norm_power = config["reduction"], config["norm_power"]
-        in_blocks = any(self.weights.values())
+        in_blocks = any(self.term_weights.values())
         self.ends = ends_of(self.llm.depth, config["blocks"], "this student's") if in_blocks else ()
         width = config["item_embed_dim"]
-        heads = self.ends[:-1] if self.weights["heads"] else ()
+        heads = self.ends[:-1] if self.term_weights["heads"] else ()
         self.heads = nn.ModuleList(nn.Linear(self.llm.hidden_size, width, bias=False) for _ in heads)
         self.online = config["distillation"] == "online" and self.aligned
         self.states, self.balance_told = None, False
-        parts = " + ".join(f"{weight:g} {name}" for name, weight in self.weights.items() if weight)
+        parts = " + ".join(f"{weight:g} {name}" for name, weight in self.term_weights.items() if weight)
         self.logger.info(f"distillation: {config['distillation']}, {parts or 'nothing but the first weights'}")
         if config["distillation"] == "online":
             tell_unread(self.logger, config, ["teacher_cache"], "distillation is online")
         if self.online:
-            self.teacher = E4SRec(teacher_config(config), dataset, table=self.item_table.weight.detach())
+            self.teacher = E4SRec(teacher_config(config), dataset, self.item_table.weight.detach(), weights)
             self._begin_as(self.teacher)
             self.states = FreshStates(self.teacher, config["blocks"])
         elif teacher is not None:
             self._begin_as(teacher)
             if self.aligned:
                 self.states = self._states_of(teacher, dataset)
-        elif getattr(config, "planned", False) and self.aligned:
+        elif weights is Weights.STAND_IN and self.aligned:
             self.states = self._states_to_plan_with(dataset)
 
     @property
     def aligned(self) -> bool:
         """Whether anything of the teacher's states is in the loss."""
-        return _taught(self.weights)
+        return _taught(self.term_weights)
 
-    @staticmethod
-    def check_keys(config) -> None:
+    @classmethod
+    def check_keys(cls, config) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
         if config["pretrained_e4srec"]:
             raise ConfigError(
                 "pretrained_e4srec: a student begins as the first layers of its teacher; leave it empty, or go on with "
                 "an exported student as --model=E4SRec"
             )
-        E4SRec.check_keys(config)
+        super().check_keys(config)
         for key, known in (("distillation", _MODES), ("reduction", REDUCTIONS), ("norm_power", NORM_POWERS)):
             if config[key] not in known:
                 hint = did_you_mean(str(config[key]), map(str, known))
@@ -105,23 +108,23 @@ class SLMRec(E4SRec):
             )
         check_keys_fit(config, any(weights.values()), _taught(weights))
 
-    @staticmethod
-    def check_row(config, key: str, row) -> None:
+    @classmethod
+    def check_row(cls, config, key: str, row) -> None:
         """Raises ConfigError where a row of the same table, that ``key`` names, could not be what it is for.
 
         Args:
             row: its Config.
         """
-        E4SRec.check_row(config, key, row)
+        super().check_row(config, key, row)
         if key == "teacher":
             weights = loss_weights(config)
             check_keys_fit(config, any(weights.values()), _taught(weights), row)
 
-    @staticmethod
-    def needs(config) -> dict[str, tuple[str, dict]]:
+    @classmethod
+    def needs(cls, config) -> dict[str, tuple[str, dict]]:
         """Offline a trained teacher, which has the table; online the table."""
         if config["distillation"] == "online":
-            return E4SRec.needs(config)
+            return super().needs(config)
         return {"teacher": ("E4SRec", keys_of_teacher(config))}
 
     def _begin_as(self, teacher: E4SRec) -> None:
@@ -150,8 +153,6 @@ class SLMRec(E4SRec):
     def _states_of(self, teacher, dataset):
         """The teacher's states, kept on the disk unless that is not wanted."""
         config = self._config
-        if getattr(config, "weightless", False):
-            return None
         teacher.to(config["device"])
         if config["teacher_cache"]:
             return CachedStates.of(teacher, config, dataset)
@@ -164,7 +165,7 @@ class SLMRec(E4SRec):
             return UnknownStates(self, config["blocks"])
         made = (Path(config["teacher"] or "").expanduser() / "costs.json").is_file()
         keys = settings_of(Path(config["teacher"]).expanduser(), "teacher", ["E4SRec"], dataset) if made else None
-        teacher = E4SRec(teacher_config(config, keys), dataset).to(config["device"])
+        teacher = E4SRec(teacher_config(config, keys), dataset, weights=Weights.STAND_IN).to(config["device"])
         return FreshStates(teacher.requires_grad_(False), config["blocks"], frozen=True)
 
     # ---- training ----
@@ -176,7 +177,7 @@ class SLMRec(E4SRec):
             ModelError: the teacher is needed and was not loaded with this model.
         """
         states, targets, order = self.read_rows(interaction, self.ends)
-        outputs, weights = states[-1], self.weights
+        outputs, weights = states[-1], self.term_weights
         terms = {"ce": self.target_loss(outputs, targets)}
         if self.aligned:
             if self.states is None:
@@ -198,7 +199,7 @@ class SLMRec(E4SRec):
 
     def _tell_of_balance(self):
         """States of pretrained language models can be so long that their distance is all of the loss."""
-        ce, distance = self.loss_terms["ce"], self.weights["norm"] * self.loss_terms.get("norm", 0.0)
+        ce, distance = self.loss_terms["ce"], self.term_weights["norm"] * self.loss_terms.get("norm", 0.0)
         if self.training and not self.balance_told and 0 < _FAR_MORE * ce < distance:  # 0: a catalogue of one item
             self.balance_told = True
             self.logger.warning(
@@ -237,9 +238,7 @@ def _taught(weights) -> bool:
 
 
 def _teacher_to_start_from(config, dataset) -> E4SRec | None:
-    """The trained teacher, of a finished run; None where there is none, or a checkpoint brings the weights."""
+    """The trained teacher, of a finished run; None where there is none."""
     if config["distillation"] == "online" or not config["teacher"]:
-        return None
-    if getattr(config, "weights_follow", False) or getattr(config, "weightless", False):
         return None
     return read_teacher(config, dataset)

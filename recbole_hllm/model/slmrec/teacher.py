@@ -17,6 +17,7 @@ from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.data.rows.dataset import ROW_NUMBER
 from recbole_hllm.data.texts.vectors import weights_digest
 from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.model.base.trained_run import over_default, settings_of, with_best_weights
 from recbole_hllm.model.slmrec.e4srec import E4SRec
 from recbole_hllm.nn.distillation import block_ends
@@ -85,8 +86,7 @@ def read_teacher(config, dataset) -> E4SRec:
     """
     folder = Path(config["teacher"]).expanduser()
     made = teacher_config(config, settings_of(folder, "teacher", ["E4SRec"], dataset))
-    made.weights_follow = True
-    return with_best_weights(E4SRec(made, dataset), folder, "teacher")
+    return with_best_weights(E4SRec(made, dataset, weights=Weights.FOLLOW), folder, "teacher")
 
 
 # ---- its states on training rows ----

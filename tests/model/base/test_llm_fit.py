@@ -7,6 +7,7 @@ from architectures import keys_of
 
 from recbole_hllm import Config, create_dataset, data_preparation, run
 from recbole_hllm.errors import ConfigError, ModelError, UserError
+from recbole_hllm.model.base.contract import Weights
 
 GPT2 = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 8}
 GPT1 = {**GPT2, "model_type": "openai-gpt"}
@@ -165,11 +166,9 @@ def test_narrow_embeddings_work(keys, tiny_llm, tmp_path, model):
     if model.startswith("HLLM"):
         own |= {"item_pretrain_dir": tiny_llm("opt:narrow"), "item_llm_layers": None, "nce_thres": None}
     config = Config(model, config_dict=keys(model, **own, epochs=1))
-    if model == "E4SRec":
-        config["weights_follow"] = None
-        config.weights_follow = True  # no table
     train = data_preparation(config, create_dataset(config))[0]
-    recommender = config.spec.build(config, train._dataset).eval()
+    weights = Weights.FOLLOW if model == "E4SRec" else Weights.FRESH  # no table
+    recommender = config.spec.build(config, train._dataset, weights).eval()
     rows = train._dataset[torch.arange(3)]
     if model == "E4SRec":
         recommender.item_table.weight.data.normal_()

@@ -104,7 +104,7 @@ def test_a_run_read_back_needs_no_language_model(settings, tmp_path, monkeypatch
 
 
 def test_needs_are_met_by_texts_and_a_tokenizer(settings):
-    TextKNN.check_needs(Config("TextKNN", "toy", config_dict=settings))
+    TextKNN.check_files(Config("TextKNN", "toy", config_dict=settings))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_needs_that_are_not_met_are_named(settings, knn, tmp_path, keys, item_fi
     elif item_file is not ...:
         path.write_text(item_file)
     with pytest.raises(error, match=said):
-        TextKNN.check_needs(Config("TextKNN", "toy", config_dict={**settings, **keys}))
+        TextKNN.check_files(Config("TextKNN", "toy", config_dict={**settings, **keys}))
     with pytest.raises((ConfigError, DataError, ModelError)):
         knn(**keys)
 

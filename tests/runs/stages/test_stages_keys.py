@@ -121,6 +121,7 @@ def test_stages_that_there_are_not(keys_of, tmp_path, value):
         ("HLLM", {"model": ["HLLM", "Pop"]}, "no table of several"),
         ("HLLMRanker", {"fusion": "early"}, "fusion: early .* no user vectors"),
         ("SASRec", {}, "training_stage: SASRec is not trained in stages; HLLM and HLLMRanker are"),
+        ("E4SRec", {}, "training_stage: E4SRec is not trained in stages; HLLM and HLLMRanker are"),
     ],
 )
 def test_bad_keys_are_refused_before_anything_runs(keys_of, tmp_path, model, keys, said):

@@ -1,0 +1,273 @@
+"""The model contract: all that the program asks of a recommender, each member with its meaning, shapes and default.
+
+From top to bottom: how weights come to be; ``Recommender``, what every model has; the families, from which a model
+derives for what else it can do; and ``adopt``, which makes a Recommender of a class of RecBole's or of a user's. No
+other module looks whether a model has a member: it is declared here, with a default, or comes with a family.
+
+A model names RecBole's class first and its families last: ``class Mine(SequentialRecommender, CatalogueScorer)``.
+
+In shapes B is the number of rows, L the longest history (padded on the right with item 0), N the number of items with
+the padding item 0, and D the width of a vector. ``config`` is the run's Config, ``dataset`` the training part of a
+SequenceDataset, ``interaction`` or ``rows`` a batch of its rows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import InputType, ModelType
+from torch import Tensor, nn
+
+# ---- how weights come to be ----
+
+
+class Weights(Enum):
+    """What a model's constructor has to do for its first weights."""
+
+    FRESH = "fresh"
+    """Read pretrained ones and those of earlier runs, draw the others."""
+
+    FOLLOW = "follow"
+    """Make the shapes only: a checkpoint is loaded at once, so nothing is read that it holds."""
+
+    OUTLINE = "outline"
+    """Make the shapes only, on the device ``meta``, without memory: for sizes and checks; nothing is computed."""
+
+    STAND_IN = "stand_in"
+    """Make any of the right shapes, in place of those of runs that are not there yet: a step takes the same time."""
+
+    @property
+    def are_read(self) -> bool:
+        """Whether the sources of weights are read; otherwise all that a checkpoint holds may be anything."""
+        return self is Weights.FRESH
+
+
+# ---- every model ----
+
+
+@dataclass(frozen=True)
+class ItemReading:
+    """How the texts of items are read in a step of the training.
+
+    Attributes:
+        module: the child of the model that reads them.
+        tokens: (N,) number of tokens of each item; 0 where stored vectors are looked up.
+        layers, hidden_size: of the language model in it; 0 without one.
+        at_once: most tokens whose activations are kept, where others are computed again; None: those of all.
+    """
+
+    module: nn.Module
+    tokens: np.ndarray
+    layers: int = 0
+    hidden_size: int = 0
+    at_once: int | None = None
+
+
+class Recommender(AbstractRecommender):
+    """What the program asks of every model.
+
+    From RecBole and torch come ``state_dict``, ``train`` and ``eval``, and ``other_parameter``: what is named in
+    ``other_parameter_name`` (tensors, modules, plain values) is kept in a checkpoint beside the weights.
+
+    Attributes:
+        type: RecBole's kind of model. TRADITIONAL ones count in one pass over the rows and are not trained.
+        VARIANTS: value of the key ``variant`` -> keys whose defaults differ from the property file; empty: none.
+        DRAWS_NEGATIVES: the loss compares with items that a sampler draws.
+        TRAINED_ON_SPLITS: training rows are histories, each with the several targets that follow it.
+        NUMBERED_ROWS: training rows bring their number, in ``row_number``.
+        READS_HISTORY: labelled rows bring the history before them.
+        READS_NUMBERS: on labelled rows embeddings are multiplied by the columns of ``numerical_features``.
+        loss_terms: name -> number of the last batch, a float or a scalar tensor, for log and TensorBoard.
+    """
+
+    type: ClassVar[ModelType]
+    VARIANTS: ClassVar[Mapping[str, dict[str, Any]]] = MappingProxyType({})
+    DRAWS_NEGATIVES: ClassVar[bool] = True
+    TRAINED_ON_SPLITS: ClassVar[bool] = False
+    NUMBERED_ROWS: ClassVar[bool] = False
+    READS_HISTORY: ClassVar[bool] = True
+    READS_NUMBERS: ClassVar[bool] = False
+    loss_terms: Mapping[str, Any] = MappingProxyType({})
+
+    # ---- RecBole's: training and scores ----
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor | tuple[Tensor, ...]:
+        """Scalar loss of a batch of training rows, or parts of it, which are added up."""
+        raise NotImplementedError
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """(B,) score of each row's item, in ``item_id``; a higher one is better."""
+        raise NotImplementedError
+
+    # ---- before there is a model ----
+
+    @classmethod
+    def construct(cls, config: Any, dataset: Any, weights: Weights) -> "Recommender":
+        """The model, with weights of the present random state; ``ReadsWeights`` passes ``weights`` on."""
+        return cls(config, dataset)
+
+    @classmethod
+    def check_keys(cls, config: Any) -> None:
+        """Raises UserError for values that are wrong whatever the data and the weights are; called before any data is
+        read. Default: nothing to check."""
+
+    @classmethod
+    def check_files(cls, config: Any) -> None:
+        """Raises UserError where this data set, or this installation, lacks what the model reads: a sanity row is left
+        out then. Default: nothing is needed."""
+
+    @classmethod
+    def training_rows(cls, keys: Mapping[str, Any]) -> str | None:
+        """The training rows that ``keys`` choose, of a model with a key for them; None: those of the model table."""
+        return None
+
+    @classmethod
+    def further_keys(cls, config: Any) -> set[str]:
+        """Keys that are read beside those of the property file and of the model's code. Default: none."""
+        return set()
+
+    @classmethod
+    def fixed_input_type(cls) -> InputType | None:
+        """RecBole's ``input_type``; None for those of its models that have none, where ``loss_type`` decides."""
+        return getattr(cls, "input_type", None)
+
+    # ---- training ----
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """torch's parameter groups for the optimizer: ``params``, and ``lr`` or ``weight_decay`` where they differ from
+        the keys. Default: one group of all."""
+        return [{"params": list(self.parameters())}]
+
+    # ---- costs ----
+
+    def inference_parameters(self) -> int:
+        """How many numbers are needed to recommend. Default: all of them."""
+        return sum(weight.numel() for weight in self.parameters())
+
+    def positions_read(self, rows: Interaction) -> int | None:
+        """Places that a batch of training rows takes in what reads histories; None: one for each item of theirs."""
+        return None
+
+    def item_reading(self) -> ItemReading | None:
+        """How the texts of a batch's items are read, for a plan; None: no texts are read in training."""
+        return None
+
+
+# ---- families: what some models can do ----
+
+
+class CatalogueScorer(Recommender):
+    """Ranks the whole catalogue."""
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """(B, N) score of every item for each row, as ``predict`` gives it."""
+        raise NotImplementedError
+
+
+class LabelledScorer(Recommender):
+    """Scores labelled rows: ``predict`` is (B,) numbers from 0 to 1, how likely label 1 is. Most score a whole
+    catalogue too."""
+
+
+class Factorised(CatalogueScorer):
+    """Scores a user's vector with each item's.
+
+    Attributes:
+        similarity: the score is their ``cosine``, their ``dot`` product, or an ``other`` function of the two.
+    """
+
+    similarity: ClassVar[Literal["cosine", "dot", "other"]] = "cosine"
+
+    def item_vectors(self) -> Tensor:
+        """(N, D) vectors of all items, float32, not normalised; those of the padding item are 0."""
+        raise NotImplementedError
+
+    def user_vectors(self, interaction: Interaction) -> Tensor:
+        """(B, D) vectors of each row's user, float32, not normalised."""
+        raise NotImplementedError
+
+    def candidate_vectors(self) -> Tensor:
+        """(N, D) vectors of all items as they are scored, for other programs. Default: ``item_vectors``."""
+        return self.item_vectors()
+
+
+class ReadsWeights(Recommender):
+    """Its first weights are read from pretrained models or earlier runs, so its constructor takes ``weights``."""
+
+    @classmethod
+    def construct(cls, config: Any, dataset: Any, weights: Weights) -> "Recommender":
+        """The model; ``weights`` says what is read."""
+        return cls(config, dataset, weights=weights)  # type: ignore[call-arg]
+
+
+class NeedsRuns(ReadsWeights):
+    """Is built on finished runs of other models, each named by a key of its own; where such a key is empty, the run is
+    made first, and ``<key>_keys`` are its keys."""
+
+    @classmethod
+    def needs(cls, config: Any) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Key -> model and keys of the run to be made where the key names none."""
+        raise NotImplementedError
+
+    @classmethod
+    def check_row(cls, config: Any, key: str, row: Any) -> None:
+        """Raises ConfigError where a row of the same table could not be the run that ``key`` names.
+
+        Args:
+            row: its Config.
+        """
+
+    @classmethod
+    def made_like(cls, folder: Path) -> dict[str, Any]:
+        """What of the keys of the run in ``folder`` is kept in ``<key>_keys``, to build this model without it. Default:
+        nothing."""
+        return {}
+
+
+class Exports(Recommender):
+    """Can be written for other programs."""
+
+    def export(self, folder: str | Path) -> None:
+        """Writes the model into a new or empty folder.
+
+        Raises:
+            ModelError: something is in the folder, or it cannot be written.
+        """
+        raise NotImplementedError
+
+
+class Staged(Exports):
+    """Is trained in stages, each from the export of the one before."""
+
+    @classmethod
+    def check_llms(cls, config: Any) -> None:
+        """Raises UserError where the language models of the first stage do not fit the keys of a later one."""
+        raise NotImplementedError
+
+
+# ---- classes of RecBole's, and of users ----
+
+
+@cache
+def adopt(model: type, family: type[Recommender]) -> type[Recommender]:
+    """A class that keeps to the contract: the model itself, or one derived from it, of its name, with the defaults.
+
+    Weights, results and the names of both stay as they are.
+
+    Args:
+        model: a recommender in RecBole's manner, built as ``model(config, dataset)``.
+        family: ``CatalogueScorer`` or ``LabelledScorer``.
+    """
+    if issubclass(model, Recommender):
+        return model
+    own: dict[str, Any] = {name: getattr(model, name) for name in ("__module__", "__qualname__", "__doc__")}
+    # RecBole's context-aware models read the columns of a row, and all its models of labelled rows read numbers.
+    own |= {"READS_HISTORY": model.type != ModelType.CONTEXT, "READS_NUMBERS": True}
+    return type(model.__name__, (model, family), own)
