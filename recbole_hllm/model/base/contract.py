@@ -256,7 +256,7 @@ class Staged(Exports):
 
 
 @cache
-def adopt(model: type, family: type[Recommender]) -> type[Recommender]:
+def adopt(model: type[AbstractRecommender], family: type[Recommender]) -> type[Recommender]:
     """A class that keeps to the contract: the model itself, or one derived from it, of its name, with the defaults.
 
     Weights, results and the names of both stay as they are.

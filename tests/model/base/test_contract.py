@@ -42,9 +42,9 @@ def test_nobody_looks_whether_a_model_has_a_member():
             continue
         calls = (node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
         asked = {ast.unparse(call.args[0]) for call in calls if ast.unparse(call.func) in ("hasattr", "getattr")}
-        if asked:
+        if asked - ASKED.get(name, set()):
             found[name] = asked
-    assert found == ASKED
+    assert found == {}
 
 
 def test_every_member_says_what_it_means():
