@@ -227,7 +227,7 @@ class Settings:
 def _key_of(cls: type[Settings], name: str, hint: Any, declaration: _Declaration) -> Key:
     title = {"title": cls.__dict__["title"]} if "title" in cls.__dict__ else {}
     if not declaration.of_new_key:
-        owners = (base._own for base in cls.__mro__[1:] if name in getattr(base, "_own", {}))
+        owners = (base._own for base in _bases(cls)[1:] if name in base._own)
         declared = next(owners, DECLARED)  # not inherited: another class's key, taken over with a default of its own
         return replace(declared[name], **declaration.values, **title)
     if name in DECLARED:
@@ -245,8 +245,12 @@ def _in_order(cls: type[Settings]) -> dict[str, Key]:
         for name in group._own:
             if "title" in group.__dict__:
                 keys.pop(name, None)
-            keys[name] = next(base._own[name] for base in cls.__mro__ if name in getattr(base, "_own", {}))
+            keys[name] = next(base._own[name] for base in _bases(cls) if name in base._own)
     return keys
+
+
+def _bases(cls: type[Settings]) -> list[type[Settings]]:
+    return [base for base in cls.__mro__ if issubclass(base, Settings)]
 
 
 def _walk(cls: type[Settings]) -> Iterator[type[Settings]]:
