@@ -29,7 +29,7 @@ class ModelError(UserError):
 class MissingExtra(UserError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
-    def __init__(self, package: str, extra: str, why: str):
+    def __init__(self, package: str, extra: str, why: str) -> None:
         super().__init__(f"{why} needs the package '{package}': pip install 'recbole-hllm[{extra}]'")
 
 
@@ -47,7 +47,8 @@ def words_of(error: Exception) -> str:
     """What an exception says; the code that it comes from where it says nothing, or little alone."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     last = getattr(frame, "end_lineno", None) or frame.lineno  # not known before Python 3.11
-    code = " ".join(" ".join(linecache.getlines(frame.filename)[frame.lineno - 1 : last]).split())
+    lines = linecache.getlines(frame.filename)[frame.lineno - 1 : last] if frame.lineno else []
+    code = " ".join(" ".join(lines).split())
     if isinstance(error, (LookupError, TypeError)):
         return f"{type(error).__name__} in '{code}': {error}"
     return str(error) or code

@@ -1,5 +1,7 @@
 """The dense all-action loss (LEARN, arXiv 2405.03988, section 3.3): every action read predicts all that follow."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -42,7 +44,7 @@ def dense_all_action(
         Scalar; 0 without any pair.
     """
 
-    def removed(rows):
+    def removed(rows: Tensor) -> Tensor:
         same_user = users[rows][:, None] == users[target_rows]
         return same_user if same_items is None else same_user | _owned(rows, *same_items)
 
@@ -74,14 +76,21 @@ def all_action_over_catalogue(
         Scalar; 0 without any pair.
     """
 
-    def removed(rows):
+    def removed(rows: Tensor) -> Tensor:
         return _owned(rows, *same_items)
 
     parts = (outputs, output_rows, targets, target_rows)
     return _mean_over_pairs(parts, negatives, removed, logit_scale, len(same_items[1]), max_logits)
 
 
-def _mean_over_pairs(parts, negatives, removed, logit_scale, n_rows: int, max_logits: int) -> Tensor:
+def _mean_over_pairs(
+    parts: tuple[Tensor, Tensor, Tensor, Tensor],
+    negatives: Tensor,
+    removed: Callable[[Tensor], Tensor],
+    logit_scale: Tensor,
+    n_rows: int,
+    max_logits: int,
+) -> Tensor:
     outputs, output_rows, targets, target_rows = parts
     with torch.autocast(outputs.device.type, enabled=False):
         outputs = F.normalize(outputs.float(), dim=-1) * logit_scale.float().exp()
@@ -101,7 +110,14 @@ def _mean_over_pairs(parts, negatives, removed, logit_scale, n_rows: int, max_lo
     return total / max(_count_pairs(output_rows, target_rows, n_rows), 1)
 
 
-def _sum_of_block(outputs, output_rows, targets, target_rows, negatives, removed) -> Tensor:
+def _sum_of_block(
+    outputs: Tensor,
+    output_rows: Tensor,
+    targets: Tensor,
+    target_rows: Tensor,
+    negatives: Tensor | None,
+    removed: Callable[[Tensor], Tensor],
+) -> Tensor:
     logits = outputs @ targets.T
     of_negatives = logits if negatives is None else outputs @ negatives.T
     # Not -inf: where a user has no negatives at all, the gradient of the logarithm would be NaN.
@@ -110,7 +126,7 @@ def _sum_of_block(outputs, output_rows, targets, target_rows, negatives, removed
     return F.softplus(others - logits)[output_rows[:, None] == target_rows].sum()
 
 
-def _owned(output_rows, target_ids, owned) -> Tensor:
+def _owned(output_rows: Tensor, target_ids: Tensor, owned: Tensor) -> Tensor:
     """(P, M) whether the target's item is among those of the output's row."""
     rows, of_output = torch.unique(output_rows, return_inverse=True)
     ids, place = torch.unique(torch.cat([target_ids, owned[rows].reshape(-1)]), return_inverse=True)
@@ -119,6 +135,6 @@ def _owned(output_rows, target_ids, owned) -> Tensor:
     return has[:, of_target][of_output]
 
 
-def _count_pairs(output_rows, target_rows, n_rows: int) -> int:
+def _count_pairs(output_rows: Tensor, target_rows: Tensor, n_rows: int) -> int:
     counts = (torch.bincount(part, minlength=n_rows) for part in (output_rows, target_rows))
     return int(torch.mul(*counts).sum())

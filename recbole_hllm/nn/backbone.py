@@ -15,8 +15,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import (
     CONFIG_MAPPING,
@@ -34,10 +36,9 @@ from transformers.utils import logging as hf_logging
 from recbole_hllm.errors import MissingExtra, ModelError, did_you_mean
 from recbole_hllm.nn.adapters import refuse_adapter
 
-try:
-    from transformers import GgufConfig
-except ImportError:  # before GgufConfig, transformers 5 always unpacked GGUF weights
-    GgufConfig = None
+# Before it had one, transformers 5 always unpacked GGUF weights.
+GGUF_CONFIG = getattr(transformers, "GgufConfig", None)
+AutoClass = type[AutoModel] | type[AutoModelForCausalLM] | type[AutoModelForTextEncoding]
 
 SOURCE_FORMS = "a folder, a .gguf file, 'package:NAME/PATH' in an installed package, or a Hugging Face hub id"
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
@@ -61,7 +62,7 @@ class BackboneSpec:
     """Keep the first k layers only; None keeps all."""
     layers_key: str = "num_layers"
     """The key that the user sets them with, for errors."""
-    config: Mapping | None = None
+    config: Mapping[str, Any] | None = None
     """With ``scratch``: keys of the model's configuration, over those of `source` if there is one."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass, layer by layer, to save memory."""
@@ -70,7 +71,7 @@ class BackboneSpec:
     trust_remote_code: bool = False
     """Allow the source to bring its own Python code, which then runs on this machine."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.init not in ("pretrained", "scratch"):
             raise ModelError(f"init={self.init!r}: a language model starts 'pretrained' or from 'scratch'")
         if self.init == "pretrained" and self.source is None:
@@ -146,15 +147,15 @@ def load_causal_lm(spec: BackboneSpec) -> PreTrainedModel:
     return _load(spec, AutoModelForCausalLM)
 
 
-def _load(spec: BackboneSpec, kind: type | None = None) -> PreTrainedModel:
-    folder, gguf_file = _located(spec.source)
+def _load(spec: BackboneSpec, kind: AutoClass | None = None) -> PreTrainedModel:
+    folder, gguf_file = _place_of(spec)
     with _errors_name(spec.source), quiet(gguf_file):
         config = _config_of(spec, folder, gguf_file)
         kind = kind or _without_head(config)
-        options = {"dtype": torch.float32, "trust_remote_code": spec.trust_remote_code}
+        options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": spec.trust_remote_code}
         if spec.attn_implementation is not None:
             options["attn_implementation"] = spec.attn_implementation
-        if spec.init == "scratch":
+        if spec.init == "scratch" or folder is None:
             model = kind.from_config(config, **options)
         else:
             model = _load_weights(folder, gguf_file, config, options, kind)
@@ -169,7 +170,7 @@ def config_of(spec: BackboneSpec) -> PreTrainedConfig:
     Raises:
         ModelError, MissingExtra: as ``load_backbone``, for what the weights have no part in.
     """
-    folder, gguf_file = _located(spec.source)
+    folder, gguf_file = _place_of(spec)
     with _errors_name(spec.source), quiet(gguf_file):
         return _config_of(spec, folder, gguf_file)
 
@@ -225,14 +226,11 @@ def without_gpu(attention: str | None) -> str | None:
     return attention if attention in (None, "sdpa") else "eager"
 
 
-def drop_input_embeddings(model: PreTrainedModel) -> None:
-    """Frees the word embeddings of a model that only ever reads vectors."""
-    model.set_input_embeddings(None)
+def _place_of(spec: BackboneSpec) -> tuple[str | None, str | None]:
+    return (None, None) if spec.source is None else _located(spec.source)
 
 
-def _located(source: str | None) -> tuple[str | None, str | None]:
-    if source is None:
-        return None, None
+def _located(source: str) -> tuple[str, str | None]:
     folder, gguf_file = resolve_source(source)
     for package in ("gguf", "accelerate") if gguf_file else ():
         if importlib.util.find_spec(package) is None:
@@ -243,8 +241,8 @@ def _located(source: str | None) -> tuple[str | None, str | None]:
 def _config_of(spec: BackboneSpec, folder: str | None, gguf_file: str | None) -> PreTrainedConfig:
     config = _model_config(spec, folder, gguf_file)
     _check_architecture(config, spec.source)
+    _check_depth(config, spec)
     if spec.num_layers is not None:
-        _check_depth(config, spec)
         first_layers(config, spec.num_layers)
     return config
 
@@ -252,11 +250,12 @@ def _config_of(spec: BackboneSpec, folder: str | None, gguf_file: str | None) ->
 def _model_config(spec: BackboneSpec, folder: str | None, gguf_file: str | None) -> PreTrainedConfig:
     """The configuration of the source, with the keys of `spec.config` over it."""
     changes = dict(spec.config or {})
-    if folder is None:
+    stored: dict[str, Any] = {}
+    if folder is None or spec.source is None:
         model_type = changes.pop("model_type")
         if model_type not in CONFIG_MAPPING:
             raise ModelError(f"config: unknown model_type '{model_type}'{did_you_mean(model_type, CONFIG_MAPPING)}")
-        config_class, stored = CONFIG_MAPPING[model_type], {}
+        config_class = CONFIG_MAPPING[model_type]
         known = config_class()
     else:
         if spec.init == "pretrained" and not gguf_file:
@@ -291,7 +290,7 @@ def _config_in_gguf(folder: str, gguf_file: str, changed: int) -> PreTrainedConf
     return AutoConfig.from_pretrained(folder, gguf_file=gguf_file)
 
 
-def _without_head(config: PreTrainedConfig) -> type:
+def _without_head(config: PreTrainedConfig) -> AutoClass:
     return AutoModelForTextEncoding if config.model_type in ENCODERS_OF_PAIRS else AutoModel
 
 
@@ -307,7 +306,7 @@ def _check_architecture(config: PreTrainedConfig, source: str | None) -> None:
 
 
 def _check_depth(config: PreTrainedConfig, spec: BackboneSpec) -> None:
-    if spec.num_layers > config.num_hidden_layers:
+    if spec.num_layers is not None and spec.num_layers > config.num_hidden_layers:
         of = f" '{spec.source}'" if spec.source else ""
         has = f"has only {config.num_hidden_layers} layers"
         raise ModelError(f"{spec.layers_key}: {spec.num_layers}, but the language model{of} {has}")
@@ -328,12 +327,13 @@ def first_layers(config: PreTrainedConfig, number: int) -> None:
 
 
 def _load_weights(
-    folder: str, gguf_file: str | None, config: PreTrainedConfig, options: dict, kind: type
+    folder: str, gguf_file: str | None, config: PreTrainedConfig, options: dict[str, Any], kind: AutoClass
 ) -> PreTrainedModel:
-    unpack = {"quantization_config": GgufConfig(dequantize=True)} if gguf_file and GgufConfig else {}
-    model, report = kind.from_pretrained(
+    unpack = {"quantization_config": GGUF_CONFIG(dequantize=True)} if gguf_file and GGUF_CONFIG else {}
+    loaded: Any = kind.from_pretrained(  # a pair, with loading info; declared as the model alone
         folder, config=config, gguf_file=gguf_file, output_loading_info=True, **unpack, **options
     )
+    model, report = loaded
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
     if missing:
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")

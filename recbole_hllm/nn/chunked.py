@@ -1,6 +1,7 @@
 """Encode any number of items under a token budget, with the gradients of encoding them all at once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -9,8 +10,19 @@ from torch.utils.checkpoint import checkpoint
 from recbole_hllm.errors import ModelError
 
 
+class Encoder(Protocol):
+    """Reads item texts as an `ItemEncoder` does."""
+
+    @property
+    def out_features(self) -> int:
+        """Size D of its vectors."""
+
+    def __call__(self, tokens: Tensor, lengths: Tensor, /) -> Tensor:
+        """(T,) token ids of N texts, one after the other, and (N,) tokens of each -> (N, D) vectors."""
+
+
 def encode_items(
-    encoder: Callable[[Tensor, Tensor], Tensor],
+    encoder: Encoder,
     tokens: Tensor,
     lengths: Tensor,
     *,
@@ -20,7 +32,7 @@ def encode_items(
     """Encodes N items chunk by chunk, longest with longest so that little is padded.
 
     Args:
-        encoder: (tokens, lengths) -> (n, D), an `ItemEncoder` or anything with its `out_features`.
+        encoder: an `ItemEncoder`, or what reads like one.
         tokens: (T,) token ids of the N texts, one after the other.
         lengths: (N,) tokens per item.
         token_budget: most tokens of a chunk, padding and one [ITEM] slot per item included; an item longer

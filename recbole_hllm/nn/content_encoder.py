@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.backbone import SOURCE_FORMS, resolve_source
 from recbole_hllm.nn.item_encoder import ItemEncoder
+from recbole_hllm.nn.words import word_embeddings
 
 _OF_SENTENCES = "config_sentence_transformers.json"
 POOLINGS = ("mean", "cls", "eos", "last")
@@ -36,8 +39,8 @@ class ContentEncoder(ItemEncoder):
             raise ModelError("pooling eos: the tokenizer has no end token; take mean, cls or last")
         super().__init__(backbone, item_emb_token_n=int(pooling == "eos"), max_text_length=max_text_length)
         self._pooling = pooling
-        if pooling == "eos":
-            words = backbone.get_input_embeddings()
+        if self.item_emb_tokens is not None:  # the end token stands where [ITEM] does
+            words = word_embeddings(backbone)
             with torch.no_grad():  # not a row of its weight: some language models scale what they look up
                 self.item_emb_tokens.copy_(words(torch.tensor([end_token], device=words.weight.device)))
         self.requires_grad_(False)
@@ -47,7 +50,7 @@ class ContentEncoder(ItemEncoder):
         """How the last hidden states become one vector."""
         return self._pooling
 
-    def _pool(self, hidden, is_text, lengths):
+    def _pool(self, hidden: Tensor, is_text: Tensor, lengths: Tensor) -> Tensor:
         if self._pooling == "cls":
             return hidden[:, 0]
         if self._pooling == "last":
@@ -67,11 +70,11 @@ def sentence_encoder(source: str) -> tuple[str, str | None]:
     Raises:
         ModelError: it has parts besides a language model, a pooling and a normalisation, or pools in a way of its own.
     """
-    folder, gguf_file = resolve_source(source)
+    place, gguf_file = resolve_source(source)
     if gguf_file:
         return source, None
-    on_hub = not Path(folder).is_dir()
-    folder = _descriptions(source) if on_hub else Path(folder)
+    on_hub = not Path(place).is_dir()
+    folder = _descriptions(source) if on_hub else Path(place)
     modules = folder / "modules.json"
     if not modules.is_file():
         return source, None
@@ -95,13 +98,13 @@ def default_prompt(source: str) -> str:
     Args:
         source: as for `load_backbone`, or the part of the folder that is the language model.
     """
-    folder, gguf_file = resolve_source(source)
+    place, gguf_file = resolve_source(source)
     if gguf_file:
         return ""
-    folder = Path(folder) if Path(folder).is_dir() else _descriptions(source)
-    for place in (folder, folder.parent):
-        file = place / _OF_SENTENCES
-        if (place / "modules.json").is_file() and file.is_file():
+    of_model = Path(place) if Path(place).is_dir() else _descriptions(source)
+    for folder in (of_model, of_model.parent):
+        file = folder / _OF_SENTENCES
+        if (folder / "modules.json").is_file() and file.is_file():
             keys = _read_json(file)
             return (keys.get("prompts") or {}).get(keys.get("default_prompt_name")) or ""
     return ""
@@ -130,7 +133,7 @@ def _pooling(file: Path, source: str) -> str:
     return names[modes[0]]
 
 
-def _read_json(file: Path):
+def _read_json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

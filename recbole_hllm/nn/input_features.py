@@ -44,9 +44,10 @@ class TimeFeatures(nn.Module):
     def __init__(self, out_features: int, time_num: int = 6, width: int = TIME_WIDTH):
         super().__init__()
         self.time_num = time_num
-        self.tables = nn.ModuleList(nn.Embedding(size, width) for size in CALENDAR_SIZES[:time_num])
-        for table in self.tables:
+        tables = [nn.Embedding(size, width) for size in CALENDAR_SIZES[:time_num]]
+        for table in tables:
             nn.init.normal_(table.weight, std=EMBEDDING_STD)
+        self.tables = nn.ModuleList(tables)
         self.mlp = nn.Sequential(
             nn.Linear(time_num * width, out_features), nn.SiLU(), nn.Linear(out_features, out_features)
         )

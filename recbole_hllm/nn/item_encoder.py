@@ -1,5 +1,7 @@
 """Item LLM: the token ids of item texts -> one vector per item (HLLM, arXiv 2409.12740, section 3.1)."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -112,7 +114,7 @@ class ItemEncoder(nn.Module):
 
     def _last_hidden_state(self, embeddings: Tensor, used: Tensor, lengths: Tensor, column: Tensor) -> Tensor:
         """(N, W, H) -> (N, W, H). Rows are padded on the right, where causal attention never looks."""
-        options = {}
+        options: dict[str, Any] = {}
         if self.bidirectional:
             # an item of no tokens still attends to one slot, since softmax over nothing is NaN
             options["attention_mask"] = (column < used.clamp(min=1)[:, None]).long()
@@ -138,6 +140,8 @@ class StoredItemVectors(nn.Module):
         source: hexadecimal digest of the weights that computed the vectors.
     """
 
+    source: Tensor
+
     def __init__(self, vectors: np.ndarray, projection: nn.Module, source: str):
         super().__init__()
         self.vectors, self.projection = vectors, projection
@@ -153,7 +157,16 @@ class StoredItemVectors(nn.Module):
         rows = np.asarray(self.vectors[ids.cpu().numpy()], dtype=np.float32)
         return self.projection(torch.from_numpy(rows).to(ids.device))
 
-    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        metadata: dict[str, Any],
+        strict: bool,
+        missing: list[str],
+        unexpected: list[str],
+        errors: list[str],
+    ) -> None:
         own = self.source.clone()
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
         if not torch.equal(self.source, own):

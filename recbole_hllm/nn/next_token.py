@@ -1,6 +1,7 @@
 """Next-token prediction: how well a causal language model tells each token of a text from those before it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,19 +50,21 @@ class _Read(nn.Module):
         super().__init__()
         self.of = [backbone]  # in a list, which makes it no part of this
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         """Numbers that the model looks up in its backbone, and for one inside it another of this kind."""
         value = getattr(self.of[0], name)
         return _Read(value) if isinstance(value, nn.Module) else value
 
-    def forward(self, *_, inputs_embeds, **__):
+    def forward(self, *_: object, inputs_embeds: Tensor, **__: object) -> "_Outputs":
         return _Outputs((inputs_embeds,))
 
 
-class _Outputs(tuple):
-    last_hidden_state = property(lambda outputs: outputs[0])
+class _Outputs(tuple[Tensor]):
+    @property
+    def last_hidden_state(self) -> Tensor:
+        return self[0]
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> None:
         """Caches, attention weights and the like, which a head passes on."""
 
 
@@ -80,13 +83,14 @@ def with_head(model: PreTrainedModel) -> tuple[PreTrainedModel, WordHead]:
     config, training = model.config, model.training
     kind, attention = config.model_type, config._attn_implementation
     tokens = torch.arange(4, device=next(model.parameters()).device)[None] % model.config.vocab_size
-    parts = [name for name, part in model.named_children() if isinstance(part, PreTrainedModel)]
+    parts = {name: part for name, part in model.named_children() if isinstance(part, PreTrainedModel)}
     config._attn_implementation = without_gpu(attention)
     try:
         with torch.no_grad():
             expected = model.eval()(input_ids=tokens).logits[0]
             if len(parts) == 1:
-                backbone, head = model.get_submodule(parts[0]), WordHead(model, parts[0])
+                ((name, backbone),) = parts.items()
+                head = WordHead(model, name)
                 if _alike(lambda: head(backbone(input_ids=tokens).last_hidden_state[0]), expected):
                     return backbone.train(training), head.train(training)
     finally:
@@ -104,8 +108,8 @@ def _alike(compute: Callable[[], Tensor], expected: Tensor) -> bool:
         return False
     if found.is_meta:  # of a model without numbers
         return True
-    close = {"rtol": 1e-4, "atol": 1e-4 * expected.abs().max().item()}
-    return found.shape == expected.shape and torch.allclose(found, expected, **close)
+    rounding = 1e-4 * expected.abs().max().item()
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-4, atol=rounding)
 
 
 def next_token_losses(
@@ -142,8 +146,8 @@ def next_token_losses(
     return _losses(torch.cat(states), torch.cat(targets), head)
 
 
-def _losses(states, targets, head) -> Tensor:
-    def cross_entropy(some, wanted):
+def _losses(states: Tensor, targets: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
+    def cross_entropy(some: Tensor, wanted: Tensor) -> Tensor:
         return F.cross_entropy(head(some).float(), wanted, reduction="none")
 
     parts = zip(states.split(_TOKENS_AT_ONCE), targets.split(_TOKENS_AT_ONCE), strict=True)

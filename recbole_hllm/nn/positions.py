@@ -18,7 +18,8 @@ class PositionTable(nn.Embedding):
         super().__init__(n_positions, width)
         nn.init.normal_(self.weight, std=std)
 
-    def forward(self, length: int) -> Tensor:
+    # What is looked up are the first rows, so their number is all that is asked for.
+    def forward(self, length: int) -> Tensor:  # type: ignore[override]
         """(length, D) vectors of the first positions.
 
         Raises:

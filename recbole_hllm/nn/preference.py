@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from recbole_hllm.nn.positions import PositionTable
 from recbole_hllm.nn.precision import unrounded
+from recbole_hllm.nn.user_encoder import UserEncoder
 
 INITIAL_STD = 0.02
 
@@ -43,11 +44,11 @@ class PreferenceTower(nn.Module):
 
     Args:
         content_width: C of the content vectors.
-        reader: (B, S, H) -> (B, S, H) causally, with ``hidden_size``; a `CausalTransformer` or a `UserEncoder`.
+        reader: (B, S, H) -> (B, S, H) causally.
         output_size: D of the vectors of preference.
     """
 
-    def __init__(self, content_width: int, reader: nn.Module, output_size: int):
+    def __init__(self, content_width: int, reader: CausalTransformer | UserEncoder, output_size: int):
         super().__init__()
         self.input_proj = nn.Linear(content_width, reader.hidden_size)
         self.reader = reader

@@ -7,6 +7,7 @@ what it makes of the rest, or how many positions it has.
 import copy
 import functools
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.backbone import first_layers, quiet, without_gpu
+from recbole_hllm.nn.words import word_embeddings
 
 # Sizes that decide how long the copy takes and nothing of what is asked of it, and what the copy has at most.
 _SMALLER = dict.fromkeys(
@@ -137,7 +139,7 @@ def _switch_to_causal(model: PreTrainedModel) -> str | None:
 # ---- trying ----
 
 
-def _architecture(model, config) -> "_Architecture":
+def _architecture(model: PreTrainedModel, config: PreTrainedConfig) -> "_Architecture":
     attention = without_gpu(getattr(config, "_attn_implementation", None))
     return _Architecture(type(model), config.to_json_string(use_diff=False), attention, config)
 
@@ -146,7 +148,7 @@ def _architecture(model, config) -> "_Architecture":
 class _Architecture:
     """What is tried: a class and a configuration, which has no hash but its text."""
 
-    kind: type
+    kind: type[PreTrainedModel]
     text: str
     attention: str | None
     config: PreTrainedConfig = field(compare=False)
@@ -177,8 +179,8 @@ def _small_copy(architecture: _Architecture, smaller: dict[str, int]) -> PreTrai
     for name in ("pad_token_id", "padding_idx"):
         if _number(small, name) >= _number(small, "vocab_size"):
             setattr(small, name, 0)
-    if name := _position_key(small):  # RoBERTa types keep those up to their padding id
-        setattr(small, name, _POSITIONS + _number(small, "pad_token_id"))
+    if key := _position_key(small):  # RoBERTa types keep those up to their padding id
+        setattr(small, key, _POSITIONS + _number(small, "pad_token_id"))
     options = {"attn_implementation": architecture.attention} if architecture.attention else {}
     model = architecture.kind._from_config(small, dtype=torch.float32, **options).eval()
     for part in model.modules():  # the usual weights are so small that little of one place reaches another
@@ -187,25 +189,25 @@ def _small_copy(architecture: _Architecture, smaller: dict[str, int]) -> PreTrai
     return model
 
 
-def _number(config, name) -> int:
+def _number(config: PreTrainedConfig, name: str) -> int:
     """0 where there is none."""
     number = getattr(config, name, None)
     return number if isinstance(number, int) else 0
 
 
-def _position_key(config) -> str | None:
+def _position_key(config: PreTrainedConfig) -> str | None:
     return next((name for name in _POSITION_KEYS if _number(config, name) > 0), None)  # XLNet has -1
 
 
-def _behaviour(small: PreTrainedModel, config) -> Behaviour:
-    width = small.get_input_embeddings().weight.shape[1]
+def _behaviour(small: PreTrainedModel, config: PreTrainedConfig) -> Behaviour:
+    width = word_embeddings(small).weight.shape[1]
     vectors = torch.randn(3, _READ + _BEHIND, width)
     vectors[1:, :_READ] = vectors[0, :_READ]
     vectors[2, _READ:] *= 10
 
     def read(some: Tensor, masked: bool) -> Tensor:
-        options = {"attention_mask": (torch.arange(some.shape[1]) < _READ).long().expand(len(some), -1)}
-        options = options if masked else {"use_cache": False}
+        mask = (torch.arange(some.shape[1]) < _READ).long().expand(len(some), -1)
+        options: dict[str, Any] = {"attention_mask": mask} if masked else {"use_cache": False}
         return small(inputs_embeds=some.clone(), **options).last_hidden_state[:, :_READ]  # CTRL writes into its input
 
     outputs = read(vectors, masked=False)
@@ -222,7 +224,7 @@ def _behaviour(small: PreTrainedModel, config) -> Behaviour:
 
 
 def _reads_words(small: PreTrainedModel) -> bool:
-    words = small.get_input_embeddings()
+    words = word_embeddings(small)
     # RoBERTa gives padding no position of its own.
     padding = {getattr(small.config, "pad_token_id", None), getattr(words, "padding_idx", None)}
     tokens = torch.tensor([[token for token in range(min(len(words.weight), 4)) if token not in padding][:2]])
@@ -237,7 +239,7 @@ def _alike(first: Tensor, second: Tensor) -> bool:
     return bool((first - second).abs().max() <= _ROUNDING * first.abs().max())
 
 
-def _n_positions(small, config, width) -> int | None:
+def _n_positions(small: PreTrainedModel, config: PreTrainedConfig, width: int) -> int | None:
     name = _position_key(small.config)
     if name is None:
         return None
@@ -248,7 +250,7 @@ def _n_positions(small, config, width) -> int | None:
     return None
 
 
-def _reads(model, length, width) -> bool:
+def _reads(model: PreTrainedModel, length: int, width: int) -> bool:
     try:
         model(inputs_embeds=torch.zeros(1, length, width))
         return True

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from recbole_hllm.errors import ModelError
-from recbole_hllm.nn.backbone import drop_input_embeddings
 from recbole_hllm.nn.precision import unrounded
 from recbole_hllm.nn.probe import behaviour_of, check_causal
+from recbole_hllm.nn.words import drop_input_embeddings, word_embeddings
 
 
 class PromptedLLM(nn.Module):
@@ -81,7 +81,7 @@ class PromptedLLM(nn.Module):
         last = (ends + after.shape[1] - 1).clamp(min=0)
         return [state[rows, last] for state in self._read(inputs, layers)]
 
-    def _read(self, inputs, layers) -> list[Tensor]:
+    def _read(self, inputs: Tensor, layers: Sequence[int]) -> list[Tensor]:
         if self.n_positions is not None and inputs.shape[1] > self.n_positions:
             raise ModelError(
                 f"{inputs.shape[1]} words and items do not fit into the {self.n_positions} positions of the language "
@@ -94,7 +94,7 @@ class PromptedLLM(nn.Module):
 
 def check_words_known(backbone: PreTrainedModel, text: Sequence[int]) -> None:
     """Raises ModelError for token ids that a language model has no word embeddings for."""
-    known = backbone.get_input_embeddings().num_embeddings
+    known = word_embeddings(backbone).num_embeddings
     if max(text, default=0) >= known:
         raise ModelError(
             f"the tokenizer has more words than the {known} of the language model; give one whose weights and "
@@ -102,8 +102,8 @@ def check_words_known(backbone: PreTrainedModel, text: Sequence[int]) -> None:
         )
 
 
-def _embedded(backbone, text: Sequence[int]) -> Tensor:
+def _embedded(backbone: PreTrainedModel, text: Sequence[int]) -> Tensor:
     """(T, H) word embeddings of token ids."""
     check_words_known(backbone, text)
-    words = backbone.get_input_embeddings()
+    words = word_embeddings(backbone)
     return words(torch.tensor(text, dtype=torch.long, device=words.weight.device)).detach().clone()

@@ -76,7 +76,7 @@ def set_dropout(model: PreTrainedModel, probability: float) -> None:
     Not by eval(), for 0: transformers recomputes activations (gradient checkpointing) in training mode only. What the
     model is saved with stays as it was.
     """
-    configs = {}
+    configs: dict[int, PreTrainedConfig] = {}
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = probability
@@ -85,10 +85,10 @@ def set_dropout(model: PreTrainedModel, probability: float) -> None:
             if id(config) not in configs:  # Falcon's layers look it up there
                 configs[id(config)] = copy.copy(config)
                 _set_numbers(configs[id(config)], probability)
-            module.config = configs[id(config)]
+            vars(module)["config"] = configs[id(config)]
 
 
-def _set_numbers(holder, probability) -> None:
+def _set_numbers(holder: nn.Module | PreTrainedConfig, probability: float) -> None:
     for name, value in list(vars(holder).items()):
         if "drop" in name and isinstance(value, int | float) and not isinstance(value, bool):
             setattr(holder, name, 0.0 if "layerdrop" in name else probability)
@@ -143,8 +143,8 @@ def lora_targets(model: PreTrainedModel) -> list[str]:
         ModelError: there are none, or others beside them, such as the router of experts; lists what there is.
     """
     depth = model.config.num_hidden_layers
-    stacks = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    repeated = tuple(f"{name}." for name in stacks if len(model.get_submodule(name)) == depth)
+    stacks = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    repeated = tuple(f"{name}." for name, stack in stacks.items() if len(stack) == depth)
     found = [name for name in _linear_layers(model) if name.startswith(repeated)]
     unknown = {name.rpartition(".")[2] for name in found} - _ATTENTION_AND_MLP
     if unknown or not found:

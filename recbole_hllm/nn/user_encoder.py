@@ -4,9 +4,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from recbole_hllm.errors import ModelError
-from recbole_hllm.nn.backbone import drop_input_embeddings
 from recbole_hllm.nn.precision import unrounded
 from recbole_hllm.nn.probe import behaviour_of, check_causal
+from recbole_hllm.nn.words import drop_input_embeddings
 
 
 class UserEncoder(nn.Module):

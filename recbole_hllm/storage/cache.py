@@ -10,20 +10,20 @@ import json
 import logging
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from recbole_hllm.config.places import recbole_folder
 from recbole_hllm.errors import DataError
 
-try:
+if sys.platform != "win32":  # which has no such locks
     import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def locked(entry: Path, what: str) -> Iterator[None]:
     Raises:
         DataError: the cache cannot be written.
     """
-    if fcntl is None:  # Windows
+    if sys.platform == "win32":
         yield
         return
     try:
@@ -80,7 +80,7 @@ def _inside_package(path: Path) -> bool:
     return bool({"site-packages", "dist-packages"} & set(path.parts)) or path.is_relative_to(recbole_folder().resolve())
 
 
-def digest(*parts) -> str:
+def digest(*parts: object) -> str:
     """Hash (24 hexadecimal characters of SHA-256) of strings, bytes, arrays and JSON-able values, in order.
 
     The same on every machine and in every process. Types and boundaries count: ("ab", "c"), ("a", "bc") and
@@ -94,7 +94,7 @@ def digest(*parts) -> str:
     return sha.hexdigest()[:24]
 
 
-def _to_bytes(part) -> tuple[str, bytes]:
+def _to_bytes(part: object) -> tuple[str, bytes]:
     if isinstance(part, str):
         return "str", part.encode("utf-8", "surrogatepass")
     if isinstance(part, bytes):
@@ -106,7 +106,7 @@ def _to_bytes(part) -> tuple[str, bytes]:
     return "json", json.dumps(part, sort_keys=True).encode()
 
 
-def write_arrays(folder: Path, arrays: dict[str, np.ndarray], meta: dict) -> None:
+def write_arrays(folder: Path, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
     """Writes one cache entry. Other processes may read or write the same entry at the same time.
 
     Args:
@@ -123,7 +123,7 @@ def write_arrays(folder: Path, arrays: dict[str, np.ndarray], meta: dict) -> Non
 
 
 @contextmanager
-def new_entry(folder: Path, meta: dict, needed: int) -> Iterator[Path]:
+def new_entry(folder: Path, meta: dict[str, Any], needed: int) -> Iterator[Path]:
     """A folder to write an entry's `.npy` files into, for arrays too large for the memory; it becomes the entry at the
     end, and is removed where the work on it fails.
 
@@ -170,7 +170,7 @@ def check_room(folder: Path, needed: int) -> None:
         )
 
 
-def _describe(path: Path) -> dict:
+def _describe(path: Path) -> dict[str, Any]:
     array = _open(path)
     size = path.stat().st_size
     return {"shape": list(array.shape), "dtype": array.dtype.str, "bytes": size, "sha256": file_digest(path)}
@@ -192,7 +192,7 @@ def file_digest(path: Path) -> str:
     return sha.hexdigest()
 
 
-def _put_in_place(half_made: Path, folder: Path, meta: dict) -> None:
+def _put_in_place(half_made: Path, folder: Path, meta: dict[str, Any]) -> None:
     """Renames, which is atomic. What stands in the way is either as good as ours or gets out of it first."""
     while True:
         try:
@@ -211,7 +211,7 @@ def _put_in_place(half_made: Path, folder: Path, meta: dict) -> None:
         shutil.rmtree(discarded, ignore_errors=True)
 
 
-def read_arrays(folder: Path, expected_meta: dict) -> dict[str, np.ndarray] | None:
+def read_arrays(folder: Path, expected_meta: dict[str, Any]) -> dict[str, np.ndarray] | None:
     """The memory-mapped arrays of a cache entry; None if it is absent, damaged or made for something else."""
     try:
         description = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
@@ -229,7 +229,7 @@ def read_arrays(folder: Path, expected_meta: dict) -> dict[str, np.ndarray] | No
         return None
 
 
-def _load(path: Path, expected: dict) -> np.ndarray:
+def _load(path: Path, expected: dict[str, Any]) -> np.ndarray:
     size = path.stat().st_size
     if size != expected["bytes"]:
         raise ValueError(f"{path.name} has {size} bytes instead of {expected['bytes']}")

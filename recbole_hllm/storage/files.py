@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -31,7 +32,7 @@ def write_text(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, content) -> None:
+def write_json(path: Path, content: object) -> None:
     """Writes a JSON file, which appears whole or not at all.
 
     Raises:
@@ -43,12 +44,12 @@ def write_json(path: Path, content) -> None:
         os.replace(temporary, path)
 
 
-def json_text(content) -> str:
+def json_text(content: object) -> str:
     """The text of a JSON file: indented, with a line break at its end."""
     return json.dumps(content, indent=2) + "\n"
 
 
-def finite(value):
+def finite(value: Any) -> Any:
     """Dicts, lists and numbers as every reader of JSON knows them: NumPy's scalars become Python's, and numbers that
     are not finite, such as an AUC of one class, None."""
     if isinstance(value, dict):
@@ -62,7 +63,7 @@ def finite(value):
     return value
 
 
-def read_json(path: Path):
+def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:

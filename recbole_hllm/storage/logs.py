@@ -3,9 +3,11 @@
 import logging
 import re
 import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from recbole_hllm.errors import ConfigError, UserError
 from recbole_hllm.storage.files import writing
@@ -17,7 +19,7 @@ _ERROR_LINE = re.compile(r"\d\d:\d\d:\d\d E (.*)")
 
 
 @contextmanager
-def logging_to(file: Path, level: str | None):
+def logging_to(file: Path, level: str | None) -> Iterator[None]:
     """Sends the root logger, which RecBole's code uses too, to the console and to a file while a run lasts.
 
     Of a run inside another, which needs it first, the lines go to its own file only.
@@ -35,7 +37,8 @@ def logging_to(file: Path, level: str | None):
     root = logging.getLogger()
     before = root.level
     with writing(file):
-        handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(file, encoding="utf-8")]
+        in_folder = logging.FileHandler(file, encoding="utf-8")
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), in_folder]
     outer = [handler for handler in root.handlers if handler.name == _OF_A_RUN]
     for handler in outer:
         root.removeHandler(handler)
@@ -50,7 +53,7 @@ def logging_to(file: Path, level: str | None):
         # The console gets it from whoever catches it; the run's folder would otherwise not know why it ended.
         message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         trace = None if isinstance(error, UserError) else sys.exc_info()
-        handlers[1].emit(root.makeRecord(root.name, logging.ERROR, __file__, 0, message, (), trace))
+        in_folder.emit(root.makeRecord(root.name, logging.ERROR, __file__, 0, message, (), trace))
         raise
     finally:
         root.setLevel(before)
@@ -59,7 +62,7 @@ def logging_to(file: Path, level: str | None):
         for handler in outer:
             root.addHandler(handler)
         with suppress(OSError):  # a full disk: each line that is missing was complained of on the console
-            handlers[1].close()
+            in_folder.close()
 
 
 def last_error(file: Path) -> str | None:
@@ -69,7 +72,7 @@ def last_error(file: Path) -> str | None:
     return errors[-1] if errors else None
 
 
-def check_wandb(config) -> None:
+def check_wandb(config: Mapping[str, Any]) -> None:
     """Raises ConfigError where Weights and Biases is to log a run and is not installed."""
     if config["log_wandb"] and find_spec("wandb") is None:
         raise ConfigError("log_wandb: the package wandb is not installed: pip install wandb, or leave the key out")

@@ -12,10 +12,11 @@ from torch import nn
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.item_vectors import encoder_digest
 from recbole_hllm.model.base.language_models import REST_OF_HLLM, build_item_encoder, exported_folder, llm_source
-from recbole_hllm.nn.backbone import drop_input_embeddings, load_tokenizer
+from recbole_hllm.nn.backbone import load_tokenizer
 from recbole_hllm.nn.item_encoder import ItemEncoder, StoredItemVectors
 from recbole_hllm.nn.probe import behaviour_of
 from recbole_hllm.nn.tuning import merged_weights
+from recbole_hllm.nn.words import drop_input_embeddings
 
 _OF_LLMS = ("item_encoder.backbone.", "user_encoder.backbone.")
 # What keys of HLLM and HLLMRanker add to the two LLMs.
