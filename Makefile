@@ -5,7 +5,7 @@
 #   make test       the tests
 #   make test-slow  the tests on real data and over all architectures, minutes each
 #   make test-cpus  the tests as CPUs with other instructions compute, with two threads and on a busy machine
-#   make lint       ruff
+#   make lint       style and types of the code: ruff, mypy; make test does this too
 #   make docs       the manual as a site in site/, without a warning
 #   make clean      removes what these made, never your runs or data
 #
@@ -42,14 +42,16 @@ test-cpus: $(VENV)/.test
 	    trap 'kill $$one $$two 2> /dev/null' EXIT; \
 	    PYTHONPATH=$(CURDIR) $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-lint: $(VENV)/.lint
-	$(VENV)/bin/ruff check .
+# mypy reads the types of the installed libraries.
+lint: $(VENV)/.test
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m mypy
 
 docs: $(VENV)/.docs
 	$(VENV)/bin/python -m mkdocs build
 
 clean:
-	rm -rf $(VENV) build dist site recbole_hllm.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site recbole_hllm.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit("recbole-hllm needs Python >= 3.10, and this is " \
@@ -69,10 +71,6 @@ $(VENV)/.demo: $(VENV)/.torch setup.cfg pyproject.toml
 
 $(VENV)/.test: $(VENV)/.torch setup.cfg pyproject.toml
 	$(PIP) -e '.[demo,test]'
-	touch $@
-
-$(VENV)/.lint: $(VENV)/.python constraints.txt
-	$(PIP) ruff
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.python constraints.txt

@@ -33,7 +33,7 @@ _PUBLIC = {
 __all__ = [*_PUBLIC, "__version__"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     """Public names are imported when first asked for, so that ``import recbole_hllm`` costs nothing."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'recbole_hllm' has no attribute '{name}'")

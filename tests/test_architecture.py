@@ -192,5 +192,5 @@ def test_tests_mirror_the_package():
         if not room.is_dir():
             assert (PACKAGE / folder).with_suffix(".py").is_file(), test
             room = room.parent
-        modules = {path.stem for path in room.glob("*.py")} | {"architecture", "packaging", "numpy_names"}
+        modules = {path.stem for path in room.glob("*.py")} | {"architecture", "lint", "packaging", "numpy_names"}
         assert any(test.stem.removeprefix("test_").startswith(module) for module in modules), test

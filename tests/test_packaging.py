@@ -73,7 +73,7 @@ def test_wheel_holds_every_module_and_every_property_file(wheel):
     modules = {f"recbole_hllm/{file}" for file in files_below(ROOT / "recbole_hllm", "*.py")}
     properties = {f"recbole_hllm/properties/{file}" for file in files_below(ROOT / "properties", "*.yaml")}
     metadata = {file for file in content if ".dist-info/" in file}
-    assert content - metadata == modules | properties
+    assert content - metadata == modules | properties | {"recbole_hllm/py.typed"}
     assert any(file.endswith("LICENSE") for file in metadata)
 
 

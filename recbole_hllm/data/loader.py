@@ -123,6 +123,7 @@ class WindowLoader(TrainDataLoader):
         self.shared = self.config["negatives"] == "shared"
 
     def collate_fn(self, index):
+        """The rows of these numbers, with negatives where the loss needs them."""
         rows = self.transform(self._dataset, self._dataset[index])
         if self._sampler is None:
             return rows
@@ -143,6 +144,7 @@ class SplitLoader(TrainDataLoader):
     away: its targets are the negatives."""
 
     def collate_fn(self, index):
+        """The rows of these numbers, which are at least two."""
         others = [(index[0] + len(self._dataset) // 2) % len(self._dataset)] if len(index) == 1 else []
         return super().collate_fn([*index, *others])
 
@@ -278,6 +280,7 @@ class LabelledLoader(TrainDataLoader):
             object.__setattr__(self, "batch_sampler", SeveralRows(self.batch_sampler.sampler, self.step, False))
 
     def collate_fn(self, index):
+        """The labelled rows of these numbers, with negatives where the loss needs them."""
         rows = self.transform(self._dataset, self._dataset[index])
         if self._sampler is not None:
             number = self.config["num_negatives"] or len(rows) * (self._dataset.max_item_list_len + 1)
