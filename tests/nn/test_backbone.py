@@ -33,7 +33,6 @@ from recbole_hllm.nn import backbone as module
 from recbole_hllm.nn.backbone import (
     BackboneSpec,
     config_of,
-    drop_input_embeddings,
     load_backbone,
     load_causal_lm,
     load_tokenizer,
@@ -331,14 +330,6 @@ def test_folder_without_tokenizer(tiny, kind, tmp_path):
 def test_a_model_of_images_is_refused(kind):
     with pytest.raises(ModelError, match=rf"is not text only \({kind}\)"):
         load_backbone(BackboneSpec(None, "scratch", config={"model_type": kind}))
-
-
-def test_drop_input_embeddings(tiny):
-    model = tiny("llama")
-    before = outputs(model)
-    drop_input_embeddings(model)
-    assert not any("embed_tokens" in name for name in model.state_dict())
-    torch.testing.assert_close(outputs(model), before, rtol=0, atol=0)
 
 
 @pytest.mark.real_model
