@@ -8,27 +8,33 @@ from importlib import import_module
 from recbole.utils import ModelType, get_model
 
 from recbole_hllm.config.places import recbole_folder
+from recbole_hllm.data.rows.base import Rows
+from recbole_hllm.data.rows.interaction import InteractionRows
+from recbole_hllm.data.rows.labelled import LabelledRows
+from recbole_hllm.data.rows.prefix import PrefixRows
+from recbole_hllm.data.rows.split import LabelledSplitRows, SplitRows
+from recbole_hllm.data.rows.window import WindowRows
 from recbole_hllm.errors import WRONG_VALUE, ConfigError, UserError, did_you_mean, words_of
 from recbole_hllm.model.base.contract import CatalogueScorer, LabelledScorer, Recommender, Weights, adopt
 
 # Models of this package: the module that holds each, imported when used since transformers takes seconds to load,
-# and its training rows.
+# and its rows.
 _OURS = {
-    "E4SRec": ("recbole_hllm.model.slmrec.e4srec", "window"),
-    "HLLM": ("recbole_hllm.model.hllm.hllm", "window"),
-    "HLLMRanker": ("recbole_hllm.model.hllm.hllm_ranker", "labelled"),
-    "HSTU": ("recbole_hllm.model.baselines.hstu", "window"),
-    "LEARN": ("recbole_hllm.model.learn.learn", "split"),
-    "LEARNRanker": ("recbole_hllm.model.learn.learn_ranker", "labelled"),
-    "LEARNScorer": ("recbole_hllm.model.learn.learn_scorer", "labelled"),
-    "LLMIDRec": ("recbole_hllm.model.baselines.llm_id_rec", "window"),
-    "Pop": ("recbole_hllm.model.baselines.pop", "interaction"),
-    "PromptLLM": ("recbole_hllm.model.baselines.prompt_llm", "prefix"),
-    "PromptLLMTuned": ("recbole_hllm.model.baselines.prompt_llm_tuned", "window"),
-    "SLMRec": ("recbole_hllm.model.slmrec.slmrec", "window"),
-    "SASRecNCE": ("recbole_hllm.model.baselines.sasrec_nce", "window"),
-    "Markov": ("recbole_hllm.model.baselines.markov", "prefix"),
-    "TextKNN": ("recbole_hllm.model.baselines.text_knn", "prefix"),
+    "E4SRec": ("recbole_hllm.model.slmrec.e4srec", WindowRows),
+    "HLLM": ("recbole_hllm.model.hllm.hllm", WindowRows),
+    "HLLMRanker": ("recbole_hllm.model.hllm.hllm_ranker", LabelledRows),
+    "HSTU": ("recbole_hllm.model.baselines.hstu", WindowRows),
+    "LEARN": ("recbole_hllm.model.learn.learn", SplitRows),
+    "LEARNRanker": ("recbole_hllm.model.learn.learn_ranker", LabelledRows),
+    "LEARNScorer": ("recbole_hllm.model.learn.learn_scorer", LabelledSplitRows),
+    "LLMIDRec": ("recbole_hllm.model.baselines.llm_id_rec", WindowRows),
+    "Pop": ("recbole_hllm.model.baselines.pop", InteractionRows),
+    "PromptLLM": ("recbole_hllm.model.baselines.prompt_llm", PrefixRows),
+    "PromptLLMTuned": ("recbole_hllm.model.baselines.prompt_llm_tuned", WindowRows),
+    "SLMRec": ("recbole_hllm.model.slmrec.slmrec", WindowRows),
+    "SASRecNCE": ("recbole_hllm.model.baselines.sasrec_nce", WindowRows),
+    "Markov": ("recbole_hllm.model.baselines.markov", PrefixRows),
+    "TextKNN": ("recbole_hllm.model.baselines.text_knn", PrefixRows),
 }
 
 _PIPELINE = (
@@ -60,10 +66,10 @@ _LOSSES = {
 }
 _BATCH_NORM = {"DCN", "DCNV2", "DIEN", "DIN", "DSSM", "NFM"}
 _ROWS = {
-    ModelType.SEQUENTIAL: "prefix",
-    ModelType.GENERAL: "interaction",
-    ModelType.TRADITIONAL: "interaction",
-    ModelType.CONTEXT: "labelled",
+    ModelType.SEQUENTIAL: PrefixRows,
+    ModelType.GENERAL: InteractionRows,
+    ModelType.TRADITIONAL: InteractionRows,
+    ModelType.CONTEXT: LabelledRows,
 }
 
 
@@ -73,17 +79,14 @@ class ModelSpec:
 
     Attributes:
         model: the recommender class, which keeps to the contract in ``model/base/contract.py``.
-        rows: training rows, ``window`` (every position of a chunk is a target), ``prefix`` (one history, one target),
-            ``last`` (the last of these of each user), ``split`` (a history and the several targets behind it),
-            ``interaction`` (a user and an item, no history) or ``labelled`` (an interaction, its 0/1 label and what
-            was before it; tested on such rows too).
+        rows: the kind of its training and evaluation rows, a class of ``data/rows``.
         ours: a model of this package.
         losses: values of ``loss_type`` that the model has a loss for; empty where it reads no such key.
         batch_norm: it normalises over the rows of a batch, which needs two of them.
     """
 
     model: type[Recommender]
-    rows: str
+    rows: type[Rows]
     ours: bool = False
     losses: tuple[str, ...] = ()
     batch_norm: bool = False
@@ -152,9 +155,9 @@ def get_spec(name: str) -> ModelSpec:
         reason = None if model.type in _ROWS else _PIPELINE
     if reason:
         raise ConfigError(f"model: '{name}' of RecBole does not run through recbole_hllm: it {reason}")
-    rows = "labelled" if name in _LABELLED else _ROWS[model.type]
+    rows = LabelledRows if name in _LABELLED else _ROWS[model.type]
     losses = _LOSSES.get(name, ("CE", "BPR")) if model.type == ModelType.SEQUENTIAL else ()
-    family = LabelledScorer if rows == "labelled" else CatalogueScorer
+    family = LabelledScorer if rows.labelled else CatalogueScorer
     return ModelSpec(adopt(model, family), rows, losses=losses, batch_norm=name in _BATCH_NORM)
 
 

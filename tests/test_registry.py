@@ -5,6 +5,10 @@ from recbole.model.general_recommender import BPR, DGCF, LINE, Pop
 from recbole.model.sequential_recommender import DIEN, FDSA, BERT4Rec, GRU4Rec, SASRec, SASRecF
 from recbole.utils import ModelType
 
+from recbole_hllm.data.rows.interaction import InteractionRows
+from recbole_hllm.data.rows.labelled import LabelledRows
+from recbole_hllm.data.rows.prefix import PrefixRows
+from recbole_hllm.data.rows.window import WindowRows
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.registry import did_you_mean, get_spec, model_names
 
@@ -17,32 +21,32 @@ SPECIAL = (
 @pytest.mark.parametrize("model", [SASRec, GRU4Rec, FDSA, SASRecF])
 def test_sequential_models_of_recbole_train_on_prefixes(model):
     spec = get_spec(model.__name__)
-    assert issubclass(spec.model, model) and spec.rows == "prefix"
+    assert issubclass(spec.model, model) and spec.rows is PrefixRows
 
 
 @pytest.mark.parametrize("model", [Pop, BPR])
 def test_general_models_of_recbole_train_on_interactions(model):
     spec = get_spec(model.__name__)
-    assert issubclass(spec.model, model) and spec.rows == "interaction"  # our Pop mends RecBole's
+    assert issubclass(spec.model, model) and spec.rows is InteractionRows  # our Pop mends RecBole's
 
 
 @pytest.mark.parametrize(
-    "model, rows", [(BERT4Rec, "prefix"), (DGCF, "interaction"), (LINE, "interaction"), (DIEN, "labelled")]
+    "model, rows", [(BERT4Rec, PrefixRows), (DGCF, InteractionRows), (LINE, InteractionRows), (DIEN, LabelledRows)]
 )
 def test_models_of_recbole_with_a_repair(model, rows):
     spec = get_spec(model.__name__)
     mended = spec.model.__bases__[0]
-    assert mended.__bases__ == (model,) and spec.rows == rows and not spec.ours
+    assert mended.__bases__ == (model,) and spec.rows is rows and not spec.ours
 
 
 @pytest.mark.parametrize("name", ["DIN", "DIEN", "DeepFM", "FM", "HLLMRanker"])
 def test_rankers_train_on_labelled_interactions(name):
-    assert get_spec(name).rows == "labelled" and get_spec(name).model.__name__ == name
+    assert get_spec(name).rows is LabelledRows and get_spec(name).model.__name__ == name
 
 
 def test_our_models_train_on_windows():
     spec = get_spec("HLLM")
-    assert spec.model.__module__ == "recbole_hllm.model.hllm.hllm" and spec.rows == "window"
+    assert spec.model.__module__ == "recbole_hllm.model.hllm.hllm" and spec.rows is WindowRows
 
 
 @pytest.mark.parametrize("name", SPECIAL)

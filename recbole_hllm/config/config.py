@@ -183,7 +183,7 @@ class Config(RecBoleConfig):
         for file in ("overall.yaml", *models, f"dataset/{dataset}.yaml"):
             if (folder / file).is_file():
                 self._update_internal_config_dict(folder / file)
-        if self.spec.rows == "labelled":
+        if self.spec.rows.labelled:
             self._update_internal_config_dict(folder / "labelled.yaml")
 
     def _get_final_config_dict(self):
@@ -236,7 +236,7 @@ class Config(RecBoleConfig):
     def _check_history_length(self, final):
         """RecBole's models are built for one length of history."""
         key = "MAX_ITEM_LIST_LENGTH_TEST"
-        if self.spec.rows != "window" and self.external_config_dict.get(key) is not None:
+        if not self.spec.rows.longer_in_evaluation and self.external_config_dict.get(key) is not None:
             way = f"; give HLLM.{key} for HLLM"
             if self.model_class.training_rows(final) is not None:
                 way = f" with training_rows: {final['training_rows']}; take positions"
@@ -258,7 +258,7 @@ class Config(RecBoleConfig):
         """RecBole fills missing parts with a random order and split, which no sequential model takes."""
         given = final["eval_args"]
         if isinstance(given, dict) and "order" not in given:
-            ours = self.internal_config_dict if self.spec.rows == "labelled" else _PROTOCOL
+            ours = self.internal_config_dict if self.spec.rows.labelled else _PROTOCOL
             final["eval_args"] = {**deepcopy(ours["eval_args"]), **given}
 
     def _drop_default_negatives(self, final):
@@ -305,7 +305,7 @@ class Config(RecBoleConfig):
 
     def _choose_labels(self, final):
         """A column of labels in the data is stronger than our default of a threshold, not than the user's."""
-        if self.spec.rows != "labelled":
+        if not self.spec.rows.labelled:
             return
         if "threshold" not in self.external_config_dict:
             if has_label_column(self._item_file(final).with_suffix(".inter"), final):
@@ -357,7 +357,7 @@ class Config(RecBoleConfig):
     # ---- checks of the whole ----
 
     def _set_default_parameters(self):
-        final, labelled = self.final_config_dict, self.spec.rows == "labelled"
+        final, labelled = self.final_config_dict, self.spec.rows.labelled
         metrics = [final["metrics"]] if isinstance(final["metrics"], str) else final["metrics"]
         final["metrics"] = known_to_recbole(metrics, labelled)
         super()._set_default_parameters()

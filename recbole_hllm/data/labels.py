@@ -51,7 +51,7 @@ def reads_labels(config) -> bool:
     """
     pointwise = config["MODEL_INPUT_TYPE"] == InputType.POINTWISE and config.spec.model.type == ModelType.GENERAL
     undrawn = config["train_neg_sample_args"]["distribution"] == "none"
-    return config.spec.rows == "labelled" or (pointwise and undrawn)
+    return config.spec.rows.labelled or (pointwise and undrawn)
 
 
 def read_threshold(keys) -> tuple[str, float | None]:

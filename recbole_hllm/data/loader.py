@@ -1,11 +1,10 @@
-"""Loaders: RecBole's training rows, windows with negatives, and one evaluation loader for every model."""
+"""Loaders: the training rows of a model, and one evaluation loader for all that rank."""
 
-import math
 import re
 
 import numpy as np
 import torch
-from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
+from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.transform import MaskItemSequence
 from recbole.sampler import RepeatableSampler, Sampler
@@ -14,6 +13,7 @@ from recbole_hllm.data.candidates import draw_candidates
 from recbole_hllm.data.metrics import check_lists, check_topk, longest_list
 from recbole_hllm.data.negatives import check_drawable
 from recbole_hllm.data.protocol import referenced
+from recbole_hllm.data.rows.labelled import LabelledEvalLoader
 from recbole_hllm.errors import ConfigError
 
 # Most scores of one evaluation batch (rows x items): 512 MB of float32.
@@ -28,8 +28,7 @@ def data_preparation(config, dataset):
         (train, valid, test) loaders; valid or test is None when the split has no such part.
     """
     train, valid, test = dataset.build()
-    loader = {"window": WindowLoader, "labelled": LabelledLoader, "split": SplitLoader}.get(train.rows, TrainDataLoader)
-    train_loader = loader(config, train, _train_sampler(config, train), shuffle=config["shuffle"])
+    train_loader = train.rows.loader(config, train, _train_sampler(config, train), shuffle=config["shuffle"])
     loaders = train_loader, _eval_loader(config, "valid", train, valid), _eval_loader(config, "test", train, test)
     for loader in filter(None, loaders):
         if isinstance(loader.transform, MaskItemSequence):
@@ -77,76 +76,20 @@ def _train_sampler(config, train):
     if arguments["distribution"] == "none":
         if not config.spec.model.DRAWS_NEGATIVES:
             return None
-        if train.rows != "window" and not (train.rows == "labelled" and config["loss_lambda"]):
+        if not train.rows.draws_of_its_own(config):
             return None
         arguments = {"distribution": "uniform", "alpha": 1.0}
-    if train.rows in ("prefix", "interaction"):  # others draw anything
-        check_drawable(train, arguments["distribution"])
-    kind, data = (Sampler, [train]) if train.rows == "interaction" else (RepeatableSampler, train)
+    check_drawable(train, arguments["distribution"])
+    kind, data = (RepeatableSampler, train) if train.rows.reads_history else (Sampler, [train])
     return kind(["train"], data, arguments["distribution"], arguments["alpha"]).set_phase("train")
 
 
 def _eval_loader(config, phase, train, part):
     if len(part) == 0:
         return None
-    if part.rows == "labelled":
+    if part.rows.labelled:
         return LabelledEvalLoader(config, part)
     return EvalLoader(config, part, phase, train.whole_counts())
-
-
-def check_negatives(config) -> None:
-    """Raises ConfigError for another word for ``negatives``, or ``per_position`` without a number."""
-    if config["negatives"] not in ("shared", "per_position"):
-        raise ConfigError(f"negatives: {config['negatives']!r} is neither shared nor per_position")
-    if config["negatives"] == "per_position" and config["num_negatives"] is None:
-        raise ConfigError("num_negatives: negatives: per_position needs their number for each position")
-
-
-class WindowLoader(TrainDataLoader):
-    """Windows of S + 1 items, and their negatives in ``neg_<item>``.
-
-    With ``negatives: shared`` all positions of the batch have the same K, in the shape (1, K); K is ``num_negatives``,
-    or S + 1 for each row of the batch when that is not set. With ``per_position`` each of the B x S targets has
-    ``num_negatives`` of its own, in the shape (B, S, K).
-
-    Raises:
-        ConfigError: another word for ``negatives``, or ``per_position`` without a number.
-    """
-
-    def _init_batch_size_and_step(self):
-        self.step = self.config["train_batch_size"]
-        self.set_batch_size(self.step)
-        if self._sampler is None:  # a loss over the whole catalogue needs none
-            return
-        self.num_negatives = self.config["num_negatives"]
-        check_negatives(self.config)
-        self.shared = self.config["negatives"] == "shared"
-
-    def collate_fn(self, index):
-        """The rows of these numbers, with negatives where the loss needs them."""
-        rows = self.transform(self._dataset, self._dataset[index])
-        if self._sampler is None:
-            return rows
-        shape = self._shape_of_negatives(len(rows))
-        drawn = torch.as_tensor(self._sampler.sampling(math.prod(shape)), dtype=torch.long)
-        rows[self.config["NEG_PREFIX"] + self.iid_field] = drawn.view(shape)
-        return rows
-
-    def _shape_of_negatives(self, n_rows):
-        positions = self._dataset.max_item_list_len
-        if self.shared:
-            return 1, self.num_negatives or n_rows * (positions + 1)
-        return n_rows, positions, self.num_negatives
-
-
-class SplitLoader(TrainDataLoader):
-    """Rows of a history and its targets. One row that is left over at the end has the company of another, half the data
-    away: its targets are the negatives."""
-
-    def collate_fn(self, index):
-        """The rows of these numbers, which are at least two."""
-        others = [(index[0] + len(self._dataset) // 2) % len(self._dataset)] if len(index) == 1 else []
-        return super().collate_fn([*index, *others])
 
 
 class EvalLoader(FullSortEvalDataLoader):
@@ -170,7 +113,7 @@ class EvalLoader(FullSortEvalDataLoader):
         AbstractDataLoader.__init__(self, config, dataset, sampler=None, shuffle=False)
         # For RecBole's full_sort_topk alone: True are rows as they are, with nothing masked; False one row of each user
         # without what `uid2history_item` holds.
-        self.is_sequential = dataset.rows != "interaction" and not self.mask_history
+        self.is_sequential = dataset.rows.reads_history and not self.mask_history
 
     def _init_batch_size_and_step(self):
         self.step = max(1, min(self.config["eval_batch_size"], _SCORES_PER_BATCH // self._dataset.item_num))
@@ -261,93 +204,3 @@ def _padded(row_of, items, first):
     table = first[:, None].repeat(1, int(counts.max()))
     table[row_of, torch.arange(len(items)) - (counts.cumsum(0) - counts)[row_of]] = items
     return table
-
-
-class LabelledLoader(TrainDataLoader):
-    """Labelled interactions; with ``loss_lambda`` also K items shared by the batch, (1, K).
-
-    K is ``num_negatives``, or S + 1 for each row of the batch when that is not set. With ``histories_together`` rows
-    are shuffled by history: those that have the same one follow each other. A model that normalises over the rows of a
-    batch gets no batch of one row, see ``SeveralRows``.
-    """
-
-    def __init__(self, config, dataset, sampler, shuffle=False):
-        super().__init__(config, dataset, sampler, shuffle=shuffle)
-        if shuffle and config["histories_together"]:
-            self.batch_sampler.sampler = GroupSampler(dataset.history_numbers(), self.generator)
-        if config.spec.batch_norm:
-            # RecBole hands none to torch, and torch lets nobody set another one afterwards.
-            object.__setattr__(self, "batch_sampler", SeveralRows(self.batch_sampler.sampler, self.step, False))
-
-    def collate_fn(self, index):
-        """The labelled rows of these numbers, with negatives where the loss needs them."""
-        rows = self.transform(self._dataset, self._dataset[index])
-        if self._sampler is not None:
-            number = self.config["num_negatives"] or len(rows) * (self._dataset.max_item_list_len + 1)
-            drawn = torch.as_tensor(self._sampler.sampling(number), dtype=torch.long)
-            rows[self.config["NEG_PREFIX"] + self.iid_field] = drawn[None]
-        return rows
-
-
-class SeveralRows(torch.utils.data.BatchSampler):
-    """Batches of two rows and more: a row that is left over at the end joins the batch before it.
-
-    One row has no variance to normalise by. If it were left out, this epoch would not learn from it; beside a second
-    row, that one would count twice, and the running variance would take that of two rows for one of a whole batch.
-    Labelled data has at least two training rows, one of each class.
-    """
-
-    def __iter__(self):
-        batches = super().__iter__()
-        held = next(batches)
-        for batch in batches:
-            if len(batch) == 1:
-                held = held + batch
-            else:
-                yield held
-                held = batch
-        yield held
-
-    def __len__(self):
-        return max(super().__len__() - (len(self.sampler) % self.batch_size == 1), 1)
-
-
-class GroupSampler(torch.utils.data.Sampler):
-    """Rows in the random order of the groups they belong to, and in their own order inside a group.
-
-    Args:
-        groups: (R,) number of each row's group, from 0 on.
-        generator: of the order.
-    """
-
-    def __init__(self, groups: np.ndarray, generator: torch.Generator):
-        self.groups, self.generator = torch.from_numpy(groups), generator
-
-    def __len__(self):
-        return len(self.groups)
-
-    def __iter__(self):
-        place = torch.randperm(int(self.groups.max()) + 1, generator=self.generator)
-        return iter(torch.argsort(place[self.groups], stable=True).tolist())
-
-
-class LabelledEvalLoader(AbstractDataLoader):
-    """Labelled interactions to score one by one, in the data set's order.
-
-    Attributes:
-        candidates: None, rows are their own candidates.
-    """
-
-    candidates = None
-
-    def __init__(self, config, dataset):
-        self.sample_size = len(dataset)
-        super().__init__(config, dataset, sampler=None, shuffle=False)
-
-    def _init_batch_size_and_step(self):
-        self.step = self.config["eval_batch_size"]
-        self.set_batch_size(self.step)
-
-    def collate_fn(self, index):
-        """A batch as RecBole's trainer expects it: rows, and nothing of what rankings need."""
-        return self.transform(self._dataset, self._dataset[index]), None, None, None

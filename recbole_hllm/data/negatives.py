@@ -58,7 +58,7 @@ def compares_with_drawn(spec, loss) -> bool | None:
         loss: value of ``loss_type``, ignored where the model reads no such key.
     """
     kind = spec.model.type
-    if spec.ours or spec.rows == "labelled" or kind == ModelType.TRADITIONAL:
+    if spec.ours or spec.rows.labelled or kind == ModelType.TRADITIONAL:
         return None
     if spec.losses:
         return loss == "BPR"
@@ -69,21 +69,18 @@ def check_drawable(train, distribution: str) -> None:
     """Whether each training row has an item that can be its negative: RecBole's samplers look for one for ever.
 
     Args:
-        train: the training part, with rows ``prefix`` (any item but the target can be drawn) or ``interaction`` (any
-            item but those that the user has in training).
+        train: the training part.
         distribution: ``uniform``, over all items, or ``popularity``, over those of the training rows.
 
     Raises:
         DataError: a row has none.
     """
-    users, items = (train.inter_feat[field].numpy() for field in (train.uid_field, train.iid_field))
+    undrawable = train.rows.undrawable()
+    if undrawable is None:
+        return
+    most, whose = undrawable
+    items = train.inter_feat[train.iid_field].numpy()
     drawn = np.unique(items) if distribution == "popularity" else np.arange(1, train.item_num)
-    if train.rows == "interaction":
-        own = np.unique(np.stack([users, items], axis=1), axis=0)[:, 0]
-        most = np.bincount(own).max(initial=0)
-        whose = f"user '{train.id2token(train.uid_field, int(np.bincount(own).argmax()))}' has them all in training"
-    else:
-        most, whose = 1, "it is the target"
     if len(drawn) <= most:
         of = "items of the training rows" if distribution == "popularity" else "items"
         raise DataError(

@@ -84,7 +84,7 @@ def without_effect(config) -> dict[str, str]:
         if value not in (None, default(key)) and (value is not False or default(key) is not None)
     ]  # fmt: skip
     why, read = _reasons(config), _read_by_all() | _read_by(model) | keys_of_needed(config)
-    if config.spec.rows == "labelled":
+    if config.spec.rows.labelled:
         read |= read_yaml(properties_folder() / "labelled.yaml").keys()
     read |= model.further_keys(config)
     return {
@@ -99,11 +99,11 @@ def _reasons(config) -> dict[str, str]:
     if not reads_labels(config):
         why |= dict.fromkeys(_LABELS, f"{name} reads no labels; val_interval: {{'rating': '[4,inf)'}} would keep only "
                              "interactions with such ratings")  # fmt: skip
-    if rows == "labelled":
+    if rows.labelled:
         why["topk"] = f"{name} scores labelled rows and ranks nothing"
     if not reads_numbers(config):
         why |= dict.fromkeys(_FEATURES, f"{name} reads no numbers of users, items and interactions")
-    if rows == "interaction":
+    if not rows.reads_history:
         why |= dict.fromkeys(_HISTORIES, f"{name} reads no histories")
     if model.type == ModelType.TRADITIONAL:
         why |= dict.fromkeys(_OPTIMISATION, f"{name} counts and is not trained")

@@ -188,7 +188,7 @@ def write_results(folder: Path, config, data, loaders, trainer, result: dict, se
         {
             "statistics": data.statistics(),
             "history_length": length,
-            "history_length_test": (test_length or length) if config.spec.rows == "window" else length,
+            "history_length_test": (test_length or length) if config.spec.rows.longer_in_evaluation else length,
             "seed": config["seed"],
             "precision": config["precision"],
             "eval_args": config["eval_args"],

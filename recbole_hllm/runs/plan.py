@@ -128,7 +128,7 @@ def _ids_of(config, dataset, rows) -> dict[str, torch.Tensor]:
     item = config["ITEM_ID_FIELD"]
     history, candidate = item + config["LIST_SUFFIX"], rows[item] if item in rows else None
     read = [rows[history]] if history in rows else []
-    if candidate is not None and (dataset.rows == "labelled" or not read):
+    if candidate is not None and (dataset.rows.labelled or not read):
         read.append(candidate[:, None])
     negatives = config["NEG_PREFIX"] + item
     beside = {"negatives": rows[negatives]} if negatives in rows else {}

@@ -217,7 +217,7 @@ def merge_keys(config_file_list=(), config_dict=None, arguments=None) -> dict:
 
 def _log_data(config, data, loaders):
     counts = data.statistics()
-    parts, kind = [len(loader._dataset) if loader else 0 for loader in loaders], loaders[0]._dataset.rows
+    parts, kind = [len(loader._dataset) if loader else 0 for loader in loaders], loaders[0]._dataset.rows.name
     logging.getLogger().info(
         f"{config['model']} on {config['dataset']}: {counts['users']} users, {counts['items']} items, "
         f"{counts['interactions']} interactions; rows: {parts[0]} training ({kind}), {parts[1]} validation, "

@@ -26,7 +26,7 @@ def with_sanity_rows(models: list[str], keys: dict) -> tuple[list[str], dict, di
     """
     config = Config(models[0], config_dict=keys)
     # They rank whole catalogues and give no probability of a label.
-    asked = [] if config.spec.rows == "labelled" else _names(config["sanity_rows"])
+    asked = [] if config.spec.rows.labelled else _names(config["sanity_rows"])
     added = [name for name in SANITY_MODELS if name in asked and name not in models]
     models, derived, left_out = [*models, *added], {}, {}
     if "HLLM" in map(base_model, models) and "TextKNN" in models:

@@ -211,7 +211,7 @@ def _check(models, given, left_out, folder) -> dict[str, Config]:
             config.spec.model.check_keys(config)
             check_wandb(config)
         _check_rows_before(model, configs, folder)
-    labelled = [model for model, config in configs.items() if config.spec.rows == "labelled"]
+    labelled = [model for model, config in configs.items() if config.spec.rows.labelled]
     if 0 < len(labelled) < len(models):
         others = [model for model in models if model not in labelled]
         raise ConfigError(

@@ -65,7 +65,7 @@ def test_the_program_asks_a_model_for_declared_members_only():
 def test_every_model_is_a_recommender(specs):
     for name, spec in specs.items():
         assert issubclass(spec.model, (CatalogueScorer, LabelledScorer)), name
-        assert issubclass(spec.model, LabelledScorer) == (spec.rows == "labelled"), name
+        assert issubclass(spec.model, LabelledScorer) == (spec.rows.labelled), name
 
 
 def test_every_model_of_ours_is_in_its_families(specs):

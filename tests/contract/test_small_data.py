@@ -41,7 +41,7 @@ def keys_of(write_dataset, settings_of, tmp_path_factory):
         keys = settings_of(model if spec.ours else "SASRec")
         if "item_table_keys" in keys:
             keys = {**keys, "item_table_keys": {**keys["item_table_keys"], "epochs": 1}}
-        of_rows, suffix = (LABELLED, "-labelled") if spec.rows == "labelled" else (RANKING, "")
+        of_rows, suffix = (LABELLED, "-labelled") if spec.rows.labelled else (RANKING, "")
         return {**keys, **of_rows, **own, **OF_MODEL.get(model, {}), "dataset": name_of(*size) + suffix}
 
     return make

@@ -61,7 +61,7 @@ def keys_of(write_dataset, settings_of, tmp_path_factory):
     return lambda model, spec: {
         **settings_of("SASRec"),
         **own,
-        **(labelled if spec.rows == "labelled" else {}),
+        **(labelled if spec.rows.labelled else {}),
         **FITTING.get(model, {}),
     }
 

@@ -6,8 +6,9 @@ import torch
 from recbole.sampler import RepeatableSampler, Sampler
 
 from recbole_hllm import create_dataset, data_preparation
-from recbole_hllm.data.loader import CANDIDATES, EvalLoader, WindowLoader
+from recbole_hllm.data.loader import CANDIDATES, EvalLoader
 from recbole_hllm.data.protocol import fingerprint
+from recbole_hllm.data.rows.window import WindowLoader
 from recbole_hllm.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")

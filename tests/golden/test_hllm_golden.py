@@ -74,7 +74,7 @@ def check_training_rows(pipeline, name="default"):
     expected = pipeline.goldens.given("splits.json", f"train_sequences_data_split_{name}")
     train = pipeline.loaders["train"]._dataset
     size = train.max_item_list_len + 1
-    rows = train.window_rows(np.arange(len(train)))
+    rows = train[np.arange(len(train))]
     fields = (train.uid_field, train.item_id_list_field, train.item_list_length_field)
     columns = zip(*(rows[field].tolist() for field in fields), strict=True)
     ours = [(user, items[:length]) for user, items, length in columns]

@@ -34,7 +34,7 @@ def settings(settings_of, tmp_path):
 def labelled_models():
     for name in model_names():
         try:
-            if get_spec(name).rows == "labelled":
+            if get_spec(name).rows.labelled:
                 yield name
         except ConfigError:
             continue

@@ -11,7 +11,7 @@ _SIDES = (FeatureSource.USER, FeatureSource.USER_ID, FeatureSource.ITEM, Feature
 
 def reads_numbers(config) -> bool:
     """Whether the model of a run multiplies embeddings by the columns of ``numerical_features``."""
-    labelled = config.spec.rows == "labelled" and config.spec.model.READS_NUMBERS
+    labelled = config.spec.rows.labelled and config.spec.model.READS_NUMBERS
     return "selected_features" in config.internal_config_dict or labelled
 
 

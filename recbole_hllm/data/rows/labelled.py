@@ -1,211 +1,145 @@
-"""LabelledDataset: every interaction is a row with a 0/1 label, and the events before it in time are its history."""
+"""Labelled rows: an interaction, its 0/1 label, and the events before it in time."""
 
 import numpy as np
 import torch
+from recbole.data.dataloader import TrainDataLoader
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureSource, FeatureType
+from torch import Tensor
 
-from recbole_hllm.data.files.float_columns import check_loaded
-from recbole_hllm.data.files.reader import line_of
-from recbole_hllm.data.labels import chosen_ratios, read_threshold
-from recbole_hllm.data.metrics import USER_METRICS
-from recbole_hllm.data.rows.dataset import (
-    EVENT_TIME,
-    SequenceDataset,
-    as_index,
-    gather,
-    padded_positions,
-    take,
-)
-from recbole_hllm.errors import ConfigError, DataError
+from recbole_hllm.data.rows.base import Rows
+from recbole_hllm.data.rows.columns import EVENT_TIME
+from recbole_hllm.data.rows.flat import gather, padded_positions, take
+from recbole_hllm.data.rows.labelled_dataset import LabelledDataset
 
 
-class LabelledDataset(SequenceDataset):
-    """Interactions with labels, split in time order: the same (user, item, label) rows for every model.
+class LabelledLoader(TrainDataLoader):
+    """Labelled interactions; with ``loss_lambda`` also K items shared by the batch, (1, K).
 
-    The label is the column ``LABEL_FIELD``, or whether the column named in ``threshold`` reaches its number. A row's
-    history are the user's earlier events, at most ``MAX_ITEM_LIST_LENGTH`` and perhaps none; events at the row's own
-    time are not in it, whatever their order in the file. With ``history_filter: positive`` events of label 0 are
-    left out. Context-aware models read no history and get none.
-
-    Attributes:
-        labels: (T,) float32 of every interaction, after ``build``.
-        events: (N,) flat positions that can be in a history.
-        history_bounds: (T, 2) begin and end of each interaction's history in ``events``.
-
-    Raises:
-        ConfigError: no label and no threshold.
-        DataError: a label that is not 0 or 1, or one class only.
+    K is ``num_negatives``, or S + 1 for each row of the batch when that is not set. With ``histories_together`` rows
+    are shuffled by history: those that have the same one follow each other. A model that normalises over the rows of a
+    batch gets no batch of one row, see ``SeveralRows``.
     """
 
-    def __init__(self, config):
-        if config["benchmark_filename"] is not None:
-            raise ConfigError("benchmark_filename: labelled rows are split by eval_args, from one .inter file")
-        self.label_source, self.least = read_threshold(config)
-        self.with_histories = config.spec.model.READS_HISTORY
-        super().__init__(config)
+    def __init__(self, config, dataset, sampler, shuffle=False):
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        if shuffle and config["histories_together"]:
+            self.batch_sampler.sampler = GroupSampler(dataset.rows.history_numbers(), self.generator)
+        if config.spec.batch_norm:
+            # RecBole hands none to torch, and torch lets nobody set another one afterwards.
+            object.__setattr__(self, "batch_sampler", SeveralRows(self.batch_sampler.sampler, self.step, False))
 
-    # ---- reading ----
+    def collate_fn(self, index):
+        """The labelled rows of these numbers, with negatives where the loss needs them."""
+        rows = self.transform(self._dataset, self._dataset[index])
+        if self._sampler is not None:
+            number = self.config["num_negatives"] or len(rows) * (self._dataset.max_item_list_len + 1)
+            drawn = torch.as_tensor(self._sampler.sampling(number), dtype=torch.long)
+            rows[self.config["NEG_PREFIX"] + self.iid_field] = drawn[None]
+        return rows
 
-    def _get_load_and_unload_col(self, source):
-        load, unload = super()._get_load_and_unload_col(source)
-        if load is not None and source == FeatureSource.INTERACTION:
-            load = load | {self.label_source}
-        return load, unload
 
-    def _check_columns(self, path, source, header, names):
-        super()._check_columns(path, source, header, names)
-        name = self.label_source
-        if source != FeatureSource.INTERACTION:
-            return
-        if name not in header:
-            key = "no column of labels: LABEL_FIELD" if self.least is None else "threshold"
-            raise ConfigError(
-                f"{key}: {path} has no column '{name}' (there are: {', '.join(header)}); name a column of labels 0 and "
-                "1 in LABEL_FIELD, or a column of numbers and the least that counts as 1 in threshold: {rating: 4}"
-            )
-        if name not in names:
-            raise ConfigError(f"unload_col: column '{name}' of {path} holds the labels and must be loaded")
-        if header[name] != FeatureType.FLOAT:
-            raise DataError(f"{path}, line 1: column '{name}' must be {name}:float, not {name}:{header[name].value}")
+class SeveralRows(torch.utils.data.BatchSampler):
+    """Batches of two rows and more: a row that is left over at the end joins the batch before it.
 
-    def _check_interactions(self, path, table):
-        super()._check_interactions(path, table)
-        values = table[self.label_source]
-        bad = ~(np.isfinite(values) if self.least is not None else values.isin((0, 1)))
-        if bad.any():
-            wanted = "a number" if self.least is not None else "0 or 1; set threshold to make labels of other numbers"
-            line = line_of(table.index[bad][0])
-            raise DataError(
-                f"{path}, line {line}, column {values.name}: {values[bad].iloc[0]} is not {wanted} "
-                f"({int(bad.sum())} such line(s))"
-            )
+    One row has no variance to normalise by. If it were left out, this epoch would not learn from it; beside a second
+    row, that one would count twice, and the running variance would take that of two rows for one of a whole batch.
+    Labelled data has at least two training rows, one of each class.
+    """
 
-    def _aug_presets(self):
-        """No list columns: a context-aware model would take them for features."""
+    def __iter__(self):
+        batches = super().__iter__()
+        held = next(batches)
+        for batch in batches:
+            if len(batch) == 1:
+                held = held + batch
+            else:
+                yield held
+                held = batch
+        yield held
 
-    def _set_label_by_threshold(self):
-        """Labels are taken here: later RecBole scales every column of numbers."""
-        super()._set_label_by_threshold()
-        self.labels = self.inter_feat[self.label_field].to_numpy(np.float32)
-        _check_classes(self, "", self.labels)
+    def __len__(self):
+        return max(super().__len__() - (len(self.sampler) % self.batch_size == 1), 1)
 
-    def _change_feat_format(self):
-        if isinstance(self.inter_feat, Interaction):
-            return  # built before
-        super()._change_feat_format()
-        self.events, self.history_bounds = self._find_histories()
-        draws = np.random.default_rng(self.config["seed"]).integers(1, max(self.item_num - 1, 2), len(self.labels))
-        # One item other than the event's own beside each event: DIEN learns to tell them apart.
-        self.other_items = (self.sequences.items - 1 + draws) % (self.item_num - 1) + 1
 
-    def _find_histories(self):
-        sequences, numbers = self.sequences, np.arange(len(self.labels))
-        events = numbers if self.config["history_filter"] == "all" else np.flatnonzero(self.labels)
-        first = np.repeat(sequences.offsets[:-1], sequences.lengths)
-        later = np.concatenate([[True], np.diff(sequences.timestamps) != 0]) | (numbers == first)
-        own_time = np.maximum.accumulate(np.where(later, numbers, 0))
-        end = np.searchsorted(events, own_time)
-        begin = np.maximum(np.searchsorted(events, first), end - self.max_item_list_len)
-        return events, np.stack([begin, end], axis=1)
+class GroupSampler(torch.utils.data.Sampler):
+    """Rows in the random order of the groups they belong to, and in their own order inside a group.
 
-    def _latest_positions(self, sequences, width):
-        """Those of the events that can be in a history."""
-        begin, end = (
-            torch.from_numpy(np.searchsorted(self.events, self.sequences.offsets[sequences + side])) for side in (0, 1)
-        )
-        places, real = padded_positions(torch.maximum(begin, end - width), end, width)
-        return torch.from_numpy(self.events)[places], real
+    Args:
+        groups: (R,) number of each row's group, from 0 on.
+        generator: of the order.
+    """
+
+    def __init__(self, groups: np.ndarray, generator: torch.Generator):
+        self.groups, self.generator = torch.from_numpy(groups), generator
+
+    def __len__(self):
+        return len(self.groups)
+
+    def __iter__(self):
+        place = torch.randperm(int(self.groups.max()) + 1, generator=self.generator)
+        return iter(torch.argsort(place[self.groups], stable=True).tolist())
+
+
+class LabelledEvalLoader(AbstractDataLoader):
+    """Labelled interactions to score one by one, in the data set's order.
+
+    Attributes:
+        candidates: None, rows are their own candidates.
+    """
+
+    candidates = None
+
+    def __init__(self, config, dataset):
+        self.sample_size = len(dataset)
+        super().__init__(config, dataset, sampler=None, shuffle=False)
+
+    def _init_batch_size_and_step(self):
+        self.step = self.config["eval_batch_size"]
+        self.set_batch_size(self.step)
+
+    def collate_fn(self, index):
+        """A batch as RecBole's trainer expects it: rows, and nothing of what rankings need."""
+        return self.transform(self._dataset, self._dataset[index]), None, None, None
+
+
+class LabelledRows(Rows):
+    """Interactions with labels, trained on and evaluated one by one, and the history of each.
+
+    Context-aware models read no history and get none.
+    """
+
+    name = "labelled"
+    labelled = True
+    data_set = LabelledDataset
+    loader = LabelledLoader
+
+    def __init__(self, data: LabelledDataset, positions: np.ndarray):
+        super().__init__(data, positions)
+        self.with_histories = data.config.spec.model.READS_HISTORY
+
+    @classmethod
+    def draws_of_its_own(cls, config) -> bool:
+        """For a second loss that compares with items, ``loss_lambda``."""
+        return bool(config["loss_lambda"])
 
     def history_numbers(self) -> np.ndarray:
         """(R,) which history each row has: rows of one user have the same until something is added to it."""
-        return np.unique(self.history_bounds[self.targets], axis=0, return_inverse=True)[1].reshape(-1)
+        return np.unique(self.data.history_bounds[self.positions], axis=0, return_inverse=True)[1].reshape(-1)
 
-    # ---- split and rows ----
-
-    def build(self):
-        """Splits all interactions in time order; those of one moment stay in one part.
-
-        Raises:
-            ConfigError: columns of numbers that do not fit the model.
-            DataError: a part without rows or with one class only; a ``valid_metric`` of users (GAUC, UAUC, WUAUC)
-                where none has both labels in validation.
-        """
-        check_loaded(self.config.spec.model.__name__, self, self.config["numerical_features"])
-        ratios = chosen_ratios(self.config["eval_args"])
-        self._change_feat_format()
-        self._drop_unused_col()
-        bounds = self._calcu_split_ids(len(self.labels), ratios)
-        parts = dict(zip(("train", "valid", "test"), split_by_time(self.sequences.timestamps, bounds), strict=True))
-        for (phase, positions), ratio in zip(parts.items(), ratios, strict=True):
-            if ratio > 0 and len(positions) == 0:
-                raise DataError(
-                    f"data set '{self.dataset_name}': the split {self.config['eval_args']['split']} leaves the {phase} "
-                    f"part empty: {len(self.labels)} interactions, at {len(np.unique(self.timestamps))} different times"
-                )
-            _check_classes(self, f" {phase} part", self.labels[positions])
-        if self.config["valid_metric"].lower() in USER_METRICS:
-            self._check_users_of(parts["valid"])
-        self.training_positions = parts["train"]
-        users = self.sequences.of(parts["train"])
-        self.train_lengths = np.bincount(users, minlength=len(self.sequences.users))
-        self.whole_training = self.training_positions, self.train_lengths
-        return [self._part(phase, positions) for phase, positions in parts.items()]
-
-    def _check_users_of(self, positions):
-        """Metrics of users are of those with rows of both labels; without any no epoch could be chosen."""
-        users = self.sequences.users[self.sequences.of(positions)]
-        rows, liked = np.bincount(users), np.bincount(users, self.labels[positions])
-        if len(positions) and not ((liked > 0) & (liked < rows)).any():
-            raise DataError(
-                f"valid_metric: {self.config['valid_metric']}: no user of data set '{self.dataset_name}' has rows of "
-                f"both labels among the {len(positions)} of validation; take AUC, or more validation rows in eval_args"
-            )
-
-    def __getitem__(self, index, join=True):
-        if self.targets is None:
-            return super().__getitem__(index, join)
-        rows = self.labelled_rows(index)
-        return self.join(rows) if join else rows
-
-    def labelled_rows(self, index) -> Interaction:
+    def batch(self, index: Tensor) -> Interaction:
         """User, item, label and time of each row, and its history padded on the right with 0, where models read one."""
-        index = as_index(index, len(self.targets))
-        targets = torch.from_numpy(self.targets)[index]
-        rows = dict(take(self.inter_feat, index).interaction)
-        rows[self.label_field] = torch.from_numpy(self.labels)[targets]
+        data, targets = self.data, torch.from_numpy(self.positions)[index]
+        rows = dict(take(self.table, index).interaction)
+        rows[data.label_field] = torch.from_numpy(data.labels)[targets]
         if self.with_histories:
-            begin, end = torch.from_numpy(self.history_bounds)[targets].unbind(1)
-            places, real = padded_positions(begin, end, self.max_item_list_len)
-            positions = torch.from_numpy(self.events)[places]
-            others = self.config["NEG_PREFIX"] + self.item_list_field
-            rows[self.item_list_length_field] = end - begin
-            rows[self.item_list_field] = gather(torch.from_numpy(self.sequences.items), positions, real)
-            rows[others] = gather(torch.from_numpy(self.other_items), positions, real)
-            rows |= self._events(positions, real)
-            rows[EVENT_TIME] = torch.from_numpy(self.sequences.timestamps)[targets]
+            begin, end = torch.from_numpy(data.history_bounds)[targets].unbind(1)
+            places, real = padded_positions(begin, end, data.max_item_list_len)
+            positions = torch.from_numpy(data.events)[places]
+            others = data.config["NEG_PREFIX"] + data.item_list_field
+            rows[data.item_list_length_field] = end - begin
+            rows[data.item_list_field] = gather(torch.from_numpy(data.sequences.items), positions, real)
+            rows[others] = gather(torch.from_numpy(data.other_items), positions, real)
+            rows |= data.events_at(positions, real)
+            rows[EVENT_TIME] = torch.from_numpy(data.sequences.timestamps)[targets]
         return Interaction(rows)
-
-
-def split_by_time(timestamps: np.ndarray, bounds: list[int]) -> list[np.ndarray]:
-    """Sorted positions of each part of interactions in time order.
-
-    Args:
-        timestamps: (T,) times, in any order.
-        bounds: how many interactions are before the second and later parts; where that would cut through a moment,
-            the nearest number that does not, the larger of two.
-    """
-    order = np.argsort(timestamps, kind="stable")
-    edges = np.concatenate([[0], np.cumsum(np.unique(timestamps, return_counts=True)[1])])
-    nearest = [edges[::-1][np.argmin(np.abs(edges[::-1] - bound))] for bound in bounds]
-    return [np.sort(part) for part in np.split(order, nearest)]
-
-
-def _check_classes(dataset, part, labels):
-    """Neither a loss nor AUC makes sense of one class."""
-    if len(labels) and labels.min() == labels.max():
-        source = dataset.label_source + ("" if dataset.least is None else f" >= {dataset.least}")
-        raise DataError(
-            f"data set '{dataset.dataset_name}': one class only: all {len(labels)} rows{part and ' of the' + part} "
-            f"have the label {labels[0]:g} ({source}); look at threshold, LABEL_FIELD and the split of eval_args"
-        )

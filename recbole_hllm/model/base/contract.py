@@ -80,7 +80,6 @@ class Recommender(AbstractRecommender):
         type: RecBole's kind of model. TRADITIONAL ones count in one pass over the rows and are not trained.
         VARIANTS: value of the key ``variant`` -> keys whose defaults differ from the property file; empty: none.
         DRAWS_NEGATIVES: the loss compares with items that a sampler draws.
-        TRAINED_ON_SPLITS: training rows are histories, each with the several targets that follow it.
         NUMBERED_ROWS: training rows bring their number, in ``row_number``.
         READS_HISTORY: labelled rows bring the history before them.
         READS_NUMBERS: on labelled rows embeddings are multiplied by the columns of ``numerical_features``.
@@ -90,7 +89,6 @@ class Recommender(AbstractRecommender):
     type: ClassVar[ModelType]
     VARIANTS: ClassVar[Mapping[str, dict[str, Any]]] = MappingProxyType({})
     DRAWS_NEGATIVES: ClassVar[bool] = True
-    TRAINED_ON_SPLITS: ClassVar[bool] = False
     NUMBERED_ROWS: ClassVar[bool] = False
     READS_HISTORY: ClassVar[bool] = True
     READS_NUMBERS: ClassVar[bool] = False
@@ -124,8 +122,9 @@ class Recommender(AbstractRecommender):
         out then. Default: nothing is needed."""
 
     @classmethod
-    def training_rows(cls, keys: Mapping[str, Any]) -> str | None:
-        """The training rows that ``keys`` choose, of a model with a key for them; None: those of the model table."""
+    def training_rows(cls, keys: Mapping[str, Any]) -> type | None:
+        """The kind of rows (a class of ``data/rows``) that ``keys`` choose, of a model with a key for it; None: that
+        of the model table."""
         return None
 
     @classmethod

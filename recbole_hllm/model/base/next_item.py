@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recbole_hllm.data.rows.dataset import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
+from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.two_towers import TwoTowers
 from recbole_hllm.nn.losses import clamp_logit_scale, info_nce

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from recbole.data.dataset.dataset import Dataset
 
-from recbole_hllm.data.loader import check_negatives
 from recbole_hllm.data.protocol import referenced
-from recbole_hllm.data.rows.dataset import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
+from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
+from recbole_hllm.data.rows.window import check_negatives
 from recbole_hllm.data.texts.item_texts import ItemTexts
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.contract import ItemReading, ReadsWeights, Staged, Weights

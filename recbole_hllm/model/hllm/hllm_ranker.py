@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from recbole.data.dataset.dataset import Dataset
 from torch import Tensor, nn
 
-from recbole_hllm.data.rows.dataset import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
+from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.data.texts.item_texts import ItemTexts
 from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
 from recbole_hllm.model.base.contract import LabelledScorer, Weights

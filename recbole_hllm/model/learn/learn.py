@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from recbole_hllm.data.rows.split_rows import SPLITS_BY, TARGET_ITEMS
+from recbole_hllm.data.rows.columns import TARGET_ITEMS
+from recbole_hllm.data.rows.split import SPLITS_BY
 from recbole_hllm.data.texts.item_texts import ItemTexts
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.model.base.contract import ReadsWeights, Weights
@@ -77,7 +78,7 @@ class LEARN(TwoTowers, ReadsWeights):
 
     Args:
         config: the run's Config; keys are explained in ``properties/model/LEARN.yaml``.
-        dataset: the training part of a SplitDataset.
+        dataset: the training part of a SequenceDataset, of split rows.
         item_texts: the fields named in ``text_keys`` of every item; read from ``<dataset>.item`` when not given.
         weights: whether those of ``preference_dir`` and ``pretrained_learn`` are read.
 
@@ -85,7 +86,6 @@ class LEARN(TwoTowers, ReadsWeights):
         ConfigError, DataError, ModelError: texts, language models, keys or their sizes do not fit together.
     """
 
-    TRAINED_ON_SPLITS = True
     DRAWS_NEGATIVES = False  # by a sampler: those of a user are the other users' targets, or the catalogue
 
     def __init__(self, config, dataset, item_texts: ItemTexts | None = None, weights: Weights = Weights.FRESH):

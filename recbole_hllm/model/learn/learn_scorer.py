@@ -13,7 +13,7 @@ class LEARNScorer(LEARN, LabelledScorer):
 
     Args:
         config: the run's Config; keys are explained in ``properties/model/LEARNScorer.yaml`` and ``LEARN.yaml``.
-        dataset: the training part of a LabelledSplitDataset.
+        dataset: the training part of a LabelledDataset, of split rows.
         item_texts, weights: as for LEARN.
     """
 

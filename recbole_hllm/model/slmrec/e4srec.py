@@ -12,6 +12,10 @@ from torch.utils.checkpoint import checkpoint
 
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.data.protocol import fingerprint
+from recbole_hllm.data.rows.base import Rows
+from recbole_hllm.data.rows.last import LastRows
+from recbole_hllm.data.rows.prefix import PrefixRows
+from recbole_hllm.data.rows.window import WindowRows
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.model.base.contract import Exports, Factorised, NeedsRuns, Weights
 from recbole_hllm.model.base.id_table import read_id_table
@@ -34,8 +38,8 @@ from recbole_hllm.nn.prompted import PromptedLLM
 from recbole_hllm.nn.ragged import similar_lengths
 from recbole_hllm.nn.tuning import tune
 
-# Value of `training_rows` -> rows of the data set.
-TRAINING_ROWS = {"positions": "window", "prefix": "prefix", "user": "last"}
+# Value of `training_rows` -> kind of rows.
+TRAINING_ROWS = {"positions": WindowRows, "prefix": PrefixRows, "user": LastRows}
 # Logits that training holds at once: 512 MB of float32, as those of an evaluation.
 MAX_LOGITS = 2**27
 
@@ -109,8 +113,8 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
             )
 
     @classmethod
-    def training_rows(cls, keys) -> str:
-        """The data set's rows that the key ``training_rows`` names.
+    def training_rows(cls, keys) -> type[Rows]:
+        """The kind of rows that the key ``training_rows`` names.
 
         Raises:
             ConfigError: another word.

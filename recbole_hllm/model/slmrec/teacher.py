@@ -14,7 +14,7 @@ from torch import Tensor
 from recbole_hllm.config.keys.language_models import LoraKeys
 from recbole_hllm.config.keys.slmrec import LanguageModelKeys
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
-from recbole_hllm.data.rows.dataset import ROW_NUMBER
+from recbole_hllm.data.rows.columns import ROW_NUMBER
 from recbole_hllm.data.texts.vectors import weights_digest
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.contract import Weights
@@ -185,7 +185,7 @@ class CachedStates:
             "format": FORMAT,
             "weights": weights_digest(teacher.state_dict().items()),
             "computes": digest(json.dumps(computes, sort_keys=True, default=str)),
-            "rows": _rows_digest(dataset),
+            "rows": _rows_digest(dataset, teacher.every_position),
             "every_position": teacher.every_position,
             "layers": ends,
             "precision": config["precision"],
@@ -239,11 +239,11 @@ def _positions_of(rows, teacher, order) -> Tensor:
 
 
 def _offsets(dataset, every_position: bool) -> np.ndarray:
-    lengths = np.diff(dataset.windows, axis=1)[:, 0] - 1 if every_position else np.ones(len(dataset), np.int64)
+    lengths = np.diff(dataset.rows.windows, axis=1)[:, 0] - 1 if every_position else np.ones(len(dataset), np.int64)
     return np.concatenate([[0], np.cumsum(lengths)])
 
 
-def _rows_digest(dataset) -> str:
+def _rows_digest(dataset, every_position: bool) -> str:
     """What the training rows hold, in order."""
-    bounds = dataset.windows if hasattr(dataset, "windows") else dataset.targets
+    bounds = dataset.rows.windows if every_position else dataset.targets
     return digest(np.asarray(bounds), dataset.sequences.items, dataset.sequences.offsets, dataset.max_item_list_len)

@@ -9,8 +9,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recbole.data.dataset import SequentialDataset
-from recbole.data.interaction import Interaction
-from recbole.utils import FeatureType
 
 from recbole_hllm import Config, create_dataset
 from recbole_hllm.data.protocol import fingerprint
@@ -109,30 +107,6 @@ def test_columns_dropped_after_preparation(write_dataset, toy_config, tmp_path, 
     assert not {"rating", "timestamp_list"} & set(parts[0][[0]].interaction)
 
 
-def test_any_index_gives_its_rows(write_dataset, built, tmp_path, random_rows):
-    write_dataset(tmp_path, "toy", random_rows())
-    _, train, *_ = built()
-    every = train[torch.arange(len(train))]
-    mask = np.arange(len(train)) % 3 == 0
-    for index, rows in [([4, 1], [4, 1]), (slice(2, 9, 3), [2, 5, 8]), (7, [7]), (np.array([0, 0]), [0, 0])]:
-        for field, values in train[index].interaction.items():
-            assert torch.equal(values, every[field][rows])
-    assert torch.equal(train[torch.from_numpy(mask)]["item_id"], every["item_id"][mask.nonzero()[0]])
-
-
-def test_matrix_of_training_interactions_equals_recboles(write_dataset, toy_config, tmp_path, random_rows):
-    write_dataset(tmp_path, "toy", random_rows(seed=5, rated=True), header=HEADER)
-    config = toy_config(load_col=LOAD)
-    ours, stock = create_dataset(config).build()[0], SequentialDataset(config).build()[0]
-    # A user without a training target (one item alone) is in no row of RecBole's; here its item is training data.
-    rows = np.unique(stock.inter_feat["user_id"].numpy())
-    for value in (None, "rating"):
-        difference = ours.inter_matrix("csr", value) - stock.inter_matrix("csr", value)
-        assert abs(difference[rows]).sum() < 1e-6
-    alone = np.flatnonzero(ours.sequences.lengths == 1)
-    assert ours.inter_matrix("csr")[alone].sum() == len(alone) > 0
-
-
 # ---- time order ----
 
 
@@ -208,40 +182,6 @@ def test_a_split_of_all_users_follows_full_precision(write_dataset, built, tmp_p
     assert times[1].max() < times[2].min() and len(times[2]) == 9
     if group_by == "none":
         assert times[0].max() < times[1].min()
-
-
-# ---- windows ----
-
-
-@pytest.mark.parametrize("keys", [{}, {"data_split": False}, {"reference": ["chunks"]}])
-def test_window_rows_are_cut_from_training_data_only(write_dataset, built, tmp_path, random_rows, keys):
-    write_dataset(tmp_path, "toy", random_rows(users=10, longest=20, seed=4))
-    whole, train, valid, test = built("HLLM", MAX_ITEM_LIST_LENGTH=4, MAX_ITEM_LIST_LENGTH_TEST=6, **keys)
-    rows = train[list(range(len(train)))]
-    assert rows["item_id_list"].shape == (len(train), 5) and rows["item_id_list"].dtype == torch.int64
-    targets = []
-    for user, items, length in zip(rows["user_id"], rows["item_id_list"], rows["item_length"], strict=True):
-        begin = whole.sequences.offsets[user]
-        history = whole.sequences.items[begin : begin + whole.train_lengths[user]].tolist()
-        window = items[:length].tolist()
-        assert (items[length:] == 0).all() and length >= 2
-        assert any(history[at : at + length] == window for at in range(len(history)))
-        targets += [(int(user), item) for item in window[1:]]
-    if not keys:
-        begin, ends = whole.sequences.offsets[:-1], whole.sequences.offsets[:-1] + whole.train_lengths
-        bounds = enumerate(zip(begin, ends, strict=True))
-        expected = [(u, int(i)) for u, (b, e) in bounds for i in whole.sequences.items[b + 1 : e]]
-        assert sorted(targets) == sorted(expected)
-    if "data_split" in keys:
-        assert len(train) == (whole.train_lengths >= 2).sum()
-    assert test[[0]]["item_id_list"].shape == (1, 6) == valid[[0]]["item_id_list"].shape
-
-
-def test_whole_and_parts_have_recboles_types(write_dataset, built, tmp_path, random_rows):
-    write_dataset(tmp_path, "toy", random_rows())
-    whole, train, *_ = built()
-    assert isinstance(train, SequentialDataset) and isinstance(train[[0]], Interaction)
-    assert whole.field2type["item_id_list"] == FeatureType.TOKEN_SEQ
 
 
 def test_building_twice_gives_the_same_parts(write_dataset, toy_config, tmp_path, random_rows):

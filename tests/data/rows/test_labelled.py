@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_hllm.data.protocol import fingerprint
-from recbole_hllm.data.rows.labelled import split_by_time
+from recbole_hllm.data.rows.labelled_dataset import split_by_time
 from recbole_hllm.errors import ConfigError, DataError
 
 RATED = "user_id:token\titem_id:token\trating:float\ttimestamp:float"

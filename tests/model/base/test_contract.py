@@ -24,10 +24,10 @@ ASKED = {
     "config/parsing.py": {"torch.cpu"},
     "data/files/atomic.py": {"self"},
     "data/protocol.py": {"split"},
-    "data/rows/dataset.py": {"self"},
+    "data/rows/part.py": {"self.whole"},
+    "data/rows/prefix.py": {"data"},
     "data/texts/catalogue.py": {"tokenizer"},
     "errors.py": {"frame"},
-    "model/slmrec/teacher.py": {"dataset"},
     "registry.py": {"import_module(module)", "import_module(_MENDED[name])"},
     "storage/files.py": {"error", "value"},
 }
@@ -102,7 +102,7 @@ def test_defaults_are_those_of_a_model_of_recbole(build):
     assert model.inference_parameters() == sum(weight.numel() for weight in model.parameters())
     assert model.positions_read(next(iter(train))) is None and model.item_reading() is None
     assert dict(model.loss_terms) == {} == dict(model.VARIANTS) and model.further_keys({}) == set()
-    assert model.DRAWS_NEGATIVES and not model.TRAINED_ON_SPLITS and not model.NUMBERED_ROWS
+    assert model.DRAWS_NEGATIVES and not model.NUMBERED_ROWS
     assert model.check_keys({}) is None and model.check_files({}) is None and model.training_rows({}) is None
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from recbole_hllm import Config, create_dataset, data_preparation
-from recbole_hllm.data.rows.dataset import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
+from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.errors import ConfigError, DataError, ModelError
 
 START = 874_965_758  # 1997-09-22 22:02:38 UTC

@@ -14,8 +14,8 @@ from recbole.data.interaction import Interaction
 
 from recbole_hllm.config.config import Config
 from recbole_hllm.data.loader import data_preparation
+from recbole_hllm.data.rows.columns import TARGET_ITEMS
 from recbole_hllm.data.rows.dataset import create_dataset
-from recbole_hllm.data.rows.split_rows import TARGET_ITEMS
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.nn.all_action import dense_all_action
 from recbole_hllm.runs.run import load_run, run

@@ -107,7 +107,7 @@ def test_keys_of_the_property_file_are_all_read(build):
     source = "".join(
         (Path(recbole_hllm.__file__).parent / name).read_text()
         for name in ("model/learn/learn.py", "model/learn/content.py", "model/base/language_models.py",
-                     "model/base/item_texts.py", "data/rows/split_rows.py", "training/trainer.py",
+                     "model/base/item_texts.py", "data/rows/split.py", "training/trainer.py",
                      "model/base/two_towers.py", "config/config.py")
     )  # fmt: skip
     import yaml

@@ -94,7 +94,7 @@ def test_rows_of_each_kind(build):
         built = build(training_rows=rows, train_batch_size=200)
         seen[rows] = sorted((tuple(items), target) for items, target in pairs_of(built.rows, rows))
         users = built.rows["user_id"].tolist()
-        assert built.config.spec.rows == {"positions": "window", "prefix": "prefix", "user": "last"}[rows]
+        assert built.config.spec.rows.name == {"positions": "window", "prefix": "prefix", "user": "last"}[rows]
     data = built.loaders[0]._dataset
     walks = [data.sequences.items[begin:end].tolist() for begin, end in
              zip(data.sequences.offsets[1:-1], data.sequences.offsets[2:], strict=True)]  # fmt: skip

@@ -12,7 +12,7 @@ from recbole_hllm import Config, create_dataset, data_preparation, run
 # isort: split
 from recbole.utils import init_seed
 
-from recbole_hllm.data.rows.dataset import ROW_NUMBER
+from recbole_hllm.data.rows.columns import ROW_NUMBER
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.slmrec import teacher as teachers
 from recbole_hllm.nn.distillation import direction_loss, norm_loss

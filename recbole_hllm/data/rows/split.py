@@ -1,26 +1,29 @@
-"""Training rows of a history and the several targets that follow it (LEARN, arXiv 2405.03988, section 3.3)."""
+"""Split rows: a history and the several targets that follow it (LEARN, arXiv 2405.03988, section 3.3)."""
 
 import logging
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
+from torch import Tensor
 
 from recbole_hllm.data.clock import check_clock_times
-from recbole_hllm.data.rows.dataset import SequenceDataset, as_index, gather, padded_positions
-from recbole_hllm.data.rows.labelled import LabelledDataset
+from recbole_hllm.data.rows.base import Rows
+from recbole_hllm.data.rows.columns import TARGET_ITEMS
+from recbole_hllm.data.rows.flat import gather, padded_positions
+from recbole_hllm.data.rows.labelled import LabelledRows
+from recbole_hllm.data.rows.prefix import PrefixRows
 from recbole_hllm.errors import ConfigError, DataError
 
-# (B, T) items of the targets, oldest first, padded on the right with 0.
-TARGET_ITEMS = "target_item_list"
 SPLITS_BY = ("position", "time")
 _DAY = 86_400
 _FEW = 0.1  # of the interactions; to train on fewer of them is worth a warning
 
 
 @dataclass(frozen=True)
-class SplitRows:
+class SplitCut:
     """R histories and their targets, parts of users' events.
 
     Attributes:
@@ -115,7 +118,7 @@ def _first_after(values: np.ndarray, low: np.ndarray, high: np.ndarray, bound: n
     return low
 
 
-def cut_rows(config, name: str, items: np.ndarray, timestamps: np.ndarray, users: np.ndarray) -> SplitRows:
+def cut_rows(config, name: str, items: np.ndarray, timestamps: np.ndarray, users: np.ndarray) -> SplitCut:
     """Rows of the events that may be trained on, as the keys of the config say.
 
     Args:
@@ -156,71 +159,86 @@ def cut_rows(config, name: str, items: np.ndarray, timestamps: np.ndarray, users
         f"split_by: {config['split_by']}: {wanted} of {len(items)} training interactions are targets, in "
         f"{len(history)} rows of {with_rows} of {len(numbers)} users",
     )
-    return SplitRows(items, numbers[owner], history, targets)
+    return SplitCut(items, numbers[owner], history, targets)
 
 
-class TrainedOnSplits:
-    """A data set whose training part has a row for each history and its targets; others have the rows they have."""
+class SplitLoader(TrainDataLoader):
+    """Rows of a history and its targets. One row that is left over at the end has the company of another, half the data
+    away: its targets are the negatives."""
 
-    def _part(self, phase, targets):
-        part = super()._part(phase, targets)
-        if phase == "train":
-            part.rows = "split"
-            part.split_rows = self._cut(part.events_to_train_on())
-        elif part.rows == "split":
-            part.rows = "prefix"
-        return part
+    def collate_fn(self, index):
+        """The rows of these numbers, which are at least two."""
+        others = [(index[0] + len(self._dataset) // 2) % len(self._dataset)] if len(index) == 1 else []
+        return super().collate_fn([*index, *others])
 
-    def events_to_train_on(self) -> np.ndarray:
-        """Flat positions of all training interactions."""
-        return self.training_positions
 
-    def _cut(self, events):
-        if self.histories_given:
-            raise ConfigError(
-                f"benchmark_filename: {self.config['model']} cuts histories and targets itself, out of "
-                "interactions; give files without ready-made histories"
-            )
-        users = self.sequences.users[self.sequences.of(events)]
-        items, times = (values[events] for values in (self.sequences.items, self.sequences.timestamps))
-        if self.config["split_by"] == "time":
-            check_clock_times(times, self.dataset_name, "split_by: time", "days", "set split_by: position")
-        return cut_rows(self.config, self.dataset_name, items, times, users)
+class SplitRows(Rows):
+    """Histories and the targets that follow them, cut out of the events to train on. Evaluated on prefix rows.
 
-    @property
-    def _is_split(self):
-        return self.rows == "split" and self.targets is not None
+    Args:
+        data: the whole SequenceDataset, split.
+        positions: (P,) flat positions of all training interactions.
+        events: those that are trained on; all of them where it is not given.
+    """
 
-    def __len__(self):
-        return len(self.split_rows.users) if self._is_split else super().__len__()
+    name = "split"
+    with_features = False
+    loader = SplitLoader
 
-    def __getitem__(self, index, join=True):
-        if not self._is_split:
-            return super().__getitem__(index, join)
-        most = self.max_item_list_len, self.config["target_length"]
-        rows = self.split_rows.rows(as_index(index, len(self)), *most)
+    def __init__(self, data, positions: np.ndarray, events: np.ndarray | None = None):
+        super().__init__(data, positions)
+        self.cut = _cut_events(data, positions if events is None else events)
+
+    @classmethod
+    def of_training(cls, data, targets: np.ndarray) -> Rows:
+        """Rows of all training interactions, the first items of users included."""
+        return cls(data, data.training_positions)
+
+    @classmethod
+    def of_evaluation(cls, data, targets: np.ndarray) -> Rows:
+        """Every target."""
+        return PrefixRows(data, targets)
+
+    def __len__(self) -> int:
+        return len(self.cut.users)
+
+    def batch(self, index: Tensor) -> Interaction:
+        """Histories, their lengths and their targets, padded on the right with 0."""
+        data = self.data
+        rows = self.cut.rows(index, data.max_item_list_len, data.config["target_length"])
         names = {
-            "user": self.uid_field,
-            "history": self.item_list_field,
-            "length": self.item_list_length_field,
+            "user": data.uid_field,
+            "history": data.item_list_field,
+            "length": data.item_list_length_field,
             "targets": TARGET_ITEMS,
         }
         return Interaction({names[name]: values for name, values in rows.items()})
 
 
-class SplitDataset(TrainedOnSplits, SequenceDataset):
-    """Tested on the whole catalogue or on candidates, one row for each target."""
+class LabelledSplitRows(LabelledRows):
+    """Trained on split rows of the events that can be in a history, evaluated on labelled rows."""
 
-
-class LabelledSplitDataset(TrainedOnSplits, LabelledDataset):
-    """Tested on labelled rows; trained on events before them that can be in a history."""
-
-    def events_to_train_on(self):
-        """With ``history_filter: positive`` the liked ones."""
-        events = np.intersect1d(self.training_positions, self.events, assume_unique=True)
-        if len(events) < len(self.training_positions):
-            self.logger.info(
-                f"history_filter: {self.config['history_filter']}: {len(events)} of {len(self.training_positions)} "
+    @classmethod
+    def of_training(cls, data, targets: np.ndarray) -> Rows:
+        """With ``history_filter: positive`` the liked events."""
+        everything = data.training_positions
+        events = np.intersect1d(everything, data.events, assume_unique=True)
+        if len(events) < len(everything):
+            data.logger.info(
+                f"history_filter: {data.config['history_filter']}: {len(events)} of {len(everything)} "
                 "training interactions can be in a history and are trained on"
             )
-        return events
+        return SplitRows(data, everything, events)
+
+
+def _cut_events(data, events: np.ndarray) -> SplitCut:
+    if data.histories_given:
+        raise ConfigError(
+            f"benchmark_filename: {data.config['model']} cuts histories and targets itself, out of "
+            "interactions; give files without ready-made histories"
+        )
+    users = data.sequences.users[data.sequences.of(events)]
+    items, times = (values[events] for values in (data.sequences.items, data.sequences.timestamps))
+    if data.config["split_by"] == "time":
+        check_clock_times(times, data.dataset_name, "split_by: time", "days", "set split_by: position")
+    return cut_rows(data.config, data.dataset_name, items, times, users)

@@ -6,7 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_hllm.data.rows.split_rows import TARGET_ITEMS, split_by_position, split_by_time
+from recbole_hllm.data.rows.columns import TARGET_ITEMS
+from recbole_hllm.data.rows.prefix import PrefixRows
+from recbole_hllm.data.rows.split import SplitRows, split_by_position, split_by_time
 from recbole_hllm.errors import ConfigError, DataError
 
 DAY = 86_400
@@ -103,8 +105,8 @@ def test_rows_of_the_training_part(toy, built):
     assert tokens(train, rows, "item_id_list") == [["i1"], ["i1", "i2", "i3"], ["i9"]]
     assert tokens(train, rows, TARGET_ITEMS) == [["i2", "i3"], ["i4", "i5"], ["i8"]]
     assert rows["item_length"].tolist() == [1, 3, 1] and rows[TARGET_ITEMS].shape == (3, 2)
-    assert rows["item_id_list"].shape == (3, 3) and whole.rows == "split" and train.rows == "split"
-    assert tokens(test, test[[0]], "item_id_list") == [["i4", "i5", "i6"]] and valid.rows == "prefix"
+    assert rows["item_id_list"].shape == (3, 3) and type(train.rows) is SplitRows
+    assert tokens(test, test[[0]], "item_id_list") == [["i4", "i5", "i6"]] and type(valid.rows) is PrefixRows
 
 
 def test_the_latest_row_alone(toy, built):

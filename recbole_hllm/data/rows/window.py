@@ -1,0 +1,124 @@
+"""Window rows: a chunk of a user's training data, every position of which is trained on."""
+
+import math
+
+import numpy as np
+import torch
+from recbole.data.dataloader import TrainDataLoader
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_hllm.data.protocol import referenced
+from recbole_hllm.data.rows import sequences as seq
+from recbole_hllm.data.rows.base import Rows
+from recbole_hllm.data.rows.flat import gather, padded_positions
+from recbole_hllm.data.rows.prefix import PrefixRows
+from recbole_hllm.errors import ConfigError
+
+
+def check_negatives(config) -> None:
+    """Raises ConfigError for another word for ``negatives``, or ``per_position`` without a number."""
+    if config["negatives"] not in ("shared", "per_position"):
+        raise ConfigError(f"negatives: {config['negatives']!r} is neither shared nor per_position")
+    if config["negatives"] == "per_position" and config["num_negatives"] is None:
+        raise ConfigError("num_negatives: negatives: per_position needs their number for each position")
+
+
+class WindowLoader(TrainDataLoader):
+    """Windows of S + 1 items, and their negatives in ``neg_<item>``.
+
+    With ``negatives: shared`` all positions of the batch have the same K, in the shape (1, K); K is ``num_negatives``,
+    or S + 1 for each row of the batch when that is not set. With ``per_position`` each of the B x S targets has
+    ``num_negatives`` of its own, in the shape (B, S, K).
+
+    Raises:
+        ConfigError: another word for ``negatives``, or ``per_position`` without a number.
+    """
+
+    def _init_batch_size_and_step(self):
+        self.step = self.config["train_batch_size"]
+        self.set_batch_size(self.step)
+        if self._sampler is None:  # a loss over the whole catalogue needs none
+            return
+        self.num_negatives = self.config["num_negatives"]
+        check_negatives(self.config)
+        self.shared = self.config["negatives"] == "shared"
+
+    def collate_fn(self, index):
+        """The rows of these numbers, with negatives where the loss needs them."""
+        rows = self.transform(self._dataset, self._dataset[index])
+        if self._sampler is None:
+            return rows
+        shape = self._shape_of_negatives(len(rows))
+        drawn = torch.as_tensor(self._sampler.sampling(math.prod(shape)), dtype=torch.long)
+        rows[self.config["NEG_PREFIX"] + self.iid_field] = drawn.view(shape)
+        return rows
+
+    def _shape_of_negatives(self, n_rows):
+        positions = self._dataset.max_item_list_len
+        if self.shared:
+            return 1, self.num_negatives or n_rows * (positions + 1)
+        return n_rows, positions, self.num_negatives
+
+
+class WindowRows(Rows):
+    """Windows of S + 1 items, every one of which but the first is a target. Evaluated on prefix rows with times.
+
+    Args:
+        data: the whole SequenceDataset, split.
+        positions: (P,) flat positions of all training interactions.
+
+    Attributes:
+        windows: (W, 2) begin and end positions of each.
+    """
+
+    name = "window"
+    longer_in_evaluation = True
+    with_features = False
+    loader = WindowLoader
+
+    def __init__(self, data, positions: np.ndarray):
+        super().__init__(data, positions)
+        self.windows = _cut(data)
+
+    @classmethod
+    def of_training(cls, data, targets: np.ndarray) -> Rows:
+        """Windows of all training interactions, the first items of users included."""
+        return cls(data, data.training_positions)
+
+    @classmethod
+    def of_evaluation(cls, data, targets: np.ndarray) -> Rows:
+        """Every target, with as long a history as an evaluation reads."""
+        return PrefixRows(data, targets, length=data.config["MAX_ITEM_LIST_LENGTH_TEST"], timed=True)
+
+    @classmethod
+    def draws_of_its_own(cls, config) -> bool:
+        """Where a model compares with all items instead (``DRAWS_NEGATIVES``), nothing is drawn."""
+        return True
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def batch(self, index: Tensor) -> Interaction:
+        """(B, S + 1) items and times of each window, padded on the right with 0; its length."""
+        data = self.data
+        begin, end = torch.from_numpy(self.windows)[index].unbind(1)
+        positions, real = padded_positions(begin, end, data.max_item_list_len + 1)
+        return Interaction(
+            {
+                data.uid_field: torch.from_numpy(data.sequences.users[data.sequences.of(begin.numpy())]),
+                data.item_list_field: gather(torch.from_numpy(data.sequences.items), positions, real),
+                data.item_list_length_field: end - begin,
+                **data.events_at(positions, real),
+            }
+        )
+
+
+def _cut(data) -> np.ndarray:
+    chunk, overlap = data.config["data_split"] is not False, 0 if "chunks" in referenced(data.config) else 1
+    size, lengths = data.max_item_list_len + 1, data.train_lengths
+    windows = seq.windows(data.sequences.offsets[:-1], lengths, size=size, chunk=chunk, overlap=overlap)
+    if not (chunk and overlap):  # windows have nothing in common, and may leave something out
+        held, whole = int((windows[:, 1] - windows[:, 0]).sum()), int(lengths.sum())
+        data.logger.info(f"windows of at most {size} hold {held} of {whole} training interactions")
+    return windows
