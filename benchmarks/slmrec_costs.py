@@ -43,7 +43,7 @@ class Row:
         self.device = config["device"]
         self.model = config.spec.model(config, self.train_data._dataset).to(self.device)
         self.trainer = Trainer(config, self.model, "unused")
-        self.name = name.format(self.model.llm.depth)  # llm_layers may be empty, for all of them
+        self.name = name.format(self.model.llm.depth)  # user_llm_layers may be empty, for all of them
         self.built, self.steps, self.scored = time.perf_counter() - start, [], []
 
     def step(self, rows):
@@ -78,11 +78,11 @@ def main() -> None:
     settings = {key: value for key, value in settings.items() if key != "model"}
     teacher = str(Path(arguments.teacher).absolute())
     with tempfile.TemporaryDirectory() as cache:
-        student = {**settings, "llm_layers": arguments.student, "teacher": teacher, "cache_dir": cache}
+        student = {**settings, "user_llm_layers": arguments.student, "teacher": teacher, "cache_dir": cache}
         rows = [
-            Row(f"E4SRec, {arguments.layers} layers", "E4SRec", {**settings, "llm_layers": arguments.layers}),
+            Row(f"E4SRec, {arguments.layers} layers", "E4SRec", {**settings, "user_llm_layers": arguments.layers}),
             Row("E4SRec, {} layers, the teacher", "E4SRec", settings),
-            Row(f"E4SRec, {arguments.student} layers", "E4SRec", {**settings, "llm_layers": arguments.student}),
+            Row(f"E4SRec, {arguments.student} layers", "E4SRec", {**settings, "user_llm_layers": arguments.student}),
             Row(f"SLMRec, {arguments.student} layers, teacher again", "SLMRec", {**student, "teacher_cache": False}),
             Row(f"SLMRec, {arguments.student} layers, teacher's states stored", "SLMRec", student),
         ]

@@ -115,14 +115,14 @@ def settings_of(toy_data):
             "item_llm_config": tied, "tokenizer_dir": llm,
             "text_keys": ["title"], "precision": "fp32", "MAX_TEXT_LENGTH": 24,
         },
-        "LEARN": {**small, "output_size": 8, "target_length": 2, "precision": "fp32", "content_bert_dir": None},
+        "LEARN": {**small, "output_size": 8, "target_length": 2, "precision": "fp32", "item_pretrain_dir": None},
         "LLMIDRec": {"user_llm_config": TINY_LLAMA, "item_embed_dim": 8},
     }  # fmt: skip
     own["E4SRec"] = {
-        "item_embed_dim": 8, "llm_config": {**TINY_LLAMA, "num_hidden_layers": 4}, "precision": "fp32",
+        "item_embed_dim": 8, "user_llm_config": {**TINY_LLAMA, "num_hidden_layers": 4}, "precision": "fp32",
         "item_table_keys": {"n_layers": 1, "n_heads": 2, "inner_size": 16, "train_batch_size": 16},
     }  # fmt: skip
-    own["SLMRec"] = {**own["E4SRec"], "llm_layers": 2, "blocks": 2, "teacher_keys": {"llm_layers": 4}}
+    own["SLMRec"] = {**own["E4SRec"], "user_llm_layers": 2, "blocks": 2, "teacher_keys": {"user_llm_layers": 4}}
     labelled = {"dataset": "labelled", "metrics": ["AUC", "LogLoss", "GAUC"], "valid_metric": "AUC"}
     by_id = {"content": "id", "content_dim": 8}
     own["LEARNScorer"] = {**own["LEARN"], **labelled, **by_id, "history_filter": "all"}

@@ -33,7 +33,7 @@ ARROWS = {
     "registry": KEYS | {"contract", "data", "model"},
     "config.config": KEYS | {"registry", "data"},
     "runs": KEYS | {"config.config", "contract", "registry", "data", "evaluation", "training", "storage"},
-    "tables": KEYS | {"config.config", "registry", "runs", "training", "evaluation", "storage"},
+    "tables": KEYS | {"config.config", "data", "registry", "runs", "training", "evaluation", "storage"},
     "cli": KEYS | {"config.config", "registry", "runs", "tables"},
 }
 # Files that are rooms of their own: Config chooses the model and asks the data's files, the contract stands below all.

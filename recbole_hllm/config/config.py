@@ -25,6 +25,7 @@ from recbole_hllm.config.parsing import (
     refuse_empty,
 )
 from recbole_hllm.config.places import properties_folder, recbole_folder
+from recbole_hllm.config.renamed import refuse_renamed
 from recbole_hllm.config.schema import DECLARED
 from recbole_hllm.data.files.float_columns import check_selected
 from recbole_hllm.data.files.reader import read_header
@@ -163,6 +164,7 @@ class Config(RecBoleConfig):
         if key in _DERIVED_KEYS:
             instead = "; see use_gpu and gpu_id" if key == "device" else ""
             raise ConfigError(f"key '{shown}'{where} is set by the program itself{instead}")
+        refuse_renamed(str(shown), where)
         if key not in listed_keys() and not key.startswith("alias_of_") and key not in keys_read_by_recbole():
             raise ConfigError(f"unknown key '{shown}'{where}{did_you_mean(key, listed_keys())}")
 
@@ -191,8 +193,8 @@ class Config(RecBoleConfig):
             self.external_config_dict[key] = as_default(key, value, self.internal_config_dict.get(key))
         final = super()._get_final_config_dict()
         refuse_empty(final, self.internal_config_dict, self.model)
-        self._choose_variant(final)
         self._check_values(final)
+        self._choose_implementation(final)
         self._check_names(final)
         self._choose_rows(final)
         self._check_history_length(final)
@@ -242,17 +244,12 @@ class Config(RecBoleConfig):
                 way = f" with training_rows: {final['training_rows']}; take positions"
             raise ConfigError(f"{key}: {self.model} is evaluated with MAX_ITEM_LIST_LENGTH{way}")
 
-    def _choose_variant(self, final):
-        """A variant of a model has defaults of its own; what the user gives is stronger."""
-        variants = self.model_class.VARIANTS
-        if not variants:
-            return
-        name = str(final["variant"])
-        if name not in variants:
-            hint = did_you_mean(name, variants)
-            raise ConfigError(f"variant: {self.model} has no variant '{name}', only {', '.join(variants)}{hint}")
-        given = self.external_config_dict
-        final.update({key: value for key, value in variants[name].items() if key not in given})
+    def _choose_implementation(self, final):
+        """An implementation of a model has defaults of its own; what the user gives is stronger."""
+        defaults = self.model_class.IMPLEMENTATIONS
+        if defaults:
+            own = defaults[final["implementation"]]
+            final.update({key: value for key, value in own.items() if key not in self.external_config_dict})
 
     def _complete_eval_args(self, final):
         """RecBole fills missing parts with a random order and split, which no sequential model takes."""

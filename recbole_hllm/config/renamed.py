@@ -1,7 +1,9 @@
 """Names that keys had before: an error says what they are now, and folders of earlier runs are still read."""
 
+from pathlib import Path
 from typing import Any
 
+from recbole_hllm.config.parsing import read_yaml
 from recbole_hllm.errors import ConfigError
 
 # Keys that only have another name now.
@@ -70,6 +72,15 @@ def upgraded(settings: dict[str, Any]) -> dict[str, Any]:
     for prefix in {name.removesuffix(key) for key in _REPLACED for name in settings if name.rpartition(".")[2] == key}:
         _replace(prefix, settings, made)
     return made
+
+
+def read_saved(file: Path) -> dict[str, Any]:
+    """Keys that a run or a table has saved, in this version or an earlier one.
+
+    Raises:
+        ConfigError: as ``read_yaml``.
+    """
+    return upgraded(read_yaml(file))
 
 
 def _of_the_other_content(key: str, prefix: str, settings: dict[str, Any]) -> bool:

@@ -229,7 +229,10 @@ def _key_of(cls: type[Settings], name: str, hint: Any, declaration: _Declaration
     if not declaration.of_new_key:
         owners = (base._own for base in _bases(cls)[1:] if name in base._own)
         declared = next(owners, DECLARED)  # not inherited: another class's key, taken over with a default of its own
-        return replace(declared[name], **declaration.values, **title)
+        types_of, item, optional = _read_hint(hint)
+        if (types_of, item) != (declared[name].types, declared[name].item):
+            raise TypeError(f"key '{name}' of {cls.__name__} has another type than where it is declared")
+        return replace(declared[name], optional=optional, **declaration.values, **title)
     if name in DECLARED:
         raise TypeError(f"key '{name}' is declared already; {cls.__name__} can give it another default()")
     types_of, item, optional = _read_hint(hint)

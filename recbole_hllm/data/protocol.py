@@ -9,7 +9,8 @@ from recbole_hllm.data.rows import sequences as seq
 from recbole_hllm.errors import ConfigError, DataError
 from recbole_hllm.storage.cache import digest
 
-# Behaviours of the official HLLM code that differ from the default here; `reference` switches them on by name.
+# Behaviours of published code that differ from the default here; `reference` switches them on by name. Those of
+# distillation are of the published SLMRec code, the others of the official HLLM code.
 REFERENCE = {
     "positions": "item texts are placed at the right end of the position ids",
     "truncation": "a long text is cut from the right, closing special token and prompt included",
@@ -22,7 +23,11 @@ REFERENCE = {
     "mask_target": "masking the history also masks a target that is in it",
     "weight_decay": "norms, biases and the logit scale decay too",
     "warmup": "the learning rate of the first step is 0",
+    "distillation_sum": "the terms of the distillation are summed over blocks, not averaged",
+    "distillation_norm": "the distance of teacher and student is not squared",
 }
+# Those of them that decide what is evaluated, so that all rows of a table have them in common.
+SHARED_REFERENCE = frozenset({"short_users", "mask_target"})
 # Keys that choose what is trained on, while everybody is evaluated; with the value that leaves nothing out.
 TRAINED_ON = {"train_user_fraction": 1, "train_min_items": None, "train_first_items": None}
 # Modes of RecBole's ``LS`` split, and the phases that hold out a target of every user.

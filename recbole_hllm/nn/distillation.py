@@ -8,8 +8,6 @@ from torch import Tensor
 
 from recbole_hllm.errors import ModelError
 
-REDUCTIONS, NORM_POWERS = ("mean", "sum"), (1, 2)
-
 
 def block_ends(depth: int, blocks: int) -> tuple[int, ...]:
     """The last layer of each block of equally many layers: (2, 4, 6, 8) for a depth of 8 in 4 blocks.

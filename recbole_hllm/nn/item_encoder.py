@@ -173,6 +173,6 @@ class StoredItemVectors(nn.Module):
             self.source.copy_(own)
             errors.append(
                 "it was trained with a frozen language model of other weights: what item_pretrain_dir, "
-                "pretrained_hllm, content_llm_dir or content_bert_dir names is no longer the same, or other layers or "
+                "pretrained_hllm, item_pretrain_dir or item_pretrain_dir names is no longer the same, or other layers or "
                 "pooling of it"
             )

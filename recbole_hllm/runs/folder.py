@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import yaml
 
-from recbole_hllm.config.parsing import read_yaml
+from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import NOT_SAVED
 from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.errors import ConfigError
@@ -78,7 +78,7 @@ def read_settings(folder: Path) -> dict:
     """
     if not (folder / "config.yaml").is_file():
         raise ConfigError(f"run_dir: there is no run in {folder}: no config.yaml")
-    return _beside_stage_before(folder, saved_keys(read_yaml(folder / "config.yaml")))
+    return _beside_stage_before(folder, saved_keys(read_saved(folder / "config.yaml")))
 
 
 def _beside_stage_before(folder: Path, settings: dict) -> dict:

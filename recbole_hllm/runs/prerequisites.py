@@ -8,6 +8,7 @@ from pathlib import Path
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.keys.recbole import DataKeys
 from recbole_hllm.config.parsing import ROW, read_yaml
+from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import INHERITED, SOURCES, WITHOUT_WEIGHT
 from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.data.rows.dataset import create_dataset
@@ -168,7 +169,7 @@ def _tell_keys_of_it(config, key, needed, keys) -> None:
 
 def _tell_of_texts(config, key, found: Path) -> None:
     """What is read of the items is settled in a run that is trained."""
-    there = read_yaml(found / "config.yaml") if (found / "config.yaml").is_file() else {}
+    there = read_saved(found / "config.yaml") if (found / "config.yaml").is_file() else {}
     given = config.external_config_dict.get("text_keys")
     if there.get("content") in _OF_TEXTS and given not in (None, there.get("text_keys")):
         logging.getLogger().warning(
@@ -182,7 +183,7 @@ def _tell_what_is_not_read(config, key, needed, given) -> None:
     made = _defaults(needed, config)
     further = needed_runs(made) if issubclass(config.spec.model, made.spec.model) else {}
     file = Path(given).expanduser() / "config.yaml"
-    there = read_yaml(file) if file.is_file() else {}
+    there = read_saved(file) if file.is_file() else {}
     for name in (f"{key}_keys", *further, *(f"{name}_keys" for name in further)):
         if _says_otherwise(config, name, there):
             logging.getLogger().warning(f"{name} has no effect: {key} names a run that is trained already")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.parsing import read_yaml
+from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import MAY_CHANGE, NOT_SAVED, SHARED
 from recbole_hllm.errors import ConfigError, naming
 from recbole_hllm.model.base.contract import Staged
@@ -127,7 +128,7 @@ def _read_keys(run_dir) -> dict:
         raise ConfigError("resume: name the folder of the unfinished stages, run_dir")
     if not is_schedule(run_dir):
         raise ConfigError(f"run_dir: there are no stages in {run_dir}: no {KEYS} with training_stage")
-    return saved_keys(read_yaml(Path(run_dir, KEYS)))
+    return saved_keys(read_saved(Path(run_dir, KEYS)))
 
 
 def _check_names(given, now, stages) -> None:

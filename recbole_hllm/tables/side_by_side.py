@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from recbole_hllm.config.config import Config
-from recbole_hllm.config.parsing import ROW, read_yaml
+from recbole_hllm.config.parsing import ROW
+from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import SHARED
+from recbole_hllm.data.protocol import SHARED_REFERENCE, referenced
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.registry import base_model
 from recbole_hllm.runs.effect import tell_of_table
@@ -177,7 +179,7 @@ def finish(table, rows, **told) -> dict:
 
 def _read_keys(folder, dataset) -> dict:
     """Keys of the table in a folder, which is to go on."""
-    keys = saved_keys(read_yaml(folder / KEYS)) if (folder / KEYS).is_file() else {}
+    keys = saved_keys(read_saved(folder / KEYS)) if (folder / KEYS).is_file() else {}
     if "dataset" not in keys:
         raise ConfigError(f"run_dir: there is no table in {folder}: no {KEYS} of one")
     if dataset not in (None, keys["dataset"]):
@@ -206,6 +208,7 @@ def _check(models, given, left_out, folder) -> dict[str, Config]:
     if reference and reference not in models:
         raise ConfigError(f"ratios_to: '{reference}' is not a row of this table ({', '.join(models)})")
     configs = {model: Config(model, config_dict=given) for model in models}
+    _check_reference(configs)
     for model, config in configs.items():
         with _row_named(model):
             config.spec.model.check_keys(config)
@@ -219,6 +222,18 @@ def _check(models, given, left_out, folder) -> dict[str, Config]:
             "no table can hold both, make one for each"
         )
     return configs
+
+
+def _check_reference(configs) -> None:
+    """Rows may differ in behaviours of published code, unless these decide what is evaluated."""
+    shared = {row: referenced(config) & SHARED_REFERENCE for row, config in configs.items()}
+    (first, wanted), *others = shared.items()
+    for row, names in others:
+        if names != wanted:
+            raise ConfigError(
+                f"reference: {', '.join(sorted(names ^ wanted))} would be of {first} or {row} alone, and decides what is "
+                "evaluated; give it to all rows"
+            )
 
 
 def _check_rows_before(model, configs, folder) -> None:

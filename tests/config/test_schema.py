@@ -185,15 +185,15 @@ def test_a_model_has_the_keys_of_its_page_or_of_the_model_it_is_built_on():
 
 
 def test_scopes_say_what_rows_share_and_runs_keep():
-    assert {"dataset", "data_path", "eval_args", "topk", "resume", "sanity_rows", "reference"} <= scopes.SHARED
-    assert not scopes.SHARED & {"seed", "learning_rate", "cache_dir", "num_negatives", "trust_remote_code"}
+    assert {"dataset", "data_path", "eval_args", "topk", "resume", "sanity_rows"} <= scopes.SHARED
+    assert not scopes.SHARED & {"seed", "learning_rate", "cache_dir", "num_negatives", "trust_remote_code", "reference"}
     assert scopes.NOT_SAVED == {"resume", "evaluate_only", "trust_remote_code"}
     assert {"data_path", "cache_dir", "gpu_id", "worker", "item_vector_cache"} <= scopes.MAY_CHANGE
     assert not scopes.MAY_CHANGE & {"epochs", "seed", "precision", "metrics"}
     assert {"item_pretrain_dir", "pretrained_hllm"} <= scopes.SOURCES
     assert {"topk", "show_progress", "eval_batch_size"} <= scopes.WITHOUT_WEIGHT
     assert not scopes.WITHOUT_WEIGHT & {"valid_metric", "seed", "epochs", "mask_history"}
-    assert {"mask_history", "text_keys", "max_training_minutes"} <= scopes.INHERITED
+    assert {"mask_history", "reference", "text_keys", "max_training_minutes"} <= scopes.INHERITED
 
 
 def test_every_key_is_read_by_some_code():

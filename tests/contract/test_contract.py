@@ -282,11 +282,11 @@ def _tuned():
         if "full" not in (item, user):
             yield "HLLMRanker", {"item_llm_init": True, "user_pretrain_dir": LLM, **keys}, parts
     for mode in MODES:
-        words = {"llm_pretrain_dir": LLM, "llm_init": True, "llm_config": None, "instruction": "User: {items}"}
-        yield "E4SRec", {**words, "llm_tuning": mode}, {"llm.": mode}
-        taught = {"distillation": "online", "llm_layers": 1, "blocks": 1, "teacher_keys": {"llm_layers": 2}}
-        yield "SLMRec", {**words, **taught, "llm_tuning": mode}, {"llm.": mode, "teacher.llm.": mode}
-        reader = {"preference": "llm", "preference_dir": LLM, "preference_tuning": mode}
+        words = {"user_pretrain_dir": LLM, "user_llm_init": True, "user_llm_config": None, "instruction": "User: {items}"}
+        yield "E4SRec", {**words, "user_llm_tuning": mode}, {"llm.": mode}
+        taught = {"distillation": "online", "user_llm_layers": 1, "blocks": 1, "teacher_keys": {"user_llm_layers": 2}}
+        yield "SLMRec", {**words, **taught, "user_llm_tuning": mode}, {"llm.": mode, "teacher.llm.": mode}
+        reader = {"preference": "llm", "user_pretrain_dir": LLM, "user_llm_tuning": mode}
         yield "LEARN", reader, {"user_tower.reader.backbone.": mode}
     yield "LEARNRanker", {"learn_keys": reader}, {"learn.": "frozen"}
     bare = {"item_pretrain_dir": LLM, "item_llm_config": None, "tokenizer_dir": None}
@@ -302,7 +302,7 @@ def test_what_the_keys_say_is_trained_and_nothing_else(build, settings_of, name,
         pytest.importorskip("peft")
     llm = settings_of("HLLM")["item_pretrain_dir"]
     if name == "LEARNRanker":
-        keys = {"learn_keys": {**settings_of(name)["learn_keys"], **keys["learn_keys"], "preference_dir": llm}}
+        keys = {"learn_keys": {**settings_of(name)["learn_keys"], **keys["learn_keys"], "user_pretrain_dir": llm}}
     model = build(name, **{key: llm if value == LLM else value for key, value in keys.items()}).model
     for part, mode in parts.items():
         weights = {key: weight for key, weight in model.named_parameters() if key.startswith(part)}

@@ -139,7 +139,7 @@ def test_a_teacher_that_is_a_row_to_come(settings_of):
 
 
 def test_an_instruction_is_read_with_every_row(settings_of, tiny_llm):
-    llm = {"llm_pretrain_dir": tiny_llm("llama"), "llm_init": True, "llm_config": None}
+    llm = {"user_pretrain_dir": tiny_llm("llama"), "user_llm_init": True, "user_llm_config": None}
     keys = {**settings_of("E4SRec"), **llm, "training_rows": "user"}
     bare, words = plan("E4SRec", config_dict=keys), plan("E4SRec", config_dict={**keys, "instruction": "w1 {items} w2"})
     assert words["positions"] - bare["positions"] == 3 * 14, "[BOS] w1 ... w2 around each of 14 users"
@@ -258,7 +258,7 @@ def test_a_row_of_the_ablations_builds(row, settings_of):
 
 @pytest.mark.parametrize("content", ["bert", "id"])
 def test_learn_is_planned_with_the_language_model_it_reads_with(settings_of, tiny_llm, content):
-    keys = {"content": content, "content_bert_dir": tiny_llm("bert"), "text_keys": ["title"]}
+    keys = {"content": content, "item_pretrain_dir": tiny_llm("bert"), "text_keys": ["title"]}
     result = plan("LEARN", config_dict={**settings_of("LEARN"), **keys})
     assert set(result["parameters"]) - {"content"} == {"user_tower", "all"}, "content is computed once, in no training"
     assert result["seconds"]["step"] > 0

@@ -88,15 +88,16 @@ class BlockKeys(Settings):
 
     title = "Blocks"
 
-    variant: str = key(
+    implementation: str = key(
         "meta",
         "meta: the authors' model. hllm: the baseline of HLLM's code: no square root of the size, no input "
         "dropout, no bias for distance and time; temperature empty and nce_thres 0.99 unless given.",
+        choices=("meta", "hllm"),
     )
     n_layers: int = default(2, "Blocks.")
     n_heads: int = default(2, "Attention heads, a divisor of hidden_size.")
     hidden_size: int = default(64, "Size of item vectors and blocks.")
-    hidden_dropout_prob: float = default(0.2, "Dropout of blocks and, in variant meta, of the input.")
+    hidden_dropout_prob: float = default(0.2, "Dropout of blocks and, in implementation meta, of the input.")
 
 
 class HSTUKeys(BlockKeys, BaselineLossKeys, HistoryKeys, BaselineTrainingKeys):
@@ -113,11 +114,11 @@ class HSTUKeys(BlockKeys, BaselineLossKeys, HistoryKeys, BaselineTrainingKeys):
 
     temperature: float | None = default(
         0.05,
-        "Of the loss. Empty: learned, from 0.07 on (the default of variant hllm).",
+        "Of the loss. Empty: learned, from 0.07 on (the default of implementation hllm).",
     )
     nce_thres: float | None = default(
         None,
-        "Drop negatives whose cosine to the target is above this (0.99: the default of variant hllm). Empty: only"
+        "Drop negatives whose cosine to the target is above this (0.99: the default of implementation hllm). Empty: only"
         " the target's own id is dropped.",
     )
     MAX_ITEM_LIST_LENGTH_TEST: int | None = default(

@@ -167,7 +167,7 @@ class HLLMRankerKeys(HLLMKeys, LabelledKeys, RankingKeys):
 
     title = "Cheaper than HLLM's, for a CPU"
 
-    item_llm_tuning: str | None = default(
+    item_llm_tuning: str = default(
         "frozen",
         "As HLLM's. A batch's histories hold most of a small catalogue: with full or lora nearly every text is "
         "encoded in every step. full is what the paper does.",

@@ -33,7 +33,7 @@ class ItemLLMKeys(Settings):
         "the model's own.",
         scope=TRAINING, least=0, most=1,
     )  # fmt: skip
-    item_llm_tuning: str | None = key(
+    item_llm_tuning: str = key(
         "full",
         "full: all weights are trained. lora: additions to its linear layers and the [ITEM] token. frozen: "
         "nothing; vectors are computed once and the LLM leaves memory.",
@@ -66,7 +66,7 @@ class UserLLMKeys(Settings):
         "Keys of the Hugging Face config for random weights: all of them, or those to change in user_pretrain_dir's.",
     )
     user_llm_layers: int | None = key(None, "Keep the first k layers only.", least=1)
-    user_llm_tuning: str | None = key(
+    user_llm_tuning: str = key(
         "full",
         "full, lora or frozen, as item_llm_tuning.",
         scope=TRAINING, choices=TUNING,

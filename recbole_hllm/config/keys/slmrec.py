@@ -30,7 +30,7 @@ class ItemTableKeys(TableSizeKeys):
     )
     pretrained_e4srec: str | None = key(
         None,
-        "A folder of E4SRec.export or SLMRec.export to start from, instead of item_table and llm_pretrain_dir; it"
+        "A folder of E4SRec.export or SLMRec.export to start from, instead of item_table and user_pretrain_dir; it"
         " is needed again to read the run back.",
         source=True,
     )
@@ -41,13 +41,12 @@ class LanguageModelKeys(Settings):
 
     title = "Language model"
 
-    llm_pretrain_dir: str | None = key(
+    user_pretrain_dir: str | None = default(
         None,
-        "Hub id, folder, GGUF file, or package:NAME/PATH inside an installed package. Empty: built from llm_config.",
-        source=True,
+        "Hub id, folder, GGUF file, or package:NAME/PATH inside an installed package. Empty: built from user_llm_config.",
     )
-    llm_init: bool = key(False, "True: pretrained weights. False: random weights.")
-    llm_config: dict[str, Any] | None = key(
+    user_llm_init: bool = default(False, "True: pretrained weights. False: random weights.")
+    user_llm_config: dict[str, Any] | None = default(
         {
             "model_type": "llama",
             "hidden_size": 128,
@@ -58,15 +57,14 @@ class LanguageModelKeys(Settings):
             "max_position_embeddings": 2048,
             "vocab_size": 8,
         },
-        "Keys of the Hugging Face config for random weights: all of them, or those to change in llm_pretrain_dir's.",
+        "Keys of the Hugging Face config for random weights: all of them, or those to change in user_pretrain_dir's.",
     )
-    llm_layers: int | None = key(None, "Keep the first k layers only: E4SRec_8 is llm_layers: 8.", least=1)
-    llm_tuning: str | None = key(
+    user_llm_layers: int | None = default(None, "Keep the first k layers only: E4SRec_8 is user_llm_layers: 8.")
+    user_llm_tuning: str | None = default(
         None,
         "full: all weights are trained. lora: additions to its linear layers. frozen: it stays as it is. The "
-        "projections are trained always. Empty: lora with llm_init: True, full otherwise.",
-        scope=TRAINING, choices=("full", "lora", "frozen"),
-    )  # fmt: skip
+        "projections are trained always. Empty: lora with user_llm_init: True, full otherwise.",
+    )
 
 
 class E4SRecComputeKeys(CheckpointingKeys, ComputeKeys):
@@ -106,7 +104,7 @@ class ReadingKeys(HistoryKeys):
 
     instruction: str | None = key(
         None,
-        "Text with one place {items} for the history; needs llm_pretrain_dir for its tokenizer. Empty: items alone.",
+        "Text with one place {items} for the history; needs user_pretrain_dir for its tokenizer. Empty: items alone.",
     )
     training_rows: str = key(
         "positions",
@@ -151,7 +149,7 @@ class E4SRecTrainingKeys(RunKeys):
 class E4SRecKeys(ItemTableKeys, LanguageModelKeys, E4SRecLoraKeys, ReadingKeys, E4SRecTrainingKeys, E4SRecComputeKeys):
     """E4SRec, the teacher of SLMRec (arXiv 2405.17890): a language model over the frozen item table of a
     trained SASRec. These defaults run offline on a CPU: a small Llama from scratch. Published:
-    llm_pretrain_dir LLaMA-2-7B, llm_init: True, llm_tuning: lora, an instruction with text behind the items,
+    user_pretrain_dir LLaMA-2-7B, user_llm_init: True, user_llm_tuning: lora, an instruction with text behind the items,
     training_rows: user, MAX_ITEM_LIST_LENGTH: 30, epochs: 3, train_batch_size: 32. E4SRec's own paper:
     item_embed_dim: 64, training_rows: prefix, learning_rate: 3e-4.
     """
@@ -169,7 +167,7 @@ class TeacherKeys(Settings):
         source=True,
     )
     teacher_keys: dict[str, Any] | None = key(
-        {"llm_layers": 8},
+        {"user_llm_layers": 8},
         "Keys in which that E4SRec, or the one beside an online student, differs from this student.",
         scope=TRAINING,
     )
@@ -186,12 +184,6 @@ class DistillationKeys(Settings):
         scope=TRAINING, choices=("offline", "online"),
     )  # fmt: skip
     blocks: int = key(4, "B, blocks of equally many layers in both.", scope=TRAINING, least=1)
-    distill: list[str] | None = key(
-        ["cos", "norm", "heads"],
-        "Which of the three terms below are in the loss. Empty: all. []: none, a student that is trained further "
-        "without its teacher.",
-        scope=TRAINING,
-    )
     distill_cos: float = key(
         1.0,
         "Lambda 1, of 1 - cos between the states at the end of each block. 0: not in the loss.",
@@ -208,16 +200,6 @@ class DistillationKeys(Settings):
         "Lambda 3, of the cross-entropy of a head on each block but the last. 0: no such heads.",
         scope=TRAINING, least=0,
     )  # fmt: skip
-    reduction: str = key(
-        "mean",
-        "Over blocks. mean: the paper's. sum: its code's.",
-        scope=TRAINING, choices=("mean", "sum"),
-    )  # fmt: skip
-    norm_power: int = key(
-        2,
-        "The distance is 2: squared, the paper's. 1: not squared, its code's.",
-        scope=TRAINING, least=1, most=2,
-    )  # fmt: skip
     teacher_cache: bool = key(
         True,
         "Offline: compute the teacher's states on the training rows once and keep them on the disk. False: with "
@@ -229,8 +211,9 @@ class DistillationKeys(Settings):
 class SLMRecKeys(E4SRecKeys, TeacherKeys, DistillationKeys):
     """SLMRec (arXiv 2405.17890): the first layers of an E4SRec, taught block by block. It has the keys of
     E4SRec too. Published: teacher 8 layers of LLaMA-2-7B, student 4, learning rates 1e-3 to 3e-3,
-    distill_heads 1 (Cloth, Movie), 0.1 (Sport) or 0.01 (Music). The published code: reduction: sum,
-    norm_power: 1, distill_norm: 0.1 fixed, and no distillation as started by its own script.
+    distill_heads 1 (Cloth, Movie), 0.1 (Sport) or 0.01 (Music). The published code: reference:
+    [distillation_sum, distillation_norm], distill_norm: 0.1 fixed, and no distillation as started by its own
+    script.
     """
 
-    llm_layers: int | None = default(4, "Layers of the student.")
+    user_llm_layers: int | None = default(4, "Layers of the student.")

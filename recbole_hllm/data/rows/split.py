@@ -147,7 +147,7 @@ def cut_rows(config, name: str, items: np.ndarray, timestamps: np.ndarray, users
         )
     owner = np.searchsorted(offsets, history[:, 0], side="right") - 1
     with_rows = len(np.unique(owner))
-    if with_rows == 1 and config["negatives_from"] == "users":
+    if with_rows == 1 and config["negatives"] == "users":
         raise DataError(
             f"data set '{name}': only user number {numbers[owner[0]]} has training interactions before targets, and "
             "the targets of other users are the negatives: there is nothing to learn from one user"

@@ -78,7 +78,7 @@ class Recommender(AbstractRecommender):
 
     Attributes:
         type: RecBole's kind of model. TRADITIONAL ones count in one pass over the rows and are not trained.
-        VARIANTS: value of the key ``variant`` -> keys whose defaults differ from the property file; empty: none.
+        IMPLEMENTATIONS: value of the key ``implementation`` -> keys whose defaults differ from the property file; empty: none.
         DRAWS_NEGATIVES: the loss compares with items that a sampler draws.
         NUMBERED_ROWS: training rows bring their number, in ``row_number``.
         READS_HISTORY: labelled rows bring the history before them.
@@ -87,7 +87,7 @@ class Recommender(AbstractRecommender):
     """
 
     type: ClassVar[ModelType]
-    VARIANTS: ClassVar[Mapping[str, dict[str, Any]]] = MappingProxyType({})
+    IMPLEMENTATIONS: ClassVar[Mapping[str, dict[str, Any]]] = MappingProxyType({})
     DRAWS_NEGATIVES: ClassVar[bool] = True
     NUMBERED_ROWS: ClassVar[bool] = False
     READS_HISTORY: ClassVar[bool] = True

@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from recbole_hllm.config.parsing import read_yaml
+from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.id_table import check_same_training
 
@@ -59,7 +59,7 @@ def settings_of(folder: Path, key: str, models: Sequence[str], dataset, other_it
     wanted = " or ".join(models)
     if not (folder / "config.yaml").is_file() or not (folder / "costs.json").is_file():
         raise ConfigError(f"{key}: there is no finished run of {wanted} in {folder}")
-    settings = read_yaml(folder / "config.yaml")
+    settings = read_saved(folder / "config.yaml")
     if str(settings.get("model")).partition("@")[0] not in models:
         raise ConfigError(f"{key}: {folder} is a run of {settings.get('model')}, not of {wanted}")
     check_same_training(folder, key, dataset, other_items)

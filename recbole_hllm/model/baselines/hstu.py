@@ -21,19 +21,19 @@ class HSTU(ItemTableRecommender):
         dataset: the training part of a SequenceDataset.
 
     Attributes:
-        VARIANTS: for each ``variant``, where its keys' defaults differ from the property file.
+        IMPLEMENTATIONS: for each ``implementation``, where its keys' defaults differ from the property file.
 
     Raises:
         ConfigError: sizes that do not fit together.
     """
 
-    VARIANTS = {"meta": {}, "hllm": {"temperature": None, "nce_thres": 0.99}}
+    IMPLEMENTATIONS = {"meta": {}, "hllm": {"temperature": None, "nce_thres": 0.99}}
 
     def __init__(self, config, dataset):
         width, length = config["hidden_size"], config["MAX_ITEM_LIST_LENGTH"]
         super().__init__(config, dataset, width)
         check_heads(config)
-        self.faithful = config["variant"] == "meta"
+        self.faithful = config["implementation"] == "meta"
         self.scale = width**0.5 if self.faithful else 1.0
         self.positions = position_table(config, width**-0.5 if self.faithful else INITIAL_STD)
         dropout = config["hidden_dropout_prob"]
@@ -47,7 +47,7 @@ class HSTU(ItemTableRecommender):
         """(B, S, D) item vectors -> (B, S, D) predictions.
 
         Raises:
-            ModelError: variant ``meta`` got rows without times.
+            ModelError: implementation ``meta`` got rows without times.
         """
         x = vectors * self.scale + self.positions(vectors.shape[1])
         x = F.dropout(x, self.input_dropout, self.training)
@@ -61,7 +61,7 @@ class HSTU(ItemTableRecommender):
             return None
         if history.next_times is None:
             raise ModelError(
-                "HSTU's variant meta looks at times: its rows need event_time_list and, to recommend, event_time "
-                "(the time of the recommendation); or train with variant: hllm, which looks at none"
+                "HSTU's implementation meta looks at times: its rows need event_time_list and, to recommend, event_time "
+                "(the time of the recommendation); or train with implementation: hllm, which looks at none"
             )
         return time_buckets(history.times, history.next_times)

@@ -19,7 +19,7 @@ from recbole_hllm.nn.probe import is_bidirectional
 from recbole_hllm.storage.cache import cache_folder, digest
 
 # Value of `content` that reads texts -> key that names its language model.
-MODEL_KEYS = {"llm": "content_llm_dir", "bert": "content_bert_dir"}
+MODEL_KEYS = {"llm": "item_pretrain_dir", "bert": "item_pretrain_dir"}
 CONTENTS = (*MODEL_KEYS, "id", "random")
 DTYPES = {"float32": np.float32, "float16": np.float16}
 _ID_STD = 0.02
@@ -140,8 +140,8 @@ def _spec(config, weights: Weights = Weights.FRESH) -> tuple[BackboneSpec, str]:
     spec = BackboneSpec(
         source,
         init="scratch" if weights is Weights.OUTLINE else "pretrained",
-        num_layers=config["content_layers"],
-        layers_key="content_layers",
+        num_layers=config["item_llm_layers"],
+        layers_key="item_llm_layers",
         attn_implementation=attention(config),
         trust_remote_code=config["trust_remote_code"],
     )

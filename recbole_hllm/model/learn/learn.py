@@ -29,38 +29,38 @@ from recbole_hllm.nn.user_encoder import UserEncoder
 _WORDS = {
     "item_tower": ("causal", "alone", "content"),
     "sampling": ("uniform", "recent", "last"),
-    "negatives_from": ("users", "catalogue"),
+    "negatives": ("users", "catalogue"),
     "preference": ("transformer", "llm"),
-    "preference_tuning": MODES,
+    "user_llm_tuning": MODES,
     "split_by": SPLITS_BY,
 }
 # Keys that decide what weights compute, and that no shape shows; names and lengths of texts differ between data sets.
 _SEEN_IN_NO_SHAPE = (
-    "content", "content_pooling", "content_normalised", "content_layers", "item_prompt", "text_field", "text_separator",
+    "content", "content_pooling", "content_normalised", "item_llm_layers", "item_prompt", "text_field", "text_separator",
     "preference", "n_heads", "position_embedding", "item_tower", "shared_towers",
 )  # fmt: skip
 _OF_A_TRANSFORMER = ("hidden_size", "n_layers", "n_heads", "inner_size", "dropout", "position_embedding")
 _OF_LORA = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
 # Keys of how texts are written are not told: a table often gives them to all of its rows.
 _OF_TEXTS = (
-    "content_layers", "content_pooling", "content_dtype", "content_normalised", "content_bert_dir", "content_llm_dir",
+    "item_llm_layers", "content_pooling", "content_dtype", "content_normalised", "item_pretrain_dir", "item_pretrain_dir",
 )  # fmt: skip
 # Where a key has a value -> keys that nothing reads then.
 _UNREAD = {
     ("content", "id"): _OF_TEXTS,
     ("content", "random"): _OF_TEXTS,
-    ("content", "bert"): ("content_dim", "content_llm_dir"),
-    ("content", "llm"): ("content_dim", "content_bert_dir"),
+    ("content", "bert"): ("content_dim", "item_pretrain_dir"),
+    ("content", "llm"): ("content_dim", "item_pretrain_dir"),
     ("item_tower", "content"): ("shared_towers", "output_size"),
     ("preference", "llm"): _OF_A_TRANSFORMER,
     ("preference", "transformer"): (
-        "preference_dir",
-        "preference_layers",
-        "preference_tuning",
+        "user_pretrain_dir",
+        "user_llm_layers",
+        "user_llm_tuning",
         "gradient_checkpointing",
         *_OF_LORA,
     ),
-    ("negatives_from", "catalogue"): ("mask_same_items",),
+    ("negatives", "catalogue"): ("mask_same_items",),
     ("split_by", "position"): ("history_days", "target_days"),
     ("sampling", "uniform"): ("recency_alpha", "recency_beta"),
     ("sampling", "last"): ("recency_alpha", "recency_beta"),
@@ -80,7 +80,7 @@ class LEARN(TwoTowers, ReadsWeights):
         config: the run's Config; keys are explained in ``properties/model/LEARN.yaml``.
         dataset: the training part of a SequenceDataset, of split rows.
         item_texts: the fields named in ``text_keys`` of every item; read from ``<dataset>.item`` when not given.
-        weights: whether those of ``preference_dir`` and ``pretrained_learn`` are read.
+        weights: whether those of ``user_pretrain_dir`` and ``pretrained_learn`` are read.
 
     Raises:
         ConfigError, DataError, ModelError: texts, language models, keys or their sizes do not fit together.
@@ -95,7 +95,7 @@ class LEARN(TwoTowers, ReadsWeights):
         self.sampling = config["sampling"]
         self.recency = {"alpha": config["recency_alpha"], "beta": config["recency_beta"]}
         self.same_items_kept = not config["mask_same_items"]
-        self.catalogue_is_negative = config["negatives_from"] == "catalogue"
+        self.catalogue_is_negative = config["negatives"] == "catalogue"
         self.num_negatives = config["num_negatives"]
         self.targets_read = config["item_tower"]
         self.content = build_content(config, dataset, item_texts, weights)
@@ -119,21 +119,21 @@ class LEARN(TwoTowers, ReadsWeights):
                 raise ConfigError(f"{key}: {config[key]!r} is not one of {', '.join(words)}{hint}")
         if config["recency_beta"] < config["recency_alpha"]:
             raise ConfigError("recency_beta: below recency_alpha it would favour what is long ago")
-        if config["preference"] == "llm" and not config["preference_dir"]:
-            raise ConfigError("preference_dir: name the causal language model of preference: llm")
+        if config["preference"] == "llm" and not config["user_pretrain_dir"]:
+            raise ConfigError("user_pretrain_dir: name the causal language model of preference: llm")
         if config["preference"] == "llm":
-            lora = lora_settings(config) if config["preference_tuning"] == "lora" else None
-            check_user_llm(config, _reader_spec(config), "preference_dir", lora, other_length="target_length")
+            lora = lora_settings(config) if config["user_llm_tuning"] == "lora" else None
+            check_user_llm(config, _reader_spec(config), "user_pretrain_dir", lora, other_length="target_length")
         if config["preference"] == "transformer":
             check_heads(config)
             if config["n_layers"] < 1:
                 raise ConfigError("n_layers: 0: a preference module has at least one layer")
-        if config["negatives_from"] == "users" and config["num_negatives"] is not None:
+        if config["negatives"] == "users" and config["num_negatives"] is not None:
             raise ConfigError(
-                "num_negatives: is of negatives_from: catalogue; with negatives_from: users all targets of a batch's "
+                "num_negatives: is of negatives: catalogue; with negatives: users all targets of a batch's "
                 "other users are negatives, so their number follows train_batch_size and target_samples"
             )
-        if config["negatives_from"] == "users" and config["train_batch_size"] < 2:
+        if config["negatives"] == "users" and config["train_batch_size"] < 2:
             raise ConfigError("train_batch_size: 1: the targets of a batch's other rows are the negatives; take more")
 
     # ---- what the towers compute ----
@@ -188,7 +188,7 @@ class LEARN(TwoTowers, ReadsWeights):
     def calculate_loss(self, interaction):
         """Dense all-action loss (section 3.3) of places drawn from each history and from its targets.
 
-        With ``negatives_from: catalogue`` the negatives are items read alone, as by the published code's fine-tuning.
+        With ``negatives: catalogue`` the negatives are items read alone, as by the published code's fine-tuning.
 
         Args:
             interaction: ``user_id`` (B,), ``item_id_list`` (B, S) and ``target_item_list`` (B, T), both padded on the
@@ -240,7 +240,7 @@ def build_reader(config, weights: Weights) -> torch.nn.Module:
     """What stands between the two projections of a tower: a transformer from scratch, or a language model."""
     if config["preference"] == "llm":
         reader = UserEncoder(load_backbone(_reader_spec(config, weights)))
-        tune(reader.backbone, config["preference_tuning"], lora_settings(config))
+        tune(reader.backbone, config["user_llm_tuning"], lora_settings(config))
         return reader
     return CausalTransformer(
         **{key: config[key] for key in ("hidden_size", "n_layers", "n_heads", "inner_size", "dropout")},
@@ -250,10 +250,10 @@ def build_reader(config, weights: Weights) -> torch.nn.Module:
 
 def _reader_spec(config, weights: Weights = Weights.FRESH) -> BackboneSpec:
     return BackboneSpec(
-        config["preference_dir"],
+        config["user_pretrain_dir"],
         init="pretrained" if weights.are_read else "scratch",
-        num_layers=config["preference_layers"],
-        layers_key="preference_layers",
+        num_layers=config["user_llm_layers"],
+        layers_key="user_llm_layers",
         gradient_checkpointing=config["gradient_checkpointing"],
         attn_implementation=attention(config),
         trust_remote_code=config["trust_remote_code"],
@@ -273,7 +273,7 @@ def _begin_as(model: LEARN, config, dataset) -> None:
     theirs = settings_of(folder, "pretrained_learn", ["LEARN", "LEARNScorer"], dataset, other_items=of_texts)
     further = {"random": ("seed",)}.get(config["content"], ())
     if config["preference"] == "llm":
-        further += ("preference_dir", "lora_alpha") if config["preference_tuning"] == "lora" else ("preference_dir",)
+        further += ("user_pretrain_dir", "lora_alpha") if config["user_llm_tuning"] == "lora" else ("user_pretrain_dir",)
     for key in (*_SEEN_IN_NO_SHAPE, *further):
         if key in theirs and theirs[key] != config[key]:
             raise ConfigError(
@@ -287,9 +287,9 @@ def _log_set_up(logger, config):
     for (key, value), unread in _UNREAD.items():
         if config[key] == value:
             tell_unread(logger, config, unread, f"{key} is {value}")
-    source = {"llm": config["content_llm_dir"], "bert": config["content_bert_dir"]}.get(config["content"], "")
+    source = {"llm": config["item_pretrain_dir"], "bert": config["item_pretrain_dir"]}.get(config["content"], "")
     texts = f" of {source}, texts {config['text_keys'] or 'every text column'}" if source else ""
-    reader = config["preference_dir"] if config["preference"] == "llm" else f"{config['n_layers']} layers from scratch"
+    reader = config["user_pretrain_dir"] if config["preference"] == "llm" else f"{config['n_layers']} layers from scratch"
     logger.info(
         f"{config['model']}: content {config['content']}{texts}; preference module {reader}, item tower "
         f"{config['item_tower']}; {config['target_length']} targets at most, split by {config['split_by']}"

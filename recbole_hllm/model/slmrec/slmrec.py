@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
+from recbole_hllm.data.protocol import referenced
+from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.model.base.trained_run import settings_of
 from recbole_hllm.model.base.unread_keys import tell_unread
@@ -20,9 +21,8 @@ from recbole_hllm.model.slmrec.teacher import (
     teacher_config,
 )
 from recbole_hllm.model.slmrec.teacher_fit import check_keys_fit, check_models_fit
-from recbole_hllm.nn.distillation import NORM_POWERS, REDUCTIONS, direction_loss, norm_loss
+from recbole_hllm.nn.distillation import direction_loss, norm_loss
 
-_MODES = ("offline", "online")
 # Of the loss, beside the cross-entropy.
 TERMS = ("cos", "norm", "heads")
 # So many times the cross-entropy is worth a warning.
@@ -32,7 +32,7 @@ _AUXILIARY = ("heads.", "teacher.")
 
 
 class SLMRec(E4SRec):
-    """A student with the teacher's first ``llm_layers`` layers, its table and its projections.
+    """A student with the teacher's first ``user_llm_layers`` layers, its table and its projections.
 
     Loss (equation 9): L_ce + distill_cos (1 - D_cos) + distill_norm D_norm + distill_heads L_ms, where block k of the
     student ends n k / B layers up and that of the teacher m k / B, and L_ms is the cross-entropy of a head of its own
@@ -56,7 +56,9 @@ class SLMRec(E4SRec):
         table = None if teacher is None else teacher.item_table.weight.detach()
         super().__init__(config, dataset, table, weights)
         self.term_weights = loss_weights(config)
-        self.reduction, self.norm_power = config["reduction"], config["norm_power"]
+        published = referenced(config)
+        self.reduction = "sum" if "distillation_sum" in published else "mean"
+        self.norm_power = 1 if "distillation_norm" in published else 2
         in_blocks = any(self.term_weights.values())
         self.ends = ends_of(self.llm.depth, config["blocks"], "this student's") if in_blocks else ()
         width = config["item_embed_dim"]
@@ -93,10 +95,6 @@ class SLMRec(E4SRec):
                 "an exported student as --model=E4SRec"
             )
         super().check_keys(config)
-        for key, known in (("distillation", _MODES), ("reduction", REDUCTIONS), ("norm_power", NORM_POWERS)):
-            if config[key] not in known:
-                hint = did_you_mean(str(config[key]), map(str, known))
-                raise ConfigError(f"{key}: {config[key]!r} is not one of {', '.join(map(str, known))}{hint}")
         if config["distillation"] == "online" and config["teacher"]:
             raise ConfigError(
                 "teacher: with distillation: online the teacher is trained beside the student; leave it empty"
@@ -104,7 +102,7 @@ class SLMRec(E4SRec):
         weights = loss_weights(config)
         if config["distillation"] == "online" and not _taught(weights):
             raise ConfigError(
-                "distillation: online needs cos or norm in distill, with weights, or there is nothing to learn from"
+                "distillation: online needs distill_cos or distill_norm above 0, or there is nothing to learn from"
             )
         check_keys_fit(config, any(weights.values()), _taught(weights))
 
@@ -143,10 +141,10 @@ class SLMRec(E4SRec):
                 "language model, instruction, item_embed_dim and LoRA keys, and at most as many layers"
             )
         self.load_state_dict({**own, **{name: theirs[name] for name in shared}})
-        given, read = self._config["llm_pretrain_dir"], teacher._config["llm_pretrain_dir"]
+        given, read = self._config["user_pretrain_dir"], teacher._config["user_pretrain_dir"]
         if given and read and given != read:
             self.logger.warning(
-                f"llm_pretrain_dir: the weights of {given} have no effect: the student begins as the layers of its "
+                f"user_pretrain_dir: the weights of {given} have no effect: the student begins as the layers of its "
                 f"teacher, which was made from {read}"
             )
 
@@ -203,8 +201,8 @@ class SLMRec(E4SRec):
         if self.training and not self.balance_told and 0 < _FAR_MORE * ce < distance:  # 0: a catalogue of one item
             self.balance_told = True
             self.logger.warning(
-                f"distill_norm: {self.weights['norm']:g} makes the distance of states {distance / ce:.0f} times the "
-                f"cross-entropy, so little else is learned; {self.weights['norm'] * ce / distance:.0e} would make it "
+                f"distill_norm: {self.term_weights['norm']:g} makes the distance of states {distance / ce:.0f} times the "
+                f"cross-entropy, so little else is learned; {self.term_weights['norm'] * ce / distance:.0e} would make it "
                 "as large"
             )
 
@@ -217,19 +215,8 @@ class SLMRec(E4SRec):
 
 
 def loss_weights(config) -> dict[str, float]:
-    """Term -> its weight; 0 where ``distill`` does not name it.
-
-    Raises:
-        ConfigError: ``distill`` is not a list of terms.
-    """
-    named = list(TERMS) if config["distill"] is None else config["distill"]
-    if not isinstance(named, list):
-        raise ConfigError(f"distill: {named!r} is not a list such as ['cos', 'norm']; [] is for no distillation")
-    for term in named:
-        if term not in TERMS:
-            hint = did_you_mean(str(term), TERMS)
-            raise ConfigError(f"distill: {term!r} is not one of {', '.join(TERMS)}{hint}")
-    return {term: config[f"distill_{term}"] if term in named else 0 for term in TERMS}
+    """Term -> its weight; 0 where it is not in the loss."""
+    return {term: config[f"distill_{term}"] for term in TERMS}
 
 
 def _taught(weights) -> bool:

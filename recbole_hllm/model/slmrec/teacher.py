@@ -57,7 +57,7 @@ def computed_by(llm_config, lora_alpha: float | None) -> dict:
 def keys_of_teacher(config) -> dict:
     """What ``teacher_keys`` say of a teacher that has yet to be trained; an exported one brings its language model."""
     keys = over_default(config, "teacher_keys", "E4SRec")
-    brought = dict.fromkeys(("llm_config", "instruction")) if keys.get("pretrained_e4srec") else {}
+    brought = dict.fromkeys(("user_llm_config", "instruction")) if keys.get("pretrained_e4srec") else {}
     return {**brought, **keys}
 
 

@@ -29,7 +29,7 @@ def check_keys_fit(config, in_blocks: bool, taught: bool, row=None) -> None:
     own = config_of(llm_spec(config))
     if in_blocks:
         _check_width(llm_spec(config))
-        ends_of(own.num_hidden_layers, config["blocks"], "this student's (llm_layers)")
+        ends_of(own.num_hidden_layers, config["blocks"], "this student's (user_llm_layers)")
     if row is None and config["teacher"]:
         return
     if row is None:
@@ -39,11 +39,11 @@ def check_keys_fit(config, in_blocks: bool, taught: bool, row=None) -> None:
     with naming(named):
         theirs, lora = config_of(llm_spec(made)), tuning_mode(made) == "lora"
     if taught:
-        ends_of(theirs.num_hidden_layers, config["blocks"], f"the teacher's ({named}: llm_layers)")
+        ends_of(theirs.num_hidden_layers, config["blocks"], f"the teacher's ({named}: user_llm_layers)")
     depths = own.num_hidden_layers, theirs.num_hidden_layers
     if depths[0] > depths[1]:
         raise ConfigError(
-            f"llm_layers: a student of {depths[0]} layers has none of {depths[1]} to begin as; give fewer"
+            f"user_llm_layers: a student of {depths[0]} layers has none of {depths[1]} to begin as; give fewer"
         )
     unlike = _unlike(config, made, tuning_mode(config) == "lora", lora) or _apart(
         computed_by(own, None), computed_by(theirs, None)
@@ -59,9 +59,9 @@ def _check_width(spec) -> None:
     skeleton = skeleton_of(spec)
     if skeleton is not None and (width := behaviour_of(skeleton).output_size) != skeleton.config.hidden_size:
         raise ConfigError(
-            f"distill: the layers of a {skeleton.config.model_type} model with outputs of {width} numbers and "
+            f"distill_cos, distill_norm: the layers of a {skeleton.config.model_type} model with outputs of {width} numbers and "
             f"hidden_size {skeleton.config.hidden_size} cannot be compared block by block; take another language "
-            "model, or distill: []"
+            "model, or 0 for these keys"
         )
 
 
@@ -95,7 +95,7 @@ def check_models_fit(student: E4SRec, teacher: E4SRec) -> None:
 def _unlike(config, made, own_lora: bool, their_lora: bool) -> list[str]:
     """Keys whose values have to be the same, and are not."""
     if own_lora != their_lora:
-        return ["llm_tuning"]
+        return ["user_llm_tuning"]
     keys = ["item_embed_dim"] if made["pretrained_e4srec"] else ["item_embed_dim", "instruction"]
     if own_lora:
         lora_settings(made)

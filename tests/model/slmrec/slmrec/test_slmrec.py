@@ -127,7 +127,7 @@ def test_a_distance_that_is_all_of_the_loss_is_told_once(build, caplog):
 
 def test_without_distillation_it_is_an_e4srec_that_begins_as_the_teacher(build, keys_of):
     model, batch, config, train = build(distill_cos=0, distill_norm=0, distill_heads=0)
-    plain = type(model).__mro__[1](Config("E4SRec", config_dict=keys_of(llm_layers=2)), train._dataset)
+    plain = type(model).__mro__[1](Config("E4SRec", config_dict=keys_of(user_llm_layers=2)), train._dataset)
     plain.load_state_dict(model.state_dict())
     torch.testing.assert_close(plain.eval().calculate_loss(batch), model.eval().calculate_loss(batch))
 
@@ -136,7 +136,7 @@ def test_without_distillation_it_is_an_e4srec_that_begins_as_the_teacher(build, 
 def test_each_head_is_on_its_block(build, reduction, over):
     """Four blocks of one layer: three heads, in order."""
     keys = {"distill_cos": 0, "distill_norm": 0, "distill_heads": 0.3}
-    model, batch, *_ = build(llm_layers=4, blocks=4, reduction=reduction, **keys)
+    model, batch, *_ = build(user_llm_layers=4, blocks=4, reduction=reduction, **keys)
     for head in model.heads:
         torch.nn.init.normal_(head.weight, std=30)
     states, targets, _ = model.eval().read_rows(batch, (1, 2, 3))
@@ -214,7 +214,7 @@ def test_an_exported_student_recommends_alone(build, keys_of, tmp_path):
     model.export(tmp_path / "student")
     files = [path.relative_to(tmp_path / "student").as_posix() for path in (tmp_path / "student").rglob("*.*")]
     assert sorted(files) == ["e4srec.safetensors", "item_ids.txt", "llm/config.json", "llm/model.safetensors"]
-    of_the_student = ("item_table", "llm_config", "llm_layers", "teacher_keys", "blocks")
+    of_the_student = ("item_table", "user_llm_config", "user_llm_layers", "teacher_keys", "blocks")
     keys = {key: value for key, value in keys_of().items() if key not in of_the_student}
     alone = Config("E4SRec", config_dict={**keys, "pretrained_e4srec": str(tmp_path / "student")})
     other = alone.spec.model(alone, train._dataset).eval()
@@ -258,7 +258,7 @@ def test_states_of_each_teacher_and_precision(build, keys_of, taught_by, tmp_pat
     """The same rows, other weights, another precision, another norm: states of their own, those of a fresh one."""
     other = str(tmp_path / "other")
     keys = {key: value for key, value in keys_of().items() if key not in ("blocks", "teacher_keys")}
-    run("E4SRec", config_dict={**keys, "llm_layers": 4, "seed": 7}, run_dir=other)
+    run("E4SRec", config_dict={**keys, "user_llm_layers": 4, "seed": 7}, run_dir=other)
     cache, seen = {"cache_dir": str(tmp_path / "cache")}, []
     for own in ({}, {"teacher": other}, {"precision": "bf16"}):
         stored, batch, *_ = build(**cache, **own)
@@ -314,7 +314,7 @@ def test_states_that_could_not_be_computed_leave_nothing(build, tmp_path, monkey
 @pytest.fixture
 def published(tiny_llm):
     """Keys of a pretrained language model, its words and its LoRA, with dropout that no stored state may have."""
-    llm = {"llm_pretrain_dir": tiny_llm("llama", num_hidden_layers=4), "llm_init": True, "llm_config": None}
+    llm = {"user_pretrain_dir": tiny_llm("llama", num_hidden_layers=4), "user_llm_init": True, "user_llm_config": None}
     return {**llm, "instruction": "w1 w2 {items} w3", "lora_r": 2, "lora_dropout": 0.5, "training_rows": "user"}
 
 
@@ -322,7 +322,7 @@ def published(tiny_llm):
 def published_student(published, keys_of, tmp_path):
     """Further keys -> a student of a trained teacher, the first batch, its config and loader."""
     teacher = {key: value for key, value in keys_of(**published).items() if key not in ("blocks", "teacher_keys")}
-    run("E4SRec", config_dict={**teacher, "llm_layers": 4, "learning_rate": 0.05}, run_dir=tmp_path / "teacher")
+    run("E4SRec", config_dict={**teacher, "user_llm_layers": 4, "learning_rate": 0.05}, run_dir=tmp_path / "teacher")
 
     def make(**keys):
         own = {**published, "cache_dir": str(tmp_path / "cache"), "teacher": str(tmp_path / "teacher"), **keys}
@@ -350,7 +350,7 @@ def test_a_student_with_lora_and_words(published_student, tmp_path):
         torch.testing.assert_close(one, again, rtol=1e-4, atol=1e-5)
     rows = next(iter(data_preparation(config, create_dataset(config))[2]))[0]
     model.export(tmp_path / "student")
-    brought = ("item_table", "instruction", "llm_pretrain_dir", "llm_init", "blocks", "teacher", "llm_layers")
+    brought = ("item_table", "instruction", "user_pretrain_dir", "user_llm_init", "blocks", "teacher", "user_llm_layers")
     keys = {key: value for key, value in config.settings.items() if key not in (*brought, "model")}
     known = Config("E4SRec", config_dict={"data_path": keys["data_path"], "dataset": "toy"}).settings
     keys = {key: value for key, value in keys.items() if key in known}
@@ -372,15 +372,15 @@ def test_other_weights_than_the_teachers_are_not_read(published_student, tiny_ll
     model, *_ = published_student()
     assert "have no effect" not in caplog.text
     other = shutil.copytree(tiny_llm("llama", num_hidden_layers=4), tmp_path / "other")
-    again, *_ = published_student(llm_pretrain_dir=str(other))
-    assert f"llm_pretrain_dir: the weights of {other} have no effect: the student begins as the layers" in caplog.text
+    again, *_ = published_student(user_pretrain_dir=str(other))
+    assert f"user_pretrain_dir: the weights of {other} have no effect: the student begins as the layers" in caplog.text
     assert torch.equal(again.score.weight, model.score.weight)
 
 
 def test_a_student_of_other_additions_is_refused(published_student):
-    with pytest.raises(ModelError, match="teacher: its llm_tuning differ"):
+    with pytest.raises(ModelError, match="teacher: its user_llm_tuning differ"):
         published_student(lora_alpha=3)
-    with pytest.raises(ModelError, match="teacher: its llm_tuning differ"):
-        published_student(llm_tuning="frozen")
+    with pytest.raises(ModelError, match="teacher: its user_llm_tuning differ"):
+        published_student(user_llm_tuning="frozen")
     with pytest.raises(ModelError, match="teacher: this student is not made as its teacher"):
         published_student(lora_r=3)

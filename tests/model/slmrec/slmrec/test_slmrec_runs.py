@@ -119,7 +119,7 @@ def test_costs_tell_what_recommending_needs(keys_of, taught_by, tmp_path):
         ({"distillation": "online", "distill": ["heads"]}, "online needs cos or norm in distill"),
         ({"distill": ["cosine"]}, "distill: 'cosine' is not one of cos, norm, heads.*did you mean 'cos'"),
         ({"distill": "cos"}, r"distill: 'cos' is not a list such as .'cos', 'norm'.; \[\] is for no distillation"),
-        ({"teacher_keys": {"llm_layers": 4, "blocks": 2}}, "teacher_keys: unknown key 'blocks' of E4SRec"),
+        ({"teacher_keys": {"user_llm_layers": 4, "blocks": 2}}, "teacher_keys: unknown key 'blocks' of E4SRec"),
         ({"teacher_keys": {"user_inter_num_interval": "[3,inf)"}}, "teacher_keys: user_inter_num_interval: .* other"),
         ({"item_table_keys": {"eval_args": {"split": {"RS": [8, 1, 1]}}}}, "item_table_keys: eval_args: .* other data"),
     ],
@@ -139,9 +139,9 @@ def test_numbers_out_of_range(keys_of, key, value):
 
 
 def test_blocks_that_do_not_fit_are_told_before_a_teacher_is_trained(keys_of, tmp_path):
-    three = {**keys_of()["llm_config"], "num_hidden_layers": 3}
-    of_the_config = {"teacher_keys": {"llm_layers": None}, "llm_config": three}
-    for keys in ({"blocks": 4}, {"blocks": 2, "teacher_keys": {"llm_layers": 3}}, of_the_config):
+    three = {**keys_of()["user_llm_config"], "num_hidden_layers": 3}
+    of_the_config = {"teacher_keys": {"user_llm_layers": None}, "user_llm_config": three}
+    for keys in ({"blocks": 4}, {"blocks": 2, "teacher_keys": {"user_llm_layers": 3}}, of_the_config):
         with pytest.raises(ConfigError, match="blocks: .*layers cannot be cut into"):
             run("SLMRec", config_dict=keys_of(cache_dir=str(tmp_path / "cache"), **keys), run_dir=tmp_path / "run")
         assert not list((tmp_path / "cache").glob("E4SRec-*")) and not (tmp_path / "run" / "best").exists()
@@ -149,8 +149,8 @@ def test_blocks_that_do_not_fit_are_told_before_a_teacher_is_trained(keys_of, tm
 
 
 def test_a_student_deeper_than_its_teacher_is_told_before_one_is_trained(keys_of, tmp_path):
-    six = {**keys_of()["llm_config"], "num_hidden_layers": 6}
-    keys = {"llm_layers": 6, "llm_config": six, "teacher_keys": {"llm_layers": 4}, "cache_dir": str(tmp_path / "cache")}
+    six = {**keys_of()["user_llm_config"], "num_hidden_layers": 6}
+    keys = {"user_llm_layers": 6, "user_llm_config": six, "teacher_keys": {"user_llm_layers": 4}, "cache_dir": str(tmp_path / "cache")}
     with pytest.raises(ConfigError, match="a student of 6 layers has none of 4 to begin as"):
         run("SLMRec", config_dict=keys_of(**keys), run_dir=tmp_path / "run")
     assert not list((tmp_path / "cache").glob("E4SRec-*"))
@@ -164,30 +164,30 @@ def test_a_student_deeper_than_its_teacher_is_told_before_one_is_trained(keys_of
         ({"instruction": "w3 w4 {items}"}, "the teacher's instruction would differ"),
         ({"lora_r": 3}, "the teacher's lora_r would differ"),
         ({"lora_target_modules": ["up_proj"]}, "the teacher's lora_target_modules would differ"),
-        ({"llm_tuning": "full"}, "the teacher's llm_tuning would differ"),
-        ({"llm_tuning": "ful"}, "llm_tuning: 'ful' is not one of"),
-        ({"llm_layers": 9}, "llm_layers: 9, but the language model '.*' has only 4 layers"),
+        ({"user_llm_tuning": "full"}, "the teacher's user_llm_tuning would differ"),
+        ({"user_llm_tuning": "ful"}, "user_llm_tuning: 'ful' is not one of"),
+        ({"user_llm_layers": 9}, "user_llm_layers: 9, but the language model '.*' has only 4 layers"),
     ],
 )
 def test_keys_of_a_teacher_that_cannot_be_this_students(keys_of, tiny_llm, tmp_path, mode, teacher, said):
-    llm = {"llm_pretrain_dir": tiny_llm("llama", num_hidden_layers=4), "llm_init": True, "llm_config": None}
+    llm = {"user_pretrain_dir": tiny_llm("llama", num_hidden_layers=4), "user_llm_init": True, "user_llm_config": None}
     keys = {**llm, "instruction": "w1 w2 {items}", "distillation": mode, "item_table": None}
-    keys["teacher_keys"] = {"llm_layers": 4, **teacher}
+    keys["teacher_keys"] = {"user_llm_layers": 4, **teacher}
     with pytest.raises(UserError, match=f"^teacher_keys: {said}"):
         run("SLMRec", config_dict=keys_of(cache_dir=str(tmp_path / "cache"), **keys), run_dir=tmp_path / "run")
     assert not (tmp_path / "cache").exists(), "told before anything is trained"
 
 
 def test_another_language_model_than_the_teachers_is_told_by_its_sizes(keys_of, tiny_llm):
-    other = {"llm_pretrain_dir": tiny_llm("llama", num_hidden_layers=4, intermediate_size=24), "llm_layers": 4}
-    config = Config("SLMRec", config_dict=keys_of(teacher_keys={**other, "llm_config": None}))
+    other = {"user_pretrain_dir": tiny_llm("llama", num_hidden_layers=4, intermediate_size=24), "user_llm_layers": 4}
+    config = Config("SLMRec", config_dict=keys_of(teacher_keys={**other, "user_llm_config": None}))
     with pytest.raises(ConfigError, match="the teacher's .*intermediate_size.* would differ"):
         config.spec.model.check_keys(config)
 
 
 @pytest.mark.parametrize("distill, own, teachers", [([], 2, 3), (["heads"], 2, 3)])
 def test_blocks_matter_only_where_they_are_compared(keys_of, distill, own, teachers):
-    keys = {"distill": distill, "blocks": 2, "llm_layers": own, "teacher_keys": {"llm_layers": teachers}}
+    keys = {"distill": distill, "blocks": 2, "user_llm_layers": own, "teacher_keys": {"user_llm_layers": teachers}}
     config = Config("SLMRec", config_dict=keys_of(**keys))
     config.spec.model.check_keys(config)
     config = Config("SLMRec", config_dict=keys_of(**{**keys, "distill": [*distill, "cos"]}))
@@ -198,8 +198,8 @@ def test_blocks_matter_only_where_they_are_compared(keys_of, distill, own, teach
 @pytest.mark.parametrize(
     "own, said",
     [
-        ({"E4SRec.llm_layers": 3}, "blocks: the teacher's .E4SRec: llm_layers. 3 layers cannot be cut into 2 blocks"),
-        ({"E4SRec.llm_layers": 1, "SLMRec.distill": []}, "llm_layers: a student of 2 layers has none of 1 to begin as"),
+        ({"E4SRec.user_llm_layers": 3}, "blocks: the teacher's .E4SRec: user_llm_layers. 3 layers cannot be cut into 2 blocks"),
+        ({"E4SRec.user_llm_layers": 1, "SLMRec.distill": []}, "user_llm_layers: a student of 2 layers has none of 1 to begin as"),
         ({"E4SRec.lora_r": 3}, "E4SRec: the teacher's lora_r would differ"),
         ({"E4SRec.instruction": "w1 {items}"}, "E4SRec: the teacher's instruction would differ"),
         ({"SASRec.hidden_size": 16}, "item_embed_dim: 8, and the table of SASRec will have 16 numbers an item"),
@@ -208,10 +208,10 @@ def test_blocks_matter_only_where_they_are_compared(keys_of, distill, own, teach
     ],
 )
 def test_rows_of_a_table_that_cannot_fit_are_told_before_any_is_trained(keys_of, tiny_llm, tmp_path, own, said):
-    llm = {"llm_pretrain_dir": tiny_llm("llama", num_hidden_layers=4), "llm_init": True, "llm_config": None}
+    llm = {"user_pretrain_dir": tiny_llm("llama", num_hidden_layers=4), "user_llm_init": True, "user_llm_config": None}
     shared = {key: value for key, value in keys_of().items() if key in Config("SASRec", config_dict=keys_of()).settings}
     keys = {**shared, **llm, "SASRec.hidden_size": 8, "SASRec.n_heads": 2, "item_table": "row:SASRec"}
-    keys |= {"E4SRec.llm_layers": 4, "SLMRec.llm_layers": 2, "SLMRec.blocks": 2, "SLMRec.teacher": "row:E4SRec"}
+    keys |= {"E4SRec.user_llm_layers": 4, "SLMRec.user_llm_layers": 2, "SLMRec.blocks": 2, "SLMRec.teacher": "row:E4SRec"}
     keys = {"model": ["SASRec", "E4SRec", "SLMRec"], "item_embed_dim": 8, **keys, **own, "sanity_rows": []}
     with pytest.raises(UserError, match=said):
         compare(None, config_dict=keys, run_dir=tmp_path / "table")
@@ -226,9 +226,9 @@ def test_a_refused_run_leaves_no_folder(keys_of, tmp_path):
 
 def test_a_teacher_that_begins_as_an_export_brings_its_language_model(build, keys_of, tmp_path):
     build()[0].export(tmp_path / "out")
-    keys = keys_of(teacher_keys={"pretrained_e4srec": str(tmp_path / "out"), "llm_layers": 2}, item_table=None)
+    keys = keys_of(teacher_keys={"pretrained_e4srec": str(tmp_path / "out"), "user_llm_layers": 2}, item_table=None)
     config = Config("SLMRec", config_dict=keys)
-    assert config.spec.model.needs(config)["teacher"][1]["llm_config"] is None
+    assert config.spec.model.needs(config)["teacher"][1]["user_llm_config"] is None
     config.spec.model.check_keys(config)
 
 
@@ -243,7 +243,7 @@ def test_teachers_that_do_not_fit(build, table, tmp_path):
     with pytest.raises(ConfigError, match="blocks: this student's .*2 layers cannot be cut into 4 blocks"):
         build(blocks=4)
     with pytest.raises(ModelError, match="this student is not made as its teacher"):
-        build(llm_layers=5, blocks=1, llm_config={**build()[2]["llm_config"], "num_hidden_layers": 5})
+        build(user_llm_layers=5, blocks=1, user_llm_config={**build()[2]["user_llm_config"], "num_hidden_layers": 5})
 
 
 def test_a_teacher_of_another_split_is_refused(build):
@@ -255,9 +255,9 @@ def test_a_teacher_whose_weights_mean_something_else(build):
     sizes = {"model_type": "llama", "vocab_size": 8, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4}
     changed = {**sizes, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 8}
     with pytest.raises(ModelError, match="teacher: .*differ from this student's|not made as its teacher"):
-        build(llm_config=changed)
+        build(user_llm_config=changed)
     with pytest.raises(ModelError, match="teacher: its rms_norm_eps differ"):
-        build(llm_config={**sizes, "num_attention_heads": 2, "num_key_value_heads": 2, "rms_norm_eps": 0.1})
+        build(user_llm_config={**sizes, "num_attention_heads": 2, "num_key_value_heads": 2, "rms_norm_eps": 0.1})
 
 
 @pytest.mark.parametrize(
@@ -270,14 +270,14 @@ def test_a_teacher_whose_weights_mean_something_else(build):
 )
 def test_a_language_model_with_another_name_for_its_depth(build, sizes):
     sizes = {"hidden_size": 16, **sizes, "vocab_size": 8}
-    model, batch, *_ = build(distillation="online", llm_config=sizes, teacher_keys={"llm_layers": 4})
+    model, batch, *_ = build(distillation="online", user_llm_config=sizes, teacher_keys={"user_llm_layers": 4})
     assert model.llm.depth == 2 and torch.isfinite(model.calculate_loss(batch))
 
 
 def test_keys_of_an_online_teacher(build):
-    with pytest.raises(ConfigError, match="teacher_keys: unknown key 'llm_layer' of E4SRec; did you mean 'llm_layers'"):
+    with pytest.raises(ConfigError, match="teacher_keys: unknown key 'llm_layer' of E4SRec; did you mean 'user_llm_layers'"):
         build(distillation="online", teacher_keys={"llm_layer": 4})
     with pytest.raises(ConfigError, match="teacher_keys: epochs: beside an online student the teacher differs in llm_"):
-        build(distillation="online", teacher_keys={"llm_layers": 4, "epochs": 3})
-    with pytest.raises(ModelError, match="^teacher_keys: llm_layers: 8, but"):  # the default, where it is not given
+        build(distillation="online", teacher_keys={"user_llm_layers": 4, "epochs": 3})
+    with pytest.raises(ModelError, match="^teacher_keys: user_llm_layers: 8, but"):  # the default, where it is not given
         build(distillation="online", teacher_keys={"instruction": None})
