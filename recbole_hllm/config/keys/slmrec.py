@@ -43,7 +43,8 @@ class LanguageModelKeys(Settings):
 
     user_pretrain_dir: str | None = default(
         None,
-        "Hub id, folder, GGUF file, or package:NAME/PATH inside an installed package. Empty: built from user_llm_config.",
+        "Hub id, folder, GGUF file, or package:NAME/PATH inside an installed package. Empty: built from "
+        "user_llm_config.",
     )
     user_llm_init: bool = default(False, "True: pretrained weights. False: random weights.")
     user_llm_config: dict[str, Any] | None = default(

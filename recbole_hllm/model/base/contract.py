@@ -78,7 +78,8 @@ class Recommender(AbstractRecommender):
 
     Attributes:
         type: RecBole's kind of model. TRADITIONAL ones count in one pass over the rows and are not trained.
-        IMPLEMENTATIONS: value of the key ``implementation`` -> keys whose defaults differ from the property file; empty: none.
+        IMPLEMENTATIONS: value of the key ``implementation`` -> keys whose defaults differ from the
+            property file; empty: none.
         DRAWS_NEGATIVES: the loss compares with items that a sampler draws.
         NUMBERED_ROWS: training rows bring their number, in ``row_number``.
         READS_HISTORY: labelled rows bring the history before them.

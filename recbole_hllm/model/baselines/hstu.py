@@ -61,7 +61,7 @@ class HSTU(ItemTableRecommender):
             return None
         if history.next_times is None:
             raise ModelError(
-                "HSTU's implementation meta looks at times: its rows need event_time_list and, to recommend, event_time "
-                "(the time of the recommendation); or train with implementation: hllm, which looks at none"
+                "HSTU's implementation meta looks at times: its rows need event_time_list and, to recommend, "
+                "event_time (the time of the recommendation); or train with implementation: hllm, which looks at none"
             )
         return time_buckets(history.times, history.next_times)

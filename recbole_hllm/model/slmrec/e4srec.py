@@ -47,8 +47,8 @@ MAX_LOGITS = 2**27
 class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
     """Item ids of a trained SASRec, projected into a language model that predicts the next one by full softmax.
 
-    Frozen item table -> ``input_proj`` -> [instruction] items [response] through the first ``user_llm_layers`` layers of a
-    causal language model -> ``score``; logits are products with the table.
+    Frozen item table -> ``input_proj`` -> [instruction] items [response] through the first ``user_llm_layers`` layers
+    of a causal language model -> ``score``; logits are products with the table.
 
     Args:
         config: the run's Config; keys are explained in ``properties/model/E4SRec.yaml``.

@@ -25,6 +25,8 @@ from recbole_hllm.nn.distillation import direction_loss, norm_loss
 
 # Of the loss, beside the cross-entropy.
 TERMS = ("cos", "norm", "heads")
+# Behaviours of its published code.
+_OF_DISTILLATION = {"distillation_sum", "distillation_norm"}
 # So many times the cross-entropy is worth a warning.
 _FAR_MORE = 10
 # Parts of the loss that only training needs.
@@ -123,7 +125,9 @@ class SLMRec(E4SRec):
         """Offline a trained teacher, which has the table; online the table."""
         if config["distillation"] == "online":
             return super().needs(config)
-        return {"teacher": ("E4SRec", keys_of_teacher(config))}
+        of_teacher = sorted(referenced(config) - _OF_DISTILLATION)  # what it would share with this model
+        shared = {} if not referenced(config) & _OF_DISTILLATION else {"reference": of_teacher or False}
+        return {"teacher": ("E4SRec", {**shared, **keys_of_teacher(config)})}
 
     def _begin_as(self, teacher: E4SRec) -> None:
         """The weights of the teacher's first layers, and of all that lies around them.
@@ -200,10 +204,10 @@ class SLMRec(E4SRec):
         ce, distance = self.loss_terms["ce"], self.term_weights["norm"] * self.loss_terms.get("norm", 0.0)
         if self.training and not self.balance_told and 0 < _FAR_MORE * ce < distance:  # 0: a catalogue of one item
             self.balance_told = True
+            weight = self.term_weights["norm"]
             self.logger.warning(
-                f"distill_norm: {self.term_weights['norm']:g} makes the distance of states {distance / ce:.0f} times the "
-                f"cross-entropy, so little else is learned; {self.term_weights['norm'] * ce / distance:.0e} would make it "
-                "as large"
+                f"distill_norm: {weight:g} makes the distance of states {distance / ce:.0f} times the cross-entropy, "
+                f"so little else is learned; {weight * ce / distance:.0e} would make it as large"
             )
 
     # ---- for other programs ----

@@ -59,9 +59,9 @@ def _check_width(spec) -> None:
     skeleton = skeleton_of(spec)
     if skeleton is not None and (width := behaviour_of(skeleton).output_size) != skeleton.config.hidden_size:
         raise ConfigError(
-            f"distill_cos, distill_norm: the layers of a {skeleton.config.model_type} model with outputs of {width} numbers and "
-            f"hidden_size {skeleton.config.hidden_size} cannot be compared block by block; take another language "
-            "model, or 0 for these keys"
+            f"distill_cos, distill_norm: the layers of a {skeleton.config.model_type} model with outputs of {width} "
+            f"numbers and hidden_size {skeleton.config.hidden_size} cannot be compared block by block; take another "
+            "language model, or 0 for these keys"
         )
 
 

@@ -86,8 +86,9 @@ class NO_TIMES:
 @pytest.mark.parametrize(
     ("keys", "temperature", "nce_thres"),
     [({}, 0.05, None), ({"implementation": "meta"}, 0.05, None), ({"implementation": "hllm"}, None, 0.99),
-     ({"implementation": "hllm", "temperature": 0.05}, 0.05, 0.99), ({"implementation": "hllm", "nce_thres": None}, None, None),
-     ({"temperature": None, "nce_thres": 0.9}, None, 0.9), ({"implementation": "hllm", "HSTU.temperature": 0.1}, 0.1, 0.99)],
+     ({"implementation": "hllm", "temperature": 0.05}, 0.05, 0.99),
+     ({"implementation": "hllm", "nce_thres": None}, None, None), ({"temperature": None, "nce_thres": 0.9}, None, 0.9),
+     ({"implementation": "hllm", "HSTU.temperature": 0.1}, 0.1, 0.99)],
 )  # fmt: skip
 def test_a_variant_has_defaults_that_keys_replace(id_model, keys, temperature, nce_thres):
     model, (train, *_) = id_model("HSTU", **keys)

@@ -18,7 +18,8 @@ def test_nothing_is_trained_for_a_run_that_cannot_start(keys, tmp_path):
     with pytest.raises(ConfigError, match="is a run of SASRec on toy, not of E4SRec on toy"):
         run("E4SRec", config_dict={**keys(), "resume": True}, run_dir=tmp_path / "run")
     few = {"hidden_size": 16, "n_layer": 2, "n_head": 2, "n_positions": 4, "model_type": "gpt2", "vocab_size": 8}
-    wrongs = {"user_llm_tuning": "lara"}, {"user_llm_init": True}, {"instruction": "{items}, and"}, {"item_table_keys": 3}
+    wrongs = {"user_llm_tuning": "lara"}, {"user_llm_init": True}, {"instruction": "{items}, and"}
+    wrongs += ({"item_table_keys": 3},)
     for wrong in (*wrongs, {"MAX_ITEM_LIST_LENGTH": 5, "user_llm_config": few, "user_llm_layers": None}):
         with pytest.raises(ConfigError, match="^" + next(iter(wrong))):
             run("E4SRec", config_dict={**keys(), **wrong}, run_dir=tmp_path / next(iter(wrong)))

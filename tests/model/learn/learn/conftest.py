@@ -26,7 +26,7 @@ def keys_of(toy, tiny_llm, tmp_path):
     names = ("MAX_ITEM_LIST_LENGTH", "train_batch_size", "eval_batch_size", "precision", "use_gpu", "show_progress")
     return lambda **keys: {
         "data_path": str(tmp_path), "dataset": "toy", "text_keys": ["title", "brand"], "epochs": 1,
-        "item_pretrain_dir": tiny_llm("bert"), "item_pretrain_dir": tiny_llm("llama"), **SMALL,
+        "item_pretrain_dir": tiny_llm("llama" if keys.get("content") == "llm" else "bert"), **SMALL,
         **{name: shared[name] for name in names}, **keys,
     }  # fmt: skip
 

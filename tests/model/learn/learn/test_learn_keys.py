@@ -72,7 +72,7 @@ def test_a_model_of_the_other_kind(build, tiny_llm):
 
 def test_a_preference_module_that_looks_ahead_is_told_before_texts_are_encoded(build, tiny_llm, monkeypatch):
     monkeypatch.setattr("recbole_hllm.model.learn.learn.build_content", None)  # would fail if called
-    with pytest.raises(ModelError, match="^user_pretrain_dir: a bert model cannot .*bidirectional.*; take a causal one"):
+    with pytest.raises(ModelError, match="^user_pretrain_dir: a bert model cannot .*bidirectional.*; take a causal"):
         build(preference="llm", user_pretrain_dir=tiny_llm("bert"))
     with pytest.raises(ModelError, match="^user_llm_layers: 9, but the language model .* has only 2 layers"):
         build(preference="llm", user_pretrain_dir=tiny_llm("llama"), user_llm_layers=9)

@@ -261,7 +261,8 @@ def test_only_projections_are_trained_with_a_frozen_language_model(build, pretra
 
 
 def test_words_are_trained_with_the_rest_of_the_language_model(build, pretrained):
-    built = build(learning_rate=0.1, instruction=INSTRUCTION, training_rows="user", user_llm_tuning="full", **pretrained)
+    keys = {"learning_rate": 0.1, "training_rows": "user", "user_llm_tuning": "full", **pretrained}
+    built = build(instruction=INSTRUCTION, **keys)
     assert {"llm.before", "llm.after"} <= moved_by_a_step(built)[0]
 
 

@@ -84,9 +84,9 @@ def test_language_models_that_do_not_fit(build, tiny_llm, pretrained):
     "wrong, said",
     [
         ({"training_rows": "prefixes"}, "training_rows: 'prefixes' is not one of positions, prefix, user; did you"),
-        ({"training_rows": None}, "training_rows: 'None' is not one of positions, prefix, user"),
+        ({"training_rows": None}, "training_rows must not be empty"),
         ({"user_llm_tuning": "loar"}, "user_llm_tuning: 'loar' is not one of full, lora, frozen; did you mean 'lora'"),
-        ({"user_llm_tuning": "lora"}, "user_llm_tuning: lora keeps the weights there are, and user_llm_init: False makes them random"),
+        ({"user_llm_tuning": "lora"}, "user_llm_tuning: lora keeps the weights there are, and user_llm_init: False"),
         ({"user_llm_tuning": "frozen"}, "user_llm_tuning: frozen keeps the weights there are"),
         ({"user_llm_init": True}, "user_llm_init: True needs user_pretrain_dir"),
         ({"user_llm_init": True, "user_pretrain_dir": "x"}, "user_llm_config: pretrained weights fix these keys"),

@@ -32,7 +32,8 @@ def teacher_of(config, train):
 def test_the_loss_is_the_sum_of_its_terms(build, rows, reduction, power):
     """Row by row, unpadded, with the states that transformers gives."""
     weights = {"distill_cos": 0.7, "distill_norm": 0.2, "distill_heads": 0.3}
-    model, batch, config, train = build(rows, reduction=reduction, norm_power=power, **weights)
+    published = ["distillation_sum", "distillation_norm"] if power == 1 else False
+    model, batch, config, train = build(rows, reference=published, **weights)
     for head in model.heads:  # as after some training
         torch.nn.init.normal_(head.weight)
     model.eval()
@@ -94,21 +95,11 @@ def test_a_weight_of_zero_takes_its_term_away(build):
     assert len(set(losses.values())) == 4
 
 
-@pytest.mark.parametrize("named", [[], ["cos"], ["norm"], ["heads"], ["cos", "heads"], ["cos", "norm", "heads"]])
-def test_terms_that_are_not_named_are_as_those_without_weight(build, named):
-    weights = {"distill_cos": 0.7, "distill_norm": 0.2, "distill_heads": 0.3}
-    model, batch, _, _ = build(distill=named, **weights)
-    kept = {key: weight * (key.removeprefix("distill_") in named) for key, weight in weights.items()}
-    other, *_ = build(**kept)
-    torch.testing.assert_close(model.eval().calculate_loss(batch), other.eval().calculate_loss(batch))
-    assert set(model.loss_terms) == set(other.loss_terms) and (model.states is None) == (other.states is None)
-
-
 def test_what_is_in_the_loss_is_logged(build, caplog):
     caplog.set_level("INFO")
     for keys, said in (
-        ({"distill": None}, "distillation: offline, 1 cos + 0.1 norm + 0.1 heads"),
-        ({"distill": ["cos"], "distill_cos": 0}, "distillation: offline, nothing but the first weights"),
+        ({}, "distillation: offline, 1 cos + 0.1 norm + 0.1 heads"),
+        ({"distill_cos": 0, "distill_norm": 0, "distill_heads": 0}, "offline, nothing but the first weights"),
     ):
         caplog.clear()
         build(**keys)
@@ -132,11 +123,11 @@ def test_without_distillation_it_is_an_e4srec_that_begins_as_the_teacher(build, 
     torch.testing.assert_close(plain.eval().calculate_loss(batch), model.eval().calculate_loss(batch))
 
 
-@pytest.mark.parametrize("reduction, over", [("mean", 3), ("sum", 1)])
-def test_each_head_is_on_its_block(build, reduction, over):
+@pytest.mark.parametrize("reference, over", [([], 3), (["distillation_sum"], 1)])
+def test_each_head_is_on_its_block(build, reference, over):
     """Four blocks of one layer: three heads, in order."""
     keys = {"distill_cos": 0, "distill_norm": 0, "distill_heads": 0.3}
-    model, batch, *_ = build(user_llm_layers=4, blocks=4, reduction=reduction, **keys)
+    model, batch, *_ = build(user_llm_layers=4, blocks=4, reference=reference, **keys)
     for head in model.heads:
         torch.nn.init.normal_(head.weight, std=30)
     states, targets, _ = model.eval().read_rows(batch, (1, 2, 3))
@@ -350,7 +341,8 @@ def test_a_student_with_lora_and_words(published_student, tmp_path):
         torch.testing.assert_close(one, again, rtol=1e-4, atol=1e-5)
     rows = next(iter(data_preparation(config, create_dataset(config))[2]))[0]
     model.export(tmp_path / "student")
-    brought = ("item_table", "instruction", "user_pretrain_dir", "user_llm_init", "blocks", "teacher", "user_llm_layers")
+    brought = {"item_table", "instruction", "blocks", "teacher"}
+    brought |= {"user_pretrain_dir", "user_llm_init", "user_llm_layers"}
     keys = {key: value for key, value in config.settings.items() if key not in (*brought, "model")}
     known = Config("E4SRec", config_dict={"data_path": keys["data_path"], "dataset": "toy"}).settings
     keys = {key: value for key, value in keys.items() if key in known}

@@ -112,26 +112,24 @@ def test_costs_tell_what_recommending_needs(keys_of, taught_by, tmp_path):
     "keys, said",
     [
         ({"distillation": "onlin"}, "distillation: 'onlin' is not one of offline, online.*online"),
-        ({"reduction": "max"}, "reduction: 'max' is not one of mean, sum"),
         ({"pretrained_e4srec": "there"}, "pretrained_e4srec: a student begins as the first layers"),
         ({"distillation": "online", "teacher": "there"}, "teacher: with distillation: online the teacher is trained"),
-        ({"distillation": "online", "distill_cos": 0, "distill_norm": 0}, "online needs cos or norm in distill"),
-        ({"distillation": "online", "distill": ["heads"]}, "online needs cos or norm in distill"),
-        ({"distill": ["cosine"]}, "distill: 'cosine' is not one of cos, norm, heads.*did you mean 'cos'"),
-        ({"distill": "cos"}, r"distill: 'cos' is not a list such as .'cos', 'norm'.; \[\] is for no distillation"),
+        ({"distillation": "online", "distill_cos": 0, "distill_norm": 0}, "online needs distill_cos or distill_norm"),
+        ({"distill": ["cos"]}, "key 'distill' is no key any more: a weight of 0 leaves a term out: distill_cos, "),
+        ({"reference": ["distilation_sum"]}, "reference: .'distilation_sum'. unknown; there are"),
         ({"teacher_keys": {"user_llm_layers": 4, "blocks": 2}}, "teacher_keys: unknown key 'blocks' of E4SRec"),
         ({"teacher_keys": {"user_inter_num_interval": "[3,inf)"}}, "teacher_keys: user_inter_num_interval: .* other"),
         ({"item_table_keys": {"eval_args": {"split": {"RS": [8, 1, 1]}}}}, "item_table_keys: eval_args: .* other data"),
     ],
 )
 def test_wrong_keys(keys_of, keys, said):
-    config = Config("SLMRec", config_dict=keys_of(**keys))
     with pytest.raises(ConfigError, match=said):
+        config = Config("SLMRec", config_dict=keys_of(**keys))
         config.spec.model.check_keys(config)
 
 
 @pytest.mark.parametrize(
-    "key, value", [("norm_power", 3), ("blocks", 0), ("distill_cos", -1), ("distill_norm", "much")]
+    "key, value", [("blocks", 0), ("distill_cos", -1), ("distill_norm", "much")]
 )
 def test_numbers_out_of_range(keys_of, key, value):
     with pytest.raises(ConfigError, match=f"{key}: "):
@@ -150,7 +148,8 @@ def test_blocks_that_do_not_fit_are_told_before_a_teacher_is_trained(keys_of, tm
 
 def test_a_student_deeper_than_its_teacher_is_told_before_one_is_trained(keys_of, tmp_path):
     six = {**keys_of()["user_llm_config"], "num_hidden_layers": 6}
-    keys = {"user_llm_layers": 6, "user_llm_config": six, "teacher_keys": {"user_llm_layers": 4}, "cache_dir": str(tmp_path / "cache")}
+    keys = {"user_llm_layers": 6, "user_llm_config": six, "teacher_keys": {"user_llm_layers": 4}}
+    keys["cache_dir"] = str(tmp_path / "cache")
     with pytest.raises(ConfigError, match="a student of 6 layers has none of 4 to begin as"):
         run("SLMRec", config_dict=keys_of(**keys), run_dir=tmp_path / "run")
     assert not list((tmp_path / "cache").glob("E4SRec-*"))
@@ -185,12 +184,13 @@ def test_another_language_model_than_the_teachers_is_told_by_its_sizes(keys_of, 
         config.spec.model.check_keys(config)
 
 
-@pytest.mark.parametrize("distill, own, teachers", [([], 2, 3), (["heads"], 2, 3)])
-def test_blocks_matter_only_where_they_are_compared(keys_of, distill, own, teachers):
-    keys = {"distill": distill, "blocks": 2, "user_llm_layers": own, "teacher_keys": {"user_llm_layers": teachers}}
+@pytest.mark.parametrize("heads", [0, 0.1])
+def test_blocks_matter_only_where_they_are_compared(keys_of, heads):
+    without = {"distill_cos": 0, "distill_norm": 0, "distill_heads": heads}
+    keys = {**without, "blocks": 2, "user_llm_layers": 2, "teacher_keys": {"user_llm_layers": 3}}
     config = Config("SLMRec", config_dict=keys_of(**keys))
     config.spec.model.check_keys(config)
-    config = Config("SLMRec", config_dict=keys_of(**{**keys, "distill": [*distill, "cos"]}))
+    config = Config("SLMRec", config_dict=keys_of(**{**keys, "distill_cos": 1}))
     with pytest.raises(ConfigError, match="blocks: the teacher's .*3 layers cannot be cut into 2"):
         config.spec.model.check_keys(config)
 
@@ -198,8 +198,11 @@ def test_blocks_matter_only_where_they_are_compared(keys_of, distill, own, teach
 @pytest.mark.parametrize(
     "own, said",
     [
-        ({"E4SRec.user_llm_layers": 3}, "blocks: the teacher's .E4SRec: user_llm_layers. 3 layers cannot be cut into 2 blocks"),
-        ({"E4SRec.user_llm_layers": 1, "SLMRec.distill": []}, "user_llm_layers: a student of 2 layers has none of 1 to begin as"),
+        ({"E4SRec.user_llm_layers": 3}, "blocks: the teacher's .E4SRec: user_llm_layers. 3 layers cannot be cut"),
+        (
+            {"E4SRec.user_llm_layers": 1, **{f"SLMRec.distill_{term}": 0 for term in ("cos", "norm", "heads")}},
+            "user_llm_layers: a student of 2 layers has none of 1 to begin as",
+        ),
         ({"E4SRec.lora_r": 3}, "E4SRec: the teacher's lora_r would differ"),
         ({"E4SRec.instruction": "w1 {items}"}, "E4SRec: the teacher's instruction would differ"),
         ({"SASRec.hidden_size": 16}, "item_embed_dim: 8, and the table of SASRec will have 16 numbers an item"),
@@ -211,7 +214,8 @@ def test_rows_of_a_table_that_cannot_fit_are_told_before_any_is_trained(keys_of,
     llm = {"user_pretrain_dir": tiny_llm("llama", num_hidden_layers=4), "user_llm_init": True, "user_llm_config": None}
     shared = {key: value for key, value in keys_of().items() if key in Config("SASRec", config_dict=keys_of()).settings}
     keys = {**shared, **llm, "SASRec.hidden_size": 8, "SASRec.n_heads": 2, "item_table": "row:SASRec"}
-    keys |= {"E4SRec.user_llm_layers": 4, "SLMRec.user_llm_layers": 2, "SLMRec.blocks": 2, "SLMRec.teacher": "row:E4SRec"}
+    keys |= {"E4SRec.user_llm_layers": 4, "SLMRec.user_llm_layers": 2}
+    keys |= {"SLMRec.blocks": 2, "SLMRec.teacher": "row:E4SRec"}
     keys = {"model": ["SASRec", "E4SRec", "SLMRec"], "item_embed_dim": 8, **keys, **own, "sanity_rows": []}
     with pytest.raises(UserError, match=said):
         compare(None, config_dict=keys, run_dir=tmp_path / "table")
@@ -219,8 +223,9 @@ def test_rows_of_a_table_that_cannot_fit_are_told_before_any_is_trained(keys_of,
 
 
 def test_a_refused_run_leaves_no_folder(keys_of, tmp_path):
-    with pytest.raises(ConfigError, match="distill: 'cosine'"):
-        run("SLMRec", config_dict=keys_of(distill=["cosine"]), run_dir=tmp_path / "run")
+    with pytest.raises(ConfigError, match="distillation: online needs"):
+        keys = keys_of(distillation="online", distill_cos=0, distill_norm=0)
+        run("SLMRec", config_dict=keys, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -275,9 +280,9 @@ def test_a_language_model_with_another_name_for_its_depth(build, sizes):
 
 
 def test_keys_of_an_online_teacher(build):
-    with pytest.raises(ConfigError, match="teacher_keys: unknown key 'llm_layer' of E4SRec; did you mean 'user_llm_layers'"):
-        build(distillation="online", teacher_keys={"llm_layer": 4})
-    with pytest.raises(ConfigError, match="teacher_keys: epochs: beside an online student the teacher differs in llm_"):
+    with pytest.raises(ConfigError, match="teacher_keys: unknown key 'user_llm_layer' of E4SRec; did you mean"):
+        build(distillation="online", teacher_keys={"user_llm_layer": 4})
+    with pytest.raises(ConfigError, match="teacher_keys: epochs: beside an online student the teacher differs in"):
         build(distillation="online", teacher_keys={"user_llm_layers": 4, "epochs": 3})
-    with pytest.raises(ModelError, match="^teacher_keys: user_llm_layers: 8, but"):  # the default, where it is not given
+    with pytest.raises(ModelError, match="^teacher_keys: user_llm_layers: 8, but"):  # the default
         build(distillation="online", teacher_keys={"instruction": None})
