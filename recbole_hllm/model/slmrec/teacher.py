@@ -51,7 +51,7 @@ def computed_by(llm_config, lora_alpha: float | None) -> dict:
     own = _OF_ONE_MODEL | {llm_config.attribute_map.get(name, name) for name in _OF_ONE_MODEL}  # n_layer of a GPT-2
     stored = llm_config.to_dict()
     kept = {name: value for name, value in stored.items() if name not in own and not isinstance(value, list)}
-    return {**kept, "llm_tuning": "without LoRA" if lora_alpha is None else f"lora_alpha {lora_alpha}"}
+    return {**kept, "user_llm_tuning": "without LoRA" if lora_alpha is None else f"lora_alpha {lora_alpha}"}
 
 
 def keys_of_teacher(config) -> dict:
