@@ -113,6 +113,11 @@ class Config(RecBoleConfig):
     def _build_yaml_loader(self):
         return YamlLoader
 
+    def _update_internal_config_dict(self, file):
+        content = read_yaml(file)
+        self.internal_config_dict.update(content)
+        return content
+
     def _load_config_files(self, file_list):
         merged = {}
         for file in [file_list] if isinstance(file_list, (str, Path)) else file_list or []:

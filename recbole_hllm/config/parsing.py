@@ -3,7 +3,9 @@
 import ast
 import os
 import re
+from copy import deepcopy
 from functools import lru_cache
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,14 @@ YamlLoader.add_implicit_resolver(
 )
 
 
+@lru_cache(maxsize=256)
+def _parsed(text: str, name: str):
+    """Parsing is slow, and every Config reads the same property files; whoever changes the content copies it."""
+    stream = StringIO(text)
+    stream.name = name  # for errors
+    return yaml.load(stream, Loader=YamlLoader)
+
+
 def read_yaml(file: str | Path) -> dict:
     """Reads a YAML mapping.
 
@@ -57,7 +67,7 @@ def read_yaml(file: str | Path) -> dict:
     """
     try:
         with open(file, encoding="utf-8") as stream:
-            content = yaml.load(stream, Loader=YamlLoader)
+            content = deepcopy(_parsed(stream.read(), str(file)))
     except OSError as error:
         raise ConfigError(f"config file {file}: {error.strerror or error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or a day such as 2024-02-31
