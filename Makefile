@@ -11,12 +11,16 @@
 #
 # Another interpreter or folder: make test PYTHON=python3.12 VENV=.venv-build
 # A few tests only:              make test PYTEST_ARGS=tests/data
+# In one process, or in four:    make test PYTEST_ARGS=-n0, make test PYTEST_ARGS=-n4
 
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt
+# A process for each core, of one thread each; every one takes a stretch of the files, and the first that is done
+# takes over half of what another has left, so that what the tests of a file or folder share is made once or twice.
+PYTEST := $(VENV)/bin/python -m pytest -n auto --dist worksteal
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .PHONY: demo test test-slow test-cpus lint docs clean
@@ -26,21 +30,21 @@ demo: $(VENV)/.demo
 	    --config_files=properties/benchmark/demo.yaml
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -m slow --timeout=3600 $(PYTEST_ARGS)
+	$(PYTEST) -m slow --timeout=3600 $(PYTEST_ARGS)
 
 # A bound that holds with one kind of instructions only is wrong. The last run is beside two busy processes and with
 # PYTHONPATH set: neither time nor the environment may decide.
 test-cpus: $(VENV)/.test
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
-	    $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	    $(PYTEST) $(PYTEST_ARGS)
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
-	    OMP_NUM_THREADS=2 MKL_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	    OMP_NUM_THREADS=2 MKL_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(PYTEST) $(PYTEST_ARGS)
 	yes > /dev/null & one=$$!; yes > /dev/null & two=$$!; trap 'exit 1' INT TERM; \
 	    trap 'kill $$one $$two 2> /dev/null' EXIT; \
-	    PYTHONPATH=$(CURDIR) $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	    PYTHONPATH=$(CURDIR) $(PYTEST) $(PYTEST_ARGS)
 
 # mypy reads the types of the installed libraries.
 lint: $(VENV)/.test

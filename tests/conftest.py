@@ -9,12 +9,21 @@ from hypothesis import HealthCheck, settings
 # Before torch is imported, and for the programs that tests start: more threads make tiny tensors no faster, and wait
 # for each other on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 # Of a launcher that the tests were started under: several processes are refused.
 os.environ.pop("WORLD_SIZE", None)
 
 # The same examples in every run, however long each takes: a failure can be repeated, and a green run stays green.
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker for every core that this process may use, but not so many that their memory becomes the limit."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, 8)
+
 
 INTER = "user_id:token\titem_id:token\ttimestamp:float"
 
