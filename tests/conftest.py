@@ -1,6 +1,7 @@
 """What tests of several folders need: small data sets in RecBole's format, and configs that read them."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,42 @@ def settings_of(toy_data):
     own["LEARNRanker"] = {**labelled, "history_filter": "all", "learn_keys": learn, "fusion_hidden": [8, 4]}
     own["HLLMRanker"] = {**own["HLLM"], **labelled, "head_hidden": [16], "item_llm_tuning": "full"}
     return lambda model: {**shared, **own.get(model, small)}
+
+
+# ---- rows of tables ----
+
+
+def _in_this_process(monkeypatch) -> list[str]:
+    from recbole_hllm import cli
+
+    started = []
+
+    def here(command, env):
+        folder = next(word for word in command if word.startswith("--run_dir=")).removeprefix("--run_dir=")
+        started.append("/".join(Path(folder).parts[-2:]))
+        try:
+            code = cli.main(command[command.index("recbole_hllm.cli") + 1 :])
+        except Exception:  # a traceback, in a process
+            code = 1
+        return subprocess.CompletedProcess(command, code)
+
+    monkeypatch.setattr(subprocess, "run", here)
+    return started
+
+
+@pytest.fixture(scope="session")
+def in_this_process():
+    """(monkeypatch) -> the run folders that a table or search starts from now on, in order, by their last two names.
+
+    They run in this process: one of its own takes seconds to import what is imported here already.
+    """
+    return _in_this_process
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The run folders that a table or search of this test starts, in this process."""
+    return _in_this_process(monkeypatch)
 
 
 # ---- tiny language models ----

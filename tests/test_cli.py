@@ -169,8 +169,9 @@ def test_errors_end_with_code_2_and_one_message(argv, said, tmp_path, monkeypatc
         ("empty", "bad.inter"),
     ],
 )
-def test_errors_of_the_data_end_with_code_2(write_dataset, words_of, tmp_path, broken, said):
-    """In a process of its own: nothing but the message, nothing left behind but the run's folder."""
+def test_errors_of_the_data_end_with_code_2(write_dataset, words_of, tmp_path, monkeypatch, capsys, broken, said):
+    """Nothing but the message, nothing left behind but the run's folder."""
+    monkeypatch.chdir(tmp_path)
     rows = [("u", item, time) for time, item in enumerate("abcdef")] + [("v", "a", 1), ("v", "b", 2)]
     if broken == "timestamp":
         rows[1] = ("u", "b", "noon")
@@ -179,13 +180,21 @@ def test_errors_of_the_data_end_with_code_2(write_dataset, words_of, tmp_path, b
     if broken == "empty":
         (folder / "bad.inter").write_text("")
     keys = {"dataset": "bad", "data_path": tmp_path, "strict_data": broken == "strict", "state": "error"}
+    assert cli.main(["--model=SASRec", *words_of("SASRec", **keys)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("error: ")
+    assert said in printed.err and "Traceback" not in printed.err
+    assert {path.name for path in tmp_path.iterdir()} == {"bad", "runs"}
+
+
+def test_a_process_ends_with_that_code(words_of, tmp_path):
+    words = ["--model=SASRec", *words_of("SASRec", dataset="none", state="error")]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "run_recbole_hllm.py"), "--model=SASRec", *words_of("SASRec", **keys)],
+        [sys.executable, str(ROOT / "run_recbole_hllm.py"), *words],
         cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("error: ") and said in done.stderr and "Traceback" not in done.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"bad", "runs"}
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ") and "none.inter" in done.stderr
 
 
 def test_stopped_by_the_user(words_of, tmp_path, monkeypatch, capsys):

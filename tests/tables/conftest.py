@@ -1,7 +1,4 @@
-"""A search of two small models, and its runs in this process."""
-
-import subprocess
-from pathlib import Path
+"""A search of two small models."""
 
 import pytest
 
@@ -18,42 +15,12 @@ def keys(settings_of):
     return {**settings_of("SASRec"), **SPACES, "trials": 3, "epochs": 1, "sanity_rows": ["Markov"]}
 
 
-def _in_this_process(monkeypatch):
-    from recbole_hllm import cli
-
-    started = []
-
-    def here(command, env):
-        folder = next(word for word in command if word.startswith("--run_dir=")).removeprefix("--run_dir=")
-        started.append("/".join(Path(folder).parts[-2:]))
-        try:
-            code = cli.main(command[command.index("recbole_hllm.cli") + 1 :])
-        except Exception:  # a traceback, in a process
-            code = 1
-        return subprocess.CompletedProcess(command, code)
-
-    monkeypatch.setattr(subprocess, "run", here)
-    return started
-
-
 @pytest.fixture(scope="session")
-def in_this_process():
-    """The function that puts this process in place of others, and returns the run folders it starts."""
-    return _in_this_process
-
-
-@pytest.fixture
-def started(monkeypatch):
-    """search() with this process in place of others; the run folders it started, in order, by their last two names."""
-    return _in_this_process(monkeypatch)
-
-
-@pytest.fixture(scope="session")
-def searched(keys, tmp_path_factory):
+def searched(keys, tmp_path_factory, in_this_process):
     """A finished search of SASRec and BPR, its folder (with a space in its name), and what was started."""
     folder = tmp_path_factory.mktemp("search") / "my search"
     with pytest.MonkeyPatch.context() as monkeypatch:
-        started = _in_this_process(monkeypatch)
+        started = in_this_process(monkeypatch)
         done = search(["SASRec", "BPR"], config_dict=keys, run_dir=folder)
     return done, folder, started
 

@@ -1,7 +1,6 @@
 """Which sanity rows a table gets, with which keys, and why one is left out."""
 
 import json
-import subprocess
 
 import pytest
 
@@ -78,13 +77,7 @@ def test_without_a_language_model_textknn_is_left_out(keys):
     assert with_sanity_rows(["SASRec", "TextKNN"], given)[0] == ["SASRec", "TextKNN", "Pop", "Markov"]
 
 
-def test_a_table_without_texts_says_why_textknn_is_not_there(tmp_path, write_dataset, settings_of, monkeypatch, capsys):
-    from recbole_hllm import cli
-
-    def here(command, env):
-        return subprocess.CompletedProcess(command, cli.main(command[command.index("recbole_hllm.cli") + 1 :]))
-
-    monkeypatch.setattr(subprocess, "run", here)
+def test_a_table_without_texts_says_why_textknn_is_not_there(tmp_path, write_dataset, settings_of, started, capsys):
     rows = [(f"u{user}", f"i{(user + place) % 7}", place) for user in range(6) for place in range(6)]
     write_dataset(tmp_path, "bare", rows)
     shared = {**settings_of("Pop"), "data_path": str(tmp_path), "dataset": "bare", "topk": [3], "valid_metric": "MRR@3"}

@@ -37,29 +37,24 @@ def shared_of(keys_of):
 
 
 @pytest.fixture(scope="module")
-def table(keys_of, tmp_path_factory):
-    """The command line's table of ``ASKED``, its printed output, and its folder, whose name has a space."""
-    folder = tmp_path_factory.mktemp("table")
-    (folder / "keys.yaml").write_text(yaml.safe_dump({**keys_of, "eval_args": {"mode": "uni3"}}))
-    words = [f"--model={','.join(ASKED)}", "--config_files=keys.yaml", "--run_dir=my table"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run_recbole_hllm.py"), *words],
-        cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in folder.iterdir()) == ["keys.yaml", "my table"]
-    return folder / "my table", done
+def table(keys_of, tmp_path_factory, in_this_process):
+    """The folder of a table of ``ASKED``."""
+    folder = tmp_path_factory.mktemp("tables") / "table"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        started = in_this_process(monkeypatch)
+        done = compare(ASKED, config_dict={**keys_of, "eval_args": {"mode": "uni3"}}, run_dir=folder)
+    assert started == [f"table/{model}" for model in MODELS] and not done["failed"]
+    return folder
 
 
 def test_all_rows_rank_the_same_candidates_for_the_same_targets(table):
-    folder, _ = table
-    protocols = [json.loads((folder / model / "protocol.json").read_text()) for model in MODELS]
+    protocols = [json.loads((table / model / "protocol.json").read_text()) for model in MODELS]
     for key in ("fingerprint", "statistics", "eval_args", "mask_history", "seed"):
         assert all(protocol[key] == protocols[0][key] for protocol in protocols)
     assert protocols[0]["fingerprint"]["items"] == 12 and protocols[0]["fingerprint"]["test_targets"] == 14
     assert protocols[0]["fingerprint"]["test_candidates"] != "all"
     for phase in ("valid", "test"):
-        arrays = [dict(np.load(folder / model / f"ranks-{phase}.npz")) for model in MODELS]
+        arrays = [dict(np.load(table / model / f"ranks-{phase}.npz")) for model in MODELS]
         for other in arrays:
             assert np.array_equal(other["user"], arrays[0]["user"])
             assert np.array_equal(other["target"], arrays[0]["target"])
@@ -67,13 +62,12 @@ def test_all_rows_rank_the_same_candidates_for_the_same_targets(table):
 
 
 def test_keys_of_one_model_reach_it_alone(table):
-    folder, _ = table
-    configs = {model: yaml.safe_load((folder / model / "config.yaml").read_text()) for model in MODELS}
+    configs = {model: yaml.safe_load((table / model / "config.yaml").read_text()) for model in MODELS}
     assert [configs[model]["hidden_size"] for model in ("SASRec", "FDSA")] == [8, 4]
     assert [configs[model]["epochs"] for model in ASKED] == [2, 1, 2, 2]
     assert configs["FDSA"]["selected_features"] == ["class"]
     assert configs["HLLM"]["num_negatives"] == 8 and "num_negatives" not in configs["SASRec"]
-    epochs = [json.loads((folder / model / "costs.json").read_text())["epochs"] for model in MODELS]
+    epochs = [json.loads((table / model / "costs.json").read_text())["epochs"] for model in MODELS]
     assert epochs == [1, 1, 2, 2, 1, 1]
 
 
@@ -104,7 +98,7 @@ def test_why_a_run_ended_is_said_in_one_line(tmp_path, monkeypatch, code, log, s
     assert error == said + (str(tmp_path / "run.log") if said.endswith(" ") else "")
 
 
-def test_variants_are_rows_with_keys_and_seeds_of_their_own(keys_of, tmp_path):
+def test_variants_are_rows_with_keys_and_seeds_of_their_own(keys_of, tmp_path, started):
     keys = shared_of(keys_of) | {"SASRec.hidden_size": 8, "SASRec.epochs": 1, "SASRec@wide-2.hidden_size": 16}
     done = compare(["SASRec", "SASRec@wide-2"], config_dict={**keys, "SASRec@wide-2.seed": 7}, run_dir=tmp_path / "t")
     assert [row["model"] for row in done["rows"]] == ["SASRec", "SASRec@wide-2"] and not done["failed"]
@@ -116,14 +110,13 @@ def test_variants_are_rows_with_keys_and_seeds_of_their_own(keys_of, tmp_path):
 
 
 def test_tables_hold_what_the_runs_left(table):
-    folder, _ = table
-    content = json.loads((folder / "table.json").read_text())
-    with open(folder / "table.csv", newline="") as file:
+    content = json.loads((table / "table.json").read_text())
+    with open(table / "table.csv", newline="") as file:
         lines = list(csv.DictReader(file))
-    markdown = (folder / "table.md").read_text()
+    markdown = (table / "table.md").read_text()
     assert [row["model"] for row in content["rows"]] == [line["model"] for line in lines] == MODELS
     for row, line in zip(content["rows"], lines, strict=True):
-        run_folder = folder / row["model"]
+        run_folder = table / row["model"]
         metrics = json.loads((run_folder / "metrics.json").read_text())
         assert row["test_result"] == metrics["test_result"]
         assert row["costs"] == json.loads((run_folder / "costs.json").read_text())
@@ -139,11 +132,10 @@ def test_tables_hold_what_the_runs_left(table):
 
 
 def test_segments_of_all_models_stand_below(table):
-    folder, _ = table
-    content = json.loads((folder / "table.json").read_text())
-    markdown = (folder / "table.md").read_text()
+    content = json.loads((table / "table.json").read_text())
+    markdown = (table / "table.md").read_text()
     for row in content["rows"]:
-        assert row["segments"] == json.loads((folder / row["model"] / "segments.json").read_text())
+        assert row["segments"] == json.loads((table / row["model"] / "segments.json").read_text())
     assert "mrr@10 by how many interactions" in markdown
     assert f"| interactions in training | targets | {' | '.join(MODELS)} |" in markdown
     line = next(line for line in markdown.splitlines() if line.startswith("| user 1-35 | 14 |"))
@@ -152,39 +144,32 @@ def test_segments_of_all_models_stand_below(table):
 
 
 def test_textknn_reads_items_as_hllm_does(table):
-    folder, _ = table
-    hllm, knn = (yaml.safe_load((folder / model / "config.yaml").read_text()) for model in ("HLLM", "TextKNN"))
+    hllm, knn = (yaml.safe_load((table / model / "config.yaml").read_text()) for model in ("HLLM", "TextKNN"))
     for key in ("item_pretrain_dir", "item_llm_layers", "text_keys", "text_field", "MAX_TEXT_LENGTH"):
         assert knn[key] == hllm[key]
 
 
-def test_output_is_the_table_and_errors_are_apart(table):
-    _, done = table
-    lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in MODELS] == MODELS
+def test_each_row_is_a_process_of_its_own(keys_of, tmp_path):
+    """With the threads it is given and its own memory, whoever starts it may hold more; output is apart from errors."""
+    (tmp_path / "keys.yaml").write_text(yaml.safe_dump(shared_of(keys_of)))
+    words = ["--model=Pop,SASRec", "--config_files=keys.yaml", "--run_dir=my table"]
+    program = (
+        "import runpy, sys; held = bytearray(1_500_000_000); "
+        f"runpy.run_path({str(ROOT / 'run_recbole_hllm.py')!r}, run_name='__main__')"
+    )
+    threads = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True, env=os.environ | threads
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["keys.yaml", "my table"]
+    models, lines = ["Pop", "SASRec"], done.stdout.splitlines()
+    assert [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in models] == models
     assert "table.md, table.csv, table.json" in lines[-1]
     assert "Traceback" not in done.stderr and "Warning" not in done.stderr
-
-
-def test_each_row_uses_the_threads_it_is_told(table):
-    folder, _ = table
-    costs = [json.loads((folder / model / "costs.json").read_text()) for model in MODELS]
-    assert all(cost["device"] == "1 CPU threads" for cost in costs)
-
-
-def test_the_memory_of_a_row_is_its_own(keys_of, tmp_path):
-    """Whoever starts it may hold more."""
-    keys = shared_of(keys_of)
-    (tmp_path / "keys.yaml").write_text(yaml.safe_dump(keys))
-    words = ["-m", "recbole_hllm.cli", "--model=Pop", "--config_files=keys.yaml", "--run_dir=run"]
-    program = (
-        "import subprocess, sys; held = bytearray(1_500_000_000); "
-        "subprocess.run([sys.executable, *sys.argv[1:]], check=True)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", program, *words], check=True, cwd=tmp_path, env=environment)
-    peak = json.loads((tmp_path / "run" / "costs.json").read_text())["peak_memory_bytes"]
-    assert 100e6 < peak < 1.4e9
+    for model in models:
+        costs = json.loads((tmp_path / "my table" / model / "costs.json").read_text())
+        assert costs["device"] == "2 CPU threads" and 100e6 < costs["peak_memory_bytes"] < 1.4e9
 
 
 def test_the_memory_of_a_run_is_not_that_of_one_before(keys_of, tmp_path):
@@ -196,22 +181,7 @@ def test_the_memory_of_a_run_is_not_that_of_one_before(keys_of, tmp_path):
     assert 100e6 < json.loads((tmp_path / "run" / "costs.json").read_text())["peak_memory_bytes"] < held + 0.8e9
 
 
-@pytest.fixture
-def rows(monkeypatch):
-    """compare() with this process in place of others; gives the models that were started."""
-    from recbole_hllm import cli
-
-    started = []
-
-    def here(command, env):
-        started.append(next(word for word in command if word.startswith("--model=")).removeprefix("--model="))
-        return subprocess.CompletedProcess(command, cli.main(command[command.index("recbole_hllm.cli") + 1 :]))
-
-    monkeypatch.setattr(subprocess, "run", here)
-    return started
-
-
-def test_a_row_that_fails_is_shown_and_the_others_survive(keys_of, tmp_path, rows, capsys):
+def test_a_row_that_fails_is_shown_and_the_others_survive(keys_of, tmp_path, started, capsys):
     from recbole_hllm import cli
 
     keys = {key: value for key, value in keys_of.items() if not key.startswith("HLLM")}
@@ -219,7 +189,7 @@ def test_a_row_that_fails_is_shown_and_the_others_survive(keys_of, tmp_path, row
     (tmp_path / "keys.yaml").write_text(yaml.safe_dump({**keys, "SASRec.clip_grad_norm": 5}))
     words = ["--model=SASRec,Pop,FDSA", f"--config_files={tmp_path / 'keys.yaml'}", f"--run_dir={tmp_path / 'table'}"]
     assert cli.main(words) == 1
-    assert rows == ["SASRec", "Pop", "FDSA"]
+    assert started == ["table/SASRec", "table/Pop", "table/FDSA"]
     printed = capsys.readouterr().out
     assert "SASRec failed: clip_grad_norm: 5 must be a dict" in printed
     content = {row["model"]: row for row in json.loads((tmp_path / "table" / "table.json").read_text())["rows"]}
@@ -234,13 +204,13 @@ def test_a_row_that_fails_is_shown_and_the_others_survive(keys_of, tmp_path, row
     assert (config["clip_grad_norm"], config["epochs"], config["hidden_size"]) == ({"max_norm": 5}, 1, 8)
 
 
-def test_only_a_table_goes_on_and_each_row_from_where_it_was(keys_of, tmp_path, rows, capsys):
+def test_only_a_table_goes_on_and_each_row_from_where_it_was(keys_of, tmp_path, started, capsys):
     keys, folder = shared_of(keys_of), tmp_path / "t"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="no table in .*t: no keys.yaml"):
         compare(["Pop", "BPR"], config_dict={**keys, "resume": True}, run_dir=folder)
-    assert rows == [] and [path.name for path in folder.iterdir()] == ["notes.txt"]
+    assert started == [] and [path.name for path in folder.iterdir()] == ["notes.txt"]
     compare(["Pop", "SASRec"], config_dict={**keys, "trust_remote_code": False}, run_dir=folder)
     with pytest.raises(ConfigError, match="is a table of toy, not of other"):
         compare(["Pop", "SASRec"], "other", config_dict={"resume": True}, run_dir=folder)
@@ -275,7 +245,7 @@ def test_code_of_a_language_model_is_allowed_by_the_call_alone(keys_of, tmp_path
     assert "trust_remote_code" not in (tmp_path / "t" / "keys.yaml").read_text()
 
 
-def test_history_lengths_that_differ_are_told_row_by_row(keys_of, tmp_path, rows, capsys):
+def test_history_lengths_that_differ_are_told_row_by_row(keys_of, tmp_path, started, capsys):
     keys = shared_of(keys_of)
     done = compare(["SASRec", "BPR"], config_dict={**keys, "SASRec.MAX_ITEM_LIST_LENGTH": 3}, run_dir=tmp_path / "t")
     assert done["header"]["history_length"] == "SASRec 3, BPR 5" and done["failed"] == []
@@ -298,7 +268,7 @@ def test_history_lengths_of_training_and_evaluation(pairs, told):
     assert _history_lengths(finished) == told
 
 
-def test_a_table_of_validation_only(keys_of, tmp_path, rows, capsys):
+def test_a_table_of_validation_only(keys_of, tmp_path, started, capsys):
     keys = shared_of(keys_of)
     done = compare(
         ["Pop", "BPR"], config_dict={**keys, "eval_args": {"split": {"LS": "valid_only"}}}, run_dir=tmp_path / "t"
@@ -326,7 +296,7 @@ def test_which_weights_are_tested(keys_of, tmp_path, monkeypatch, in_this_proces
     assert f"- metrics: RecBole's Evaluator, {weights}\n" in (tmp_path / "t" / "table.md").read_text()
 
 
-def test_rows_under_other_protocols_are_not_compared(keys_of, tmp_path, monkeypatch, rows, capsys):
+def test_rows_under_other_protocols_are_not_compared(keys_of, tmp_path, monkeypatch, started, capsys):
     from recbole_hllm.tables import side_by_side
 
     keys = shared_of(keys_of)
@@ -344,7 +314,7 @@ def test_rows_under_other_protocols_are_not_compared(keys_of, tmp_path, monkeypa
     assert "BPR failed: not comparable with Pop: test_pairs differ" in capsys.readouterr().out
 
 
-def test_some_rows_of_a_file_alone(keys_of, tmp_path, rows):
+def test_some_rows_of_a_file_alone(keys_of, tmp_path, started):
     """The keys of its other rows are for them; a model that it does not list is still a mistake."""
     of_rows = {"SASRec.n_layers": 1, "SASRec@wide.hidden_size": 8, "GRU4Rec.dropout_prob": 0.1}
     given = {**shared_of(keys_of), "model": ["Pop", "BPR", "SASRec@wide", "SASRec", "GRU4Rec"], **of_rows}
@@ -360,7 +330,7 @@ def test_some_rows_of_a_file_alone(keys_of, tmp_path, rows):
         prepare("Pop,BPR", None, given, tmp_path / "table", words=["GRU4Rec.dropout_prob"])
 
 
-def test_ratios_of_a_file_to_a_row_that_is_left_out(keys_of, tmp_path, rows):
+def test_ratios_of_a_file_to_a_row_that_is_left_out(keys_of, tmp_path, started):
     given = {**shared_of(keys_of), "model": ["Pop", "BPR", "SASRec"], "ratios_to": "SASRec"}
     assert "ratios_to" not in prepare("Pop,BPR", None, given, tmp_path / "table").keys
     assert prepare("Pop,SASRec", None, given, tmp_path / "table").keys["ratios_to"] == "SASRec"
@@ -396,17 +366,17 @@ def test_ratios_of_a_file_to_a_row_that_is_left_out(keys_of, tmp_path, rows):
         ("Pop,SASRec", {"evaluate_only": True}, "evaluate_only: one run at a time"),
     ],
 )
-def test_wrong_keys_are_refused_before_anything_runs(keys_of, tmp_path, rows, models, keys, said):
+def test_wrong_keys_are_refused_before_anything_runs(keys_of, tmp_path, started, models, keys, said):
     shared = shared_of(keys_of)
     with pytest.raises(ConfigError, match=re.escape(said)):
         compare(models.split(","), config_dict={**shared, **keys}, run_dir=tmp_path / "table")
-    assert rows == [] and list(tmp_path.iterdir()) == []
+    assert started == [] and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("there", ["table.md", "keys.yaml", "SASRec"])
-def test_a_folder_that_holds_a_table_is_not_touched(keys_of, tmp_path, rows, there):
+def test_a_folder_that_holds_a_table_is_not_touched(keys_of, tmp_path, started, there):
     (tmp_path / there).write_text("mine")
     keys = shared_of(keys_of)
     with pytest.raises(ConfigError, match=f"already holds a run \\({there}\\)"):
         compare(["Pop", "SASRec"], config_dict=keys, run_dir=tmp_path)
-    assert rows == [] and (tmp_path / there).read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+    assert started == [] and (tmp_path / there).read_text() == "mine" and len(list(tmp_path.iterdir())) == 1

@@ -262,8 +262,8 @@ def test_models_that_need_nothing(made, tmp_path):
 # ---- rows of a table ----
 
 
-def test_a_row_of_the_table(settings_of, keys, tmp_path):
-    """Each row a process of its own: SASRec, and two variants that are built on it."""
+def test_a_row_of_the_table(settings_of, keys, tmp_path, started):
+    """SASRec, and two variants that are built on it."""
     shared = settings_of("SASRec")
     own = {f"E4SRec.{key}": value for key, value in settings_of("E4SRec").items() if value != shared.get(key)}
     given = {
