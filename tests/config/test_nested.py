@@ -33,11 +33,17 @@ def as_words(keys, given, tmp_path):
 SOURCES = pytest.mark.parametrize("source", [as_file, as_dict, as_words])
 
 
+def in_turns(names, rows):
+    """Each row from one of the sources, which take turns: they are read in different ways and checked in one."""
+    sources = (as_file, as_dict, as_words)
+    cases = [(*row, sources[number % 3]) for number, row in enumerate(rows)]
+    return pytest.mark.parametrize(f"{names}, source", cases)
+
+
 # ---- unknown parts ----
 
 
-@SOURCES
-@pytest.mark.parametrize(
+@in_turns(
     "key, value, said",
     [
         ("eval_args", "{'splt': {'LS': 'valid_only'}}", "eval_args.*: unknown key 'splt'; did you mean 'split'"),
@@ -76,8 +82,7 @@ def test_a_part_that_is_none_of_the_keys(keys, tmp_path, source, key, value, sai
     assert (str(tmp_path / "user.yaml") in str(error.value)) is (source is as_file)
 
 
-@SOURCES
-@pytest.mark.parametrize(
+@in_turns(
     "model, key, value",
     [
         ("SASRec", "eval_args", "{'split': {'RS': [8, 1, 1]}, 'order': 'TO', 'group_by': 'user', 'mode': 'uni100'}"),
@@ -119,21 +124,19 @@ def test_one_column_of_a_file_needs_no_list(keys):
 WORDS = ("None", "~", "null", "''")
 
 
+NONE = (
+    "seq_len", "alias_of_item_id", "val_interval", "load_col", "benchmark_filename", "rm_dup_inter",
+    "user_inter_num_interval", "cache_dir", "clip_grad_norm", "encoding", "transform", "max_training_minutes",
+    "preload_weight", "discretization",
+)  # fmt: skip
+
+
 @SOURCES
 @pytest.mark.parametrize("word", WORDS)
-@pytest.mark.parametrize(
-    "key, empty",
-    [
-        ("seq_len", None), ("alias_of_item_id", None), ("val_interval", None), ("load_col", None),
-        ("benchmark_filename", None), ("rm_dup_inter", None), ("user_inter_num_interval", None), ("cache_dir", None),
-        ("clip_grad_norm", None), ("numerical_features", []), ("encoding", None), ("transform", None),
-        ("max_training_minutes", None), ("preload_weight", None), ("discretization", None),
-    ],
-)  # fmt: skip
-def test_words_for_nothing_are_nothing(keys, tmp_path, source, word, key, empty):
-    if source is as_words and word == "''":
-        word = ""
-    assert source(keys, {key: word}, tmp_path)[key] == empty
+def test_words_for_nothing_are_nothing(keys, tmp_path, source, word):
+    word = "" if source is as_words and word == "''" else word
+    made = source(keys, dict.fromkeys([*NONE, "numerical_features"], word), tmp_path)
+    assert {key: made[key] for key in NONE} == dict.fromkeys(NONE) and made["numerical_features"] == []
 
 
 @SOURCES
@@ -172,8 +175,7 @@ def test_groups_of_the_split_may_be(keys):
     assert Config(config_dict=keys | {"eval_args": {"group_by": "None"}})["eval_args"]["group_by"] is None
 
 
-@SOURCES
-@pytest.mark.parametrize(
+@in_turns(
     "model, key",
     [
         ("SASRec", "hidden_act"), ("SASRec", "initializer_range"), ("SASRec", "loss_type"), ("DCN", "dropout_prob"),

@@ -1,4 +1,4 @@
-"""The command line on MovieLens-100k, which comes with RecBole: HLLM beside Pop, in one table."""
+"""The command line on MovieLens-100k, which comes with RecBole: HLLM beside Pop, in one table of processes."""
 
 import json
 import os
@@ -14,7 +14,10 @@ LLM = ROOT / "tests" / "golden" / "data" / "hllm" / "models" / "llama_item"
 
 
 def test_hllm_beside_pop(tmp_path):
-    """Users of 20 to 24 ratings, an Item LLM from scratch."""
+    """Users of 20 to 24 ratings, an Item LLM from scratch; other tests of tables run rows in their own process.
+
+    Each row has the threads it is given and its own memory, though the program that starts it holds more.
+    """
     keys = {
         "user_inter_num_interval": "[20,25)",
         "MAX_ITEM_LIST_LENGTH": 10,
@@ -24,6 +27,7 @@ def test_hllm_beside_pop(tmp_path):
         "mask_history": True,
         "show_progress": False,
         "use_gpu": False,
+        "sanity_rows": False,
         "HLLM.item_pretrain_dir": str(LLM),
         "HLLM.item_llm_init": False,
         "HLLM.item_llm_layers": 1,
@@ -38,22 +42,32 @@ def test_hllm_beside_pop(tmp_path):
         "HLLM.nce_thres": None,
     }  # fmt: skip
     (tmp_path / "keys.yaml").write_text(yaml.safe_dump(keys))
-    words = ["--model=HLLM,Pop", "--dataset=ml-100k", "--config_files=keys.yaml", "--run_dir=table"]
+    words = ["--model=HLLM,Pop", "--dataset=ml-100k", "--config_files=keys.yaml", "--run_dir=my table"]
+    program = (
+        "import runpy; held = bytearray(2_500_000_000); "
+        f"runpy.run_path({str(ROOT / 'run_recbole_hllm.py')!r}, run_name='__main__')"
+    )
+    environment = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, str(ROOT / "run_recbole_hllm.py"), *words, f"--cache_dir={tmp_path / 'cache'}"],
-        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-c", program, *words, f"--cache_dir={tmp_path / 'cache'}"],
+        cwd=tmp_path, capture_output=True, text=True, env=os.environ | environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    table = json.loads((tmp_path / "table" / "table.json").read_text())
+    table = json.loads((tmp_path / "my table" / "table.json").read_text())
     header, rows = table["header"], {row["model"]: row for row in table["rows"]}
     assert 50 < header["users"] < 400 and 100 < header["items"] < 1682 and header["masking"] == "whole history"
-    assert "ml-100k" in done.stdout and "HLLM" in done.stdout and "Pop" in done.stdout
+    lines = done.stdout.splitlines()
+    assert "ml-100k" in done.stdout and "table.md, table.csv, table.json" in lines[-1]
+    assert [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in rows] == ["HLLM", "Pop"]
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+    for row in rows.values():
+        assert row["costs"]["device"] == "2 CPU threads" and 100e6 < row["costs"]["peak_memory_bytes"] < 2.4e9
     assert rows["Pop"]["costs"]["parameters_total"] == 1 < rows["HLLM"]["costs"]["parameters_total"]
-    ranks = {model: np.load(tmp_path / "table" / model / "ranks-test.npz") for model in rows}
+    ranks = {model: np.load(tmp_path / "my table" / model / "ranks-test.npz") for model in rows}
     for key in ("user", "target"):
         assert np.array_equal(ranks["HLLM"][key], ranks["Pop"][key])
     guess = 10 / header["items"]
     assert rows["Pop"]["test_result"]["recall@10"] > 1.5 * guess
     for model, row in rows.items():
         assert row["test_result"]["recall@10"] == round(float(np.mean(ranks[model]["rank"] <= 10)), 4)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "keys.yaml", "table"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "keys.yaml", "my table"]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from architectures import CAUSAL, ENCODERS, HIDDEN, LAYERS, SEE_PADDING, keys_of
+from architectures import CAUSAL, ENCODERS, HIDDEN, LAYERS, SEE_PADDING, keys_of, sampled
 from torch import nn
 
 from recbole_hllm.errors import ModelError
@@ -24,7 +24,7 @@ def of_architecture():
     return make
 
 
-@pytest.mark.parametrize("name", [*CAUSAL, *ENCODERS])
+@pytest.mark.parametrize("name", sampled([*CAUSAL, *ENCODERS]))
 def test_reads_words_in_the_direction_of_its_list(of_architecture, name):
     model = of_architecture(name)
     changed = torch.where(TOKENS == 10, 30, TOKENS)
@@ -34,7 +34,7 @@ def test_reads_words_in_the_direction_of_its_list(of_architecture, name):
     assert ((first - second)[:, :-1].abs().max() < 1e-5) == (name in CAUSAL)
 
 
-@pytest.mark.parametrize("name", [name for name in (*CAUSAL, *ENCODERS) if name not in ("ibert", *SEE_PADDING)])
+@pytest.mark.parametrize("name", sampled(name for name in (*CAUSAL, *ENCODERS) if name not in ("ibert", *SEE_PADDING)))
 @torch.no_grad()
 def test_an_item_of_the_words_is_the_mean_of_what_the_model_makes_of_them(of_architecture, name):
     """Scales of embeddings, token types, positions and the rest are the model's own where vectors are read too."""
@@ -53,7 +53,7 @@ def test_a_model_that_reads_no_vectors_is_refused(of_architecture):
 WITHOUT_CUTS = ("albert", "gpt_neox_japanese", "rwkv", "squeezebert")
 
 
-@pytest.mark.parametrize("name", [name for name in (*CAUSAL, *ENCODERS) if name not in WITHOUT_CUTS])
+@pytest.mark.parametrize("name", sampled(name for name in (*CAUSAL, *ENCODERS) if name not in WITHOUT_CUTS))
 @torch.no_grad()
 def test_first_layers_compute_what_they_compute_in_the_whole(of_architecture, name, tmp_path):
     whole = of_architecture(name)

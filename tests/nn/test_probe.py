@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from architectures import CAUSAL, ENCODERS, HIDDEN, POSITIONS, SAMPLE, SEE_PADDING, keys_of
+from architectures import CAUSAL, ENCODERS, HIDDEN, POSITIONS, SEE_PADDING, keys_of, sampled
 from torch import nn
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
@@ -35,11 +35,6 @@ def spec_of(name, **keys):
     return BackboneSpec(None, "scratch", config=keys_of(name, **keys))
 
 
-def sampled(names):
-    """All of them where slow tests run, those of the sample always."""
-    return [pytest.param(name, marks=() if name in SAMPLE else pytest.mark.slow) for name in names]
-
-
 @pytest.mark.parametrize(
     ("kind", "expected"), [("llama", False), ("gpt2", False), ("bert", True), ("roberta", True)]
 )
@@ -64,7 +59,7 @@ def test_position_range(tiny, kind, expected):
     assert position_range(tiny(kind)) == expected
 
 
-@pytest.mark.parametrize("name", [*CAUSAL, *ENCODERS])
+@pytest.mark.parametrize("name", sampled([*CAUSAL, *ENCODERS], also=["electra:narrow", *SEE_PADDING]))
 def test_direction_padding_positions_and_widths_of_every_architecture(name):
     found = behaviour_of(skeleton_of(spec_of(name)))
     assert found.causal == (name in CAUSAL)

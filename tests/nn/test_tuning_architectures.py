@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from architectures import CAUSAL, ENCODERS, keys_of
+from architectures import CAUSAL, ENCODERS, keys_of, sampled
 from torch import nn
 from transformers import CONFIG_MAPPING
 
@@ -27,7 +27,7 @@ def adaptable(model):
     return next(key.rpartition(".")[2] for key, part in model.named_modules() if isinstance(part, nn.Linear))
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", sampled(ARCHITECTURES, also=FIXED))
 @pytest.mark.parametrize("mode", MODES)
 def test_what_a_mode_trains_is_what_requires_a_gradient(name, mode):
     if mode == "lora":
@@ -84,7 +84,7 @@ def own_dropouts(name):
     return {} if name == "diffllama" else own
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", sampled(ARCHITECTURES))
 @torch.no_grad()
 def test_without_dropout_training_reads_as_evaluation_does(name):
     model = model_of(name, **own_dropouts(name)).train()
@@ -94,7 +94,7 @@ def test_without_dropout_training_reads_as_evaluation_does(name):
     assert model.config.to_dict() == stored
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", sampled(ARCHITECTURES, also=["diffllama", "falcon"]))
 @torch.no_grad()
 def test_a_dropout_is_that_of_every_layer(name):
     model = model_of(name)

@@ -121,10 +121,10 @@ def test_a_row_keeps_its_log_and_begins_anew(settings_of, tmp_path):
     assert own_words("SASRec", {"resume": True}, folder) == ["--resume=True"]
 
 
-def test_a_table_of_which_no_row_began_is_made_anew(settings_of, tmp_path):
+def test_a_table_of_which_no_row_began_is_made_anew(settings_of, tmp_path, started):
     keys = {**settings_of("SASRec"), "sanity_rows": False, "epochs": 1}
     failed = compare("SASRec,Pop", config_dict={**keys, "dataset": "nowhere"}, run_dir=tmp_path / "table")
-    assert failed["failed"] == ["SASRec", "Pop"]
+    assert failed["failed"] == ["SASRec", "Pop"] and len(started) == 2
     assert "there is no" in last_error(tmp_path / "table" / "Pop" / "run.log")
     table = compare("SASRec,Pop", config_dict=keys, run_dir=tmp_path / "table")
     assert table["failed"] == [] and "test_result" in table["rows"][0]

@@ -4,6 +4,7 @@
 a variant behind a colon. Architectures that the installed transformers does not know are left out.
 """
 
+import pytest
 from transformers import CONFIG_MAPPING
 
 VOCAB, HIDDEN, LAYERS, POSITIONS = 40, 16, 2, 32
@@ -92,6 +93,11 @@ SAMPLE = [
         "deberta-v2", "t5",
     }
 ]  # fmt: skip
+
+
+def sampled(names, also=()) -> list:
+    """Cases of a test that any run has for the sample and the names in ``also``, and ``make test-slow`` for the rest."""
+    return [pytest.param(name, marks=() if name in SAMPLE or name in also else pytest.mark.slow) for name in names]
 
 
 def keys_of(name: str, **changes) -> dict:

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from recbole_hllm.errors import ConfigError
 from recbole_hllm.runs.run import run
 from recbole_hllm.tables.side_by_side import _history_lengths, compare, prepare, run_alone
 
-ROOT = Path(__file__).parents[2]
 ASKED = ["Pop", "SASRec", "FDSA", "HLLM"]
 MODELS = [*ASKED, "Markov", "TextKNN"]  # the sanity rows that were not asked for come last
 
@@ -147,29 +145,6 @@ def test_textknn_reads_items_as_hllm_does(table):
     hllm, knn = (yaml.safe_load((table / model / "config.yaml").read_text()) for model in ("HLLM", "TextKNN"))
     for key in ("item_pretrain_dir", "item_llm_layers", "text_keys", "text_field", "MAX_TEXT_LENGTH"):
         assert knn[key] == hllm[key]
-
-
-def test_each_row_is_a_process_of_its_own(keys_of, tmp_path):
-    """With the threads it is given and its own memory, whoever starts it may hold more; output is apart from errors."""
-    (tmp_path / "keys.yaml").write_text(yaml.safe_dump(shared_of(keys_of)))
-    words = ["--model=Pop,SASRec", "--config_files=keys.yaml", "--run_dir=my table"]
-    program = (
-        "import runpy, sys; held = bytearray(1_500_000_000); "
-        f"runpy.run_path({str(ROOT / 'run_recbole_hllm.py')!r}, run_name='__main__')"
-    )
-    threads = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True, env=os.environ | threads
-    )
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["keys.yaml", "my table"]
-    models, lines = ["Pop", "SASRec"], done.stdout.splitlines()
-    assert [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in models] == models
-    assert "table.md, table.csv, table.json" in lines[-1]
-    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
-    for model in models:
-        costs = json.loads((tmp_path / "my table" / model / "costs.json").read_text())
-        assert costs["device"] == "2 CPU threads" and 100e6 < costs["peak_memory_bytes"] < 1.4e9
 
 
 def test_the_memory_of_a_run_is_not_that_of_one_before(keys_of, tmp_path):

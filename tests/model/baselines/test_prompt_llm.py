@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from architectures import CAUSAL, SAMPLE
+from architectures import CAUSAL, sampled
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 import recbole_hllm  # noqa: F401
@@ -230,9 +230,7 @@ def test_loss_of_a_pretrained_model_is_the_plain_formula(build, tiny_llm, tied):
 HEADS = [kind for kind in CAUSAL if kind not in ("qwen2",)]
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=() if kind in SAMPLE else pytest.mark.slow) for kind in HEADS]
-)
+@pytest.mark.parametrize("kind", sampled(HEADS))
 def test_loss_is_the_language_models_own(build, tiny_llm, kind):
     """With its scales, caps, biases and layers between the last hidden states and the logits."""
     folder = tiny_llm(kind)

@@ -8,8 +8,16 @@ from recbole_hllm.runs.prerequisites import complete
 
 @pytest.fixture
 def keys(settings_of, tmp_path):
-    """(model) -> keys of a short run whose prerequisites are kept in a folder of this test's own."""
-    return lambda model="E4SRec": {**settings_of(model), "epochs": 1, "cache_dir": str(tmp_path / "cache")}
+    """(model) -> keys of a short run whose prerequisites are short too, and kept in a folder of this test's own."""
+
+    def of(model="E4SRec"):
+        short = {"epochs": 1, "cache_dir": str(tmp_path / "cache")}
+        settings = settings_of(model)
+        if "item_table_keys" in settings:
+            short["item_table_keys"] = {**settings["item_table_keys"], "epochs": 2}
+        return {**settings, **short}
+
+    return of
 
 
 @pytest.fixture

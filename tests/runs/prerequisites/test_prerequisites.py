@@ -66,7 +66,7 @@ def test_it_has_the_data_split_and_evaluation_of_the_run_that_needs_it(made):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"seed": 3}, {"item_embed_dim": 4}, {"MAX_ITEM_LIST_LENGTH": 4}, {"item_table_keys": {"n_heads": 1}},
+    [{"seed": 3}, {"item_embed_dim": 4}, {"MAX_ITEM_LIST_LENGTH": 4}, {"item_table_keys": {"epochs": 2}},
      {"eval_args": {"split": {"LS": "valid_only"}}}, {"valid_metric": "NDCG@3"}],
 )  # fmt: skip
 def test_what_makes_another_table_makes_another_run(made, changed):
