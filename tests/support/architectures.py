@@ -96,7 +96,7 @@ SAMPLE = [
 
 
 def sampled(names, also=()) -> list:
-    """Cases of a test that any run has for the sample and the names in ``also``, and ``make test-slow`` for the rest."""
+    """Cases of a test: every run has those of the sample and of ``also``, ``make test-slow`` has the others."""
     return [pytest.param(name, marks=() if name in SAMPLE or name in also else pytest.mark.slow) for name in names]
 
 
