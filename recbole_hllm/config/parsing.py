@@ -39,6 +39,100 @@ def fast_precision(device: torch.device) -> str:
     return "bf16" if any(capabilities.get(name) for name in _CPU_BF16) else "fp32"
 
 
+<<<<<<< HEAD
+=======
+class Number(NamedTuple):
+    """Which numbers a key takes.
+
+    Attributes:
+        kind: int for whole numbers, float for any.
+        least, most: bounds, which are allowed themselves.
+        empty: None is allowed too.
+        several: a list of them is allowed too.
+    """
+
+    kind: type
+    least: float = -inf
+    most: float = inf
+    empty: bool = False
+    several: bool = False
+
+
+# Keys whose numbers would fail later, in the middle of a run, or silently mean something else.
+NUMBERS = {
+    "seed": Number(int, 0, 2**32 - 1),
+    "worker": Number(int, 0),
+    "trials": Number(int, 1, empty=True),
+    "epochs": Number(int, 0),
+    "train_batch_size": Number(int, 1),
+    "eval_batch_size": Number(int, 1),
+    "eval_step": Number(int),  # 0 and below: no validation
+    "stopping_step": Number(float, 0),  # infinite: never
+    "learning_rate": Number(float, 0),
+    "weight_decay": Number(float, 0),
+    "warmup_ratio": Number(float),
+    "max_training_minutes": Number(float, 0, empty=True),
+    "topk": Number(int, 1, several=True),
+    "tail_ratio": Number(float, 0, empty=True),
+    "show_recommendations": Number(int, 1, empty=True),
+    "metric_decimal_place": Number(int),
+    "loss_decimal_place": Number(int, 0),
+    "item_llm_layers": Number(int, 1, empty=True),
+    "train_user_fraction": Number(float, 0, 1),
+    "train_min_items": Number(int, 1, empty=True),
+    "train_first_items": Number(int, 2, empty=True),
+    "time_num": Number(int, 0),
+    "time_width": Number(int, 1),
+    "user_llm_layers": Number(int, 1, empty=True),
+    "item_emb_token_n": Number(int, 0, 1, empty=True),
+    "lora_r": Number(int, 1),
+    "lora_alpha": Number(float, 0),
+    "lora_dropout": Number(float, 0, 1),
+    "item_llm_dropout": Number(float, 0, 1, empty=True),
+    "input_dropout": Number(float, 0, 1),
+    "item_learning_rate": Number(float, 0, empty=True),
+    "num_negatives": Number(int, 1, empty=True),
+    "MAX_TEXT_LENGTH": Number(int, 1),
+    "MAX_PROMPT_LENGTH": Number(int, 1),
+    "item_chunk_tokens": Number(int, 1, empty=True),
+    "loss_lambda": Number(float, 0),
+    "candidates_per_batch": Number(int, 1),
+    "knn_history": Number(int, 1, empty=True),
+    "segments_user": Number(int, 1, several=True),
+    "segments_item": Number(int, 1, several=True),
+    "temperature": Number(float, 1e-3, empty=True),
+    "nce_thres": Number(float, -1, 1, empty=True),
+    "min_surviving_negatives": Number(float, 0, empty=True),
+    "n_layers": Number(int, 0),
+    "n_heads": Number(int, 1),
+    "hidden_size": Number(int, 1),
+    "inner_size": Number(int, 1),
+    "hidden_dropout_prob": Number(float, 0, 1),
+    "attn_dropout_prob": Number(float, 0, 1),
+    "item_embed_dim": Number(int, 1),
+    "llm_layers": Number(int, 1, empty=True),
+    "blocks": Number(int, 1),
+    "distill_cos": Number(float, 0),
+    "distill_norm": Number(float, 0),
+    "distill_heads": Number(float, 0),
+    "norm_power": Number(int, 1, 2),
+    "content_dim": Number(int, 1),
+    "dropout": Number(float, 0, 1),
+    "fusion_weight": Number(float, 0),
+    "content_layers": Number(int, 1, empty=True),
+    "preference_layers": Number(int, 1, empty=True),
+    "output_size": Number(int, 1),
+    "target_length": Number(int, 1),
+    "history_days": Number(float, 1e-6),
+    "target_days": Number(float, 1e-6),
+    "history_samples": Number(int, 1, empty=True),
+    "target_samples": Number(int, 1, empty=True),
+    "recency_alpha": Number(float, 1.001),
+    "recency_beta": Number(float, 1.001),
+}
+
+
+>>>>>>> 3c4a49f (Tables: a reading in plain sentences, and recommendations of the first trained row by title)
 # ---- values ----
 
 

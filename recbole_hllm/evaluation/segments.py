@@ -118,9 +118,39 @@ def _of_ranks(inside, metrics, keys, array) -> dict:
     for name in metrics:
         known = len(ranks) and not (together and array == "popularity" and name not in ("hit", "recall"))
         for k in _listed(keys["topk"]) if name in _OF_A_HIT else ():
-            added = np.where(ranks <= k, _OF_A_HIT[name](ranks, k, places, sizes), 0.0)
+            added = _added(name, ranks, k, places, sizes)
             values[f"{name}@{k}"] = float(added.sum() / len(np.unique(rows))) if known else None
     return {"targets": len(ranks), **values}
+
+
+def by_user(run_dir: str | Path, metric: str) -> np.ndarray | None:
+    """A top-k metric user by user, from the ranks of a finished run's test; None where no rank gives it.
+
+    Args:
+        run_dir: folder of the run.
+        metric: such as ndcg@10, in small letters.
+
+    Returns:
+        (2, U) sum of the metric over each tested user's evaluated rows, and their number; users in ascending order.
+
+    Raises:
+        ModelError: the file of ranks is damaged.
+    """
+    folder, (name, _, k) = Path(run_dir), metric.partition("@")
+    if name not in _OF_A_HIT or not k.isdecimal() or not (folder / KEPT[0]).is_file():
+        return None
+    kept = _read(folder / KEPT[0])
+    users, user_of = np.unique(kept["user"], return_inverse=True)
+    together = targets_together({"eval_targets": "each", **read_yaml(folder / "config.yaml")})
+    rows = kept["user"] if together else np.arange(len(user_of))
+    added = _added(name, kept["rank"], int(k), *_places(rows, kept["rank"]))
+    counts = np.ones(len(users)) if together else np.bincount(user_of)
+    return np.stack([np.bincount(user_of, added), counts])
+
+
+def _added(name, ranks, k, places, sizes) -> np.ndarray:
+    """(R,) what each target adds to the sum of a metric over the rows."""
+    return np.where(ranks <= k, _OF_A_HIT[name](ranks, k, places, sizes), 0.0)
 
 
 def _places(rows: np.ndarray, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -29,7 +29,7 @@ from recbole_hllm.runs.prerequisites import needed_runs
 from recbole_hllm.runs.run import merge_keys
 from recbole_hllm.storage.files import read_json, write_text
 from recbole_hllm.storage.logs import check_wandb, last_error
-from recbole_hllm.tables.ratios import ratio_lines
+from recbole_hllm.tables.below import below
 from recbole_hllm.tables.sanity import with_sanity_rows
 from recbole_hllm.tables.table import to_console, to_csv, to_json, to_markdown
 
@@ -160,14 +160,12 @@ def finish(table, rows, **told) -> dict:
     header = {**header, "valid_metric": table.configs[table.models[0]]["valid_metric"], **told}
     if table.left_out:
         header["left_out"] = [f"{model} ({reason})" for model, reason in table.left_out.items()]
-    reference = table.configs[table.models[0]]["ratios_to"]
-    ratios = ratio_lines(rows, reference) if reference else []
-    texts = (to_markdown(rows, header, *ratios), to_csv(rows), to_json(rows, header))
+    blocks = below(rows, table.configs, {row["model"]: _folder_of(table, row) for row in rows})
+    texts = (to_markdown(rows, header, *blocks), to_csv(rows), to_json(rows, header))
     for name, text in zip(_TABLES, texts, strict=True):
         write_text(table.folder / name, text)
     print(to_console(rows, header))
-    if ratios:
-        print("\n\n".join("\n".join(lines) for lines in ratios) + "\n")
+    print("".join("\n".join(lines) + "\n\n" for lines in blocks if lines), end="")
     print(f"{table.folder}: {', '.join(_TABLES)}, and a folder for each run", flush=True)
     return {
         "rows": rows,
@@ -175,6 +173,12 @@ def finish(table, rows, **told) -> dict:
         "failed": [row["model"] for row in rows if "error" in row],
         "run_dir": str(table.folder),
     }
+
+
+def _folder_of(table, row) -> Path:
+    """Of a row's run: in a search, that of the trial picked."""
+    trial = [f"trial-{row['trial']}"] if "trial" in row else []
+    return table.folder.joinpath(row["model"], *trial)
 
 
 def _read_keys(folder, dataset) -> dict:

@@ -27,6 +27,9 @@ from recbole_hllm.storage.files import finite, writing
 from recbole_hllm.training.checkpoint import load_model, load_training, newest, replacing, save_model, save_training
 from recbole_hllm.training.schedule import build_schedule, check_schedule
 
+# Why a model that only counts, or compares what is there, stopped.
+COUNTED_ONCE = "counted once"
+
 
 class Trainer(RecBoleTrainer):
     """RecBole's Trainer with a schedule, autocast, accumulation and safe checkpoints, inside one run folder.
@@ -137,7 +140,7 @@ class Trainer(RecBoleTrainer):
 
     def _last_epoch_reason(self) -> str:
         if self.counts_only:
-            return "counted once"
+            return COUNTED_ONCE
         epochs = f"{self.epochs} epoch{'s' if self.epochs != 1 else ''}"
         # The learning rate has come down to 0: more epochs would be another schedule, not the rest of this one.
         return f"end of the schedule ({epochs})" if self.config["scheduler"] == "cosine" else f"limit of {epochs}"
@@ -275,6 +278,20 @@ class Trainer(RecBoleTrainer):
         self.evaluation_seconds = time.perf_counter() - start
         # NumPy numbers print and serialise badly, those in single precision with digits that nobody computed.
         return {metric: round(float(value), self.config["metric_decimal_place"]) for metric, value in result.items()}
+
+    @torch.no_grad()
+    def scores(self, eval_data, rows):
+        """(R, n_items) scores of some rows of an evaluation loader, as ``evaluate`` has them: -inf is no candidate.
+
+        Args:
+            eval_data: a loader that ranks items.
+            rows: (R,) their numbers in its data set.
+        """
+        self.model.eval()
+        self.tot_item_num = eval_data._dataset.item_num
+        self.item_tensor = eval_data._dataset.get_item_feature().to(self.device)
+        _, scores, _, _ = self._full_sort_batch_eval(eval_data.collate_fn(rows))
+        return scores.view(len(rows), -1)
 
     def _full_sort_batch_eval(self, batched_data):
         start = time.perf_counter()

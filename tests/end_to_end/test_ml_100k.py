@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +59,10 @@ def test_hllm_beside_pop(tmp_path):
     assert 50 < header["users"] < 400 and 100 < header["items"] < 1682 and header["masking"] == "whole history"
     lines = done.stdout.splitlines()
     assert "ml-100k" in done.stdout and "table.md, table.csv, table.json" in lines[-1]
-    assert [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in rows] == ["HLLM", "Pop"]
+    names = [line.split()[0] for line in lines if re.match(r"\S+  ", line)]
+    assert [name for name in names if name in rows] == ["HLLM", "Pop"]
+    read = next(number for number, line in enumerate(lines) if re.search(" (leads|tie) in ndcg@10 with ", line))
+    assert lines[read] in (tmp_path / "my table" / "table.md").read_text()
     assert "Traceback" not in done.stderr and "Warning" not in done.stderr
     for row in rows.values():
         assert row["costs"]["device"] == "2 CPU threads" and 100e6 < row["costs"]["peak_memory_bytes"] < 2.4e9

@@ -9,7 +9,7 @@ import yaml
 
 from recbole_hllm import Config, create_dataset, data_preparation, load_run, run
 from recbole_hllm.errors import ConfigError, ModelError
-from recbole_hllm.evaluation.segments import SEGMENTED_BY, describe, segment_metrics, segment_table
+from recbole_hllm.evaluation.segments import SEGMENTED_BY, by_user, describe, segment_metrics, segment_table
 from recbole_hllm.runs.run import evaluate_run
 from recbole_hllm.storage.files import read_json
 
@@ -251,3 +251,25 @@ def test_candidates_by_popularity_do_not_depend_on_it_either(settings_of):
         config = Config("SASRec", config_dict={**keys, **part})
         loaders.append(data_preparation(config, create_dataset(config))[2])
     assert np.array_equal(*(loader.candidates for loader in loaders))
+
+
+# ---- user by user ----
+
+SPLIT = {"eval_args": {"split": {"RS": [0.4, 0.2, 0.4]}}}
+
+
+@pytest.mark.parametrize("model, targets", [("SASRec", "each"), ("Pop", "each"), ("SASRec", "together")])
+def test_the_metric_is_what_users_add_up_to(finished, model, targets):
+    result = finished(model, **SPLIT, eval_targets=targets)
+    expected = [1] * 14 if targets == "together" else [2, 2, 3, 3] * 3 + [2, 2]  # of 6 to 9 items each
+    for metric, value in result["test_result"].items():
+        sums, counts = by_user(result["run_dir"], metric)
+        assert sums.sum() / counts.sum() == pytest.approx(value, abs=1e-9), metric
+        assert len(sums) == 14 and counts.tolist() == expected
+
+
+def test_metrics_and_runs_that_no_rank_gives(finished, tmp_path):
+    folder = finished("SASRec", **SPLIT, eval_targets="each")["run_dir"]
+    for metric in ("auc", "coverage@10", "ndcg", "ndcg@x"):
+        assert by_user(folder, metric) is None
+    assert by_user(tmp_path, "ndcg@10") is None

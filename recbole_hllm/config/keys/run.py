@@ -87,6 +87,11 @@ class OurEvaluationKeys(Settings):
         "Empty: none.",
         scope=PROTOCOL, reported=True,
     )  # fmt: skip
+    show_recommendations: int | None = key(
+        None,
+        "How many items a table recommends by title, to one user of the test, by its first trained row. Empty: none.",
+        scope=PROTOCOL, least=1, reported=True,
+    )  # fmt: skip
     evaluate_only: bool = key(
         False,
         "Evaluate the finished run in run_dir again, with the keys given, instead of training.",

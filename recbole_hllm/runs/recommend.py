@@ -1,0 +1,92 @@
+"""Recommendations from a finished run: what its model lists for users of the test, and what the items are called."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from recbole.utils import FeatureType
+
+from recbole_hllm.data.files.reader import read_header
+from recbole_hllm.data.texts.item_texts import TextTemplate, read_item_texts
+from recbole_hllm.errors import ConfigError, DataError, did_you_mean
+from recbole_hllm.runs.run import Run
+from recbole_hllm.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A list of a user, beside what the user had before it and next, by the data's own ids.
+
+    Attributes:
+        user: whose it is.
+        history: items before the test, oldest first; all of them, of which the model may read the last only.
+        next_items: targets of the test, what the user really had next.
+        items: recommended, best first.
+    """
+
+    user: str
+    history: list[str]
+    next_items: list[str]
+    items: list[str]
+
+
+def recommend(run: Run, users: Sequence[str] | None = None, k: int = 10) -> list[Recommendation]:
+    """The best items for users of the test, in the place of the test: scored, masked and chosen from as there.
+
+    Args:
+        run: from ``load_run``, of a model that ranks items.
+        users: their ids in the data; None for the first user of the test.
+        k: how many items; fewer where a user has fewer candidates.
+
+    Raises:
+        ConfigError: the run has no test, or scores labelled rows.
+        DataError: a user is not in the data, or not in the test.
+    """
+    loader = run.test_data
+    if loader is None or run.dataset.rows == "labelled":
+        raise ConfigError(f"{run.run_dir}: a run without a test, or of labelled rows, has no lists of items to show")
+    data = loader._dataset
+    rows = np.zeros(1, np.int64) if users is None else data.first_rows([_number(data, user) for user in users])
+    scores = Trainer(run.config, run.model.eval(), run.run_dir).scores(loader, rows)
+    best, listed = (part.cpu() for part in torch.topk(scores, min(k, scores.shape[1]), dim=1)[::-1])
+    whose = data.inter_feat[data.uid_field][torch.from_numpy(rows)]
+    history, held_out = data.histories(rows), data.positives(rows)
+
+    def ids(items):
+        return data.id2token(data.iid_field, items.numpy()).tolist()
+
+    return [
+        Recommendation(
+            user=str(data.id2token(data.uid_field, int(whose[row]))),
+            history=ids(history[1][history[0] == row]),
+            next_items=ids(held_out[1][held_out[0] == row]),
+            items=ids(best[row][~torch.isneginf(listed[row])]),
+        )
+        for row in range(len(rows))
+    ]
+
+
+def _number(data, user: str) -> int:
+    known = data.field2token_id[data.uid_field]
+    if str(user) not in known:
+        raise DataError(f"user {user!r} is not in '{data.dataset_name}'{did_you_mean(str(user), known)}")
+    return known[str(user)]
+
+
+def item_names(run: Run) -> dict[str, str]:
+    """What each item of the data is called: the first of ``text_keys``, or of the text columns of ``<dataset>.item``;
+    its id where it has no text."""
+    config, data = run.config, run.dataset
+    ids = list(map(str, data.field2id_token[data.iid_field]))
+    path = Path(config["data_path"]) / f"{config['dataset']}.item"
+    reading = {"field_separator": config["field_separator"], "encoding": config["encoding"] or "utf-8"}
+    header = read_header(path, *reading.values()) if path.is_file() else {}
+    keys = config["text_keys"] or [name for name, kind in header.items() if kind == FeatureType.TOKEN_SEQ]
+    if not header or not keys:
+        return {item: item for item in ids}
+    key = keys if isinstance(keys, str) else keys[0]
+    texts = read_item_texts(path, [key], ids, data.iid_field, **reading)
+    title = TextTemplate((key,), "", field="{value}")
+    return {item: title.render(fields) or item for item, fields in zip(ids, texts.fields, strict=True)}

@@ -1,0 +1,44 @@
+"""What stands below a table: its reading, the second table of ratios, and recommendations of one row."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from recbole_hllm.config.config import Config
+from recbole_hllm.evaluation.segments import by_user
+from recbole_hllm.runs.run import load_run
+from recbole_hllm.tables.examples import example_lines
+from recbole_hllm.tables.ratios import ratio_lines
+from recbole_hllm.tables.reading import reading
+from recbole_hllm.tables.table import results_of
+from recbole_hllm.training.trainer import COUNTED_ONCE
+
+
+def below(rows: list[dict], configs: Mapping[str, Config], folders: Mapping[str, Path]) -> list[list[str]]:
+    """Blocks of lines of Markdown, for a table's file and for the console.
+
+    Args:
+        rows: of the table.
+        configs: that of each row.
+        folders: that of each row's run.
+    """
+    shared = configs[rows[0]["model"]]
+    ratios = ratio_lines(rows, shared["ratios_to"]) if shared["ratios_to"] else []
+    blocks = [_reading(rows, str(shared["valid_metric"]).lower(), folders), *ratios]
+    return [block for block in [*blocks, *_examples(rows, configs, folders)] if block]
+
+
+def _reading(rows, metric, folders) -> list[str]:
+    values = {row["model"]: by_user(folders[row["model"]], metric) for row in rows if "error" not in row}
+    return reading(rows, metric, {model: sums for model, sums in values.items() if sums is not None})
+
+
+def _examples(rows, configs, folders) -> list[list[str]]:
+    """Recommendations of the first trained row that ranks items, where ``show_recommendations`` asks for them."""
+    for row in rows:
+        config, trains_nothing = configs[row["model"]], row.get("costs", {}).get("stop_reason") == COUNTED_ONCE
+        wanted = config["show_recommendations"] and config.spec.rows != "labelled"
+        if wanted and results_of(row) and not trains_nothing:
+            keys = {"mask_history": True}  # nobody wants to see again what the user had, whatever was evaluated
+            keys |= {"trust_remote_code": True} if config["trust_remote_code"] else {}
+            return example_lines(row["model"], load_run(folders[row["model"]], keys), config["show_recommendations"])
+    return []
