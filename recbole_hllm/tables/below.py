@@ -38,7 +38,8 @@ def _examples(rows, configs, folders) -> list[list[str]]:
         config, trains_nothing = configs[row["model"]], row.get("costs", {}).get("stop_reason") == COUNTED_ONCE
         wanted = config["show_recommendations"] and config.spec.rows != "labelled"
         if wanted and results_of(row) and not trains_nothing:
-            keys = {"mask_history": True}  # nobody wants to see again what the user had, whatever was evaluated
+            # Whatever was evaluated, nobody is recommended what they had; and this is no further run to log.
+            keys = {"mask_history": True, "log_wandb": False}
             keys |= {"trust_remote_code": True} if config["trust_remote_code"] else {}
             return example_lines(row["model"], load_run(folders[row["model"]], keys), config["show_recommendations"])
     return []

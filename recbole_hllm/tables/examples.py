@@ -7,7 +7,7 @@ _LAST_ITEMS = 5
 
 
 def example_lines(model: str, run: Run, k: int) -> list[list[str]]:
-    """A heading and a Markdown list: the last items of the first user of the test, the next one, and ``k`` recommended.
+    """The last items of the first user of the test and the next one, and a list of ``k`` recommended, as Markdown.
 
     Args:
         model: name of the row.
@@ -18,14 +18,14 @@ def example_lines(model: str, run: Run, k: int) -> list[list[str]]:
     places = {item: place for place, item in enumerate(example.items, start=1)}
     following = [f"{names[item]} ({_place(places.get(item))})" for item in example.next_items]
     last = [names[item] for item in example.history[-_LAST_ITEMS:]]
-    listed = [f"{place}. {names[item]}" for item, place in places.items()]
+    whose = f"Recommendations of {model} for user {example.user}, the first of the test"
     return [
-        [f"{model} for user {example.user}, the first of the test, without items of the history:"],
         [
-            f"- last items: {'; '.join(last) or 'none'}",
-            f"- next, held out: {'; '.join(following)}",
-            f"- {len(listed)} recommendations: {'; '.join(listed)}",
+            f"{whose}; what the user had is left out.",
+            f"The user's last items: {'; '.join(last) or 'none'}.",
+            f"The next, held out: {'; '.join(following)}.",
         ],
+        [f"{place}. {names[item]}" for item, place in places.items()],
     ]
 
 

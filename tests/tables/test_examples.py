@@ -19,15 +19,15 @@ def lines(monkeypatch, **entry):
 
 def test_last_items_next_item_and_list(monkeypatch):
     assert lines(monkeypatch, history=[f"i{item}" for item in range(6)]) == [
-        ["HLLM for user u7, the first of the test, without items of the history:"],
         [
-            "- last items: Film 1; Film 2; Film 3; Film 4; Film 5",
-            "- next, held out: Film 6 (number 2)",
-            "- 2 recommendations: 1. Film 7; 2. Film 6",
+            "Recommendations of HLLM for user u7, the first of the test; what the user had is left out.",
+            "The user's last items: Film 1; Film 2; Film 3; Film 4; Film 5.",
+            "The next, held out: Film 6 (number 2).",
         ],
+        ["1. Film 7", "2. Film 6"],
     ]
 
 
 def test_several_targets_and_no_history(monkeypatch):
-    _, listed = lines(monkeypatch, next_items=["i8", "i7"])
-    assert listed[:2] == ["- last items: none", "- next, held out: Film 8 (not in the list); Film 7 (number 1)"]
+    (_, *said), _ = lines(monkeypatch, next_items=["i8", "i7"])
+    assert said == ["The user's last items: none.", "The next, held out: Film 8 (not in the list); Film 7 (number 1)."]
