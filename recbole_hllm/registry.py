@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 
-from recbole.utils import ModelType, get_model
+from recbole.utils import ModelType
 
 from recbole_hllm.config.places import recbole_folder
 from recbole_hllm.data.rows.base import Rows
@@ -16,6 +16,7 @@ from recbole_hllm.data.rows.split import LabelledSplitRows, SplitRows
 from recbole_hllm.data.rows.window import WindowRows
 from recbole_hllm.errors import WRONG_VALUE, ConfigError, UserError, did_you_mean, words_of
 from recbole_hllm.model.base.contract import CatalogueScorer, LabelledScorer, Recommender, Weights, adopt
+from recbole_hllm.model.base.recbole_models import get_model
 
 # Models of this package: the module that holds each, imported when used since transformers takes seconds to load,
 # and its rows.

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 # Of a launcher that the tests were started under: several processes are refused.
 os.environ.pop("WORLD_SIZE", None)
+# Before a test imports RecBole's models itself, which would leave torch's anomaly detection on: all backward passes are
+# slower with it.
+import_module("recbole_hllm.registry")
 
 # The same examples in every run, however long each takes: a failure can be repeated, and a green run stays green.
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

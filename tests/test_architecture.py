@@ -97,6 +97,13 @@ def test_nn_knows_nothing_of_recbole_and_nobody_of_its_quick_start(file):
         assert not any(name == "recbole" or name.startswith("recbole.") for name in imported)
 
 
+def test_recboles_sequential_models_are_imported_in_one_place(file):
+    """Theirs changes torch for everybody, and RecBole's get_model imports them too."""
+    watched = ("recbole.model.sequential_recommender", "recbole.utils.get_model")
+    found = {name for name in imports_of(tree_of(file)) if name.startswith(watched)}
+    assert not found or name_of(file) == "model/base/recbole_models.py"
+
+
 def test_arrows_have_no_circle():
     seen = set()
     while len(seen) < len(ARROWS):

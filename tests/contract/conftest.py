@@ -7,7 +7,6 @@ import traceback
 from contextlib import contextmanager
 
 import pytest
-import torch
 
 from recbole_hllm import run
 from recbole_hllm.errors import ConfigError, UserError
@@ -68,5 +67,4 @@ def specs():
             found[name] = get_spec(name)
         except ConfigError:
             continue
-    torch.autograd.set_detect_anomaly(False)  # RecBole's SINE switches it on for everybody, which is slow
     return found

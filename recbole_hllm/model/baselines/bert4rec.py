@@ -1,11 +1,10 @@
 """BERT4Rec: RecBole's, for batches without a target too."""
 
-from recbole.model.sequential_recommender import BERT4Rec as RecBoleBERT4Rec
-
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.model.base.recbole_models import sequential_recommender
 
 
-class BERT4Rec(RecBoleBERT4Rec):
+class BERT4Rec(sequential_recommender.BERT4Rec):
     """RecBole's BERT4Rec, whose loss is 0/0 where no item of a batch is masked that it counts: it is 0 here.
 
     It counts no item that is the first of its history, so a batch of histories of one item has no target, and a small

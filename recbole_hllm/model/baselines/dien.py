@@ -1,9 +1,9 @@
 """DIEN: RecBole's, for users without a history too."""
 
-from recbole.model.sequential_recommender import DIEN as RecBoleDIEN
+from recbole_hllm.model.base.recbole_models import sequential_recommender
 
 
-class DIEN(RecBoleDIEN):
+class DIEN(sequential_recommender.DIEN):
     """RecBole's DIEN, whose recurrent layers refuse an empty history: it counts as one padding item here."""
 
     def forward(self, user, item_seq, neg_item_seq, item_seq_len, next_items):

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureSource, FeatureType, InputType, ModelType, get_model
+from recbole.utils import FeatureSource, FeatureType, InputType, ModelType
 from torch import Tensor
 
 from recbole_hllm.config.parsing import fast_precision, read_yaml
@@ -14,6 +14,7 @@ from recbole_hllm.config.places import properties_folder, recbole_folder
 from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.model.base.contract import CatalogueScorer, LabelledScorer, NeedsRuns, Weights
+from recbole_hllm.model.base.recbole_models import get_model
 from recbole_hllm.model.base.trained_run import check_same_data, settings_of, with_best_weights
 from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.model.learn.learn import LEARN
