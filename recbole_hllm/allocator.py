@@ -1,0 +1,76 @@
+"""glibc's allocator, set to keep the memory of freed tensors for the next ones; the command line calls it at its start.
+
+By default glibc asks the kernel for the memory of each large tensor anew and gives it back when the tensor is freed. A
+training step makes and frees the same tensors again and again, so the kernel clears the same pages in every step.
+"""
+
+import ctypes
+import os
+import sys
+from collections.abc import Mapping
+
+from recbole_hllm.errors import ConfigError
+
+SWITCH = "RECBOLE_HLLM_MALLOC"
+# Parameters of mallopt(3).
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+# Blocks below the first come from the heap, which gives memory back when more than the second is free at its end.
+# A glibc that takes no larger first one takes its own limit.
+_MMAP_BYTES, _MMAP_LIMIT, _TRIM_BYTES = 2**30, 2**25, 2**31 - 1
+
+
+def keep_freed_memory(environ: Mapping[str, str] = os.environ) -> bool:
+    """Sets glibc's ``mallopt`` thresholds for this process.
+
+    Nothing changes where the C library is not glibc, where another allocator stands before it (``LD_PRELOAD`` of
+    jemalloc, say), where the user has set glibc's own variables (``MALLOC_...``, or ``glibc.malloc`` in
+    ``GLIBC_TUNABLES``), or with ``RECBOLE_HLLM_MALLOC=0``.
+
+    Args:
+        environ: environment variables.
+
+    Returns:
+        Whether they were set.
+
+    Raises:
+        ConfigError: ``RECBOLE_HLLM_MALLOC`` is neither 0 nor 1.
+    """
+    wanted = environ.get(SWITCH, "1")
+    if wanted not in ("0", "1"):
+        raise ConfigError(f"the environment variable {SWITCH} is '{wanted}', which is neither 0 nor 1")
+    if wanted == "0" or _set_by_user(environ):
+        return False
+    library = _glibc()
+    if library is None:
+        return False
+    mapped = library.mallopt(_MMAP_THRESHOLD, _MMAP_BYTES) or library.mallopt(_MMAP_THRESHOLD, _MMAP_LIMIT)
+    return bool(mapped and library.mallopt(_TRIM_THRESHOLD, _TRIM_BYTES))
+
+
+def _set_by_user(environ) -> bool:
+    return any(name.startswith("MALLOC_") for name in environ) or "glibc.malloc" in environ.get("GLIBC_TUNABLES", "")
+
+
+class _SymbolInfo(ctypes.Structure):
+    """``Dl_info`` of dladdr(3)."""
+
+    _fields_ = [
+        ("file", ctypes.c_char_p), ("base", ctypes.c_void_p), ("name", ctypes.c_char_p), ("address", ctypes.c_void_p),
+    ]  # fmt: skip
+
+
+def _glibc():
+    """The process's C library where it is glibc and its ``malloc`` is the one in use; else None."""
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)
+    if not all(hasattr(library, name) for name in ("gnu_get_libc_version", "mallopt", "dladdr")):
+        return None
+    return library if _base(library, library.malloc) == _base(library, library.gnu_get_libc_version) else None
+
+
+def _base(library, function) -> int | None:
+    """Where the file that a function is in is loaded."""
+    info = _SymbolInfo()
+    found = library.dladdr(ctypes.cast(function, ctypes.c_void_p), ctypes.byref(info))
+    return info.base if found else None
