@@ -198,6 +198,8 @@ def _time_steps(trainer, train) -> dict[str, float]:
         trainer.train_batch(rows)
         trainer.optimizer.step()
         trainer.optimizer.zero_grad(set_to_none=True)
+        if trainer.gpu_available:
+            torch.cuda.synchronize(trainer.device)
         seconds.append(time.perf_counter() - start)
     step = float(np.mean(seconds[1:] or seconds))
     epoch = step * len(train)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer as RecBoleTrainer
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import EvaluatorType, ModelType, WandbLogger, calculate_valid_score, dict2str, early_stopping
@@ -26,6 +27,7 @@ from recbole_hllm.evaluation.value_metrics import ValueCollector, ValueEvaluator
 from recbole_hllm.storage.files import finite, writing
 from recbole_hllm.training.checkpoint import load_model, load_training, newest, replacing, save_model, save_training
 from recbole_hllm.training.schedule import build_schedule, check_schedule
+from recbole_hllm.training.step_numbers import Batch, StepNumbers
 
 # Why a model that only counts, or compares what is there, stopped.
 COUNTED_ONCE = "counted once"
@@ -88,9 +90,9 @@ class Trainer(RecBoleTrainer):
         # What a killed run wrote behind its last checkpoint is written again.
         return SummaryWriter(str(self.run_dir / "tensorboard"), purge_step=self.steps or None)
 
-    def _record(self, tag, value, step):
+    def _record(self, tag, value, step, walltime=None):
         with writing(self.run_dir / "tensorboard"):
-            self.tensorboard.add_scalar(tag, value, step)
+            self.tensorboard.add_scalar(tag, value, step, walltime)
 
     def _build_optimizer(self, **kwargs):
         kwargs.setdefault("params", self.model.parameter_groups())
@@ -170,28 +172,40 @@ class Trainer(RecBoleTrainer):
         self.wandblogger.log_metrics({"epoch": epoch, "train_loss": loss, "train_step": epoch}, head="train")
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
-        """One pass over the training rows; returns the mean loss of its batches."""
+        """One pass over the training rows; returns the mean loss of its batches, all of which are read and sound."""
         self.model.train()
         total, batches, shares = 0.0, len(train_data), _shares(train_data, self.accumulation)
         bar = tqdm(train_data, total=batches, desc=f"train {epoch_idx:>3}", disable=not show_progress, leave=False)
-        for index, rows in enumerate(bar):
-            value = self.train_batch(rows, loss_func, shares[index])
-            if math.isnan(value):
-                raise ModelError(self._not_a_number(epoch_idx, index))
-            total += value
-            self._show(bar, value)
-            if (index + 1) % self.accumulation == 0 or index + 1 == batches:
-                self._step()
+
+        def record(batch, loss, terms):
+            nonlocal total
+            self._check_batch(batch, loss, terms)
+            self._show(bar, batch, loss, terms)
+            total += loss
+
+        with StepNumbers(record) as numbers:
+            for index, rows in enumerate(bar):
+                loss = self.train_batch(rows, loss_func, shares[index])
+                batch = Batch(epoch_idx, index, self.steps, self.optimizer.param_groups[-1]["lr"])
+                numbers.keep(batch, loss, self.model.loss_terms)
+                if (index + 1) % self.accumulation == 0 or index + 1 == batches:
+                    self._step()
         return total / max(batches, 1)
 
-    def _not_a_number(self, epoch, batch) -> str:
-        advice = "try a smaller learning_rate or precision: fp32"
-        if self.steps == 0:
-            advice = "no weight has changed yet: look at the model's keys and float columns, or try precision: fp32"
-        return f"the training loss of epoch {epoch}, batch {batch} is not a number; {advice}"
+    def _check_batch(self, batch, loss, terms):
+        """Raises ModelError where a batch says that training has failed."""
+        try:
+            self.model.watch(terms)
+        except ModelError as error:
+            raise ModelError(f"{batch}: {error}") from error
+        if math.isnan(loss):
+            advice = "try a smaller learning_rate or precision: fp32"
+            if batch.step == 0:
+                advice = "no weight has changed yet: look at the model's keys and float columns, or try precision: fp32"
+            raise ModelError(f"the training loss of {batch} is not a number; {advice}")
 
-    def train_batch(self, rows, loss_func=None, share=1.0) -> float:
-        """Loss of a batch, whose gradients are added (``share`` of them) unless it is NaN.
+    def train_batch(self, rows, loss_func=None, share=1.0) -> torch.Tensor:
+        """Loss of a batch, on the device and not waited for; ``share`` of its gradients is added.
 
         Raises:
             ConfigError: a model of RecBole cannot compute its first batch.
@@ -213,14 +227,19 @@ class Trainer(RecBoleTrainer):
                 f"{self.config['model']} cannot compute its first batch with these keys and data: {words_of(error)}"
             ) from error
 
-    def _train_batch(self, rows, loss_func, share) -> float:
+    def _train_batch(self, rows, loss_func, share) -> torch.Tensor:
         with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
-            losses = (loss_func or self.model.calculate_loss)(rows.to(self.device))
+            losses = (loss_func or self.model.calculate_loss)(self._on_device(rows))
         loss = sum(losses) if isinstance(losses, tuple) else losses
-        value = loss.item()
-        if not math.isnan(value):
-            self.scaler.scale(loss * share).backward()
-        return value
+        self.scaler.scale(loss * share).backward()
+        if self.gpu_available and not self.steps:
+            torch.cuda.synchronize(self.device)  # what a GPU cannot compute shows when it is waited for
+        return loss.detach()
+
+    def _on_device(self, rows):
+        """RecBole's ``rows.to`` waits for all that a GPU is still computing."""
+        columns = {name: column.to(self.device, non_blocking=True) for name, column in rows.interaction.items()}
+        return Interaction(columns)
 
     def _step(self):
         if self.clip_grad_norm:
@@ -234,12 +253,9 @@ class Trainer(RecBoleTrainer):
             self.schedule.step()
         self.steps += 1
 
-    def _show(self, bar, loss):
-        terms = {name: float(value) for name, value in self.model.loss_terms.items()}
-        self._record("train/loss", loss, self.steps)
-        self._record("train/learning_rate", self.optimizer.param_groups[-1]["lr"], self.steps)
-        for name, value in terms.items():
-            self._record(f"train/{name}", value, self.steps)
+    def _show(self, bar, batch, loss, terms):
+        for name, value in (("loss", loss), ("learning_rate", batch.learning_rate), *terms.items()):
+            self._record(f"train/{name}", value, batch.step, batch.time)
         shown = {name: f"{terms[name]:.4g}" for name in ("items/s", "surviving_negatives") if name in terms}
         bar.set_postfix(loss=f"{loss:.4f}", **shown)
 

@@ -84,7 +84,8 @@ class Recommender(AbstractRecommender):
         NUMBERED_ROWS: training rows bring their number, in ``row_number``.
         READS_HISTORY: labelled rows bring the history before them.
         READS_NUMBERS: on labelled rows embeddings are multiplied by the columns of ``numerical_features``.
-        loss_terms: name -> number of the last batch, a float or a scalar tensor, for log and TensorBoard.
+        loss_terms: name -> number of the last batch, for log and TensorBoard: a float, or a tensor of one number, which
+            is read later, since reading it waits for a GPU.
     """
 
     type: ClassVar[ModelType]
@@ -144,6 +145,10 @@ class Recommender(AbstractRecommender):
         """torch's parameter groups for the optimizer: ``params``, and ``lr`` or ``weight_decay`` where they differ from
         the keys. Default: one group of all."""
         return [{"params": list(self.parameters())}]
+
+    def watch(self, terms: Mapping[str, float]) -> None:
+        """Gets ``loss_terms`` of each training batch as plain numbers, in order, some batches later. Raises ModelError
+        where training has failed. Default: nothing is looked at."""
 
     # ---- costs ----
 

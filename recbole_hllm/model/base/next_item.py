@@ -109,10 +109,7 @@ class NextItemRecommender(TwoTowers):
                 batch, or (B, S, K) of each position.
 
         Returns:
-            Scalar loss; ``loss_terms`` holds the numbers behind it.
-
-        Raises:
-            ModelError: almost no negative has been left for many batches in a row.
+            Scalar loss; ``loss_terms`` holds its components, for the log.
         """
         windows, negatives = interaction[self.ITEM_SEQ], interaction[self.NEG_ITEM_ID]
         real = windows[:, 1:] != 0
@@ -134,16 +131,29 @@ class NextItemRecommender(TwoTowers):
         return result.loss
 
     def report(self, result):
-        """Keeps the numbers behind the loss in ``loss_terms`` and stops a collapse."""
+        """Keeps the loss's components in ``loss_terms``, on the device."""
         now = time.perf_counter()
         self.loss_terms = {
-            "surviving_negatives": result.surviving.item(),
+            "surviving_negatives": result.surviving,
+            # Of a GPU, which is not waited for, right on average only.
             "batches/s": 1 / (now - self._clock) if self._clock else 0.0,
-            "logit_scale": self.logit_scale.detach().exp().item(),
-            **{f"top{k}_accuracy": value.item() for k, value in result.accuracy.items()},
+            "logit_scale": self.logit_scale.detach().exp(),
+            **{f"top{k}_accuracy": value for k, value in result.accuracy.items()},
         }
         self._clock = now
-        starved = self.loss_terms["surviving_negatives"] < self.min_surviving
+
+    def watch(self, terms):
+        """Stops a collapse.
+
+        Args:
+            terms: ``loss_terms`` of a training batch as plain numbers, of all batches in order.
+
+        Raises:
+            ModelError: almost no negative has been left for many batches in a row.
+        """
+        if "surviving_negatives" not in terms:  # a batch without a target of this loss
+            return
+        starved = terms["surviving_negatives"] < self.min_surviving
         self._starved = self._starved + 1 if starved else 0
         if self._starved >= _COLLAPSE_PATIENCE:
             raise ModelError(

@@ -165,9 +165,6 @@ class HLLMRanker(HLLM, LabelledScorer):
 
         Returns:
             Scalar loss; ``loss_terms`` holds its parts.
-
-        Raises:
-            ModelError: almost no negative has been left for many batches in a row.
         """
         histories, candidates = self._histories(interaction), interaction[self.ITEM_ID]
         items, labels = histories.items, interaction[self.label_field]
@@ -178,11 +175,11 @@ class HLLMRanker(HLLM, LabelledScorer):
         outputs, states = self._read(histories, sequence, candidates, targets)
         logits = self._logits(states[histories.of_row], targets).float()
         loss = F.binary_cross_entropy_with_logits(logits, labels.float())
-        terms = {"classification_loss": loss.item()}
+        terms = {"classification_loss": loss.detach()}
         self.loss_terms = {}
         if self.loss_lambda:
             generative = self._generative(outputs, items, sequence, negative, negatives)
-            terms["generative_loss"] = generative.loss.item()
+            terms["generative_loss"] = generative.loss.detach()
             loss = loss + self.loss_lambda * generative.loss
         self.loss_terms |= terms
         return loss
@@ -190,16 +187,17 @@ class HLLMRanker(HLLM, LabelledScorer):
     def _generative(self, outputs, items, sequence, negative, negatives) -> InfoNCEResult:
         """InfoNCE of every item of the histories after the first, from the output before it."""
         real = items[:, 1:] != 0
+        targets = sequence[:, 1:][real]
         result = info_nce(
             outputs[:, : items.shape[1] - 1][real],
-            sequence[:, 1:][real],
+            targets,
             negative,
             items[:, 1:][real],
             negatives,
             clamp_logit_scale(self.logit_scale),
             self.nce_thres,
         )
-        if real.any():
+        if len(targets):
             self.report(result)
         return result
 

@@ -193,7 +193,7 @@ class LEARN(TwoTowers, ReadsWeights):
         else:
             same_items = None if self.same_items_kept else (targets[wanted], targets)
             loss = dense_all_action(*pairs, interaction[self.USER_ID], same_items)
-        self.loss_terms = {"all_action": loss.item(), "logit_scale": scale.detach().exp().item()}
+        self.loss_terms = {"all_action": loss.detach(), "logit_scale": scale.detach().exp()}
         return loss
 
     def positions_read(self, rows) -> int:

@@ -157,10 +157,10 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
         """
         rows, logits = self._with_features(interaction)
         loss = self.ranker.calculate_loss(rows)
-        self.loss_terms = {"ranker_loss": loss.item()}
+        self.loss_terms = {"ranker_loss": loss.detach()}
         if logits is not None:
             fusion = F.binary_cross_entropy_with_logits(logits.float(), interaction[self.LABEL].float())
-            self.loss_terms["fusion_loss"] = fusion.item()
+            self.loss_terms["fusion_loss"] = fusion.detach()
             loss = loss + self.fusion_weight * fusion
         return loss
 

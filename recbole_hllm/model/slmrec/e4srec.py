@@ -203,7 +203,7 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         """Cross-entropy of the next item over the whole catalogue (SLMRec, equation 4), averaged over targets."""
         states, targets, _ = self.read_rows(interaction)
         loss = self.target_loss(states[-1], targets)
-        self.loss_terms = {"ce": loss.item()}
+        self.loss_terms = {"ce": loss.detach()}
         return loss
 
     def target_loss(self, outputs: Tensor, targets: Tensor, head: nn.Module | None = None) -> Tensor:

@@ -195,14 +195,17 @@ class SLMRec(E4SRec):
         if self.online:
             terms["teacher_ce"] = self.teacher.target_loss(self.states.outputs, self.states.targets)
             loss = loss + terms["teacher_ce"]
-        self.loss_terms = {name: value.item() for name, value in terms.items()}
-        self._tell_of_balance()
+        self.loss_terms = {name: value.detach() for name, value in terms.items()}
         return loss
 
-    def _tell_of_balance(self):
-        """States of pretrained language models can be so long that their distance is all of the loss."""
-        ce, distance = self.loss_terms["ce"], self.term_weights["norm"] * self.loss_terms.get("norm", 0.0)
-        if self.training and not self.balance_told and 0 < _FAR_MORE * ce < distance:  # 0: a catalogue of one item
+    def watch(self, terms):
+        """Warns once where the distance of states, which are long in pretrained language models, is all of the loss.
+
+        Args:
+            terms: ``loss_terms`` of a training batch as plain numbers.
+        """
+        ce, distance = terms["ce"], self.term_weights["norm"] * terms.get("norm", 0.0)
+        if not self.balance_told and 0 < _FAR_MORE * ce < distance:  # 0: a catalogue of one item
             self.balance_told = True
             weight = self.term_weights["norm"]
             self.logger.warning(

@@ -133,6 +133,14 @@ def test_recomputing_items_gives_the_same_loss_and_gradients(build, tiny_llm, ki
             torch.testing.assert_close(recomputed[name], gradient, atol=1e-6, rtol=1e-5)
 
 
+def trained(model, rows):
+    """What the trainer does with a batch's numbers, once it has read them."""
+    model.calculate_loss(rows)
+    terms = {name: float(term) for name, term in model.loss_terms.items()}
+    model.watch(terms)
+    return terms
+
+
 def test_collapse_stops_after_patience_with_its_reason(build):
     model, _ = build()
     for parameter in model.item_encoder.backbone.parameters():
@@ -140,10 +148,9 @@ def test_collapse_stops_after_patience_with_its_reason(build):
     model.item_encoder.backbone.norm.weight.data.fill_(1)
     model.item_encoder.item_emb_tokens.data.fill_(1)  # every item has the same vector now
     for _ in range(next_item._COLLAPSE_PATIENCE - 1):
-        model.calculate_loss(WINDOWS)
-        assert model.loss_terms["surviving_negatives"] == 0
+        assert trained(model, WINDOWS)["surviving_negatives"] == 0
     with pytest.raises(ModelError, match="collapse.*nearly parallel.*item_learning_rate"):
-        model.calculate_loss(WINDOWS)
+        trained(model, WINDOWS)
 
 
 def test_starved_batches_are_counted_in_a_row(build):
@@ -151,14 +158,14 @@ def test_starved_batches_are_counted_in_a_row(build):
     none_left = batch(WINDOWS["item_id_list"].tolist(), [5, 5])
     for _ in range(2):
         for _ in range(next_item._COLLAPSE_PATIENCE - 1):
-            model.calculate_loss(none_left)
-        model.calculate_loss(WINDOWS)
+            trained(model, none_left)
+        trained(model, WINDOWS)
 
 
 def test_collapse_check_can_be_left_out(build):
     model, _ = build(min_surviving_negatives=None, nce_thres=-1.0)
     for _ in range(next_item._COLLAPSE_PATIENCE + 1):
-        model.calculate_loss(WINDOWS)
+        trained(model, WINDOWS)
 
 
 @pytest.mark.parametrize(("num_negatives", "expected"), [(7, 7), (None, 4 * (HISTORY + 1))])

@@ -107,12 +107,16 @@ def test_what_is_in_the_loss_is_logged(build, caplog):
 
 
 def test_a_distance_that_is_all_of_the_loss_is_told_once(build, caplog):
+    def trained(model, batch):
+        model.train().calculate_loss(batch)
+        model.watch({name: term.item() for name, term in model.loss_terms.items()})
+
     model, batch, *_ = build(distill_norm=0.1)
-    model.train().calculate_loss(batch)
+    trained(model, batch)
     assert "distill_norm" not in caplog.text
     model, batch, *_ = build(distill_norm=1e4)
     for _ in range(2):
-        model.train().calculate_loss(batch)
+        trained(model, batch)
     assert caplog.text.count("distill_norm: 10000 makes the distance of states") == 1
 
 
