@@ -1,6 +1,7 @@
 """Numbers that are read late are handed on as if they had been read at once."""
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -41,12 +42,13 @@ def test_slow_batches_are_read_each(monkeypatch):
 def test_each_number_keeps_its_value_and_its_place():
     """Of any kind and precision, in the order the model gives them, also where batches have different ones."""
     recorded = []
-    weight = torch.tensor([0.1], requires_grad=True)
+    weight = torch.nn.Parameter(torch.tensor([0.1]))
     terms = {
         "bf16": torch.tensor(0.1, dtype=torch.bfloat16), "plain": 0.1, "double": torch.tensor(0.1).double() / 3,
         "count": torch.tensor(2**53 - 1), "told": torch.tensor(True), "weight": weight, "whole": 7,
     }  # fmt: skip
-    expected = {name: float(term) for name, term in terms.items()}
+    with torch.no_grad():
+        expected = {name: float(term) for name, term in terms.items()}
     loss = (weight * 3).sum()
     with StepNumbers(lambda *arguments: recorded.append(arguments)) as numbers:
         numbers.keep(batch(0), torch.tensor(0.5), {})
@@ -60,22 +62,21 @@ def test_each_number_keeps_its_value_and_its_place():
 
 
 def test_what_is_kept_holds_no_graph():
-    numbers, freed = StepNumbers(lambda *_: None), []
+    """Which would hold all activations of its batch."""
 
-    class Double(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, value):
-            return 2 * value
+    class Hook:
+        def __call__(self, gradient):
+            """The graph holds this as it holds activations."""
 
-        @staticmethod
-        def backward(ctx, gradient):
-            return 2 * gradient
-
+    numbers, activations, hook = StepNumbers(lambda *_: None), torch.ones(3, requires_grad=True) * 2, Hook()
+    activations.register_hook(hook)
+    alive, loss = weakref.ref(hook), activations.sum()
     numbers.keep(batch(0), torch.zeros(()), {})
-    loss = Double.apply(torch.ones((), requires_grad=True))
-    torch.utils.weak.WeakTensorKeyDictionary()
     numbers.keep(batch(1), loss, {"term": loss})
-    assert not any(row.requires_grad for *_, row in numbers._kept) and freed == []
+    del hook, activations
+    assert alive() is not None
+    del loss
+    assert alive() is None
 
 
 def test_an_error_comes_after_what_the_numbers_say():
