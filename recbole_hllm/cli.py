@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from recbole_hllm.allocator import keep_freed_memory
 from recbole_hllm.errors import ConfigError, UserError
 
 _USAGE = """\
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     argv = sys.argv[1:] if argv is None else argv
     try:
+        keep_freed_memory()
         if not argv or "--help" in argv or "-h" in argv:
             print(help_text(parse_arguments([a for a in argv if a not in ("--help", "-h")]).get("model")))
             return 0

@@ -22,6 +22,7 @@ ARROWS = {
     "__init__": set(),  # the public names, imported when asked for
     "errors": set(),
     "units": set(),
+    "allocator": COMMON,
     "config": COMMON,
     "storage": KEYS,
     "nn": COMMON,
@@ -34,7 +35,7 @@ ARROWS = {
     "config.config": KEYS | {"registry", "data"},
     "runs": KEYS | {"config.config", "contract", "registry", "data", "evaluation", "training", "storage"},
     "tables": KEYS | {"config.config", "data", "registry", "runs", "training", "evaluation", "storage"},
-    "cli": KEYS | {"config.config", "registry", "runs", "tables"},
+    "cli": KEYS | {"allocator", "config.config", "registry", "runs", "tables"},
 }
 # Files that are rooms of their own: Config chooses the model and asks the data's files, the contract stands below all.
 TWO_STOREYS = {"config/config.py": "config.config", "model/base/contract.py": "contract"}

@@ -186,7 +186,7 @@ class HLLMRanker(HLLM, LabelledScorer):
 
     def _generative(self, outputs, items, sequence, negative, negatives) -> InfoNCEResult:
         """InfoNCE of every item of the histories after the first, from the output before it."""
-        real = items[:, 1:] != 0
+        real = (items[:, 1:] != 0).nonzero(as_tuple=True)  # see NextItemRecommender
         targets = sequence[:, 1:][real]
         result = info_nce(
             outputs[:, : items.shape[1] - 1][real],

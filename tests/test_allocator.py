@@ -1,0 +1,97 @@
+"""What the command line sets in glibc's allocator, seen as page faults, and when it leaves it alone."""
+
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recbole_hllm import allocator, cli
+from recbole_hllm.errors import ConfigError
+
+_DEBUG_MALLOC = [*Path("/usr/lib").glob("*/libc_malloc_debug.so.0"), *Path("/usr/lib64").glob("libc_malloc_debug.so.0")]
+glibc_only = pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", ()), reason="another libc")
+
+# Page faults of ten arrays of 24 MiB, each freed before the next is made.
+FAULTS = """
+import resource
+import numpy as np
+def fill():
+    for _ in range(10):
+        np.ones(3 * 2**20)
+fill()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+fill()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def printed(code, **variables):
+    """The last word that a new Python process prints; variables of the tests' own allocator are not handed on."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_", "LD_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env={**kept, **variables}
+    )
+    return done.stdout.split()[-1]
+
+
+@glibc_only
+def test_the_command_line_keeps_freed_memory():
+    """Without, each array's pages are fetched again: 6,144 of 4 KiB, where the kernel has no larger ones."""
+    started = "from recbole_hllm import cli\ncli.main(['--help'])\n"
+    kept = int(printed(started + FAULTS))
+    given_back = int(printed(started + FAULTS, RECBOLE_HLLM_MALLOC="0"))
+    assert kept < 200 < 1000 < given_back
+
+
+ANSWER = "from recbole_hllm.allocator import keep_freed_memory; print(keep_freed_memory())"
+
+
+@glibc_only
+def test_it_says_whether_it_did():
+    assert printed(ANSWER) == printed(ANSWER, RECBOLE_HLLM_MALLOC="1") == "True"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"RECBOLE_HLLM_MALLOC": "0"}, {"MALLOC_TRIM_THRESHOLD_": "131072"}, {"MALLOC_ARENA_MAX": "2"},
+        {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"},
+    ],
+    ids=lambda variables: next(iter(variables)),
+)  # fmt: skip
+def test_what_the_user_has_set_stays(variables):
+    assert printed(ANSWER, **variables) == "False"
+
+
+@glibc_only
+def test_variables_of_other_things_do_not_count():
+    assert printed(ANSWER, GLIBC_TUNABLES="glibc.rtld.optional_static_tls=1024") == "True"
+
+
+@pytest.mark.skipif(not _DEBUG_MALLOC, reason="no other allocator is installed")
+def test_another_allocator_is_left_alone():
+    assert printed(ANSWER, LD_PRELOAD=str(_DEBUG_MALLOC[0])) == "False"
+
+
+def test_other_systems(monkeypatch):
+    class Musl:
+        """No version of glibc."""
+
+        mallopt = dladdr = malloc = None
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Musl())
+    assert allocator.keep_freed_memory({}) is False
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert allocator.keep_freed_memory({}) is False
+
+
+def test_another_value_is_refused(monkeypatch, capsys):
+    with pytest.raises(ConfigError, match="RECBOLE_HLLM_MALLOC is 'off', which is neither 0 nor 1"):
+        allocator.keep_freed_memory({"RECBOLE_HLLM_MALLOC": "off"})
+    monkeypatch.setenv("RECBOLE_HLLM_MALLOC", "off")
+    assert cli.main(["--model=Pop"]) == 2
+    assert "RECBOLE_HLLM_MALLOC" in capsys.readouterr().err
