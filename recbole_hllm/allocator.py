@@ -14,9 +14,9 @@ from recbole_hllm.errors import ConfigError
 SWITCH = "RECBOLE_HLLM_MALLOC"
 # Parameters of mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-# Blocks below the first come from the heap, which gives memory back when more than the second is free at its end.
-# A glibc that takes no larger first one takes its own limit.
-_MMAP_BYTES, _MMAP_LIMIT, _TRIM_BYTES = 2**30, 2**25, 2**31 - 1
+# Smaller blocks come from the heap, which no longer gives memory back; larger ones still do, since few of them fit into
+# holes that others leave. An older glibc takes its own limit at most.
+_MMAP_BYTES, _MMAP_LIMIT, _NEVER = 2**28, 2**25, -1
 
 
 def keep_freed_memory(environ: Mapping[str, str] = os.environ) -> bool:
@@ -44,7 +44,7 @@ def keep_freed_memory(environ: Mapping[str, str] = os.environ) -> bool:
     if library is None:
         return False
     mapped = library.mallopt(_MMAP_THRESHOLD, _MMAP_BYTES) or library.mallopt(_MMAP_THRESHOLD, _MMAP_LIMIT)
-    return bool(mapped and library.mallopt(_TRIM_THRESHOLD, _TRIM_BYTES))
+    return bool(mapped and library.mallopt(_TRIM_THRESHOLD, _NEVER))
 
 
 def _set_by_user(environ) -> bool:

@@ -23,7 +23,8 @@ usage: python run_recbole_hllm.py --model=NAME[,NAME...] --dataset=NAME [--key=v
   --Model.key=value         a key for one of several models, such as --SASRec.n_layers=4
   --help [--model=NAME]     this page with the keys of every model [and those of one]
 
-Every key of RecBole's property files works too, as --key=value or --key value.
+Every key of RecBole's property files works too, as --key=value or --key value. The environment variable
+RECBOLE_HLLM_MALLOC=0 leaves glibc's memory allocator as it is: slower, with less memory held.
 """
 
 
