@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from recbole_hllm.errors import ConfigError
 
 SWITCH = "RECBOLE_HLLM_MALLOC"
-# Parameters of mallopt(3).
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+# Parameters of mallopt(3), by its names.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 # Smaller blocks come from the heap, which no longer gives memory back; larger ones still do, since few of them fit into
 # holes that others leave. An older glibc takes its own limit at most.
 _MMAP_BYTES, _MMAP_LIMIT, _NEVER = 2**28, 2**25, -1
@@ -43,8 +43,8 @@ def keep_freed_memory(environ: Mapping[str, str] = os.environ) -> bool:
     library = _glibc()
     if library is None:
         return False
-    mapped = library.mallopt(_MMAP_THRESHOLD, _MMAP_BYTES) or library.mallopt(_MMAP_THRESHOLD, _MMAP_LIMIT)
-    return bool(mapped and library.mallopt(_TRIM_THRESHOLD, _NEVER))
+    mapped = library.mallopt(M_MMAP_THRESHOLD, _MMAP_BYTES) or library.mallopt(M_MMAP_THRESHOLD, _MMAP_LIMIT)
+    return bool(mapped and library.mallopt(M_TRIM_THRESHOLD, _NEVER))
 
 
 def _set_by_user(environ) -> bool:
