@@ -204,7 +204,8 @@ class SLMRec(E4SRec):
         Args:
             terms: ``loss_terms`` of a training batch as plain numbers.
         """
-        ce, distance = terms["ce"], self.term_weights["norm"] * terms.get("norm", 0.0)
+        weight, ce = self.term_weights["norm"], terms["ce"]
+        distance = weight * terms.get("norm", 0.0)
         if not self.balance_told and 0 < _FAR_MORE * ce < distance:  # 0: a catalogue of one item
             self.balance_told = True
             weight = self.term_weights["norm"]

@@ -61,7 +61,7 @@ def test_the_loss_is_the_sum_of_its_terms(build, rows, reduction, power):
     expected = ce(students[1], model.score) + 0.3 * heads
     expected += 0.7 * direction_loss(students, taught, reduction) + 0.2 * norm_loss(students, taught, reduction, power)
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
-    terms = model.loss_terms
+    terms = {name: term.item() for name, term in model.loss_terms.items()}
     assert set(terms) == {"ce", "cos", "norm", "heads"} and terms["heads"] == pytest.approx(heads.item(), rel=1e-5)
     total = terms["ce"] + 0.7 * terms["cos"] + 0.2 * terms["norm"] + 0.3 * terms["heads"]
     assert loss.item() == pytest.approx(total, rel=1e-5)
@@ -88,7 +88,8 @@ def test_a_weight_of_zero_takes_its_term_away(build):
     for name in ("cos", "norm", "heads", None):
         weights = {f"distill_{term}": 0.5 * (term == name) for term in ("cos", "norm", "heads")}
         model, batch, _, _ = build(**weights)
-        losses[name], terms = model.eval().calculate_loss(batch).item(), model.loss_terms
+        losses[name] = model.eval().calculate_loss(batch).item()
+        terms = {term: value.item() for term, value in model.loss_terms.items()}
         assert losses[name] == pytest.approx(terms["ce"] + 0.5 * terms.get(name, 0), rel=1e-6)
         assert len(model.heads) == (name == "heads") and ("heads" in terms) == (name == "heads")
         assert (model.states is not None) == (name in ("cos", "norm"))
@@ -182,7 +183,7 @@ def test_an_online_teacher_is_trained_too(build):
     assert model.teacher.llm.depth == 4
     before = {name: weight.clone() for name, weight in model.teacher.named_parameters()}
     loss = model.calculate_loss(batch)
-    terms = model.loss_terms
+    terms = {name: term.item() for name, term in model.loss_terms.items()}
     total = terms["ce"] + terms["cos"] + 0.1 * terms["norm"] + 0.1 * terms["heads"] + terms["teacher_ce"]
     assert loss.item() == pytest.approx(total, rel=1e-5)
     assert terms["teacher_ce"] == pytest.approx(model.teacher.calculate_loss(batch).item(), rel=1e-5)
