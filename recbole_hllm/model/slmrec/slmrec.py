@@ -208,7 +208,6 @@ class SLMRec(E4SRec):
         distance = weight * terms.get("norm", 0.0)
         if not self.balance_told and 0 < _FAR_MORE * ce < distance:  # 0: a catalogue of one item
             self.balance_told = True
-            weight = self.term_weights["norm"]
             self.logger.warning(
                 f"distill_norm: {weight:g} makes the distance of states {distance / ce:.0f} times the cross-entropy, "
                 f"so little else is learned; {weight * ce / distance:.0e} would make it as large"
