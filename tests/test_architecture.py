@@ -28,7 +28,7 @@ ARROWS = {
     "nn": COMMON,
     "data": KEYS | {"storage"},
     "evaluation": KEYS | {"data", "storage"},
-    "contract": set(),
+    "contract": {"config"},
     "model": KEYS | {"contract", "data", "nn", "storage"},
     "training": KEYS | {"data", "evaluation", "storage"},
     "registry": KEYS | {"contract", "data", "model"},
@@ -45,6 +45,13 @@ SUBCLASSED_IN = {
     "data/rows/split.py", "data/rows/window.py", "training/trainer.py", "evaluation/topk.py",
     "evaluation/diversity.py", "evaluation/value_metrics.py",
 }  # fmt: skip
+
+# Models in these read typed settings, and look nothing up in a config but keys whose names are values themselves.
+TYPED = ("model/base/", "model/hllm/", "model/baselines/")
+LOOKED_UP = {
+    "model/base/trained_run.py": {"config[key]", "config[name]"},
+    "model/base/unread_keys.py": {"config[name]"},
+}
 
 # Has an unpickler that knows tensors only, for RecBole's checkpoints.
 READS_PICKLES = "model/base/recbole_checkpoint.py"
@@ -171,6 +178,18 @@ def test_public_functions_and_classes_say_what_they_do(file):
     ]
     silent = [node.name for node in public if not ast.get_docstring(node)]
     assert silent == []
+
+
+def test_models_read_typed_settings(file):
+    """A model looks no key up in a config: ``settings.num_negatives``, with the key's type."""
+    if not name_of(file).startswith(TYPED):
+        return
+    found = {
+        ast.unparse(node) for node in ast.walk(tree_of(file))
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("config")
+        or isinstance(node, ast.Call) and ast.unparse(node.func).endswith("config.get")
+    }  # fmt: skip
+    assert found <= LOOKED_UP.get(name_of(file), set())
 
 
 def test_nothing_loaded_can_run_code(file):

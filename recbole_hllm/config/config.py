@@ -11,7 +11,6 @@ import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
-from recbole_hllm.config.keys.pages import settings_of
 from recbole_hllm.config.nested import read_nested
 from recbole_hllm.config.parsing import (
     YamlLoader,
@@ -219,7 +218,7 @@ class Config(RecBoleConfig):
         return final
 
     def _check_values(self, final):
-        own = settings_of(self.model_class).keys
+        own = self.model_class.Keys.keys
         for key in final.keys() & DECLARED.keys():
             final[key] = own.get(key, DECLARED[key]).checked(final[key])
 
@@ -229,7 +228,7 @@ class Config(RecBoleConfig):
                 f"training_stage: {final['training_stage']!r}: stages are several runs of one model, which the command "
                 "line or run_stages starts, not a table, a plan or run"
             )
-        referenced(final)
+        referenced(final["reference"])
         names = final.get("text_keys") or []
         if not all(isinstance(name, str) for name in (names if isinstance(names, list) else [names])):
             raise ConfigError(f"text_keys: {names!r} is neither the name of a column nor a list of names")

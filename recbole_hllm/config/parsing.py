@@ -28,7 +28,7 @@ ROW = "row:"
 # Instructions for bf16, as torch names them: of x86, and of ARM.
 _CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
 # What `precision` may be beside auto, and the type that autocast computes in.
-AUTOCAST_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST_DTYPES: dict[str | None, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def fast_precision(device: torch.device) -> str:

@@ -196,10 +196,12 @@ class Settings:
     Attributes:
         keys: name -> key, of this class and those it is built on, in the order of a property file.
         title: heading of the keys that a class itself declares.
+        derived: further values, which the program sets and no user.
     """
 
     keys: ClassVar[dict[str, Key]] = {}
     title: ClassVar[str] = ""
+    derived: ClassVar[tuple[str, ...]] = ()
     _own: ClassVar[dict[str, Key]] = {}
 
     def __init_subclass__(cls, **arguments: Any):
@@ -212,7 +214,7 @@ class Settings:
         cls.keys = _in_order(cls)
 
     def __init__(self, values: Mapping[str, Any]):
-        for name in self.keys:
+        for name in (*self.keys, *self.derived):
             self.__dict__[name] = values[name]
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -221,7 +223,11 @@ class Settings:
     @classmethod
     def of(cls: type[S], config: Any) -> S:
         """The values of these keys in a Config, or another object with ``[name]``; None where it has no such key."""
-        return cls({name: config[name] for name in cls.keys})
+        return cls({name: config[name] for name in (*cls.keys, *cls.derived)})
+
+    def is_default(self, name: str) -> bool:
+        """Whether a key has the value that it has where nobody gives one."""
+        return bool(self.__dict__[name] == self.keys[name].default)
 
 
 def _key_of(cls: type[Settings], name: str, hint: Any, declaration: _Declaration) -> Key:

@@ -107,7 +107,7 @@ class EvalLoader(FullSortEvalDataLoader):
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         self.phase, self.counts = phase, counts
         self.mask_history = config["mask_history"]
-        self.target_masked = self.mask_history and "mask_target" in referenced(config)
+        self.target_masked = self.mask_history and "mask_target" in referenced(config["reference"])
         self.sample_size = len(dataset)
         self.candidates = self._draw(config, dataset)
         AbstractDataLoader.__init__(self, config, dataset, sampler=None, shuffle=False)

@@ -34,13 +34,12 @@ TRAINED_ON = {"train_user_fraction": 1, "train_min_items": None, "train_first_it
 _LEAVE_ONE_OUT = {"valid_and_test": ("valid", "test"), "valid_only": ("valid",), "test_only": ("test",)}
 
 
-def referenced(config) -> frozenset[str]:
-    """The names switched on by ``reference``: False, True for all, or a list of names.
+def referenced(value) -> frozenset[str]:
+    """The names switched on by a value of ``reference``: False, True for all, or a list of names.
 
     Raises:
         ConfigError: an unknown name, or something else.
     """
-    value = config["reference"]
     if value is None or isinstance(value, bool):
         return frozenset(REFERENCE if value else ())
     names = [value] if isinstance(value, str) else value
@@ -118,7 +117,8 @@ def _split(dataset, config, sequences):
     if mode == "LS":
         if not isinstance(value, str) or value not in _LEAVE_ONE_OUT:
             raise ConfigError(f"eval_args: split LS: '{value}' is not one of {', '.join(_LEAVE_ONE_OUT)}")
-        return seq.leave_one_out(sequences, value, "short_users" in referenced(config)), _LEAVE_ONE_OUT[value]
+        short_users = "short_users" in referenced(config["reference"])
+        return seq.leave_one_out(sequences, value, short_users), _LEAVE_ONE_OUT[value]
     check_ratios(mode, value)
     if mode == "TS":
         return seq.by_time(sequences, value), ()

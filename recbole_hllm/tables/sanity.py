@@ -3,12 +3,13 @@
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.keys.baselines import FrozenLLMKeys
 from recbole_hllm.config.keys.language_models import ItemTextKeys
+from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
 from recbole_hllm.registry import base_model
 
 SANITY_MODELS = ("Pop", "Markov", "TextKNN")
 # How HLLM reads items, and TextKNN with it.
-_READING = (*FrozenLLMKeys.keys, *ItemTextKeys.keys)
+_READING = (*FrozenLLMKeys.keys, *(key for key in ItemTextKeys.keys if key not in RunKeys.keys))
 
 
 def with_sanity_rows(models: list[str], keys: dict) -> tuple[list[str], dict, dict[str, str]]:

@@ -230,7 +230,7 @@ def _check(models, given, left_out, folder) -> dict[str, Config]:
 
 def _check_reference(configs) -> None:
     """Rows may differ in behaviours of published code, unless these decide what is evaluated."""
-    shared = {row: referenced(config) & SHARED_REFERENCE for row, config in configs.items()}
+    shared = {row: referenced(config["reference"]) & SHARED_REFERENCE for row, config in configs.items()}
     (first, wanted), *others = shared.items()
     for row, names in others:
         if names != wanted:

@@ -154,7 +154,7 @@ class Trainer(RecBoleTrainer):
             self.config["scheduler"],
             steps,
             self.config["warmup_ratio"],
-            start_at_zero="warmup" in referenced(self.config),
+            start_at_zero="warmup" in referenced(self.config["reference"]),
         )
         if self.config["resume"] and newest(self.run_dir / "last").exists():
             self._resume(train_data)

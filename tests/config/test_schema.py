@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_hllm.config import schema, scopes
-from recbole_hllm.config.keys.pages import PAGES, settings_of
+from recbole_hllm.config.config import Config
+from recbole_hllm.config.keys.pages import PAGES
 from recbole_hllm.config.keys.run import LabelledKeys, RunKeys
 from recbole_hllm.config.parsing import read_yaml
 from recbole_hllm.config.places import properties_folder, recbole_folder
 from recbole_hllm.config.schema import DECLARED, Key, Scope, Settings, default, key
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.registry import get_spec
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -176,9 +178,18 @@ def test_every_key_says_what_it_means():
 
 
 def test_a_model_has_the_keys_of_its_page_or_of_the_model_it_is_built_on():
-    hllm = type("HLLM", (), {})
-    assert settings_of(hllm) is settings_of(type("Further", (hllm,), {})) is PAGES["model/HLLM"][0]
-    assert settings_of(type("SASRec", (), {})) is RunKeys
+    own = {name: get_spec(name).model for name in (page.removeprefix("model/") for page in PAGES if "/" in page)}
+    assert {name: model.Keys for name, model in own.items()} == {name: PAGES[f"model/{name}"][0] for name in own}
+    assert type("Further", (own["HLLM"],), {}).Keys is own["HLLM"].Keys
+    assert (get_spec("SASRec").model.Keys, get_spec("DIN").model.Keys) == (RunKeys, LabelledKeys)
+
+
+def test_settings_of_a_run_have_its_device(settings_of):
+    config = Config("HLLM", config_dict=settings_of("HLLM"))
+    settings = config.spec.model.Keys.of(config)
+    assert (settings.device, settings.num_negatives, settings.epochs) == (config["device"], 8, 2)
+    assert (settings.item_llm.pretrain_dir, settings.item_llm.layers) == (settings_of("HLLM")["item_pretrain_dir"], 1)
+    assert settings.is_default("negatives") and not settings.is_default("num_negatives")
 
 
 # ---- what is derived ----
@@ -199,10 +210,9 @@ def test_scopes_say_what_rows_share_and_runs_keep():
 def test_every_key_is_read_by_some_code():
     """As an attribute of settings, ``settings.num_negatives``, or by its name."""
     package = Path(schema.__file__).parents[1]
-    sources = [file.read_text(encoding="utf-8") for file in package.rglob("*.py") if file.parent.name != "keys"]
-    trees = [ast.parse(source) for source in sources]
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    read = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in package.rglob("*.py")}
+    read = {node.attr for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    nodes = [node for file, tree in trees.items() if file.parent.name != "keys" for node in ast.walk(tree)]
     read |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     made = [node.values for node in nodes if isinstance(node, ast.JoinedStr)]  # f"{part}_llm_init"
     texts = ["".join(getattr(part, "value", "") if isinstance(part, ast.Constant) else r"\w+" for part in of)

@@ -31,20 +31,20 @@ def histories(*lengths):
     ],
 )
 def test_behaviours_of_the_official_code(value, expected):
-    assert referenced({"reference": value}) == expected
+    assert referenced(value) == expected
 
 
 @pytest.mark.parametrize("value", [0, 1, 2.5, {"chunks": True}])
 def test_reference_is_a_switch_or_names(value):
     with pytest.raises(ConfigError, match=r"reference: .* is neither True, False nor a list of \['chunks'"):
-        referenced({"reference": value})
+        referenced(value)
 
 
 def test_unknown_behaviour():
     with pytest.raises(ConfigError, match=r"reference: \['chunk'\] unknown; there are \['chunks'"):
-        referenced({"reference": ["chunk"]})
+        referenced(["chunk"])
     with pytest.raises(ConfigError, match=r"reference: \[1, \['chunks'\]\] unknown"):
-        referenced({"reference": ["chunks", 1, ["chunks"]]})
+        referenced(["chunks", 1, ["chunks"]])
 
 
 # ---- fingerprint ----

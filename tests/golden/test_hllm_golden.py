@@ -14,8 +14,10 @@ from reference_numbers import close, ids_filtered, negatives_near, nothing_filte
 
 from recbole_hllm.data.protocol import REFERENCE
 from recbole_hllm.model.base import next_item
-from recbole_hllm.model.hllm.hllm import build_catalogue, read_texts
+from recbole_hllm.model.base.item_texts import build_catalogue, read_texts
+from recbole_hllm.model.hllm.language_models import item_llm_source
 from recbole_hllm.nn import losses as losses_module
+from recbole_hllm.nn.backbone import load_tokenizer
 from recbole_hllm.nn.probe import position_range
 
 VECTORS = 2e-5  # item vectors and outputs of the User LLM, absolute
@@ -89,7 +91,9 @@ def test_texts_and_token_ids(pipeline, check):
 
 def test_item_file_gives_the_same_tokens(pipeline):
     """For the texts that a tab-separated file can hold."""
-    from_file = build_catalogue(pipeline.config, read_texts(pipeline.config, pipeline.dataset))
+    settings = pipeline.model.settings
+    source = item_llm_source(settings)
+    from_file = build_catalogue(settings, read_texts(settings, pipeline.dataset), load_tokenizer(source), source)
     all_fields = pipeline.item_texts.fields
     same = [item for item, fields in enumerate(all_fields) if all(" ".join(field.split()) == field for field in fields)]
     assert len(same) > len(all_fields) / 2 or OTHER_GOLDENS

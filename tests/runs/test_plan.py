@@ -8,8 +8,9 @@ import torch
 
 from recbole_hllm import Config, create_dataset, data_preparation, run
 from recbole_hllm.cli import main
+from recbole_hllm.config.keys.hllm import HLLMKeys
 from recbole_hllm.config.parsing import read_yaml
-from recbole_hllm.model.base.language_models import user_spec
+from recbole_hllm.model.hllm.language_models import user_spec
 from recbole_hllm.model.slmrec.teacher import FreshStates
 from recbole_hllm.nn.backbone import load_backbone
 from recbole_hllm.runs import plan as module
@@ -158,9 +159,7 @@ def test_recomputing_items_is_one_more_forward_pass(settings):
     model = build(settings)[2]
     names = {n for n, m in model.item_encoder.named_modules() if isinstance(m, torch.nn.Embedding)}
     matrices = sum(
-        p.numel()
-        for n, p in model.item_encoder.named_parameters()
-        if p.dim() > 1 and n.rpartition(".")[0] not in names
+        p.numel() for n, p in model.item_encoder.named_parameters() if p.dim() > 1 and n.rpartition(".")[0] not in names
     )
     assert twice["flops"] - once["flops"] == pytest.approx(2 * matrices * once["item_tokens"])
 
@@ -252,7 +251,7 @@ def test_a_row_of_the_ablations_builds(row, settings_of):
     config = Config(row, "toy", [ABLATION], keys)
     if config["model"] == "HLLM":
         with torch.device("meta"):
-            layers = load_backbone(user_spec(config)).config.num_hidden_layers
+            layers = load_backbone(user_spec(HLLMKeys.of(config))).config.num_hidden_layers
         assert layers == (4 if row == "HLLM@user-4-layers" else 2)
 
 

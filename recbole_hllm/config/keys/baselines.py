@@ -27,7 +27,9 @@ class EncoderKeys(Settings):
     inner_size: int = default(256, "Inner size of the feed-forward layers.")
     hidden_dropout_prob: float = default(0.5, "Dropout of inputs and layers.")
     attn_dropout_prob: float = default(0.5, "Dropout of attention weights.")
-    hidden_act: str = default("gelu", "gelu, relu, swish, tanh or sigmoid.")
+    hidden_act: str = default(
+        "gelu", "gelu, relu, swish, tanh or sigmoid.", choices=("gelu", "relu", "swish", "tanh", "sigmoid")
+    )
     layer_norm_eps: float = default(1e-12, "Added to the variance in layer norms.")
 
 

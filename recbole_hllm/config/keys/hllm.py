@@ -33,6 +33,7 @@ class InputFeatureKeys(Settings):
         "Parts of the UTC time: 0 none, 1 year, ... 4 to the hour, 6 to the second. Needs timestamps in seconds "
         "since 1970.",
         least=0,
+        most=6,
     )
     time_of: str = key(
         "item",

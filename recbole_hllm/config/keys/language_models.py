@@ -1,11 +1,25 @@
 """Keys of language models and of the texts they read, which several models share."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.schema import Scope, Settings, key
 
 PLACE, CALL, TRAINING = Scope.PLACE, Scope.CALL, Scope.TRAINING
 TUNING = ("full", "lora", "frozen")
+
+
+@dataclass(frozen=True)
+class LLMKeys:
+    """The keys of one of the language models of a model; ``part`` is how their names begin."""
+
+    part: Literal["item", "user"]
+    pretrain_dir: str | None
+    init: bool
+    config: dict[str, Any] | None
+    layers: int | None
+    tuning: str
 
 
 class ItemLLMKeys(Settings):
@@ -40,6 +54,18 @@ class ItemLLMKeys(Settings):
         scope=TRAINING, choices=TUNING,
     )  # fmt: skip
 
+    @property
+    def item_llm(self) -> LLMKeys:
+        """What these keys have in common with those of a User LLM."""
+        return LLMKeys(
+            "item",
+            self.item_pretrain_dir,
+            self.item_llm_init,
+            self.item_llm_config,
+            self.item_llm_layers,
+            self.item_llm_tuning,
+        )
+
 
 class UserLLMKeys(Settings):
     """The language model that reads item vectors."""
@@ -72,6 +98,18 @@ class UserLLMKeys(Settings):
         scope=TRAINING, choices=TUNING,
     )  # fmt: skip
 
+    @property
+    def user_llm(self) -> LLMKeys:
+        """What these keys have in common with those of an Item LLM."""
+        return LLMKeys(
+            "user",
+            self.user_pretrain_dir,
+            self.user_llm_init,
+            self.user_llm_config,
+            self.user_llm_layers,
+            self.user_llm_tuning,
+        )
+
 
 class LoraKeys(Settings):
     """LoRA."""
@@ -87,7 +125,7 @@ class LoraKeys(Settings):
     )
 
 
-class ItemTextKeys(Settings):
+class ItemTextKeys(RunKeys):
     """Texts of items."""
 
     title = "Item texts"
@@ -105,7 +143,7 @@ class ItemTextKeys(Settings):
     MAX_TEXT_LENGTH: int = key(64, "Most tokens of a text, special tokens included, [ITEM] not counted.", least=1)
 
 
-class EncodingKeys(Settings):
+class EncodingKeys(RunKeys):
     """Memory and speed of encoding items."""
 
     title = "Memory and speed"
@@ -123,7 +161,7 @@ class EncodingKeys(Settings):
     )
 
 
-class ComputeKeys(Settings):
+class ComputeKeys(RunKeys):
     """How a language model is computed."""
 
     title = "Memory and speed"

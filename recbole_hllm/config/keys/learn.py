@@ -9,6 +9,7 @@ from recbole_hllm.config.keys.language_models import (
     ItemTextKeys,
     LoraKeys,
 )
+from recbole_hllm.config.keys.next_item import TwoTowerKeys
 from recbole_hllm.config.keys.run import LabelledKeys, RunKeys
 from recbole_hllm.config.schema import Scope, Settings, default, key
 
@@ -136,7 +137,7 @@ class SplitKeys(Settings):
     )
 
 
-class LEARNLossKeys(Settings):
+class LEARNLossKeys(TwoTowerKeys):
     """The dense all-action loss."""
 
     title = "Loss (section 3.3)"

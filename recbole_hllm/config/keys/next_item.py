@@ -1,6 +1,7 @@
 """Keys of models that predict the next item at every position, and of their loss."""
 
-from recbole_hllm.config.schema import Scope, Settings, key
+from recbole_hllm.config.keys.run import RunKeys
+from recbole_hllm.config.schema import Scope, Settings, default, key
 
 TRAINING = Scope.TRAINING
 
@@ -11,7 +12,7 @@ class TableSizeKeys(Settings):
     item_embed_dim: int = key(64, "Size of a row of the table.", least=1)
 
 
-class HistoryKeys(Settings):
+class HistoryKeys(RunKeys):
     """Histories in training and evaluation."""
 
     title = "Histories"
@@ -28,7 +29,13 @@ class HistoryKeys(Settings):
     )
 
 
-class NextItemLossKeys(Settings):
+class TwoTowerKeys(RunKeys):
+    """Keys of models that score by a cosine."""
+
+    temperature: float | None = key(None, "Of the loss. Empty: learned, from 0.07 on.", scope=TRAINING, least=1e-3)
+
+
+class NextItemLossKeys(TwoTowerKeys):
     """The contrastive loss (arXiv 2409.12740, section 3.2)."""
 
     title = "Loss (arXiv 2409.12740, section 3.2)"
@@ -44,7 +51,7 @@ class NextItemLossKeys(Settings):
         "encode: as costly as the catalogue, in every step.",
         scope=TRAINING, choices=("shared", "per_position"),
     )  # fmt: skip
-    temperature: float | None = key(None, "Of the loss. Empty: learned, from 0.07 on.", scope=TRAINING, least=1e-3)
+    temperature: float | None = default(None)
     nce_thres: float | None = key(
         0.99,
         "Drop negatives whose cosine to the target is above this. Empty: only the target's own id is dropped.",

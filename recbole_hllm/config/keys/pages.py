@@ -34,10 +34,3 @@ PAGES: dict[str, tuple[type[Settings], ...]] = {
     "model/SLMRec": (SLMRecKeys, E4SRecKeys),
     "model/TextKNN": (TextKNNKeys, RunKeys),
 }
-
-
-def settings_of(model: type) -> type[Settings]:
-    """The keys of a model: those of its own page, or of the nearest model that it is built on; RecBole's models have
-    those of every run."""
-    pages = (PAGES.get(f"model/{ancestor.__name__}") for ancestor in model.__mro__)
-    return next((classes[0] for classes in pages if classes), RunKeys)

@@ -1,7 +1,12 @@
 """Keys that every model understands, RecBole's own included: ``properties/overall.yaml`` and ``labelled.yaml``."""
 
+from typing import TYPE_CHECKING
+
 from recbole_hllm.config.keys.recbole import DataKeys, EvaluationKeys, MachineKeys, TrainingKeys
 from recbole_hllm.config.schema import Scope, Settings, default, key
+
+if TYPE_CHECKING:
+    import torch
 
 PROTOCOL, PLACE, CALL, TRAINING = Scope.PROTOCOL, Scope.PLACE, Scope.CALL, Scope.TRAINING
 
@@ -183,7 +188,11 @@ class OverallKeys(OurDataKeys, OurEvaluationKeys, SearchKeys, OurTrainingKeys, C
 
 
 class RunKeys(DataKeys, MachineKeys, TrainingKeys, EvaluationKeys, OverallKeys):
-    """Every key that a run of any model has."""
+    """Every key that a run of any model has, and the device that ``use_gpu`` and ``gpu_id`` stand for."""
+
+    derived = ("device",)
+    if TYPE_CHECKING:
+        device: torch.device
 
 
 class LabelledKeys(RunKeys):

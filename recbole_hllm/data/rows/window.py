@@ -8,6 +8,7 @@ from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_hllm.config.keys.next_item import NextItemLossKeys
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.rows import sequences as seq
 from recbole_hllm.data.rows.base import Rows
@@ -16,11 +17,9 @@ from recbole_hllm.data.rows.prefix import PrefixRows
 from recbole_hllm.errors import ConfigError
 
 
-def check_negatives(config) -> None:
-    """Raises ConfigError for another word for ``negatives``, or ``per_position`` without a number."""
-    if config["negatives"] not in ("shared", "per_position"):
-        raise ConfigError(f"negatives: {config['negatives']!r} is neither shared nor per_position")
-    if config["negatives"] == "per_position" and config["num_negatives"] is None:
+def check_negatives(settings: NextItemLossKeys) -> None:
+    """Raises ConfigError for ``per_position`` without a number."""
+    if settings.negatives == "per_position" and settings.num_negatives is None:
         raise ConfigError("num_negatives: negatives: per_position needs their number for each position")
 
 
@@ -32,7 +31,7 @@ class WindowLoader(TrainDataLoader):
     ``num_negatives`` of its own, in the shape (B, S, K).
 
     Raises:
-        ConfigError: another word for ``negatives``, or ``per_position`` without a number.
+        ConfigError: ``per_position`` without a number.
     """
 
     def _init_batch_size_and_step(self):
@@ -40,9 +39,9 @@ class WindowLoader(TrainDataLoader):
         self.set_batch_size(self.step)
         if self._sampler is None:  # a loss over the whole catalogue needs none
             return
-        self.num_negatives = self.config["num_negatives"]
-        check_negatives(self.config)
-        self.shared = self.config["negatives"] == "shared"
+        settings = NextItemLossKeys.of(self.config)
+        check_negatives(settings)
+        self.num_negatives, self.shared = settings.num_negatives, settings.negatives == "shared"
 
     def collate_fn(self, index):
         """The rows of these numbers, with negatives where the loss needs them."""
@@ -115,7 +114,8 @@ class WindowRows(Rows):
 
 
 def _cut(data) -> np.ndarray:
-    chunk, overlap = data.config["data_split"] is not False, 0 if "chunks" in referenced(data.config) else 1
+    chunk = data.config["data_split"] is not False
+    overlap = 0 if "chunks" in referenced(data.config["reference"]) else 1
     size, lengths = data.max_item_list_len + 1, data.train_lengths
     windows = seq.windows(data.sequences.offsets[:-1], lengths, size=size, chunk=chunk, overlap=overlap)
     if not (chunk and overlap):  # windows have nothing in common, and may leave something out

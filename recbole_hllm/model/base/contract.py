@@ -25,6 +25,8 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import InputType, ModelType
 from torch import Tensor, nn
 
+from recbole_hllm.config.keys.run import LabelledKeys, RunKeys
+
 # ---- how weights come to be ----
 
 
@@ -77,6 +79,7 @@ class Recommender(AbstractRecommender):
     ``other_parameter_name`` (tensors, modules, plain values) is kept in a checkpoint beside the weights.
 
     Attributes:
+        Keys: the keys of the model, typed: ``Keys.of(config).learning_rate``; those of the model it is built on too.
         type: RecBole's kind of model. TRADITIONAL ones count in one pass over the rows and are not trained.
         IMPLEMENTATIONS: value of the key ``implementation`` -> keys whose defaults differ from the
             property file; empty: none.
@@ -88,6 +91,7 @@ class Recommender(AbstractRecommender):
             is read later, since reading it waits for a GPU.
     """
 
+    Keys: ClassVar[type[RunKeys]] = RunKeys
     type: ClassVar[ModelType]
     IMPLEMENTATIONS: ClassVar[Mapping[str, dict[str, Any]]] = MappingProxyType({})
     DRAWS_NEGATIVES: ClassVar[bool] = True
@@ -179,6 +183,8 @@ class CatalogueScorer(Recommender):
 class LabelledScorer(Recommender):
     """Scores labelled rows: ``predict`` is (B,) numbers from 0 to 1, how likely label 1 is. Most score a whole
     catalogue too."""
+
+    Keys: ClassVar[type[RunKeys]] = LabelledKeys
 
 
 class Factorised(CatalogueScorer):

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from recbole_hllm.config.keys.baselines import HSTUKeys, SASRecNCEKeys
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.next_item import NextItemRecommender
@@ -22,7 +23,7 @@ class ItemTableRecommender(NextItemRecommender):
 
     def __init__(self, config, dataset, width: int):
         super().__init__(config, dataset)
-        self.decay_everything = "weight_decay" in referenced(config)
+        self.decay_everything = "weight_decay" in referenced(self.settings.reference)
         self.item_embedding = nn.Embedding(self.n_items, width, padding_idx=0)
         with torch.no_grad():
             self.item_embedding.weight[1:].normal_(std=INITIAL_STD)
@@ -39,24 +40,22 @@ class ItemTableRecommender(NextItemRecommender):
         return [{"params": groups[True]}] + ([{"params": groups[False], "weight_decay": 0.0}] if groups[False] else [])
 
 
-def position_table(config, std: float) -> PositionTable:
+def position_table(settings: SASRecNCEKeys | HSTUKeys, std: float) -> PositionTable:
     """Learned vectors of ``MAX_ITEM_LIST_LENGTH`` positions.
 
     Raises:
         ConfigError: histories are to be longer in evaluation, at positions that are never trained.
     """
-    length, longest = config["MAX_ITEM_LIST_LENGTH"], config["MAX_ITEM_LIST_LENGTH_TEST"]
+    length, longest = settings.MAX_ITEM_LIST_LENGTH, settings.MAX_ITEM_LIST_LENGTH_TEST
     if longest is not None and longest > length:
         raise ConfigError(
-            f"MAX_ITEM_LIST_LENGTH_TEST: {config['model']} learns a vector for each of MAX_ITEM_LIST_LENGTH: {length} "
+            f"MAX_ITEM_LIST_LENGTH_TEST: {settings.model} learns a vector for each of MAX_ITEM_LIST_LENGTH: {length} "
             f"positions and knows none for {longest}; give at most {length}, or train with longer histories"
         )
-    return PositionTable(length, config["hidden_size"], std)
+    return PositionTable(length, settings.hidden_size, std)
 
 
-def check_heads(config) -> None:
+def check_heads(hidden_size: int, n_heads: int) -> None:
     """Raises ConfigError unless ``n_heads`` divides ``hidden_size``."""
-    if config["hidden_size"] % config["n_heads"]:
-        raise ConfigError(
-            f"n_heads: hidden_size {config['hidden_size']} cannot be shared equally by {config['n_heads']} heads"
-        )
+    if hidden_size % n_heads:
+        raise ConfigError(f"n_heads: hidden_size {hidden_size} cannot be shared equally by {n_heads} heads")

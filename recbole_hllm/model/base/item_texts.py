@@ -3,93 +3,100 @@
 import logging
 from pathlib import Path
 
+from recbole.data.dataset.dataset import Dataset
 from recbole.utils import FeatureType
+from transformers import PreTrainedTokenizerBase
 
+from recbole_hllm.config.keys.language_models import ItemTextKeys
 from recbole_hllm.data.files.reader import read_header
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.texts.catalogue import ItemCatalogue
 from recbole_hllm.data.texts.item_texts import ItemTexts, TextTemplate, read_item_texts
 from recbole_hllm.errors import ConfigError
-from recbole_hllm.model.base.language_models import llm_source
-from recbole_hllm.nn.backbone import load_tokenizer
 from recbole_hllm.nn.content_encoder import default_prompt
 from recbole_hllm.storage.cache import cache_folder
 
 logger = logging.getLogger(__name__)
 
 
-def read_texts(config, dataset) -> ItemTexts:
+def item_file(settings: ItemTextKeys) -> Path:
+    """``<dataset>.item``."""
+    return Path(settings.data_path) / f"{settings.dataset}.item"
+
+
+def read_texts(settings: ItemTextKeys, dataset: Dataset) -> ItemTexts:
     """The fields named in ``text_keys`` of ``<dataset>.item``, for every item of the data set."""
-    path = Path(config["data_path"]) / f"{config['dataset']}.item"
-    keys = text_columns(path, config)
+    path = item_file(settings)
+    keys = text_columns(path, settings)
     return read_item_texts(
         path,
         [keys] if isinstance(keys, str) else keys,
         dataset.field2id_token[dataset.iid_field],
         item_field=dataset.iid_field,
-        field_separator=config["field_separator"],
-        encoding=config["encoding"] or "utf-8",
-        strict=bool(config["strict_data"]),
+        field_separator=settings.field_separator,
+        encoding=settings.encoding or "utf-8",
+        strict=settings.strict_data,
     )
 
 
-def text_columns(path: Path, config) -> str | list[str]:
+def text_columns(path: Path, settings: ItemTextKeys) -> str | list[str]:
     """``text_keys``, or every text column of the item file.
 
     Raises:
         ConfigError: there is no such file, or no text column in it.
     """
-    if not path.is_file() and (not config["text_keys"] or _without_texts(config)):
-        raise ConfigError(f"there is no {path}: items' texts are read from it{_without_texts(config)}")
-    if config["text_keys"]:
-        return config["text_keys"]
-    header = read_header(path, config["field_separator"], config["encoding"])
+    if not path.is_file() and (not settings.text_keys or _without_texts(settings.model)):
+        raise ConfigError(f"there is no {path}: items' texts are read from it{_without_texts(settings.model)}")
+    if settings.text_keys:
+        return settings.text_keys
+    header = read_header(path, settings.field_separator, settings.encoding)
     columns = [name for name, kind in header.items() if kind == FeatureType.TOKEN_SEQ]
     if not columns:
         raise ConfigError(
             f"text_keys: {path} has no token_seq column; name its text columns, there are {list(header)}"
-            f"{_without_texts(config)}"
+            f"{_without_texts(settings.model)}"
         )
     return columns
 
 
-def _without_texts(config) -> str:
+def _without_texts(row: str) -> str:
     """What to do, of a model that has a way without them."""
     way = {"LEARN": "content: id", "LEARNScorer": "content: id (of a LEARNRanker, learn_keys: {content: id})"}
-    model = str(config["model"]).partition("@")[0]
+    model = row.partition("@")[0]
     return f"; without texts: {way[model]}" if model in way else ""
 
 
-def build_catalogue(config, texts: ItemTexts, source: str | None = None) -> ItemCatalogue:
+def build_catalogue(
+    settings: ItemTextKeys, texts: ItemTexts, tokenizer: PreTrainedTokenizerBase, source: str
+) -> ItemCatalogue:
     """Every item's text and token ids.
 
     Args:
         texts: from ``read_texts``.
-        source: whose tokenizer reads them; None: the Item LLM's.
+        tokenizer: reads them.
+        source: where it lies.
     """
-    names = referenced(config)
+    names = referenced(settings.reference)
     template = TextTemplate(
         texts.keys,
-        config["item_prompt"] or "",
-        config["text_separator"] or "",
+        settings.item_prompt,
+        settings.text_separator,
         unescape_html="raw_text" not in names,
         missing_words_dropped="missing_words" in names,
-        field=config["text_field"],
+        field=settings.text_field,
     )
-    source = source or llm_source(config, "item")
-    tokenizer = load_tokenizer(source, config["trust_remote_code"])
-    _tell_of_prompt(config, source)
-    cache = cache_folder(config["cache_dir"], config["data_path"])
+    _tell_of_prompt(settings.item_prompt, source)
+    cache = cache_folder(settings.cache_dir, settings.data_path)
     return ItemCatalogue.build(
-        texts, template, tokenizer, max_text_length=config["MAX_TEXT_LENGTH"], cache=cache, reference=names
+        texts, template, tokenizer, max_text_length=settings.MAX_TEXT_LENGTH, cache=cache, reference=names
     )
 
 
-def _tell_of_prompt(config, source):
+def _tell_of_prompt(given: str, source: str) -> None:
     prompt = default_prompt(source)
-    if prompt and prompt != config["item_prompt"]:
+    if prompt and prompt != given:
         logger.warning(
             f"item_prompt: sentence-transformers writes {prompt!r} before every text that {source} reads "
-            f"(default_prompt_name), and here it is {config['item_prompt'] or ''!r}; give item_prompt: {prompt!r} for "
+            f"(default_prompt_name), and here it is {given!r}; give item_prompt: {prompt!r} for "
             "the same vectors"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from recbole_hllm.config.keys.language_models import EncodingKeys
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.data.texts.catalogue import ItemCatalogue
 from recbole_hllm.data.texts.vectors import cached_item_vectors, weights_digest
@@ -14,9 +15,15 @@ from recbole_hllm.nn.chunked import encode_items
 from recbole_hllm.nn.item_encoder import ItemEncoder
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.tuning import merged_weights
+from recbole_hllm.storage.cache import cache_folder
 
 # Keys of a Hugging Face config that say where a model came from and not what it computes.
 _NOT_COMPUTED = ("transformers_version", "architectures", "dtype", "torch_dtype")
+
+
+def vector_cache(settings: EncodingKeys) -> Path | None:
+    """Where vectors are kept; None: nowhere."""
+    return cache_folder(settings.cache_dir, settings.data_path) if settings.item_vector_cache else None
 
 
 def encoder_digest(encoder: ItemEncoder) -> str:
@@ -34,7 +41,7 @@ def encode_catalogue(
     encoder: ItemEncoder,
     catalogue: ItemCatalogue,
     *,
-    precision: str,
+    precision: str | None,
     token_budget: int,
     cache: Path | None,
     weights: str | None = None,
@@ -59,7 +66,7 @@ def encode_catalogue(
     """
     device = next(encoder.parameters()).device
 
-    def encode(ids):
+    def encode(ids: np.ndarray) -> np.ndarray:
         tokens, lengths = (part.to(device) for part in catalogue.lookup(ids))
         with autocast(device, AUTOCAST_DTYPES[precision]):
             return encode_items(encoder.pooled, tokens, lengths, token_budget=token_budget).float().cpu().numpy()

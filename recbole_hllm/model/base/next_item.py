@@ -2,10 +2,12 @@
 
 import time
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from recbole_hllm.config.keys.next_item import NextItemLossKeys
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.two_towers import TwoTowers
@@ -67,10 +69,13 @@ class NextItemRecommender(TwoTowers):
         dataset: the training part of a SequenceDataset.
     """
 
+    Keys: ClassVar[type[NextItemLossKeys]] = NextItemLossKeys
+    settings: NextItemLossKeys
+
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.nce_thres = config["nce_thres"]
-        self.min_surviving = config["min_surviving_negatives"] or 0.0
+        self.nce_thres = self.settings.nce_thres
+        self.min_surviving = self.settings.min_surviving_negatives or 0.0
         self._starved, self._clock = 0, None
 
     # ---- what a model computes ----

@@ -4,6 +4,7 @@ import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType, ModelType
 
+from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.model.base.contract import CatalogueScorer
 
 
@@ -13,13 +14,19 @@ class TrainingFree(SequentialRecommender, CatalogueScorer):
     Args:
         config: the run's Config.
         dataset: the training part of a SequenceDataset.
+
+    Attributes:
+        settings: the values of the model's keys.
     """
+
+    settings: RunKeys
 
     type = ModelType.TRADITIONAL
     input_type = InputType.POINTWISE
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
+        self.settings = self.Keys.of(config)
         # As in RecBole's Pop: an optimizer wants a parameter.
         self.fake_loss = torch.nn.Parameter(torch.zeros(1))
 

@@ -1,6 +1,7 @@
 """Recommenders whose score is the cosine of a user's and an item's vector."""
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_hllm.config.keys.next_item import TwoTowerKeys
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.model.base.contract import Factorised
 from recbole_hllm.nn.losses import new_logit_scale
@@ -22,17 +24,23 @@ class TwoTowers(SequentialRecommender, Factorised):
     Args:
         config: the run's Config.
         dataset: the training part of a SequenceDataset.
+
+    Attributes:
+        settings: the values of the model's keys.
     """
 
+    Keys: ClassVar[type[TwoTowerKeys]] = TwoTowerKeys
+    settings: TwoTowerKeys
     input_type = InputType.POINTWISE
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        if config["temperature"] is None:
+        self.settings = self.Keys.of(config)
+        if self.settings.temperature is None:
             self.logit_scale = new_logit_scale()
         else:
-            self.register_buffer("logit_scale", torch.tensor(-math.log(config["temperature"])), persistent=False)
-        self.autocast_dtype = AUTOCAST_DTYPES[config["precision"]]
+            self.register_buffer("logit_scale", torch.tensor(-math.log(self.settings.temperature)), persistent=False)
+        self.autocast_dtype = AUTOCAST_DTYPES[self.settings.precision]
         self._table = None
 
     # ---- vectors ----

@@ -1,8 +1,11 @@
 """HSTU (arXiv 2402.17152) for next-item prediction, as its authors wrote it and as HLLM's authors changed it."""
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from torch import nn
 
+from recbole_hllm.config.keys.baselines import HSTUKeys
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.item_table import INITIAL_STD, ItemTableRecommender, check_heads, position_table
 from recbole_hllm.nn.hstu import HSTUBlock, time_buckets
@@ -27,20 +30,22 @@ class HSTU(ItemTableRecommender):
         ConfigError: sizes that do not fit together.
     """
 
+    Keys: ClassVar[type[HSTUKeys]] = HSTUKeys
+    settings: HSTUKeys
     IMPLEMENTATIONS = {"meta": {}, "hllm": {"temperature": None, "nce_thres": 0.99}}
 
     def __init__(self, config, dataset):
-        width, length = config["hidden_size"], config["MAX_ITEM_LIST_LENGTH"]
+        width = self.Keys.of(config).hidden_size
         super().__init__(config, dataset, width)
-        check_heads(config)
-        self.faithful = config["implementation"] == "meta"
+        settings, n_heads, dropout = self.settings, self.settings.n_heads, self.settings.hidden_dropout_prob
+        check_heads(width, n_heads)
+        self.faithful = settings.implementation == "meta"
         self.scale = width**0.5 if self.faithful else 1.0
-        self.positions = position_table(config, width**-0.5 if self.faithful else INITIAL_STD)
-        dropout = config["hidden_dropout_prob"]
+        self.positions = position_table(settings, width**-0.5 if self.faithful else INITIAL_STD)
         self.input_dropout = dropout if self.faithful else 0.0
         self.blocks = nn.ModuleList(
-            HSTUBlock(width, config["n_heads"], length, dropout, relative_bias=self.faithful)
-            for _ in range(config["n_layers"])
+            HSTUBlock(width, n_heads, settings.MAX_ITEM_LIST_LENGTH, dropout, relative_bias=self.faithful)
+            for _ in range(settings.n_layers)
         )
 
     def read_history(self, vectors, history):

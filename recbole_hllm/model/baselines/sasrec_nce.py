@@ -1,12 +1,12 @@
 """SASRec-NCE: RecBole's SASRec encoder, trained as HLLM is (the ID baseline of arXiv 2409.12740, section 4.4)."""
 
+from typing import ClassVar
+
 from recbole.model.layers import TransformerEncoder
 from torch import nn
 
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.config.keys.baselines import SASRecNCEKeys
 from recbole_hllm.model.base.item_table import INITIAL_STD, ItemTableRecommender, check_heads, position_table
-
-_ACTIVATIONS = ("gelu", "relu", "swish", "tanh", "sigmoid")
 
 
 class SASRecNCE(ItemTableRecommender):
@@ -20,20 +20,29 @@ class SASRecNCE(ItemTableRecommender):
         dataset: the training part of a SequenceDataset.
 
     Raises:
-        ConfigError: sizes that do not fit together, or an unknown ``hidden_act``.
+        ConfigError: sizes that do not fit together.
     """
 
+    Keys: ClassVar[type[SASRecNCEKeys]] = SASRecNCEKeys
+    settings: SASRecNCEKeys
+
     def __init__(self, config, dataset):
-        super().__init__(config, dataset, config["hidden_size"])
-        check_heads(config)
-        if config["hidden_act"] not in _ACTIVATIONS:
-            raise ConfigError(f"hidden_act: {config['hidden_act']!r} is not one of {', '.join(_ACTIVATIONS)}")
-        self.positions = position_table(config, INITIAL_STD)
-        self.norm = nn.LayerNorm(config["hidden_size"], eps=config["layer_norm_eps"])
-        self.dropout = nn.Dropout(config["hidden_dropout_prob"])
-        sizes = ("n_layers", "n_heads", "hidden_size", "inner_size", "hidden_act", "layer_norm_eps")
-        dropouts = ("hidden_dropout_prob", "attn_dropout_prob")
-        self.encoder = TransformerEncoder(**{key: config[key] for key in sizes + dropouts})
+        super().__init__(config, dataset, self.Keys.of(config).hidden_size)
+        settings = self.settings
+        check_heads(settings.hidden_size, settings.n_heads)
+        self.positions = position_table(settings, INITIAL_STD)
+        self.norm = nn.LayerNorm(settings.hidden_size, eps=settings.layer_norm_eps)
+        self.dropout = nn.Dropout(settings.hidden_dropout_prob)
+        self.encoder = TransformerEncoder(
+            n_layers=settings.n_layers,
+            n_heads=settings.n_heads,
+            hidden_size=settings.hidden_size,
+            inner_size=settings.inner_size,
+            hidden_dropout_prob=settings.hidden_dropout_prob,
+            attn_dropout_prob=settings.attn_dropout_prob,
+            hidden_act=settings.hidden_act,
+            layer_norm_eps=settings.layer_norm_eps,
+        )
         self.encoder.apply(_initialise)
 
     def read_history(self, vectors, history):

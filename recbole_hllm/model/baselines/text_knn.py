@@ -1,23 +1,24 @@
 """TextKNN: nearest neighbours of the history among the item vectors of a frozen language model."""
 
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recbole_hllm.config.keys.baselines import TextKNNKeys
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.contract import Factorised, ReadsWeights, Weights
-from recbole_hllm.model.base.item_texts import build_catalogue, read_texts, text_columns
-from recbole_hllm.model.base.item_vectors import encode_catalogue
-from recbole_hllm.model.base.language_models import attention, chunk_tokens, named_item_llm
+from recbole_hllm.model.base.item_texts import build_catalogue, item_file, read_texts, text_columns
+from recbole_hllm.model.base.item_vectors import encode_catalogue, vector_cache
+from recbole_hllm.model.base.language_models import chunk_tokens
 from recbole_hllm.model.base.llm_fit import check_text_llm, check_words
 from recbole_hllm.model.base.training_free import TrainingFree
-from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer
+from recbole_hllm.model.baselines.frozen_llm import frozen_spec, named_source
+from recbole_hllm.nn.backbone import load_backbone, load_tokenizer
 from recbole_hllm.nn.item_encoder import ItemEncoder
-from recbole_hllm.storage.cache import cache_folder
 
 
 class TextKNN(TrainingFree, Factorised, ReadsWeights):
@@ -35,16 +36,17 @@ class TextKNN(TrainingFree, Factorised, ReadsWeights):
         ConfigError, DataError, ModelError: texts and language model are missing or do not fit together.
     """
 
+    Keys: ClassVar[type[TextKNNKeys]] = TextKNNKeys
+    settings: TextKNNKeys
     # RecBole's name for what a checkpoint holds besides weights: vectors that are read need no LLM.
     other_parameter_name = ["vectors"]
 
     def __init__(self, config, dataset, weights: Weights = Weights.FRESH):
         super().__init__(config, dataset)
-        self.knn_history = config["knn_history"]
         self.vectors = None
         if weights.are_read:
             self.check_keys(config)
-            self.vectors = F.normalize(_encode(config, dataset), dim=-1)
+            self.vectors = F.normalize(_encode(self.settings, dataset), dim=-1)
 
     @classmethod
     def check_files(cls, config) -> None:
@@ -53,16 +55,18 @@ class TextKNN(TrainingFree, Factorised, ReadsWeights):
         Raises:
             ConfigError, DataError, ModelError: one of them is missing.
         """
-        path = Path(config["data_path"]) / f"{config['dataset']}.item"
+        settings = cls.Keys.of(config)
+        path = item_file(settings)
         if not path.is_file():
             raise ConfigError(f"there is no {path} to read item texts from")
-        text_columns(path, config)
-        load_tokenizer(_source(config), config["trust_remote_code"])
+        text_columns(path, settings)
+        load_tokenizer(_source(settings), settings.trust_remote_code)
 
     @classmethod
     def check_keys(cls, config) -> None:
         """Raises ConfigError or ModelError where the Item LLM does not fit the keys, whatever the data are."""
-        check_text_llm(config, _spec(config), "item_pretrain_dir")
+        settings = cls.Keys.of(config)
+        check_text_llm(frozen_spec(settings, _source(settings)), "item_pretrain_dir", settings.MAX_TEXT_LENGTH)
 
     def item_vectors(self) -> Tensor:
         """(n_items, D) vectors of length 1; row 0 is the padding item's, zeros."""
@@ -77,8 +81,8 @@ class TextKNN(TrainingFree, Factorised, ReadsWeights):
         items, length = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN][:, None]
         place = torch.arange(items.shape[1], device=items.device)
         read = place < length
-        if self.knn_history:
-            read &= place >= length - self.knn_history
+        if self.settings.knn_history:
+            read &= place >= length - self.settings.knn_history
         total = F.embedding_bag(items, self.vectors, per_sample_weights=read.to(self.vectors.dtype), mode="sum")
         return total / read.sum(dim=1, keepdim=True).clamp(min=1)
 
@@ -94,35 +98,27 @@ class TextKNN(TrainingFree, Factorised, ReadsWeights):
         return F.normalize(self.user_vectors(interaction), dim=-1)
 
 
-def _source(config) -> str:
-    return named_item_llm(config, "Item LLM whose vectors are compared")
+def _source(settings: TextKNNKeys) -> str:
+    return named_source(settings, "Item LLM whose vectors are compared")
 
 
-def _spec(config) -> BackboneSpec:
-    return BackboneSpec(
-        _source(config),
-        num_layers=config["item_llm_layers"],
-        layers_key="item_llm_layers",
-        attn_implementation=attention(config),
-        trust_remote_code=config["trust_remote_code"],
-    )
-
-
-def _encode(config, dataset) -> Tensor:
+def _encode(settings: TextKNNKeys, dataset) -> Tensor:
     """(n_items, D) float32 vectors of all items, row 0 zeros."""
-    catalogue = build_catalogue(config, read_texts(config, dataset))
+    source = _source(settings)
+    tokenizer = load_tokenizer(source, settings.trust_remote_code)
+    catalogue = build_catalogue(settings, read_texts(settings, dataset), tokenizer, source)
     encoder = ItemEncoder(
-        load_backbone(_spec(config)),
+        load_backbone(frozen_spec(settings, source)),
         item_emb_token_n=0,
-        max_text_length=config["MAX_TEXT_LENGTH"],
-        right_aligned_positions="positions" in referenced(config),
+        max_text_length=settings.MAX_TEXT_LENGTH,
+        right_aligned_positions="positions" in referenced(settings.reference),
     )
-    check_words(encoder.backbone, catalogue.tokens, _source(config))
+    check_words(encoder.backbone, catalogue.tokens, source)
     vectors = encode_catalogue(
-        encoder.to(config["device"]),
+        encoder.to(settings.device),
         catalogue,
-        precision=config["precision"],
-        token_budget=chunk_tokens(config),
-        cache=cache_folder(config["cache_dir"], config["data_path"]) if config["item_vector_cache"] else None,
+        precision=settings.precision,
+        token_budget=chunk_tokens(settings),
+        cache=vector_cache(settings),
     )
-    return torch.from_numpy(np.array(vectors)).to(config["device"])
+    return torch.from_numpy(np.array(vectors)).to(settings.device)

@@ -1,45 +1,46 @@
 """HLLM, generative (arXiv 2409.12740): an Item LLM turns texts into item vectors, a User LLM predicts the next one."""
 
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from recbole.data.dataset.dataset import Dataset
 
+from recbole_hllm.config.keys.hllm import HLLMKeys
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.data.rows.window import check_negatives
 from recbole_hllm.data.texts.item_texts import ItemTexts
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.contract import ItemReading, ReadsWeights, Staged, Weights
-from recbole_hllm.model.base.input_features import build_input_features, check_feature_keys
-from recbole_hllm.model.base.item_texts import build_catalogue, read_texts, text_columns
-from recbole_hllm.model.base.item_vectors import encode_catalogue, encoder_digest
-from recbole_hllm.model.base.language_models import (
+from recbole_hllm.model.base.input_features import build_input_features
+from recbole_hllm.model.base.item_texts import build_catalogue, read_texts
+from recbole_hllm.model.base.item_vectors import encode_catalogue, encoder_digest, vector_cache
+from recbole_hllm.model.base.language_models import chunk_tokens, lora_settings
+from recbole_hllm.model.base.llm_fit import check_text_llm, check_user_llm, check_words, history_lengths
+from recbole_hllm.model.base.next_item import NextItemRecommender
+from recbole_hllm.model.hllm.language_models import (
     build_item_encoder,
-    chunk_tokens,
+    check_tuning,
     export_to_come,
+    item_emb_token_n,
+    item_llm_source,
     item_spec,
-    llm_key,
-    llm_source,
-    lora_settings,
     pretrained_hllm_needed,
-    tuning_mode,
+    user_llm_source,
     user_spec,
 )
-from recbole_hllm.model.base.llm_fit import check_text_llm, check_user_llm, check_words
-from recbole_hllm.model.base.next_item import NextItemRecommender
 from recbole_hllm.model.hllm.pretrained import export_hllm, load_pretrained_hllm
-from recbole_hllm.nn.backbone import load_backbone
+from recbole_hllm.nn.backbone import load_backbone, load_tokenizer
 from recbole_hllm.nn.chunked import encode_items
 from recbole_hllm.nn.item_encoder import StoredItemVectors
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.tuning import tune
 from recbole_hllm.nn.user_encoder import UserEncoder
-from recbole_hllm.storage.cache import cache_folder, digest
-
-__all__ = ["HLLM", "build_catalogue", "load_pretrained_hllm", "read_texts", "text_columns"]
+from recbole_hllm.storage.cache import digest
 
 
 class HLLM(NextItemRecommender, ReadsWeights, Staged):
@@ -59,72 +60,77 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         ConfigError, DataError, ModelError: texts, language models or their sizes do not fit together.
     """
 
+    Keys: ClassVar[type[HLLMKeys]] = HLLMKeys
+    settings: HLLMKeys
     FURTHER_VECTORS = 0  # that the User LLM reads after a history
 
     def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None, weights: Weights = Weights.FRESH):
         self.check_keys(config)
         super().__init__(config, dataset)
-        self.token_budget, self.recompute = chunk_tokens(config), config["recompute_items"]
-        self.rates = {"item": config["item_learning_rate"], "weight_decay": config["weight_decay"]}
-        self.decay_everything = "weight_decay" in referenced(config)
+        settings = self.settings
+        self.token_budget = chunk_tokens(settings)
+        self.item_llm_is_frozen = settings.item_llm_tuning == "frozen"
         self._finished = weights is Weights.FOLLOW  # until it is trained again
-        self._config, self.tuning = config, {part: tuning_mode(config, part) for part in ("item", "user")}
-        self.catalogue = build_catalogue(config, item_texts or read_texts(config, dataset))
-        self.user_encoder = UserEncoder(load_backbone(user_spec(config, weights)))
-        self.item_encoder = build_item_encoder(config, self.user_encoder.hidden_size, weights)
-        check_words(self.item_encoder.backbone, self.catalogue.tokens, llm_source(config, "item"))
-        self.add_parts(config, dataset)
-        _log_set_up(self.logger, config, self)
-        if pretrained_hllm_needed(config, weights):
-            load_pretrained_hllm(self, config["pretrained_hllm"])
-        tune(self.user_encoder.backbone, self.tuning["user"], lora_settings(config))
-        if self.tuning["item"] == "frozen":
+        source = item_llm_source(settings)
+        tokenizer = load_tokenizer(source, settings.trust_remote_code)
+        self.catalogue = build_catalogue(settings, item_texts or read_texts(settings, dataset), tokenizer, source)
+        self.user_encoder = UserEncoder(load_backbone(user_spec(settings, weights)))
+        self.item_encoder = build_item_encoder(settings, self.user_encoder.hidden_size, weights)
+        check_words(self.item_encoder.backbone, self.catalogue.tokens, source)
+        self.add_parts(dataset)
+        _log_set_up(self)
+        if pretrained_hllm_needed(settings, weights):
+            load_pretrained_hllm(self, settings.pretrained_hllm)
+        tune(self.user_encoder.backbone, settings.user_llm_tuning, lora_settings(settings))
+        if self.item_llm_is_frozen:
             self.item_encoder = self._let_go_of_item_llm(weights)
         else:
-            tune(self.item_encoder.backbone, self.tuning["item"], lora_settings(config))
+            tune(self.item_encoder.backbone, settings.item_llm_tuning, lora_settings(settings))
 
     @classmethod
     def check_keys(cls, config) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
-        check_negatives(config)
-        check_feature_keys(config)
-        lora_settings(config)
-        for part in ("item", "user"):
-            tuning_mode(config, part)
-        if not export_to_come(config):
+        settings = cls.Keys.of(config)
+        check_negatives(settings)
+        lora_settings(settings)
+        check_tuning(settings, settings.item_llm)
+        check_tuning(settings, settings.user_llm)
+        if not export_to_come(settings):
             cls.check_llms(config)
 
     @classmethod
     def check_llms(cls, config) -> None:
         """Raises ConfigError or ModelError where the two LLMs do not fit the keys, whatever the data are."""
-        item, user = item_spec(config), user_spec(config)
-        lora = {part: lora_settings(config) for part in ("item", "user") if config[f"{part}_llm_tuning"] == "lora"}
-        check_user_llm(config, user, llm_key(user, "user"), lora.get("user"), cls.FURTHER_VECTORS)
-        check_text_llm(config, item, "item_pretrain_dir", lora.get("item"), tokens=None)
+        settings = cls.Keys.of(config)
+        item, user, lora = item_spec(settings), user_spec(settings), lora_settings(settings)
+        key = "user_pretrain_dir" if user.source else "user_llm_config"
+        of_user = lora if settings.user_llm_tuning == "lora" else None
+        check_user_llm(user, key, of_user, history_lengths(settings), cls.FURTHER_VECTORS)
+        of_item = lora if settings.item_llm_tuning == "lora" else None
+        tokens = partial(item_emb_token_n, settings)
+        check_text_llm(item, "item_pretrain_dir", settings.MAX_TEXT_LENGTH, of_item, tokens)
 
-    def add_parts(self, config, dataset):
+    def add_parts(self, dataset):
         """What is trained beside the two LLMs, before weights of ``pretrained_hllm`` are read."""
-        self.time_of, self.input_dropout = config["time_of"], config["input_dropout"]
         self.ids_digest = digest(*map(str, dataset.field2id_token[self.ITEM_ID]))
-        self.input_features = build_input_features(config, dataset, self.user_encoder.hidden_size)
+        self.input_features = build_input_features(self.settings, dataset, self.user_encoder.hidden_size)
 
     def _let_go_of_item_llm(self, weights: Weights) -> StoredItemVectors:
         """Every item's vector is computed now, or read from the cache; the Item LLM's memory is free again."""
         if weights is Weights.OUTLINE:  # nothing to compute them with
             vectors = np.zeros((0, self.item_encoder.pooled_size), np.float32)
             return StoredItemVectors(vectors, self.item_encoder.projection, "00")
-        encoder = self.item_encoder.to(self._config["device"])
+        encoder = self.item_encoder.to(self.settings.device)
         source = encoder_digest(encoder)
         return StoredItemVectors(self._vectors_before_projection(encoder, source), encoder.projection, source)
 
     def _vectors_before_projection(self, encoder, weights=None) -> np.ndarray:
-        config = self._config
         return encode_catalogue(
             encoder,
             self.catalogue,
-            precision=config["precision"],
+            precision=self.settings.precision,
             token_budget=self.token_budget,
-            cache=cache_folder(config["cache_dir"], config["data_path"]) if config["item_vector_cache"] else None,
+            cache=vector_cache(self.settings),
             weights=weights,
         )
 
@@ -141,7 +147,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
 
     def _encode(self, ids):
         """(N,) ids of real items -> (N, D) vectors."""
-        if self.tuning["item"] == "frozen":
+        if self.item_llm_is_frozen:
             return self.item_encoder(ids)
         tokens, lengths = self.catalogue.lookup(ids)
         return encode_items(
@@ -149,7 +155,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
             tokens.to(ids.device),
             lengths.to(ids.device),
             token_budget=self.token_budget,
-            recompute=self.recompute and self.training,
+            recompute=self.settings.recompute_items and self.training,
         )
 
     def read_history(self, vectors, history):
@@ -158,7 +164,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         Raises:
             ModelError: rows made by hand lack times or actions that the model was trained with.
         """
-        seconds = history.times if self.time_of == "item" else history.next_times
+        seconds = history.times if self.settings.time_of == "item" else history.next_times
         for wanted, given, field in (
             (self.input_features.time, seconds, f"{EVENT_TIMES} and {EVENT_TIME}"),
             (self.input_features.action, history.actions, EVENT_ACTIONS),
@@ -166,7 +172,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
             if wanted is not None and given is None:
                 raise ModelError(f"the rows have no {field}, which this model reads; take rows of the data's loaders")
         inputs = self.input_features(vectors, history.items, seconds, history.actions)
-        return self.user_encoder(F.dropout(inputs, self.input_dropout, self.training))
+        return self.user_encoder(F.dropout(inputs, self.settings.input_dropout, self.training))
 
     def catalogue_vectors(self):
         """(n_items, D) vectors of all items, in the precision of the training.
@@ -176,7 +182,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         """
         device = self.logit_scale.device
         with autocast(device, self.autocast_dtype):
-            if self.tuning["item"] == "frozen" or not (self._finished and self._config["item_vector_cache"]):
+            if self.item_llm_is_frozen or not (self._finished and self.settings.item_vector_cache):
                 return super().catalogue_vectors()
             vectors = np.array(self._vectors_before_projection(self.item_encoder))
             table = self.item_encoder.projection(torch.from_numpy(vectors).to(device))
@@ -192,11 +198,11 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
 
     def item_reading(self) -> ItemReading:
         """Stored vectors cost no tokens; the Item LLM reads each distinct item of a batch."""
-        if self.tuning["item"] == "frozen":
+        if self.item_llm_is_frozen:
             return ItemReading(self.item_encoder, np.zeros(self.n_items, int))
         tokens = np.diff(self.catalogue.offsets) + (self.item_encoder.item_emb_tokens is not None)
         llm = self.item_encoder.backbone.config
-        at_once = self.token_budget if self.recompute else None
+        at_once = self.token_budget if self.settings.recompute_items else None
         return ItemReading(self.item_encoder, tokens, llm.num_hidden_layers, llm.hidden_size, at_once)
 
     # ---- for other programs ----
@@ -214,7 +220,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
             ModelError: something is in the folder, it cannot be written, or a frozen Item LLM, which is read again
                 for this, has changed on the disk.
         """
-        export_hllm(self, self._config, folder)
+        export_hllm(self, folder)
 
     # ---- training ----
 
@@ -230,11 +236,12 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         Raises:
             ConfigError: nothing is trained.
         """
-        groups = {}
-        of_item_llm = self.rates["item"] is not None and self.tuning["item"] != "frozen"
+        groups, item_rate = {}, self.settings.item_learning_rate
+        of_item_llm = item_rate is not None and not self.item_llm_is_frozen
+        everything_decays = "weight_decay" in referenced(self.settings.reference)
         for name, parameter in self.named_parameters():
             part = "item" if name.startswith("item_encoder") and of_item_llm else "user"
-            decays = self.decay_everything or parameter.dim() > 1
+            decays = everything_decays or parameter.dim() > 1
             if parameter.requires_grad:
                 groups.setdefault((part, decays), []).append(parameter)
         if not groups:
@@ -244,24 +251,26 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
             )
         return [
             {"params": parameters}
-            | ({"lr": self.rates["item"]} if part == "item" else {})
+            | ({"lr": item_rate} if part == "item" else {})
             | ({} if decays else {"weight_decay": 0.0})
             for (part, decays), parameters in sorted(groups.items())
         ]
 
 
-def _log_set_up(logger, config, model):
+def _log_set_up(model: HLLM) -> None:
+    settings, item, user = model.settings, model.settings.item_llm, model.settings.user_llm
     pooled = "mean over the text" if model.item_encoder.item_emb_tokens is None else "[ITEM] token"
-    loaded = {part: config[f"{part}_llm_init"] or config["pretrained_hllm"] for part in ("item", "user")}
-    start = {part: "pretrained" if loaded[part] else "scratch" for part in loaded}
-    sizes = config["user_llm_config"] or {}
-    logger.info(
-        f"Item LLM {llm_source(config, 'item')} ({start['item']}, {pooled}, tuning {model.tuning['item']}), "
-        f"User LLM {llm_source(config, 'user') or 'small ' + sizes.get('model_type', '')} "
-        f"({start['user']}, tuning {model.tuning['user']}), texts: {config['text_keys'] or 'every text column'}"
+    item_start, user_start = (
+        "pretrained" if llm.init or settings.pretrained_hllm else "scratch" for llm in (item, user)
     )
-    if not loaded["user"]:
-        logger.info(
+    small = f"small {(user.config or {}).get('model_type', '')}"
+    model.logger.info(
+        f"Item LLM {item_llm_source(settings)} ({item_start}, {pooled}, tuning {item.tuning}), User LLM "
+        f"{user_llm_source(settings) or small} ({user_start}, tuning {user.tuning}), texts: "
+        f"{settings.text_keys or 'every text column'}"
+    )
+    if user_start == "scratch":
+        model.logger.info(
             "the paper's set-up, for GPUs: item_pretrain_dir and user_pretrain_dir TinyLlama/"
             "TinyLlama-1.1B-intermediate-step-1431k-3T, user_llm_init: True, see properties/model/HLLM.yaml"
         )

@@ -1,24 +1,23 @@
 """HLLMRanker, the discriminative HLLM (arXiv 2409.12740, section 3.3): the probability that a user likes an item."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from recbole.data.dataset.dataset import Dataset
 from torch import Tensor, nn
 
+from recbole_hllm.config.keys.hllm import HLLMRankerKeys
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
-from recbole_hllm.data.texts.item_texts import ItemTexts
-from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
-from recbole_hllm.model.base.contract import LabelledScorer, Weights
+from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.model.base.contract import LabelledScorer
 from recbole_hllm.model.base.next_item import History
 from recbole_hllm.model.hllm.hllm import HLLM
 from recbole_hllm.nn.input_features import id_table
 from recbole_hllm.nn.losses import InfoNCEResult, clamp_logit_scale, info_nce
 from recbole_hllm.nn.precision import autocast
-from recbole_hllm.nn.ranker import HEAD_INPUTS, RankingHead
+from recbole_hllm.nn.ranker import RankingHead
 
-FUSIONS = ("late", "early")
 _USER_TOKEN_STD = 0.02
 _EVENTS = (EVENT_TIMES, EVENT_TIME, EVENT_ACTIONS)
 
@@ -71,36 +70,34 @@ class HLLMRanker(HLLM, LabelledScorer):
         item_texts, weights: as for HLLM.
 
     Raises:
-        ConfigError: an unknown ``fusion`` or ``head_input``, or hidden sizes that are no whole numbers.
+        ConfigError: hidden sizes that are no whole numbers.
     """
 
+    Keys: ClassVar[type[HLLMRankerKeys]] = HLLMRankerKeys
+    settings: HLLMRankerKeys
     similarity = "other"  # the head's
-
-    def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None, weights: Weights = Weights.FRESH):
-        self.late, self.loss_lambda = config["fusion"] == "late", config["loss_lambda"]
-        self.pairs_at_once, self.label_field = config["candidates_per_batch"], config["LABEL_FIELD"]
-        super().__init__(config, dataset, item_texts, weights)
-
-    def add_parts(self, config, dataset):
-        """Also the head and the [USER] vector."""
-        super().add_parts(config, dataset)
-        width = self.user_encoder.hidden_size
-        self.head = RankingHead(width, config["head_hidden"], config["head_input"] if self.late else None)
-        self.user_token = nn.Parameter(torch.randn(width) * _USER_TOKEN_STD) if self.late else None
-        self.target_ids = id_table(dataset.item_num, width) if config["target_item_id"] else None
-
     FURTHER_VECTORS = 1  # [USER], or the candidate
+
+    @property
+    def late(self) -> bool:
+        """Whether the history is read without the candidate."""
+        return self.settings.fusion == "late"
+
+    def add_parts(self, dataset):
+        """Also the head and the [USER] vector."""
+        super().add_parts(dataset)
+        settings, width = self.settings, self.user_encoder.hidden_size
+        self.head = RankingHead(width, settings.head_hidden, settings.head_input if self.late else None)
+        self.user_token = nn.Parameter(torch.randn(width) * _USER_TOKEN_STD) if self.late else None
+        self.target_ids = id_table(dataset.item_num, width) if settings.target_item_id else None
 
     @classmethod
     def check_keys(cls, config) -> None:
         """Also those of the ranker itself."""
-        for key, known in (("fusion", FUSIONS), ("head_input", HEAD_INPUTS)):
-            if config[key] not in known:
-                hint = did_you_mean(str(config[key]), known)
-                raise ConfigError(f"{key}: {config[key]!r} is not one of {', '.join(known)}{hint}")
-        if config["negatives"] != "shared":
-            raise ConfigError(f"negatives: {config['negatives']!r}: those of the generative loss are shared by a batch")
-        sizes = config["head_hidden"]
+        settings = cls.Keys.of(config)
+        if settings.negatives != "shared":
+            raise ConfigError(f"negatives: {settings.negatives!r}: those of the generative loss are shared by a batch")
+        sizes = settings.head_hidden
         if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
             raise ConfigError(f"head_hidden: {sizes!r} is not a list of layer sizes such as [128]")
         super().check_keys(config)
@@ -167,8 +164,8 @@ class HLLMRanker(HLLM, LabelledScorer):
             Scalar loss; ``loss_terms`` holds its parts.
         """
         histories, candidates = self._histories(interaction), interaction[self.ITEM_ID]
-        items, labels = histories.items, interaction[self.label_field]
-        negatives = interaction[self.NEG_ITEM_ID].reshape(-1) if self.loss_lambda else candidates[:0]
+        items, labels, weight = histories.items, interaction[self.settings.LABEL_FIELD], self.settings.loss_lambda
+        negatives = interaction[self.NEG_ITEM_ID].reshape(-1) if weight else candidates[:0]
         vectors = self.vectors_of(torch.cat([items.reshape(-1), candidates, negatives]))
         sequence, candidate, negative = vectors.split([items.numel(), len(candidates), len(negatives)])
         sequence, targets = sequence.view(*items.shape, -1), self._as_targets(candidates, candidate)
@@ -177,10 +174,10 @@ class HLLMRanker(HLLM, LabelledScorer):
         loss = F.binary_cross_entropy_with_logits(logits, labels.float())
         terms = {"classification_loss": loss.detach()}
         self.loss_terms = {}
-        if self.loss_lambda:
+        if weight:
             generative = self._generative(outputs, items, sequence, negative, negatives)
             terms["generative_loss"] = generative.loss.detach()
-            loss = loss + self.loss_lambda * generative.loss
+            loss = loss + weight * generative.loss
         self.loss_terms |= terms
         return loss
 
@@ -234,9 +231,9 @@ class HLLMRanker(HLLM, LabelledScorer):
     def full_sort_predict(self, interaction) -> Tensor:
         """(B, n_items) probability of label 1 for every item: late fusion reads each history once."""
         states = self.user_vectors(interaction)[:, None] if self.late else None
-        table, n_rows = self.item_vectors(), len(interaction)
+        table, at_once = self.item_vectors(), max(1, self.settings.candidates_per_batch // len(interaction))
         parts = []
-        for ids in torch.arange(self.n_items, device=table.device).split(max(1, self.pairs_at_once // n_rows)):
+        for ids in torch.arange(self.n_items, device=table.device).split(at_once):
             of_items = states if self.late else self._states_of_pairs(interaction, ids)
             parts.append(self._logits(of_items, self._as_targets(ids, table[ids])))
         return torch.cat(parts, dim=1).sigmoid()

@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from recbole_hllm.errors import ModelError
+from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.model.base.item_vectors import encoder_digest
-from recbole_hllm.model.base.language_models import REST_OF_HLLM, build_item_encoder, exported_folder, llm_source
+from recbole_hllm.model.hllm.language_models import REST_OF_HLLM, build_item_encoder, exported_folder, item_llm_source
 from recbole_hllm.nn.backbone import load_tokenizer
 from recbole_hllm.nn.item_encoder import ItemEncoder, StoredItemVectors
 from recbole_hllm.nn.probe import behaviour_of
@@ -116,19 +117,18 @@ def _our_name(name: str) -> str | None:
 # ---- for elsewhere ----
 
 
-def export_hllm(model: nn.Module, config, folder: str | Path) -> None:
+def export_hllm(model: nn.Module, folder: str | Path) -> None:
     """See ``HLLM.export``.
 
     Args:
         model: the HLLM.
-        config: of its run.
         folder: a new one.
 
     Raises:
         ModelError: something is in the folder, or it cannot be written.
     """
-    folder, encoder = Path(folder), _item_encoder_of(model, config)
-    tokenizer = load_tokenizer(llm_source(config, "item"), config["trust_remote_code"])
+    folder, encoder, settings = Path(folder), _item_encoder_of(model), model.settings
+    tokenizer = load_tokenizer(item_llm_source(settings), settings.trust_remote_code)
     rest = {name: weight for name, weight in model.state_dict().items() if not name.startswith(_OF_LLMS)}
     rest.pop("item_encoder.source", None)
     if encoder.item_emb_tokens is not None:
@@ -157,13 +157,13 @@ def exporting(folder: Path):
         raise ModelError(f"export: cannot write {folder}: {error}") from error
 
 
-def _item_encoder_of(model, config) -> ItemEncoder:
+def _item_encoder_of(model) -> ItemEncoder:
     """The model's own; a frozen one, which it let go, is read again."""
     if not isinstance(model.item_encoder, StoredItemVectors):
         return model.item_encoder
-    encoder = build_item_encoder(config, model.user_encoder.hidden_size)
-    if config["pretrained_hllm"]:
-        own = {name: weight for name, weight in _read(config["pretrained_hllm"]).items() if name.startswith("item_")}
+    encoder = build_item_encoder(model.settings, model.user_encoder.hidden_size, Weights.FRESH)
+    if pretrained := model.settings.pretrained_hllm:
+        own = {name: weight for name, weight in _read(pretrained).items() if name.startswith("item_")}
         own = {name.removeprefix("item_encoder."): weight for name, weight in own.items()}
         encoder.load_state_dict({**encoder.state_dict(), **own})
     if encoder_digest(encoder) != model.item_encoder.source_digest:

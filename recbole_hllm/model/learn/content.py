@@ -5,18 +5,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_hllm.config.keys.learn import LEARNKeys
 from recbole_hllm.data.texts.item_texts import ItemTexts
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.model.base.item_texts import build_catalogue, read_texts
-from recbole_hllm.model.base.item_vectors import encode_catalogue, encoder_digest
+from recbole_hllm.model.base.item_vectors import encode_catalogue, encoder_digest, vector_cache
 from recbole_hllm.model.base.language_models import attention, chunk_tokens
 from recbole_hllm.model.base.llm_fit import check_text_llm, check_words
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer, skeleton_of
 from recbole_hllm.nn.content_encoder import ContentEncoder, sentence_encoder
 from recbole_hllm.nn.item_encoder import StoredItemVectors
 from recbole_hllm.nn.probe import is_bidirectional
-from recbole_hllm.storage.cache import cache_folder, digest
+from recbole_hllm.storage.cache import digest
 
 # Value of `content` that reads texts -> its language model where `item_pretrain_dir` is empty.
 LANGUAGE_MODELS = {
@@ -50,7 +51,7 @@ def check_content_keys(config) -> None:
     """Raises ConfigError for values that are wrong whatever the data and the language model are."""
     if config["content"] in LANGUAGE_MODELS:
         spec, pooling = _spec(config)
-        check_text_llm(config, spec, "item_pretrain_dir", tokens=int(pooling == "eos"))
+        check_text_llm(spec, "item_pretrain_dir", config["MAX_TEXT_LENGTH"], tokens=int(pooling == "eos"))
         if (skeleton := skeleton_of(spec)) is not None:
             _check_direction(config, skeleton)
 
@@ -96,7 +97,9 @@ def _text_table(config, dataset, item_texts, weights) -> StoredItemVectors:
     encoder, source = _encoder(config, weights)
     if weights is Weights.OUTLINE:  # nothing to compute them with
         return StoredItemVectors(np.zeros((0, encoder.out_features), np.float32), nn.Identity(), "00")
-    catalogue = build_catalogue(config, item_texts or read_texts(config, dataset), source)
+    settings = LEARNKeys.of(config)
+    tokenizer = load_tokenizer(source, settings.trust_remote_code)
+    catalogue = build_catalogue(settings, item_texts or read_texts(settings, dataset), tokenizer, source)
     check_words(encoder.backbone, catalogue.tokens, source)
     encoder = encoder.to(config["device"])
     made_by = encoder_digest(encoder)
@@ -104,8 +107,8 @@ def _text_table(config, dataset, item_texts, weights) -> StoredItemVectors:
         encoder,
         catalogue,
         precision=config["precision"],
-        token_budget=chunk_tokens(config),
-        cache=cache_folder(config["cache_dir"], config["data_path"]) if config["item_vector_cache"] else None,
+        token_budget=chunk_tokens(settings),
+        cache=vector_cache(settings),
         weights=made_by,
         dtype=DTYPES[config["content_dtype"]],
     )
@@ -138,7 +141,7 @@ def _spec(config, weights: Weights = Weights.FRESH) -> tuple[BackboneSpec, str]:
         init="scratch" if weights is Weights.OUTLINE else "pretrained",
         num_layers=config["item_llm_layers"],
         layers_key="item_llm_layers",
-        attn_implementation=attention(config),
+        attn_implementation=attention(LEARNKeys.of(config)),
         trust_remote_code=config["trust_remote_code"],
     )
     return spec, pooling

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from recbole_hllm.config.keys.language_models import LoraKeys
+from recbole_hllm.config.keys.learn import LEARNKeys
 from recbole_hllm.data.rows.columns import TARGET_ITEMS
 from recbole_hllm.data.texts.item_texts import ItemTexts
 from recbole_hllm.errors import ConfigError
@@ -75,6 +76,7 @@ class LEARN(TwoTowers, ReadsWeights):
         ConfigError, DataError, ModelError: texts, language models, keys or their sizes do not fit together.
     """
 
+    Keys = LEARNKeys
     DRAWS_NEGATIVES = False  # by a sampler: those of a user are the other users' targets, or the catalogue
 
     def __init__(self, config, dataset, item_texts: ItemTexts | None = None, weights: Weights = Weights.FRESH):
@@ -101,16 +103,18 @@ class LEARN(TwoTowers, ReadsWeights):
     def check_keys(cls, config) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
         check_content_keys(config)
-        lora_settings(config)
+        settings = cls.Keys.of(config)
+        lora_settings(settings)
         if config["recency_beta"] < config["recency_alpha"]:
             raise ConfigError("recency_beta: below recency_alpha it would favour what is long ago")
         if config["preference"] == "llm" and not config["user_pretrain_dir"]:
             raise ConfigError("user_pretrain_dir: name the causal language model of preference: llm")
         if config["preference"] == "llm":
-            lora = lora_settings(config) if config["user_llm_tuning"] == "lora" else None
-            check_user_llm(config, _reader_spec(config), "user_pretrain_dir", lora, other_length="target_length")
+            lora = lora_settings(settings) if config["user_llm_tuning"] == "lora" else None
+            lengths = {key: config[key] for key in ("MAX_ITEM_LIST_LENGTH", "target_length")}
+            check_user_llm(_reader_spec(config), "user_pretrain_dir", lora, lengths)
         if config["preference"] == "transformer":
-            check_heads(config)
+            check_heads(settings.hidden_size, settings.n_heads)
             if config["n_layers"] < 1:
                 raise ConfigError("n_layers: 0: a preference module has at least one layer")
         if config["negatives"] == "users" and config["num_negatives"] is not None:
@@ -225,7 +229,7 @@ def build_reader(config, weights: Weights) -> torch.nn.Module:
     """What stands between the two projections of a tower: a transformer from scratch, or a language model."""
     if config["preference"] == "llm":
         reader = UserEncoder(load_backbone(_reader_spec(config, weights)))
-        tune(reader.backbone, config["user_llm_tuning"], lora_settings(config))
+        tune(reader.backbone, config["user_llm_tuning"], lora_settings(LEARNKeys.of(config)))
         return reader
     return CausalTransformer(
         **{key: config[key] for key in ("hidden_size", "n_layers", "n_heads", "inner_size", "dropout")},
@@ -240,7 +244,7 @@ def _reader_spec(config, weights: Weights = Weights.FRESH) -> BackboneSpec:
         num_layers=config["user_llm_layers"],
         layers_key="user_llm_layers",
         gradient_checkpointing=config["gradient_checkpointing"],
-        attn_implementation=attention(config),
+        attn_implementation=attention(LEARNKeys.of(config)),
         trust_remote_code=config["trust_remote_code"],
     )
 

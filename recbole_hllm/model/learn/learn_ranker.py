@@ -9,6 +9,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, InputType, ModelType
 from torch import Tensor
 
+from recbole_hllm.config.keys.learn import LEARNRankerKeys
 from recbole_hllm.config.parsing import fast_precision, read_yaml
 from recbole_hllm.config.places import properties_folder, recbole_folder
 from recbole_hllm.config.renamed import read_saved
@@ -52,6 +53,7 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
         ModelError: LEARN's weights are damaged.
     """
 
+    Keys = LEARNRankerKeys
     type = ModelType.CONTEXT
     input_type = InputType.POINTWISE
     READS_NUMBERS = True  # the ranker does

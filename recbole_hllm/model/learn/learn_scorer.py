@@ -1,5 +1,6 @@
 """LEARNScorer: LEARN on labelled rows, trained on what users liked before them."""
 
+from recbole_hllm.config.keys.learn import LEARNScorerKeys
 from recbole_hllm.model.base.contract import LabelledScorer
 from recbole_hllm.model.learn.learn import LEARN
 
@@ -17,6 +18,7 @@ class LEARNScorer(LEARN, LabelledScorer):
         item_texts, weights: as for LEARN.
     """
 
+    Keys = LEARNScorerKeys
     similarity = "other"  # half of 1 + the cosine
 
     def predict(self, interaction):

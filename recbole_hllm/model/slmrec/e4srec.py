@@ -10,6 +10,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from recbole_hllm.config.keys.slmrec import E4SRecKeys
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.data.rows.base import Rows
@@ -60,6 +61,7 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         ConfigError, ModelError: the table, the language model and the instruction do not fit together.
     """
 
+    Keys = E4SRecKeys
     input_type = InputType.POINTWISE
     similarity = "dot"
     DRAWS_NEGATIVES = False  # the loss is over the whole catalogue
@@ -93,7 +95,7 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         cls.training_rows(config)
         spec = llm_spec(config)
         tuning_mode(config)
-        lora_settings(config)
+        lora_settings(cls.Keys.of(config))
         check_text_after(config, instruction_texts(config)[1])
         check_table_keys(config)
         check_language_model(config, spec)
@@ -144,7 +146,7 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
     def _tune(self, config):
         mode = tuning_mode(config)
         self.lora_alpha = config["lora_alpha"] if mode == "lora" else None
-        tune(self.llm.backbone, mode, lora_settings(config))
+        tune(self.llm.backbone, mode, lora_settings(self.Keys.of(config)))
         # Words are a part of the language model that LoRA does not reach.
         for text in (self.llm.before, self.llm.after):
             text.requires_grad_(mode == "full")

@@ -1,9 +1,10 @@
 """What the keys of E4SRec mean: the language model, its tuning and its words; and what is wrong with them."""
 
+from recbole_hllm.config.keys.slmrec import E4SRecKeys
 from recbole_hllm.errors import ConfigError, did_you_mean, naming
 from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.model.base.language_models import attention, lora_settings
-from recbole_hllm.model.base.llm_fit import check_prompted_llm
+from recbole_hllm.model.base.llm_fit import check_prompted_llm, history_lengths
 from recbole_hllm.model.base.trained_run import check_same_data
 from recbole_hllm.model.slmrec.export_e4srec import exported_e4srec
 from recbole_hllm.nn.backbone import BackboneSpec, load_tokenizer, skeleton_of
@@ -57,7 +58,7 @@ def llm_spec(config, weights: Weights = Weights.FRESH) -> BackboneSpec:
         layers_key="user_llm_layers",
         config=sizes,
         gradient_checkpointing=config["gradient_checkpointing"],
-        attn_implementation=attention(config),
+        attn_implementation=attention(E4SRecKeys.of(config)),
         trust_remote_code=config["trust_remote_code"],
     )
 
@@ -101,9 +102,10 @@ def check_language_model(config, spec: BackboneSpec) -> None:
         ConfigError, ModelError: histories, instruction or LoRA do not fit the language model.
     """
     key = "user_pretrain_dir" if spec.source else "user_llm_config"
-    lora = lora_settings(config) if tuning_mode(config) == "lora" else None
+    settings = E4SRecKeys.of(config)
+    lora = lora_settings(settings) if tuning_mode(config) == "lora" else None
     texts, skeleton = instruction_tokens(config), skeleton_of(spec)
-    check_prompted_llm(config, spec, key, lora, sum(map(len, texts)))
+    check_prompted_llm(spec, key, lora, history_lengths(settings), sum(map(len, texts)))
     if skeleton is not None:
         with naming(key):
             check_words_known(skeleton, [*texts[0], *texts[1]])

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from recbole_hllm.config.keys.slmrec import SLMRecKeys
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.contract import Weights
@@ -50,6 +51,7 @@ class SLMRec(E4SRec):
         ConfigError, ModelError: teacher and student do not fit together.
     """
 
+    Keys = SLMRecKeys
     NUMBERED_ROWS = True  # the teacher's states are stored by row
 
     def __init__(self, config, dataset, weights: Weights = Weights.FRESH):
@@ -58,7 +60,7 @@ class SLMRec(E4SRec):
         table = None if teacher is None else teacher.item_table.weight.detach()
         super().__init__(config, dataset, table, weights)
         self.term_weights = loss_weights(config)
-        published = referenced(config)
+        published = referenced(config["reference"])
         self.reduction = "sum" if "distillation_sum" in published else "mean"
         self.norm_power = 1 if "distillation_norm" in published else 2
         in_blocks = any(self.term_weights.values())
@@ -125,8 +127,8 @@ class SLMRec(E4SRec):
         """Offline a trained teacher, which has the table; online the table."""
         if config["distillation"] == "online":
             return super().needs(config)
-        of_teacher = sorted(referenced(config) - _OF_DISTILLATION)  # what it would share with this model
-        shared = {} if not referenced(config) & _OF_DISTILLATION else {"reference": of_teacher or False}
+        of_teacher = sorted(referenced(config["reference"]) - _OF_DISTILLATION)  # what it would share with this model
+        shared = {} if not referenced(config["reference"]) & _OF_DISTILLATION else {"reference": of_teacher or False}
         return {"teacher": ("E4SRec", {**shared, **keys_of_teacher(config)})}
 
     def _begin_as(self, teacher: E4SRec) -> None:

@@ -1,5 +1,6 @@
 """Whether a student can begin as the first layers of its teacher: by their keys, before one is trained; as models."""
 
+from recbole_hllm.config.keys.language_models import LoraKeys
 from recbole_hllm.config.parsing import read_yaml
 from recbole_hllm.config.places import properties_folder
 from recbole_hllm.errors import ConfigError, ModelError, did_you_mean, naming
@@ -98,7 +99,7 @@ def _unlike(config, made, own_lora: bool, their_lora: bool) -> list[str]:
         return ["user_llm_tuning"]
     keys = ["item_embed_dim"] if made["pretrained_e4srec"] else ["item_embed_dim", "instruction"]
     if own_lora:
-        lora_settings(made)
+        lora_settings(LoraKeys.of(made))
         keys += ["lora_r", "lora_alpha", "lora_target_modules"]
     return [key for key in keys if (config[key] or None) != (made[key] or None)]
 

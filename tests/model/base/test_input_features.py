@@ -123,7 +123,7 @@ def test_times_that_are_no_clock_times_are_refused(build, how, message):
     "keys, message",
     [
         ({"time_of": "target"}, "time_of: 'target' is not one of item, next"),
-        ({"time_num": 7}, "time_num: 7 parts; there are 6"),
+        ({"time_num": 7}, "time_num: 7 must be at most 6"),
         ({"time_num": -1}, "time_num: -1 must be at least 0"),
         ({"action_field": "click"}, "action_field: .*timed.inter has no column 'click'.*timestamp, "),
     ],
