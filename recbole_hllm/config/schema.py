@@ -114,8 +114,10 @@ class Key:
             raise ConfigError(f"{self.name} must not be empty")
         if bool in self.types:
             return self._checked_switch(value)
-        if float in self.types or int in self.types:
+        if float in self.types or int in self.types or self.item in (float, int):
             return self._checked_numbers(value)
+        if self.types == (dict,) and not isinstance(value, dict):
+            raise ConfigError(f"{self.name}: {value!r} is not a dict")
         if self.is_text and not self.choices:
             return str(value)
         return self._checked_choice(value)
@@ -130,12 +132,14 @@ class Key:
     def _checked_numbers(self, value):
         if list in self.types and isinstance(value, list):
             return [self._checked_number(one) for one in value]
+        if self.types == (list,):
+            raise ConfigError(f"{self.name}: {value!r} is not a {self.type_words}")
         return self._checked_number(value)
 
     def _checked_number(self, value):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ConfigError(f"{self.name}: {value!r} is not a number")
-        whole = int in self.types
+        whole = int in (*self.types, self.item)
         if whole and value % 1 != 0:
             raise ConfigError(f"{self.name}: {value!r} is not a whole number")
         if not value >= self.least:

@@ -110,6 +110,7 @@ def test_a_key_is_declared_once():
     [(int, {}, 3.0, 3), (int, {"least": 1}, 1, 1), (float, {}, 1, 1), (float, {}, inf, inf), (bool, {}, 1, True),
      (str, {}, 5, "5"), (int | None, {}, None, None), (int | list[int], {"least": 1}, [1, 2.0], [1, 2]),
      (bool | list[str], {}, ["a"], ["a"]), (bool | list[str], {}, False, False),
+     (list[int], {"least": 1}, [4, 2.0], [4, 2]), (dict[str, int], {}, {"a": 1}, {"a": 1}),
      (str, {"choices": ("a", "b")}, "a", "a"), (list[str], {}, "a", "a"), (str, {"filled": False}, "", "")],
 )  # fmt: skip
 def test_a_value_is_brought_into_the_type_of_its_key(hint, arguments, value, result):
@@ -124,6 +125,8 @@ def test_a_value_is_brought_into_the_type_of_its_key(hint, arguments, value, res
      (int, {}, True, "True is not a number"), (int, {}, "x", "'x' is not a number"),
      (int, {}, None, "must not be empty"),
      (int, {}, [1], r"\[1\] is not a number"), (int | list[int], {"least": 1}, [1, 0], "0 must be at least 1"),
+     (list[int], {}, 4, "4 is not a list of int"), (list[int], {"least": 1}, [0], "0 must be at least 1"),
+     (dict[str, int], {}, "a", "'a' is not a dict"),
      (bool, {}, 2, "2 is neither True nor False"), (bool, {}, "yes", "neither True nor False"),
      (str, {"choices": ("late", "early")}, "lat", r"'lat' is not one of late, early; did you mean 'late'\?"),
      (str, {"filled": True}, "", "must not be empty"), (list[str], {"filled": True}, [], "must not be empty")],

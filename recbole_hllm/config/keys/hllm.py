@@ -137,7 +137,7 @@ class RankingKeys(Settings):
         "Early fusion has one vector.",
         choices=("concat", "product", "both"),
     )  # fmt: skip
-    head_hidden: list[int] = key([128], "Sizes of the head's hidden layers; [] makes it linear.")
+    head_hidden: list[int] = key([128], "Sizes of the head's hidden layers; [] makes it linear.", least=1)
     target_item_id: bool = key(
         True,
         "Add an embedding of the candidate's id to its vector: how well an item is liked does not stand in its text.",

@@ -182,7 +182,11 @@ class CatalogueScorer(Recommender):
 
 class LabelledScorer(Recommender):
     """Scores labelled rows: ``predict`` is (B,) numbers from 0 to 1, how likely label 1 is. Most score a whole
-    catalogue too."""
+    catalogue too.
+
+    Attributes:
+        Keys: as of every model; those of labelled rows are among them.
+    """
 
     Keys: ClassVar[type[RunKeys]] = LabelledKeys
 

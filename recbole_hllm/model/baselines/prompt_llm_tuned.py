@@ -58,8 +58,6 @@ class PromptLLMTuned(PromptReader):
             # A finished run's config.yaml names our defaults as if the user had.
             if source and value and not settings.is_default(key):
                 raise ConfigError(f"{key}: is of a language model from scratch; item_pretrain_dir brings its own")
-        if sizes is not None and not isinstance(sizes, dict):
-            raise ConfigError(f"item_llm_config: {sizes!r} is not a dict of keys of the Hugging Face config")
         if not source and "vocab_size" in sizes:
             raise ConfigError("item_llm_config: vocab_size is the number of different tokens in the data; leave it out")
         if not source and settings.item_llm_layers:

@@ -68,9 +68,6 @@ class HLLMRanker(HLLM, LabelledScorer):
         config: the run's Config; keys are explained in ``properties/model/HLLMRanker.yaml`` and ``HLLM.yaml``.
         dataset: the training part of a LabelledDataset.
         item_texts, weights: as for HLLM.
-
-    Raises:
-        ConfigError: hidden sizes that are no whole numbers.
     """
 
     Keys: ClassVar[type[HLLMRankerKeys]] = HLLMRankerKeys
@@ -97,9 +94,6 @@ class HLLMRanker(HLLM, LabelledScorer):
         settings = cls.Keys.of(config)
         if settings.negatives != "shared":
             raise ConfigError(f"negatives: {settings.negatives!r}: those of the generative loss are shared by a batch")
-        sizes = settings.head_hidden
-        if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
-            raise ConfigError(f"head_hidden: {sizes!r} is not a list of layer sizes such as [128]")
         super().check_keys(config)
 
     # ---- what is computed ----

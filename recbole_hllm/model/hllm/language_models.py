@@ -91,8 +91,6 @@ def _spec(
     settings: HLLMKeys, llm: LLMKeys, source: str | None, llm_config: dict | None, weights_are_read: bool
 ) -> BackboneSpec:
     pretrained = is_pretrained(settings, llm)
-    if llm_config is not None and not isinstance(llm_config, dict):
-        raise ConfigError(f"{llm.part}_llm_config: {llm_config!r} is not a dict of keys of the Hugging Face config")
     if pretrained and llm_config:
         raise ConfigError(
             f"{llm.part}_llm_config: pretrained weights fix these keys; {llm.part}_llm_init: False frees them"

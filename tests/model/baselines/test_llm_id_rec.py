@@ -53,9 +53,12 @@ def test_sasrec_1b_has_the_published_sizes(id_model):
     assert sum(p.numel() for p in model.parameters()) == body + 2048 * 512 + 13 * 512
 
 
-@pytest.mark.parametrize("sizes", [None, "llama", {"hidden_size": 12}, ["llama"]])
-def test_a_config_that_names_no_architecture(id_model, sizes):
-    with pytest.raises(ConfigError, match="user_llm_config: .* is not a dict of Hugging Face keys with a model_type"):
+@pytest.mark.parametrize(
+    "sizes, said",
+    [(None, " must not be empty"), ("llama", ": 'llama' is not a dict"), ({"hidden_size": 12}, ": .* lacks a model_")],
+)
+def test_a_config_that_names_no_architecture(id_model, sizes, said):
+    with pytest.raises(ConfigError, match=f"user_llm_config{said}"):
         id_model("LLMIDRec", user_llm_config=sizes)
 
 

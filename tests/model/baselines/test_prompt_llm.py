@@ -339,7 +339,7 @@ def test_a_plan_counts_tokens(keys_of):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"item_llm_tuning": "frozen"}, "item_llm_tuning: 'frozen' is neither full nor lora; untuned, .* PromptLLM"),
+        ({"item_llm_tuning": "frozen"}, "item_llm_tuning: 'frozen' is not one of full, lora"),
         ({"item_llm_tuning": "lora"}, "lora keeps the weights there are, and without item_pretrain_dir they are"),
         ({"tokenizer_dir": None}, "tokenizer_dir: name it, or a pretrained language model, item_pretrain_dir"),
         ({"item_llm_config": None}, "item_llm_config: name it"),

@@ -250,10 +250,10 @@ def test_what_the_head_reads(build, inputs, width):
     "keys, words",
     [
         ({"fusion": "erly"}, "fusion: 'erly' is not one of late, early; did you mean 'early'"),
-        ({"fusion": None}, "fusion: None is not one of late, early"),
+        ({"fusion": None}, "fusion must not be empty"),
         ({"head_input": "sum"}, "head_input: 'sum' is not one of concat, product, both"),
-        ({"head_hidden": 128}, "head_hidden: 128 is not a list of layer sizes"),
-        ({"head_hidden": [0]}, r"head_hidden: \[0\] is not a list of layer sizes"),
+        ({"head_hidden": 128}, "head_hidden: 128 is not a list of int"),
+        ({"head_hidden": [0]}, "head_hidden: 0 must be at least 1"),
         ({"history_filter": "liked"}, "history_filter: 'liked'"),
         ({"loss_lambda": -1}, "loss_lambda: -1 must be at least 0"),
         ({"candidates_per_batch": 0}, "candidates_per_batch: 0 must be at least 1"),

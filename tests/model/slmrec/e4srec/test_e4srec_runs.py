@@ -90,7 +90,7 @@ def test_language_models_that_do_not_fit(build, tiny_llm, pretrained):
         ({"user_llm_tuning": "frozen"}, "user_llm_tuning: frozen keeps the weights there are"),
         ({"user_llm_init": True}, "user_llm_init: True needs user_pretrain_dir"),
         ({"user_llm_init": True, "user_pretrain_dir": "x"}, "user_llm_config: pretrained weights fix these keys"),
-        ({"user_llm_config": "llama"}, "user_llm_config: 'llama' is not a dict of keys"),
+        ({"user_llm_config": "llama"}, "user_llm_config: 'llama' is not a dict"),
         ({"instruction": "w1 {items}"}, "instruction: only the tokenizer of user_pretrain_dir can read it"),
         ({"instruction": "no place", "user_pretrain_dir": "x"}, "instruction: 'no place' is not a text with one place"),
         ({"instruction": "{items} {items}", "user_pretrain_dir": "x"}, "instruction: .* is not a text with one place"),
