@@ -21,6 +21,7 @@ PACKAGE = Path(recbole_hllm.__file__).parent
 # Where something else than a recommender is asked for a name: text of what is asked.
 ASKED = {
     "__init__.py": {"import_module(_PUBLIC[name])"},
+    "allocator.py": {"library"},
     "config/parsing.py": {"torch.cpu"},
     "data/files/atomic.py": {"self"},
     "data/protocol.py": {"split"},
