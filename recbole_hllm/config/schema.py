@@ -110,6 +110,8 @@ class Key:
         """
         if value is None and self.optional:
             return None
+        if value is None and self.types == (bool,) and not self.filled:  # an empty switch is as by default
+            return None if self.default is ... else self.default
         if value is None or (self.filled and value in ("", [], {})):
             raise ConfigError(f"{self.name} must not be empty")
         if bool in self.types:

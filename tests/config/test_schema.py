@@ -2,6 +2,7 @@
 
 import ast
 import re
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -111,10 +112,12 @@ def test_a_key_is_declared_once():
      (str, {}, 5, "5"), (int | None, {}, None, None), (int | list[int], {"least": 1}, [1, 2.0], [1, 2]),
      (bool | list[str], {}, ["a"], ["a"]), (bool | list[str], {}, False, False),
      (list[int], {"least": 1}, [4, 2.0], [4, 2]), (dict[str, int], {}, {"a": 1}, {"a": 1}),
-     (str, {"choices": ("a", "b")}, "a", "a"), (list[str], {}, "a", "a"), (str, {"filled": False}, "", "")],
+     (str, {"choices": ("a", "b")}, "a", "a"), (list[str], {}, "a", "a"), (str, {"filled": False}, "", ""),
+     (bool, {}, None, True)],
 )  # fmt: skip
 def test_a_value_is_brought_into_the_type_of_its_key(hint, arguments, value, result):
-    made = _key(hint, **arguments).checked(value)
+    default = True if hint is bool else None
+    made = replace(_key(hint, **arguments), default=default).checked(value)
     assert made == result and type(made) is type(result)
 
 
@@ -129,6 +132,7 @@ def test_a_value_is_brought_into_the_type_of_its_key(hint, arguments, value, res
      (dict[str, int], {}, "a", "'a' is not a dict"),
      (bool, {}, 2, "2 is neither True nor False"), (bool, {}, "yes", "neither True nor False"),
      (str, {"choices": ("late", "early")}, "lat", r"'lat' is not one of late, early; did you mean 'late'\?"),
+     (bool, {"filled": True}, None, "must not be empty"),
      (str, {"filled": True}, "", "must not be empty"), (list[str], {"filled": True}, [], "must not be empty")],
 )  # fmt: skip
 def test_a_value_that_a_key_does_not_allow_is_refused_by_name(hint, arguments, value, message):

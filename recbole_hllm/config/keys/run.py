@@ -55,6 +55,7 @@ class OurEvaluationKeys(Settings):
         "Never recommend what the user had before, the whole history and not only the last items. False is RecBole's "
         "behaviour for sequential models.",
         scope=PROTOCOL,
+        filled=True,
     )
     eval_targets: str = key(
         "each",
