@@ -8,6 +8,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from recbole_hllm.errors import ConfigError
 
@@ -47,7 +48,7 @@ def keep_freed_memory(environ: Mapping[str, str] = os.environ) -> bool:
     return bool(mapped and library.mallopt(M_TRIM_THRESHOLD, _NEVER))
 
 
-def _set_by_user(environ) -> bool:
+def _set_by_user(environ: Mapping[str, str]) -> bool:
     return any(name.startswith("MALLOC_") for name in environ) or "glibc.malloc" in environ.get("GLIBC_TUNABLES", "")
 
 
@@ -59,7 +60,7 @@ class _SymbolInfo(ctypes.Structure):
     ]  # fmt: skip
 
 
-def _glibc():
+def _glibc() -> ctypes.CDLL | None:
     """The process's C library where it is glibc and its ``malloc`` is the one in use; else None."""
     if sys.platform != "linux":
         return None
@@ -69,7 +70,7 @@ def _glibc():
     return library if _base(library, library.malloc) == _base(library, library.gnu_get_libc_version) else None
 
 
-def _base(library, function) -> int | None:
+def _base(library: ctypes.CDLL, function: Any) -> int | None:
     """Where the file that a function is in is loaded."""
     info = _SymbolInfo()
     found = library.dladdr(ctypes.cast(function, ctypes.c_void_p), ctypes.byref(info))
