@@ -146,7 +146,9 @@ def _training(ranked: list[dict], metric: str, by_user: Mapping[str, np.ndarray]
         return [f"{rule['model']} trains nothing ({does}), and no trained row passes it: {meaning}."]
     errors = _standard_errors(trained[0], rule, by_user)
     by = "" if errors is None else f", {errors:.1f} standard errors"
-    others = f"; {_list(behind)} {'does' if len(behind) == 1 else 'do'} not pass it" if behind else ""
+    also = [row["model"] for row in trained[1:] if row["model"] not in behind]
+    others = f"; {_list(also)} {'passes' if len(also) == 1 else 'pass'} it too" if also else ""
+    others += f"; {_list(behind)} {'does' if len(behind) == 1 else 'do'} not pass it" if behind else ""
     return [
         f"The best row that trains nothing is {rule['model']} ({does}): {trained[0]['model']} is "
         f"{_distance(trained[0], rule, metric)}{by}{others}."

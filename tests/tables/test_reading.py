@@ -30,7 +30,7 @@ def test_a_trained_row_leads():
         "HLLM leads in ndcg@10 with 0.0700, 12 % above SASRec (0.0625), and in recall@10 too.",
         SEEDS,
         "The best row that trains nothing is Markov (it counts which item directly followed which): HLLM is 40 % above "
-        "Markov (0.0500).",
+        "Markov (0.0500); SASRec passes it too.",
     ]
 
 
@@ -131,10 +131,10 @@ def test_standard_errors_compare_user_by_user():
         "The difference is 1.0 standard errors over 4 test users, which may be chance.",
         SEEDS,
         "The best row that trains nothing is Pop (it counts interactions): A is 200 % above Pop (0.2500), 1.7 standard "
-        "errors.",
+        "errors; B passes it too.",
     ]
     del by_user["Pop"]
-    assert reading(rows, "ndcg@10", by_user)[-1].endswith("A is 200 % above Pop (0.2500).")
+    assert reading(rows, "ndcg@10", by_user)[-1].endswith("A is 200 % above Pop (0.2500); B passes it too.")
     by_user["B"] = by_user["A"] - [[0.5], [0]]  # by as much for every user: nothing varies
     assert reading(rows, "ndcg@10", by_user)[1] == SEEDS
 
