@@ -9,6 +9,7 @@ import torch
 from recbole.utils import FeatureType
 
 from recbole_hllm.data.files.reader import read_header
+from recbole_hllm.data.loader import EvalLoader
 from recbole_hllm.data.texts.item_texts import TextTemplate, read_item_texts
 from recbole_hllm.errors import ConfigError, DataError, did_you_mean
 from recbole_hllm.runs.run import Run
@@ -44,15 +45,15 @@ def recommend(run: Run, users: Sequence[str] | None = None, k: int = 10) -> list
         ConfigError: the run has no test, or scores labelled rows.
         DataError: a user is not in the data, or not in the test.
     """
-    loader = run.test_data
-    if loader is None or run.dataset.rows == "labelled":
+    loader, data = run.test_data, run.dataset
+    if not isinstance(loader, EvalLoader):
         raise ConfigError(f"{run.run_dir}: a run without a test, or of labelled rows, has no lists of items to show")
-    data = loader._dataset
-    rows = np.zeros(1, np.int64) if users is None else data.first_rows([_number(data, user) for user in users])
+    part = loader._dataset
+    rows = np.zeros(1, np.int64) if users is None else part.first_rows([_number(data, user) for user in users])
     scores = Trainer(run.config, run.model.eval(), run.run_dir).scores(loader, rows)
     best, listed = (part.cpu() for part in torch.topk(scores, min(k, scores.shape[1]), dim=1)[::-1])
-    whose = data.inter_feat[data.uid_field][torch.from_numpy(rows)]
-    history, held_out = data.histories(rows), data.positives(rows)
+    whose = part.inter_feat[data.uid_field][torch.from_numpy(rows)]
+    history, held_out = part.histories(rows), part.positives(rows)
 
     def ids(items):
         return data.id2token(data.iid_field, items.numpy()).tolist()

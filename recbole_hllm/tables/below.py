@@ -36,7 +36,7 @@ def _examples(rows, configs, folders) -> list[list[str]]:
     """Recommendations of the first trained row that ranks items, where ``show_recommendations`` asks for them."""
     for row in rows:
         config, trains_nothing = configs[row["model"]], row.get("costs", {}).get("stop_reason") == COUNTED_ONCE
-        wanted = config["show_recommendations"] and config.spec.rows != "labelled"
+        wanted = config["show_recommendations"] and not config.spec.rows.labelled
         if wanted and results_of(row) and not trains_nothing:
             # Whatever was evaluated, nobody is recommended what they had; and this is no further run to log.
             keys = {"mask_history": True, "log_wandb": False}
