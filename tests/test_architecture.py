@@ -47,11 +47,8 @@ SUBCLASSED_IN = {
 }  # fmt: skip
 
 # Models in these read typed settings, and look nothing up in a config but keys whose names are values themselves.
-TYPED = ("model/base/", "model/hllm/", "model/baselines/")
-LOOKED_UP = {
-    "model/base/trained_run.py": {"config[key]", "config[name]"},
-    "model/base/unread_keys.py": {"config[name]"},
-}
+TYPED = ("model/",)
+LOOKED_UP = {"model/learn/learn_ranker.py": {"config[key]", "self.config[key]"}}  # keys of RecBole's rankers
 
 # Has an unpickler that knows tensors only, for RecBole's checkpoints.
 READS_PICKLES = "model/base/recbole_checkpoint.py"

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,6 +98,12 @@ class Config(RecBoleConfig):
             raise ConfigError(f"config: {error}") from error
         if not reads_labels(self):  # RecBole would look for its column
             self["threshold"] = self.settings["threshold"] = None
+
+    def with_values(self, values: dict) -> "Config":
+        """The same Config with other values, for a part of its model that is a model of its own, such as a teacher."""
+        changed = copy(self)
+        changed.final_config_dict = {**self.final_config_dict, **values}
+        return changed
 
     # ---- what the user gives ----
 

@@ -231,6 +231,15 @@ class Settings:
         """The values of these keys in a Config, or another object with ``[name]``; None where it has no such key."""
         return cls({name: config[name] for name in (*cls.keys, *cls.derived)})
 
+    @classmethod
+    def checked(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of some keys, those of these keys in their types; see ``Key.checked``.
+
+        Raises:
+            ConfigError: a value that cannot be used.
+        """
+        return {name: cls.keys[name].checked(value) if name in cls.keys else value for name, value in values.items()}
+
     def is_default(self, name: str) -> bool:
         """Whether a key has the value that it has where nobody gives one."""
         return bool(self.__dict__[name] == self.keys[name].default)

@@ -14,6 +14,10 @@ from recbole_hllm.config.keys.run import LabelledKeys, RunKeys
 from recbole_hllm.config.schema import Scope, Settings, default, key
 
 TRAINING = Scope.TRAINING
+# RecBole's context-aware models that read dense vectors.
+RANKERS = (
+    "AFM", "AutoInt", "DCN", "DCNV2", "DeepFM", "FM", "FNN", "LR", "NFM", "PNN", "WideDeep", "xDeepFM",
+)  # fmt: skip
 
 
 class ContentKeys(Settings):
@@ -306,7 +310,9 @@ class LEARNRankerKeys(LabelledKeys):
         "What of LEARN the ranker reads: the user's vector, the item's, and the middle of their fusion. []: the "
         "ranker alone.",
     )
-    ranker: str = key("DeepFM", "AFM, AutoInt, DCN, DCNV2, DeepFM, FM, FNN, LR, NFM, PNN, WideDeep or xDeepFM.")
+    ranker: str = key(
+        "DeepFM", "AFM, AutoInt, DCN, DCNV2, DeepFM, FM, FNN, LR, NFM, PNN, WideDeep or xDeepFM.", choices=RANKERS
+    )
     ranker_keys: dict[str, Any] | None = key(
         None,
         "Keys of the ranker that are not RecBole's defaults, such as {dropout_prob: 0.5}.",

@@ -1,13 +1,16 @@
 """A finished run of this package as a part of another model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.renamed import read_saved
+from recbole_hllm.config.schema import Settings
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.id_table import check_same_training
 
@@ -18,19 +21,19 @@ _OF_THE_DATA = (
 )  # fmt: skip
 
 
-def over_default(config, key: str, model: str) -> dict:
+def over_default(settings: Settings, key: str, model: str) -> dict[str, Any]:
     """A key whose value is a dict of keys of a model: those given, and the default of each that is not."""
-    default, given = config.internal_config_dict.get(key) or {}, config[key] or {}
+    default, given = settings.keys[key].default or {}, getattr(settings, key) or {}
     if not isinstance(given, dict):
         raise ConfigError(f"{key}: {given!r} is not a dict of keys of {model}")
     return {**default, **given}
 
 
-def check_same_data(config, key: str, keys: dict) -> None:
-    """Keys of a run that comes first must not give it other interactions, or another split of them.
+def check_same_data(settings: RunKeys, key: str, keys: Mapping[str, Any]) -> None:
+    """Keys of a prerequisite run must not give it other interactions, or another split of them.
 
     Args:
-        config: of the run that needs it.
+        settings: of the run that needs it.
         key: that names them, such as ``teacher_keys``.
         keys: keys and values.
 
@@ -38,9 +41,10 @@ def check_same_data(config, key: str, keys: dict) -> None:
         ConfigError: one of them does; it would be told after that run was trained.
     """
     for name in _OF_THE_DATA:
-        if name in keys and keys[name] != config[name]:
+        if name in keys and keys[name] != getattr(settings, name):
             raise ConfigError(
-                f"{key}: {name}: {keys[name]!r} would train on other data than this run, which has {config[name]!r}"
+                f"{key}: {name}: {keys[name]!r} would train on other data than this run, which has "
+                f"{getattr(settings, name)!r}"
             )
 
 

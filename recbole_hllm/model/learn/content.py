@@ -47,22 +47,22 @@ class Content(nn.Module):
         return F.normalize(vectors, dim=-1) if self.normalised else vectors
 
 
-def check_content_keys(config) -> None:
+def check_content_keys(settings: LEARNKeys) -> None:
     """Raises ConfigError for values that are wrong whatever the data and the language model are."""
-    if config["content"] in LANGUAGE_MODELS:
-        spec, pooling = _spec(config)
-        check_text_llm(spec, "item_pretrain_dir", config["MAX_TEXT_LENGTH"], tokens=int(pooling == "eos"))
+    if settings.content in LANGUAGE_MODELS:
+        spec, pooling = _spec(settings)
+        check_text_llm(spec, "item_pretrain_dir", settings.MAX_TEXT_LENGTH, tokens=int(pooling == "eos"))
         if (skeleton := skeleton_of(spec)) is not None:
-            _check_direction(config, skeleton)
+            _check_direction(settings, skeleton)
 
 
-def content_source(config) -> str | None:
+def content_source(settings: LEARNKeys) -> str | None:
     """The language model that the content comes from; None for content that reads no texts."""
-    kind = config["content"]
-    return config["item_pretrain_dir"] or LANGUAGE_MODELS[kind] if kind in LANGUAGE_MODELS else None
+    kind = settings.content
+    return settings.item_pretrain_dir or LANGUAGE_MODELS[kind] if kind in LANGUAGE_MODELS else None
 
 
-def build_content(config, dataset, item_texts: ItemTexts | None, weights: Weights) -> Content:
+def build_content(settings: LEARNKeys, dataset, item_texts: ItemTexts | None, weights: Weights) -> Content:
     """The content vectors that the key ``content`` asks for.
 
     Those of a language model are computed now, or read from the cache; it is let go before any training.
@@ -70,13 +70,13 @@ def build_content(config, dataset, item_texts: ItemTexts | None, weights: Weight
     Raises:
         ConfigError, DataError, ModelError: texts, language model and keys do not fit together.
     """
-    kind, width = config["content"], config["content_dim"]
+    kind, width = settings.content, settings.content_dim
     if kind == "id":
         return Content(_id_table(dataset.item_num, width), width, normalised=False)
     if kind == "random":
-        return Content(_random_table(config["seed"], dataset.item_num, width), width, normalised=True)
-    table = _text_table(config, dataset, item_texts, weights)
-    return Content(table, table.vectors.shape[1], bool(config["content_normalised"]))
+        return Content(_random_table(settings.seed, dataset.item_num, width), width, normalised=True)
+    table = _text_table(settings, dataset, item_texts, weights)
+    return Content(table, table.vectors.shape[1], settings.content_normalised)
 
 
 def _id_table(n_items, width) -> nn.Embedding:
@@ -93,45 +93,44 @@ def _random_table(seed, n_items, width) -> StoredItemVectors:
     return StoredItemVectors(vectors, nn.Identity(), digest("random", seed, n_items, width))
 
 
-def _text_table(config, dataset, item_texts, weights) -> StoredItemVectors:
-    encoder, source = _encoder(config, weights)
+def _text_table(settings: LEARNKeys, dataset, item_texts, weights) -> StoredItemVectors:
+    encoder, source = _encoder(settings, weights)
     if weights is Weights.OUTLINE:  # nothing to compute them with
         return StoredItemVectors(np.zeros((0, encoder.out_features), np.float32), nn.Identity(), "00")
-    settings = LEARNKeys.of(config)
     tokenizer = load_tokenizer(source, settings.trust_remote_code)
     catalogue = build_catalogue(settings, item_texts or read_texts(settings, dataset), tokenizer, source)
     check_words(encoder.backbone, catalogue.tokens, source)
-    encoder = encoder.to(config["device"])
+    encoder = encoder.to(settings.device)
     made_by = encoder_digest(encoder)
     vectors = encode_catalogue(
         encoder,
         catalogue,
-        precision=config["precision"],
+        precision=settings.precision,
         token_budget=chunk_tokens(settings),
         cache=vector_cache(settings),
         weights=made_by,
-        dtype=DTYPES[config["content_dtype"]],
+        dtype=DTYPES[settings.content_dtype],
     )
     return StoredItemVectors(vectors, nn.Identity(), made_by)
 
 
-def _encoder(config, weights) -> tuple[ContentEncoder, str]:
+def _encoder(settings: LEARNKeys, weights) -> tuple[ContentEncoder, str]:
     """The language model with its pooling, and whose tokenizer it reads with."""
-    spec, pooling = _spec(config, weights)
+    spec, pooling = _spec(settings, weights)
     backbone, source, end_token = load_backbone(spec), spec.source, None
-    _check_direction(config, backbone)
+    _check_direction(settings, backbone)
     if pooling == "eos":
-        end_token = load_tokenizer(source, config["trust_remote_code"]).eos_token_id
+        end_token = load_tokenizer(source, settings.trust_remote_code).eos_token_id
         if end_token is None:
             raise ConfigError(f"content_pooling: eos: the tokenizer of {source} has no end token; take another")
-    return ContentEncoder(backbone, pooling, end_token=end_token, max_text_length=config["MAX_TEXT_LENGTH"]), source
+    return ContentEncoder(backbone, pooling, end_token=end_token, max_text_length=settings.MAX_TEXT_LENGTH), source
 
 
-def _spec(config, weights: Weights = Weights.FRESH) -> tuple[BackboneSpec, str]:
+def _spec(settings: LEARNKeys, weights: Weights = Weights.FRESH) -> tuple[BackboneSpec, str]:
     """The language model, whose weights are in no checkpoint, and its pooling."""
-    source, own_pooling = sentence_encoder(content_source(config))
-    pooling = config["content_pooling"] or own_pooling or "mean"
-    if config["content"] == "llm" and pooling == "cls":
+    source, own_pooling = sentence_encoder(content_source(settings))
+    pooling = settings.content_pooling or own_pooling or "mean"
+    if settings.content == "llm" and pooling == "cls":
         raise ConfigError(
             "content_pooling: cls: the first token of a causal language model sees nothing of the text; take mean, "
             "last or eos"
@@ -139,19 +138,19 @@ def _spec(config, weights: Weights = Weights.FRESH) -> tuple[BackboneSpec, str]:
     spec = BackboneSpec(
         source,
         init="scratch" if weights is Weights.OUTLINE else "pretrained",
-        num_layers=config["item_llm_layers"],
+        num_layers=settings.item_llm_layers,
         layers_key="item_llm_layers",
-        attn_implementation=attention(LEARNKeys.of(config)),
-        trust_remote_code=config["trust_remote_code"],
+        attn_implementation=attention(settings),
+        trust_remote_code=settings.trust_remote_code,
     )
     return spec, pooling
 
 
-def _check_direction(config, llm) -> None:
-    kind, ahead = config["content"], is_bidirectional(llm)
+def _check_direction(settings: LEARNKeys, llm) -> None:
+    kind, ahead = settings.content, is_bidirectional(llm)
     if ahead != (kind == "bert"):
         looks = "looks ahead" if ahead else "is causal"
         raise ConfigError(
-            f"item_pretrain_dir: {content_source(config)}, of type {llm.config.model_type}, {looks}, which is no "
+            f"item_pretrain_dir: {content_source(settings)}, of type {llm.config.model_type}, {looks}, which is no "
             f"content: {kind}; take content: {'llm' if kind == 'bert' else 'bert'}"
         )

@@ -1,6 +1,8 @@
 """LEARN (arXiv 2405.03988): towers over frozen content vectors, trained to tell what follows from what was before."""
 
+from logging import Logger
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -55,6 +57,8 @@ _UNREAD = {
     ("sampling", "uniform"): ("recency_alpha", "recency_beta"),
     ("sampling", "last"): ("recency_alpha", "recency_beta"),
 }
+# `model` of a LEARN whose vectors a ranker reads; its own run has said what is unread.
+PART_OF_A_RANKER = "learn"
 # Items of the catalogue encoded at once.
 _ITEMS_AT_ONCE = 4096
 
@@ -76,53 +80,54 @@ class LEARN(TwoTowers, ReadsWeights):
         ConfigError, DataError, ModelError: texts, language models, keys or their sizes do not fit together.
     """
 
-    Keys = LEARNKeys
+    Keys: ClassVar[type[LEARNKeys]] = LEARNKeys
+    settings: LEARNKeys
     DRAWS_NEGATIVES = False  # by a sampler: those of a user are the other users' targets, or the catalogue
 
     def __init__(self, config, dataset, item_texts: ItemTexts | None = None, weights: Weights = Weights.FRESH):
         self.check_keys(config)
         super().__init__(config, dataset)
-        self.drawn = {"history": config["history_samples"], "targets": config["target_samples"]}
-        self.sampling = config["sampling"]
-        self.recency = {"alpha": config["recency_alpha"], "beta": config["recency_beta"]}
-        self.same_items_kept = not config["mask_same_items"]
-        self.catalogue_is_negative = config["negatives"] == "catalogue"
-        self.num_negatives = config["num_negatives"]
-        self.targets_read = config["item_tower"]
-        self.content = build_content(config, dataset, item_texts, weights)
+        settings = self.settings
+        self.drawn = {"history": settings.history_samples, "targets": settings.target_samples}
+        self.catalogue_is_negative = settings.negatives == "catalogue"
+        self.targets_read = settings.item_tower
+        self.content = build_content(settings, dataset, item_texts, weights)
         width = self.content.width
-        size = width if self.targets_read == "content" else config["output_size"]
-        self.user_tower = PreferenceTower(width, build_reader(config, weights), size)
-        apart = not config["shared_towers"] and self.targets_read != "content"
-        self.own_item_tower = PreferenceTower(width, build_reader(config, weights), size) if apart else None
-        if config["pretrained_learn"] and weights.are_read:
-            _begin_as(self, config, dataset)
-        _log_set_up(self.logger, config)
+        size = width if self.targets_read == "content" else settings.output_size
+        self.user_tower = PreferenceTower(width, build_reader(settings, weights), size)
+        apart = not settings.shared_towers and self.targets_read != "content"
+        self.own_item_tower = PreferenceTower(width, build_reader(settings, weights), size) if apart else None
+        if settings.pretrained_learn and weights.are_read:
+            _begin_as(self, dataset)
+        _log_set_up(self.logger, settings)
 
     @classmethod
     def check_keys(cls, config) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
-        check_content_keys(config)
         settings = cls.Keys.of(config)
-        lora_settings(settings)
-        if config["recency_beta"] < config["recency_alpha"]:
+        check_content_keys(settings)
+        lora = lora_settings(settings)
+        if settings.recency_beta < settings.recency_alpha:
             raise ConfigError("recency_beta: below recency_alpha it would favour what is long ago")
-        if config["preference"] == "llm" and not config["user_pretrain_dir"]:
-            raise ConfigError("user_pretrain_dir: name the causal language model of preference: llm")
-        if config["preference"] == "llm":
-            lora = lora_settings(settings) if config["user_llm_tuning"] == "lora" else None
-            lengths = {key: config[key] for key in ("MAX_ITEM_LIST_LENGTH", "target_length")}
-            check_user_llm(_reader_spec(config), "user_pretrain_dir", lora, lengths)
-        if config["preference"] == "transformer":
+        if settings.preference == "llm":
+            if not settings.user_pretrain_dir:
+                raise ConfigError("user_pretrain_dir: name the causal language model of preference: llm")
+            lengths = {
+                "MAX_ITEM_LIST_LENGTH": settings.MAX_ITEM_LIST_LENGTH,
+                "target_length": settings.target_length,
+            }
+            tuned = lora if settings.user_llm_tuning == "lora" else None
+            check_user_llm(_reader_spec(settings), "user_pretrain_dir", tuned, lengths)
+        if settings.preference == "transformer":
             check_heads(settings.hidden_size, settings.n_heads)
-            if config["n_layers"] < 1:
+            if settings.n_layers < 1:
                 raise ConfigError("n_layers: 0: a preference module has at least one layer")
-        if config["negatives"] == "users" and config["num_negatives"] is not None:
+        if settings.negatives == "users" and settings.num_negatives is not None:
             raise ConfigError(
                 "num_negatives: is of negatives: catalogue; with negatives: users all targets of a batch's "
                 "other users are negatives, so their number follows train_batch_size and target_samples"
             )
-        if config["negatives"] == "users" and config["train_batch_size"] < 2:
+        if settings.negatives == "users" and settings.train_batch_size < 2:
             raise ConfigError("train_batch_size: 1: the targets of a batch's other rows are the negatives; take more")
 
     # ---- what the towers compute ----
@@ -195,7 +200,7 @@ class LEARN(TwoTowers, ReadsWeights):
             negatives = self._negatives(targets.device)
             loss = all_action_over_catalogue(*pairs, self.vectors_of(negatives), (negatives, targets))
         else:
-            same_items = None if self.same_items_kept else (targets[wanted], targets)
+            same_items = (targets[wanted], targets) if self.settings.mask_same_items else None
             loss = dense_all_action(*pairs, interaction[self.USER_ID], same_items)
         self.loss_terms = {"all_action": loss.detach(), "logit_scale": scale.detach().exp()}
         return loss
@@ -211,45 +216,52 @@ class LEARN(TwoTowers, ReadsWeights):
 
     def _negatives(self, device) -> Tensor:
         """(N,) ids of all items, or of ``num_negatives`` different ones."""
-        if self.num_negatives is None:
+        number = self.settings.num_negatives
+        if number is None:
             return torch.arange(1, self.n_items, device=device)
-        return 1 + torch.randperm(self.n_items - 1, device=device)[: self.num_negatives]
+        return 1 + torch.randperm(self.n_items - 1, device=device)[:number]
 
     def _drawn(self, part: str, items: Tensor) -> Tensor:
         """(B, S) which places of the histories or targets are compared."""
-        number, lengths = self.drawn[part], (items != 0).sum(1)
-        if self.sampling == "last":
+        number, lengths, settings = self.drawn[part], (items != 0).sum(1), self.settings
+        if settings.sampling == "last":
             return last_places(lengths, items.shape[1], number)
-        if self.sampling == "recent":
-            return sample_places(recency_weights(lengths, items.shape[1], **self.recency), number)
+        if settings.sampling == "recent":
+            weights = recency_weights(lengths, items.shape[1], settings.recency_alpha, settings.recency_beta)
+            return sample_places(weights, number)
         return sample_places((items != 0).float(), number)
 
 
-def build_reader(config, weights: Weights) -> torch.nn.Module:
+def build_reader(settings: LEARNKeys, weights: Weights) -> torch.nn.Module:
     """What stands between the two projections of a tower: a transformer from scratch, or a language model."""
-    if config["preference"] == "llm":
-        reader = UserEncoder(load_backbone(_reader_spec(config, weights)))
-        tune(reader.backbone, config["user_llm_tuning"], lora_settings(LEARNKeys.of(config)))
+    if settings.preference == "llm":
+        reader = UserEncoder(load_backbone(_reader_spec(settings, weights)))
+        tune(reader.backbone, settings.user_llm_tuning, lora_settings(settings))
         return reader
+    longest = max(settings.MAX_ITEM_LIST_LENGTH, settings.target_length)
     return CausalTransformer(
-        **{key: config[key] for key in ("hidden_size", "n_layers", "n_heads", "inner_size", "dropout")},
-        n_positions=max(config["MAX_ITEM_LIST_LENGTH"], config["target_length"]) if config["position_embedding"] else 0,
+        hidden_size=settings.hidden_size,
+        n_layers=settings.n_layers,
+        n_heads=settings.n_heads,
+        inner_size=settings.inner_size,
+        dropout=settings.dropout,
+        n_positions=longest if settings.position_embedding else 0,
     )
 
 
-def _reader_spec(config, weights: Weights = Weights.FRESH) -> BackboneSpec:
+def _reader_spec(settings: LEARNKeys, weights: Weights = Weights.FRESH) -> BackboneSpec:
     return BackboneSpec(
-        config["user_pretrain_dir"],
+        settings.user_pretrain_dir,
         init="pretrained" if weights.are_read else "scratch",
-        num_layers=config["user_llm_layers"],
+        num_layers=settings.user_llm_layers,
         layers_key="user_llm_layers",
-        gradient_checkpointing=config["gradient_checkpointing"],
-        attn_implementation=attention(LEARNKeys.of(config)),
-        trust_remote_code=config["trust_remote_code"],
+        gradient_checkpointing=settings.gradient_checkpointing,
+        attn_implementation=attention(settings),
+        trust_remote_code=settings.trust_remote_code,
     )
 
 
-def _begin_as(model: LEARN, config, dataset) -> None:
+def _begin_as(model: LEARN, dataset) -> None:
     """The best weights of the run that ``pretrained_learn`` names, of these items or others.
 
     Raises:
@@ -257,30 +269,32 @@ def _begin_as(model: LEARN, config, dataset) -> None:
             to be predicted here.
         ModelError: its weights do not fit.
     """
-    folder = Path(config["pretrained_learn"]).expanduser()
-    of_texts = config["content"] in LANGUAGE_MODELS  # other vectors belong to the items they were made for
+    settings = model.settings
+    folder = Path(settings.pretrained_learn).expanduser()
+    of_texts = settings.content in LANGUAGE_MODELS  # other vectors belong to the items they were made for
     theirs = settings_of(folder, "pretrained_learn", ["LEARN", "LEARNScorer"], dataset, other_items=of_texts)
-    further = {"random": ("seed",)}.get(config["content"], ())
-    if config["preference"] == "llm":
-        further += ("user_pretrain_dir", *(("lora_alpha",) if config["user_llm_tuning"] == "lora" else ()))
+    further = {"random": ("seed",)}.get(settings.content, ())
+    if settings.preference == "llm":
+        further += ("user_pretrain_dir", *(("lora_alpha",) if settings.user_llm_tuning == "lora" else ()))
     for key in (*_SEEN_IN_NO_SHAPE, *further):
-        if key in theirs and theirs[key] != config[key]:
+        own = getattr(settings, key)
+        if key in theirs and theirs[key] != own:
             raise ConfigError(
-                f"{key}: the run in pretrained_learn has {theirs[key]!r}, and {config[key]!r} here would make its "
+                f"{key}: the run in pretrained_learn has {theirs[key]!r}, and {own!r} here would make its "
                 "weights compute something else; give the same"
             )
     with_best_weights(model, folder, "pretrained_learn").train()
 
 
-def _log_set_up(logger, config):
+def _log_set_up(logger: Logger, settings: LEARNKeys) -> None:
     for (key, value), unread in _UNREAD.items():
-        if config[key] == value:
-            tell_unread(logger, config, unread, f"{key} is {value}")
-    source = content_source(config)
-    texts = f" of {source}, texts {config['text_keys'] or 'every text column'}" if source else ""
-    from_scratch = f"{config['n_layers']} layers from scratch"
-    reader = config["user_pretrain_dir"] if config["preference"] == "llm" else from_scratch
+        if getattr(settings, key) == value and settings.model != PART_OF_A_RANKER:
+            tell_unread(logger, settings, unread, f"{key} is {value}")
+    source = content_source(settings)
+    texts = f" of {source}, texts {settings.text_keys or 'every text column'}" if source else ""
+    from_scratch = f"{settings.n_layers} layers from scratch"
+    reader = settings.user_pretrain_dir if settings.preference == "llm" else from_scratch
     logger.info(
-        f"{config['model']}: content {config['content']}{texts}; preference module {reader}, item tower "
-        f"{config['item_tower']}; {config['target_length']} targets at most, split by {config['split_by']}"
+        f"{settings.model}: content {settings.content}{texts}; preference module {reader}, item tower "
+        f"{settings.item_tower}; {settings.target_length} targets at most, split by {settings.split_by}"
     )

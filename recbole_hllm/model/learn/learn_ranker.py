@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -9,30 +10,28 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, InputType, ModelType
 from torch import Tensor
 
-from recbole_hllm.config.keys.learn import LEARNRankerKeys
+from recbole_hllm.config.keys.learn import LEARNKeys, LEARNRankerKeys, LEARNScorerKeys
+from recbole_hllm.config.keys.run import LabelledKeys, RunKeys
 from recbole_hllm.config.parsing import fast_precision, read_yaml
-from recbole_hllm.config.places import properties_folder, recbole_folder
+from recbole_hllm.config.places import recbole_folder
 from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.model.base.contract import CatalogueScorer, LabelledScorer, NeedsRuns, Weights
 from recbole_hllm.model.base.recbole_models import get_model
 from recbole_hllm.model.base.trained_run import check_same_data, settings_of, with_best_weights
 from recbole_hllm.model.base.unread_keys import tell_unread
-from recbole_hllm.model.learn.learn import LEARN
+from recbole_hllm.model.learn.learn import LEARN, PART_OF_A_RANKER
 from recbole_hllm.nn.fusion import Fusion
 from recbole_hllm.nn.tuning import freeze
 
-# RecBole's context-aware models that read dense vectors.
-RANKERS = (
-    "AFM", "AutoInt", "DCN", "DCNV2", "DeepFM", "FM", "FNN", "LR", "NFM", "PNN", "WideDeep", "xDeepFM",
-)  # fmt: skip
 # Value of `learn_features` -> the field that the ranker reads.
 FEATURES = {"user": "learn_user", "item": "learn_item", "middle": "learn_middle"}
-# Keys of LEARN that its property file does not have.
-_SHARED_KEYS = ("MAX_ITEM_LIST_LENGTH", "seed", "encoding", "reference")
+# What decides a LEARN: its own keys, and these that every model has; but no run's folder allows itself to run code.
+_OF_EVERY_MODEL = ("MAX_ITEM_LIST_LENGTH", "seed", "encoding", "reference")
+_OF_LEARN = [name for name, key in LEARNKeys.keys.items() if key is not RunKeys.keys.get(name)]
+_KEYS_OF_LEARN = [name for name in (*_OF_LEARN, *_OF_EVERY_MODEL) if name != "trust_remote_code"]
 # Metrics that say nothing of a cosine, which would choose an untrained LEARN.
 _OF_PROBABILITIES = ("logloss", "mae", "rmse")
-_MODELS = properties_folder() / "model"
 # Pairs of a row and an item scored at once where a whole catalogue is scored.
 _PAIRS_AT_ONCE = 8192
 
@@ -48,12 +47,16 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
         dataset: the training part of a LabelledDataset.
         weights: whether those of LEARN are read.
 
+    Attributes:
+        settings: the values of the model's keys.
+
     Raises:
-        ConfigError: an unknown ranker or feature, or a LEARN of other data.
+        ConfigError: an unknown feature, or a LEARN of other data.
         ModelError: LEARN's weights are damaged.
     """
 
-    Keys = LEARNRankerKeys
+    Keys: ClassVar[type[LEARNRankerKeys]] = LEARNRankerKeys
+    settings: LEARNRankerKeys
     type = ModelType.CONTEXT
     input_type = InputType.POINTWISE
     READS_NUMBERS = True  # the ranker does
@@ -61,40 +64,38 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
     def __init__(self, config, dataset, weights: Weights = Weights.FRESH):
         self.check_keys(config)
         super().__init__()
-        self.n_items, self.ITEM_ID, self.LABEL = dataset.item_num, config["ITEM_ID_FIELD"], config["LABEL_FIELD"]
-        self.item_columns = dataset.item_feat
-        self.features, self.fusion_weight = config["learn_features"], config["fusion_weight"]
+        self.settings = settings = self.Keys.of(config)
+        self.n_items, self.ITEM_ID, self.LABEL = dataset.item_num, settings.ITEM_ID_FIELD, settings.LABEL_FIELD
+        self.item_columns, self.features = dataset.item_feat, settings.learn_features
         self.learn = None
         if self.features:
             with torch.random.fork_rng():  # the ranker starts as it would alone
                 self.learn = _learn(config, dataset, weights)
             freeze(self.learn)
         size = self.learn.user_tower.online_proj.out_features if self.learn else 0
-        sizes = {"user": size, "item": size, "middle": _middle_size(config["fusion_hidden"])}
+        sizes = {"user": size, "item": size, "middle": _middle_size(settings.fusion_hidden)}
         fields = {FEATURES[name]: sizes[name] for name in self.features}
-        made = _RankerConfig(config, {"numerical_features": [*(config["numerical_features"] or []), *fields]})
-        self.ranker = get_model(config["ranker"])(made, _with_fields(dataset, fields))
-        self.fusion = Fusion(size, size, config["fusion_hidden"]) if "middle" in self.features else None
+        made = _RankerConfig(config, {"numerical_features": [*(settings.numerical_features or []), *fields]})
+        self.ranker = get_model(settings.ranker)(made, _with_fields(dataset, fields))
+        self.fusion = Fusion(size, size, settings.fusion_hidden) if "middle" in self.features else None
         if not self.features:
-            tell_unread(self.logger, config, ("learn", "learn_keys"), "learn_features is empty")
+            tell_unread(self.logger, settings, ("learn", "learn_keys"), "learn_features is empty")
         if not self.fusion:
-            tell_unread(self.logger, config, ("fusion_hidden", "fusion_weight"), "learn_features has no middle")
-        self.logger.info(f"LEARNRanker: {config['ranker']} with LEARN's {', '.join(self.features) or 'nothing'}")
+            tell_unread(self.logger, settings, ("fusion_hidden", "fusion_weight"), "learn_features has no middle")
+        self.logger.info(f"LEARNRanker: {settings.ranker} with LEARN's {', '.join(self.features) or 'nothing'}")
 
     @classmethod
     def check_keys(cls, config) -> None:
         """Raises ConfigError for values that are wrong whatever the data are."""
-        names, sizes = config["learn_features"], config["fusion_hidden"]
-        if config["ranker"] not in RANKERS:
-            hint = did_you_mean(str(config["ranker"]), RANKERS)
-            raise ConfigError(f"ranker: {config['ranker']!r} is not one of {', '.join(RANKERS)}{hint}")
+        settings = cls.Keys.of(config)
+        names, sizes = settings.learn_features, settings.fusion_hidden
         known = isinstance(names, list) and all(isinstance(name, str) and name in FEATURES for name in names)
         if not known or len(set(names)) < len(names):
             raise ConfigError(f"learn_features: {names!r} is not a list of {', '.join(FEATURES)}")
         if not isinstance(sizes, list) or not sizes or not all(type(size) is int and size > 0 for size in sizes):
             raise ConfigError(f"fusion_hidden: {sizes!r} is not a list of layer sizes such as [64, 32]")
-        if isinstance(config["learn_keys"], dict):
-            check_same_data(config, "learn_keys", config["learn_keys"])
+        if isinstance(settings.learn_keys, dict):
+            check_same_data(settings, "learn_keys", settings.learn_keys)
         _ranker_keys(config)
 
     @classmethod
@@ -105,10 +106,11 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
     @classmethod
     def needs(cls, config) -> dict[str, tuple[str, dict]]:
         """A LEARN trained on the same labelled rows' past."""
-        if not config["learn_features"]:
+        settings = cls.Keys.of(config)
+        if not settings.learn_features:
             return {}
-        keys = config["learn_keys"] or {}
-        if config["valid_metric"].lower() in _OF_PROBABILITIES:
+        keys = settings.learn_keys or {}
+        if settings.valid_metric.lower() in _OF_PROBABILITIES:
             keys = {"valid_metric": "AUC", "metrics": ["AUC"], **keys}
         return {"learn": ("LEARNScorer", keys)}
 
@@ -120,7 +122,7 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
             folder: of its run.
         """
         settings = read_saved(folder / "config.yaml") if (folder / "config.yaml").is_file() else {}
-        return {key: settings[key] for key in _keys_of_learn() if key in settings}
+        return {key: settings[key] for key in _KEYS_OF_LEARN if key in settings}
 
     def train(self, mode: bool = True):
         """LEARN stays as it is."""
@@ -163,7 +165,7 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
         if logits is not None:
             fusion = F.binary_cross_entropy_with_logits(logits.float(), interaction[self.LABEL].float())
             self.loss_terms["fusion_loss"] = fusion.detach()
-            loss = loss + self.fusion_weight * fusion
+            loss = loss + self.settings.fusion_weight * fusion
         return loss
 
     def predict(self, interaction) -> Tensor:
@@ -200,37 +202,36 @@ def as_float_sequence(vectors: Tensor) -> Tensor:
     return torch.stack([vectors * size, numbers], dim=-1)
 
 
-def _keys_of_learn() -> list[str]:
-    return [key for key in (*read_yaml(_MODELS / "LEARN.yaml"), *_SHARED_KEYS) if key != "trust_remote_code"]
-
-
 def _learn(config, dataset, weights: Weights) -> LEARN:
     """The LEARN that ``learn`` names, with its best weights; without them where a checkpoint, or nothing, follows."""
-    folder = Path(config["learn"] or "").expanduser()
+    settings = LEARNRankerKeys.of(config)
+    folder = Path(settings.learn or "").expanduser()
     if not weights.are_read:  # made as learn_keys say; those of a run say everything
-        files = ("LEARN.yaml", "LEARNScorer.yaml")
-        settings = {key: value for file in files for key, value in read_yaml(_MODELS / file).items()}
-        theirs = LEARNRanker.made_like(folder) if config["learn"] else {}
-        settings |= theirs | (config["learn_keys"] or {})
+        theirs = LEARNRanker.made_like(folder) if settings.learn else {}
+        made = _defaults_of_learn() | theirs | (settings.learn_keys or {})
     else:
-        settings = settings_of(folder, "learn", ["LEARNScorer"], dataset)
-    made = copy.copy(config)
-    own = {key: settings[key] for key in _keys_of_learn() if key in settings}
+        made = settings_of(folder, "learn", ["LEARNScorer"], dataset)
+    own = LEARNKeys.checked({key: made[key] for key in _KEYS_OF_LEARN if key in made})
     if own["precision"] == "auto":
-        own["precision"] = fast_precision(config["device"])
-    made.final_config_dict = {**config.final_config_dict, **own}
-    made.internal_config_dict = {**config.internal_config_dict, **own}  # nothing that the ranker's user gave
-    _check_length(config, made)
+        own["precision"] = fast_precision(settings.device)
+    made_config = config.with_values({**own, "model": PART_OF_A_RANKER})
+    _check_length(settings, LEARNKeys.of(made_config))
     if weights.are_read:
-        return with_best_weights(LEARN(made, dataset, weights=Weights.FOLLOW), folder, "learn")
-    return LEARN(made, dataset, weights=weights).eval()
+        return with_best_weights(LEARN(made_config, dataset, weights=Weights.FOLLOW), folder, "learn")
+    return LEARN(made_config, dataset, weights=weights).eval()
 
 
-def _check_length(config, made):
-    if made["position_embedding"] and config["MAX_ITEM_LIST_LENGTH"] > made["MAX_ITEM_LIST_LENGTH"]:
+def _defaults_of_learn() -> dict[str, Any]:
+    """Those of a LEARNScorer's keys that are not every model's of labelled rows."""
+    theirs = {**LEARNKeys.keys, **LEARNScorerKeys.keys}
+    return {name: key.default for name, key in theirs.items() if key is not LabelledKeys.keys.get(name)}
+
+
+def _check_length(settings: LEARNRankerKeys, made: LEARNKeys) -> None:
+    length, positions = settings.MAX_ITEM_LIST_LENGTH, made.MAX_ITEM_LIST_LENGTH
+    if made.position_embedding and length > positions:
         raise ConfigError(
-            f"MAX_ITEM_LIST_LENGTH: {config['MAX_ITEM_LIST_LENGTH']}: the positions of {config['learn']} end at "
-            f"{made['MAX_ITEM_LIST_LENGTH']}; give at most that"
+            f"MAX_ITEM_LIST_LENGTH: {length}: the positions of {settings.learn} end at {positions}; give at most that"
         )
 
 
@@ -249,12 +250,13 @@ class _RankerConfig:
 
 
 def _ranker_keys(config) -> dict:
-    defaults = read_yaml(recbole_folder() / "properties" / "model" / f"{config['ranker']}.yaml")
-    given = config["ranker_keys"] or {}
+    settings = LEARNRankerKeys.of(config)
+    ranker, given = settings.ranker, settings.ranker_keys or {}
+    defaults = read_yaml(recbole_folder() / "properties" / "model" / f"{ranker}.yaml")
     if not isinstance(given, dict):
-        raise ConfigError(f"ranker_keys: {given!r} is not a dict of keys of {config['ranker']}")
+        raise ConfigError(f"ranker_keys: {given!r} is not a dict of keys of {ranker}")
     for key in given.keys() - defaults.keys():
-        raise ConfigError(f"ranker_keys: {config['ranker']} has no key '{key}'{did_you_mean(key, defaults)}")
+        raise ConfigError(f"ranker_keys: {ranker} has no key '{key}'{did_you_mean(key, defaults)}")
     of_the_run = {key: config[key] for key in defaults if key in config.external_config_dict}
     return {**defaults, **of_the_run, **given}
 

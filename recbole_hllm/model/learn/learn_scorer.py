@@ -1,5 +1,7 @@
 """LEARNScorer: LEARN on labelled rows, trained on what users liked before them."""
 
+from typing import ClassVar
+
 from recbole_hllm.config.keys.learn import LEARNScorerKeys
 from recbole_hllm.model.base.contract import LabelledScorer
 from recbole_hllm.model.learn.learn import LEARN
@@ -18,7 +20,8 @@ class LEARNScorer(LEARN, LabelledScorer):
         item_texts, weights: as for LEARN.
     """
 
-    Keys = LEARNScorerKeys
+    Keys: ClassVar[type[LEARNScorerKeys]] = LEARNScorerKeys
+    settings: LEARNScorerKeys
     similarity = "other"  # half of 1 + the cosine
 
     def predict(self, interaction):

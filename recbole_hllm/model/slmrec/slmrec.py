@@ -1,6 +1,8 @@
 """SLMRec (arXiv 2405.17890): the first layers of an E4SRec, taught block by block by all of it."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -24,8 +26,6 @@ from recbole_hllm.model.slmrec.teacher import (
 from recbole_hllm.model.slmrec.teacher_fit import check_keys_fit, check_models_fit
 from recbole_hllm.nn.distillation import direction_loss, norm_loss
 
-# Of the loss, beside the cross-entropy.
-TERMS = ("cos", "norm", "heads")
 # Behaviours of its published code.
 _OF_DISTILLATION = {"distillation_sum", "distillation_norm"}
 # So many times the cross-entropy is worth a warning.
@@ -51,7 +51,8 @@ class SLMRec(E4SRec):
         ConfigError, ModelError: teacher and student do not fit together.
     """
 
-    Keys = SLMRecKeys
+    Keys: ClassVar[type[SLMRecKeys]] = SLMRecKeys
+    settings: SLMRecKeys
     NUMBERED_ROWS = True  # the teacher's states are stored by row
 
     def __init__(self, config, dataset, weights: Weights = Weights.FRESH):
@@ -59,31 +60,32 @@ class SLMRec(E4SRec):
         teacher = _teacher_to_start_from(config, dataset) if weights.are_read else None
         table = None if teacher is None else teacher.item_table.weight.detach()
         super().__init__(config, dataset, table, weights)
-        self.term_weights = loss_weights(config)
-        published = referenced(config["reference"])
+        settings = self.settings
+        self.term_weights = loss_weights(settings)
+        published = referenced(settings.reference)
         self.reduction = "sum" if "distillation_sum" in published else "mean"
         self.norm_power = 1 if "distillation_norm" in published else 2
         in_blocks = any(self.term_weights.values())
-        self.ends = ends_of(self.llm.depth, config["blocks"], "this student's") if in_blocks else ()
-        width = config["item_embed_dim"]
+        self.ends = ends_of(self.llm.depth, settings.blocks, "this student's") if in_blocks else ()
+        width = settings.item_embed_dim
         heads = self.ends[:-1] if self.term_weights["heads"] else ()
         self.heads = nn.ModuleList(nn.Linear(self.llm.hidden_size, width, bias=False) for _ in heads)
-        self.online = config["distillation"] == "online" and self.aligned
+        self.online = settings.distillation == "online" and self.aligned
         self.states, self.balance_told = None, False
         parts = " + ".join(f"{weight:g} {name}" for name, weight in self.term_weights.items() if weight)
-        self.logger.info(f"distillation: {config['distillation']}, {parts or 'nothing but the first weights'}")
-        if config["distillation"] == "online":
-            tell_unread(self.logger, config, ["teacher_cache"], "distillation is online")
+        self.logger.info(f"distillation: {settings.distillation}, {parts or 'nothing but the first weights'}")
+        if settings.distillation == "online":
+            tell_unread(self.logger, settings, ["teacher_cache"], "distillation is online")
         if self.online:
             self.teacher = E4SRec(teacher_config(config), dataset, self.item_table.weight.detach(), weights)
             self._begin_as(self.teacher)
-            self.states = FreshStates(self.teacher, config["blocks"])
+            self.states = FreshStates(self.teacher, settings.blocks)
         elif teacher is not None:
             self._begin_as(teacher)
             if self.aligned:
                 self.states = self._states_of(teacher, dataset)
         elif weights is Weights.STAND_IN and self.aligned:
-            self.states = self._states_to_plan_with(dataset)
+            self.states = self._states_to_plan_with(config, dataset)
 
     @property
     def aligned(self) -> bool:
@@ -93,18 +95,19 @@ class SLMRec(E4SRec):
     @classmethod
     def check_keys(cls, config) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
-        if config["pretrained_e4srec"]:
+        settings = cls.Keys.of(config)
+        if settings.pretrained_e4srec:
             raise ConfigError(
                 "pretrained_e4srec: a student begins as the first layers of its teacher; leave it empty, or go on with "
                 "an exported student as --model=E4SRec"
             )
         super().check_keys(config)
-        if config["distillation"] == "online" and config["teacher"]:
+        online, weights = settings.distillation == "online", loss_weights(settings)
+        if online and settings.teacher:
             raise ConfigError(
                 "teacher: with distillation: online the teacher is trained beside the student; leave it empty"
             )
-        weights = loss_weights(config)
-        if config["distillation"] == "online" and not _taught(weights):
+        if online and not _taught(weights):
             raise ConfigError(
                 "distillation: online needs distill_cos or distill_norm above 0, or there is nothing to learn from"
             )
@@ -119,17 +122,19 @@ class SLMRec(E4SRec):
         """
         super().check_row(config, key, row)
         if key == "teacher":
-            weights = loss_weights(config)
+            weights = loss_weights(cls.Keys.of(config))
             check_keys_fit(config, any(weights.values()), _taught(weights), row)
 
     @classmethod
     def needs(cls, config) -> dict[str, tuple[str, dict]]:
         """Offline a trained teacher, which has the table; online the table."""
-        if config["distillation"] == "online":
+        settings = cls.Keys.of(config)
+        if settings.distillation == "online":
             return super().needs(config)
-        of_teacher = sorted(referenced(config["reference"]) - _OF_DISTILLATION)  # what it would share with this model
-        shared = {} if not referenced(config["reference"]) & _OF_DISTILLATION else {"reference": of_teacher or False}
-        return {"teacher": ("E4SRec", {**shared, **keys_of_teacher(config)})}
+        published = referenced(settings.reference)
+        of_teacher = sorted(published - _OF_DISTILLATION)  # what it would share with this model
+        shared = {} if not published & _OF_DISTILLATION else {"reference": of_teacher or False}
+        return {"teacher": ("E4SRec", {**shared, **keys_of_teacher(settings)})}
 
     def _begin_as(self, teacher: E4SRec) -> None:
         """The weights of the teacher's first layers, and of all that lies around them.
@@ -147,7 +152,7 @@ class SLMRec(E4SRec):
                 "language model, instruction, item_embed_dim and LoRA keys, and at most as many layers"
             )
         self.load_state_dict({**own, **{name: theirs[name] for name in shared}})
-        given, read = self._config["user_pretrain_dir"], teacher._config["user_pretrain_dir"]
+        given, read = self.settings.user_pretrain_dir, teacher.settings.user_pretrain_dir
         if given and read and given != read:
             self.logger.warning(
                 f"user_pretrain_dir: the weights of {given} have no effect: the student begins as the layers of its "
@@ -156,21 +161,21 @@ class SLMRec(E4SRec):
 
     def _states_of(self, teacher, dataset):
         """The teacher's states, kept on the disk unless that is not wanted."""
-        config = self._config
-        teacher.to(config["device"])
-        if config["teacher_cache"]:
-            return CachedStates.of(teacher, config, dataset)
-        return FreshStates(teacher.requires_grad_(False), config["blocks"], frozen=True)
+        settings = self.settings
+        teacher.to(settings.device)
+        if settings.teacher_cache:
+            return CachedStates.of(teacher, settings, dataset)
+        return FreshStates(teacher.requires_grad_(False), settings.blocks, frozen=True)
 
-    def _states_to_plan_with(self, dataset):
+    def _states_to_plan_with(self, config, dataset):
         """What takes the time of the teacher's states, without its weights."""
-        config = self._config
-        if config["teacher_cache"]:
-            return UnknownStates(self, config["blocks"])
-        made = (Path(config["teacher"] or "").expanduser() / "costs.json").is_file()
-        keys = settings_of(Path(config["teacher"]).expanduser(), "teacher", ["E4SRec"], dataset) if made else None
-        teacher = E4SRec(teacher_config(config, keys), dataset, weights=Weights.STAND_IN).to(config["device"])
-        return FreshStates(teacher.requires_grad_(False), config["blocks"], frozen=True)
+        settings = self.settings
+        if settings.teacher_cache:
+            return UnknownStates(self, settings.blocks)
+        folder = Path(settings.teacher or "").expanduser()
+        made = settings_of(folder, "teacher", ["E4SRec"], dataset) if (folder / "costs.json").is_file() else None
+        teacher = E4SRec(teacher_config(config, made), dataset, weights=Weights.STAND_IN).to(settings.device)
+        return FreshStates(teacher.requires_grad_(False), settings.blocks, frozen=True)
 
     # ---- training ----
 
@@ -223,18 +228,18 @@ class SLMRec(E4SRec):
         return sum(weight.numel() for weight in kept)
 
 
-def loss_weights(config) -> dict[str, float]:
-    """Term -> its weight; 0 where it is not in the loss."""
-    return {term: config[f"distill_{term}"] for term in TERMS}
+def loss_weights(settings: SLMRecKeys) -> dict[str, float]:
+    """Term of the loss, beside the cross-entropy -> its weight; 0 where it is not in the loss."""
+    return {"cos": settings.distill_cos, "norm": settings.distill_norm, "heads": settings.distill_heads}
 
 
-def _taught(weights) -> bool:
+def _taught(weights: Mapping[str, float]) -> bool:
     """Whether anything of the teacher's states is in the loss."""
     return bool(weights["cos"] or weights["norm"])
 
 
 def _teacher_to_start_from(config, dataset) -> E4SRec | None:
     """The trained teacher, of a finished run; None where there is none."""
-    if config["distillation"] == "online" or not config["teacher"]:
-        return None
-    return read_teacher(config, dataset)
+    settings = SLMRecKeys.of(config)
+    wanted = settings.distillation != "online" and settings.teacher
+    return read_teacher(config, dataset) if wanted else None

@@ -1,10 +1,10 @@
 """The teacher of a distilled model: read from its run, and its states on the training rows, fresh or from the disk."""
 
-import copy
 import json
 import logging
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from recbole_hllm.config.keys.language_models import LoraKeys
-from recbole_hllm.config.keys.slmrec import LanguageModelKeys
+from recbole_hllm.config.keys.slmrec import E4SRecKeys, LanguageModelKeys, SLMRecKeys
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.data.rows.columns import ROW_NUMBER
 from recbole_hllm.data.texts.vectors import weights_digest
@@ -54,27 +54,25 @@ def computed_by(llm_config, lora_alpha: float | None) -> dict:
     return {**kept, "user_llm_tuning": "without LoRA" if lora_alpha is None else f"lora_alpha {lora_alpha}"}
 
 
-def keys_of_teacher(config) -> dict:
+def keys_of_teacher(settings: SLMRecKeys) -> dict:
     """What ``teacher_keys`` say of a teacher that has yet to be trained; an exported one brings its language model."""
-    keys = over_default(config, "teacher_keys", "E4SRec")
+    keys = over_default(settings, "teacher_keys", "E4SRec")
     brought = dict.fromkeys(("user_llm_config", "instruction")) if keys.get("pretrained_e4srec") else {}
     return {**brought, **keys}
 
 
-def teacher_config(config, settings: dict | None = None):
-    """The student's config with the keys that make its teacher.
+def teacher_config(config, made: Mapping | None = None):
+    """The student's Config with the values that make its teacher, which reads the keys of an E4SRec.
 
     Args:
-        settings: of the teacher's run; None takes ``teacher_keys``, for one that is trained beside the student.
+        made: keys and values of the teacher's run; None takes ``teacher_keys``, for one that is trained beside the
+            student.
+
+    Raises:
+        ConfigError: a value that cannot be used.
     """
-    if settings is None:
-        own = keys_of_teacher(config)
-    else:
-        own = {key: settings.get(key) for key in MADE_OF}
-    changed = copy.copy(config)
-    without = {"item_table": None, "teacher": None}
-    changed.final_config_dict = {**config.final_config_dict, **own, **without, "model": "teacher"}
-    return changed
+    own = keys_of_teacher(SLMRecKeys.of(config)) if made is None else {key: made.get(key) for key in MADE_OF}
+    return config.with_values({**E4SRecKeys.checked(own), "item_table": None, "model": "teacher"})
 
 
 def read_teacher(config, dataset) -> E4SRec:
@@ -84,7 +82,7 @@ def read_teacher(config, dataset) -> E4SRec:
         ConfigError: no finished run of E4SRec there, or one of other data.
         ModelError: its weights are damaged or do not fit.
     """
-    folder = Path(config["teacher"]).expanduser()
+    folder = Path(SLMRecKeys.of(config).teacher).expanduser()
     made = teacher_config(config, settings_of(folder, "teacher", ["E4SRec"], dataset))
     return with_best_weights(E4SRec(made, dataset, weights=Weights.FOLLOW), folder, "teacher")
 
@@ -173,13 +171,16 @@ class CachedStates:
         return list(taken.unbind(1))
 
     @classmethod
-    def of(cls, teacher: E4SRec, config, dataset) -> "CachedStates":
+    def of(cls, teacher: E4SRec, settings: SLMRecKeys, dataset) -> "CachedStates":
         """From the disk, or computed and kept there, under a key of the teacher's weights and the training rows.
+
+        Args:
+            settings: the student's.
 
         Raises:
             DataError: the disk is full or the folder cannot be written.
         """
-        ends = ends_of(teacher.llm.depth, config["blocks"], "the teacher's")
+        ends = ends_of(teacher.llm.depth, settings.blocks, "the teacher's")
         computes = computed_by(teacher.llm.backbone.config, teacher.lora_alpha)
         meta = {
             "format": FORMAT,
@@ -188,14 +189,14 @@ class CachedStates:
             "rows": _rows_digest(dataset, teacher.every_position),
             "every_position": teacher.every_position,
             "layers": ends,
-            "precision": config["precision"],
+            "precision": settings.precision,
         }
-        entry = cache_folder(config["cache_dir"], config["data_path"]) / f"teacher-{digest(meta)}"
+        entry = cache_folder(settings.cache_dir, settings.data_path) / f"teacher-{digest(meta)}"
         with locked(entry, f"teacher states: {entry}"):
-            return cls._kept(teacher, config, dataset, ends, entry, meta)
+            return cls._kept(teacher, settings, dataset, ends, entry, meta)
 
     @classmethod
-    def _kept(cls, teacher, config, dataset, ends, entry, meta) -> "CachedStates":
+    def _kept(cls, teacher, settings, dataset, ends, entry, meta) -> "CachedStates":
         found = read_arrays(entry, meta)
         if found is not None:
             logger.info("teacher states: from %s", entry)
@@ -206,7 +207,7 @@ class CachedStates:
         start, size = time.perf_counter(), 4 * math.prod(shape)
         with new_entry(entry, meta, size) as folder:
             states = np.lib.format.open_memmap(folder / "states.npy", mode="w+", dtype=np.float32, shape=shape)
-            _compute(teacher, config, dataset, ends, states)
+            _compute(teacher, settings, dataset, ends, states)
             states.flush()
             np.save(folder / "offsets.npy", offsets)
         logger.info("teacher states: %.0f MB in %.1f s", size / 1e6, time.perf_counter() - start)
@@ -215,12 +216,12 @@ class CachedStates:
 
 
 @torch.no_grad()
-def _compute(teacher, config, dataset, ends, states) -> None:
+def _compute(teacher, settings, dataset, ends, states) -> None:
     """Fills ``states`` row after row, in evaluation mode and the precision of the training."""
-    device, dtype, done = config["device"], AUTOCAST_DTYPES[config["precision"]], 0
+    device, dtype, size, done = settings.device, AUTOCAST_DTYPES[settings.precision], settings.train_batch_size, 0
     teacher.eval()
-    for start in range(0, len(dataset), config["train_batch_size"]):
-        rows = dataset[torch.arange(start, min(start + config["train_batch_size"], len(dataset)))].to(device)
+    for start in range(0, len(dataset), size):
+        rows = dataset[torch.arange(start, min(start + size, len(dataset)))].to(device)
         with autocast(device, dtype):
             read, _, order = teacher.read_rows(rows, ends)
         stacked = torch.stack(read[: len(ends)], 1).float().cpu()

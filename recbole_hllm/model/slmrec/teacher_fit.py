@@ -1,8 +1,9 @@
 """Whether a student can begin as the first layers of its teacher: by their keys, before one is trained; as models."""
 
-from recbole_hllm.config.keys.language_models import LoraKeys
-from recbole_hllm.config.parsing import read_yaml
-from recbole_hllm.config.places import properties_folder
+from collections.abc import Mapping
+
+from recbole_hllm.config.keys.run import RunKeys
+from recbole_hllm.config.keys.slmrec import E4SRecKeys, SLMRecKeys
 from recbole_hllm.errors import ConfigError, ModelError, did_you_mean, naming
 from recbole_hllm.model.base.language_models import lora_settings
 from recbole_hllm.model.base.trained_run import check_same_data, over_default
@@ -27,26 +28,27 @@ def check_keys_fit(config, in_blocks: bool, taught: bool, row=None) -> None:
         ConfigError, ModelError: the student cannot be cut into blocks; or the teacher to be trained cannot, or cannot
             be this student's.
     """
-    own = config_of(llm_spec(config))
+    settings = SLMRecKeys.of(config)
+    own = config_of(llm_spec(settings))
     if in_blocks:
-        _check_width(llm_spec(config))
-        ends_of(own.num_hidden_layers, config["blocks"], "this student's (user_llm_layers)")
-    if row is None and config["teacher"]:
+        _check_width(llm_spec(settings))
+        ends_of(own.num_hidden_layers, settings.blocks, "this student's (user_llm_layers)")
+    if row is None and settings.teacher:
         return
     if row is None:
-        _check_names(config, over_default(config, "teacher_keys", "E4SRec"))
-    made = teacher_config(config, None if row is None else row.settings)
-    named = "teacher_keys" if row is None else row["model"]
+        _check_names(config, settings)
+    named = "teacher_keys" if row is None else RunKeys.of(row).model
     with naming(named):
+        made = E4SRecKeys.of(teacher_config(config, None if row is None else row.settings))
         theirs, lora = config_of(llm_spec(made)), tuning_mode(made) == "lora"
     if taught:
-        ends_of(theirs.num_hidden_layers, config["blocks"], f"the teacher's ({named}: user_llm_layers)")
+        ends_of(theirs.num_hidden_layers, settings.blocks, f"the teacher's ({named}: user_llm_layers)")
     depths = own.num_hidden_layers, theirs.num_hidden_layers
     if depths[0] > depths[1]:
         raise ConfigError(
             f"user_llm_layers: a student of {depths[0]} layers has none of {depths[1]} to begin as; give fewer"
         )
-    unlike = _unlike(config, made, tuning_mode(config) == "lora", lora) or _apart(
+    unlike = _unlike(settings, made, tuning_mode(settings) == "lora", lora) or _apart(
         computed_by(own, None), computed_by(theirs, None)
     )
     if unlike:
@@ -66,14 +68,14 @@ def _check_width(spec) -> None:
         )
 
 
-def _check_names(config, keys) -> None:
-    students, teachers = (read_yaml(properties_folder() / "model" / f"{name}.yaml") for name in ("SLMRec", "E4SRec"))
-    known = config.internal_config_dict.keys() - (students.keys() - teachers.keys())
-    check_same_data(config, "teacher_keys", keys)
+def _check_names(config, settings: SLMRecKeys) -> None:
+    keys = over_default(settings, "teacher_keys", "E4SRec")
+    known = config.internal_config_dict.keys() - (SLMRecKeys.keys.keys() - E4SRecKeys.keys.keys())
+    check_same_data(settings, "teacher_keys", keys)
     for key in keys:
         if key not in known:
             raise ConfigError(f"teacher_keys: unknown key '{key}' of E4SRec{did_you_mean(str(key), known)}")
-        if config["distillation"] == "online" and key not in MADE_OF:
+        if settings.distillation == "online" and key not in MADE_OF:
             raise ConfigError(
                 f"teacher_keys: {key}: beside an online student the teacher differs in {', '.join(MADE_OF)} only"
             )
@@ -82,9 +84,9 @@ def _check_names(config, keys) -> None:
 def check_models_fit(student: E4SRec, teacher: E4SRec) -> None:
     """Raises ModelError where the same weights would compute something else in the two; shapes say nothing of it."""
     parts = [computed_by(model.llm.backbone.config, model.lora_alpha) for model in (student, teacher)]
-    words = [model._config["instruction"] or "" for model in (student, teacher)]
+    words = [model.settings.instruction or "" for model in (student, teacher)]
     unlike = _apart(*parts)
-    if words[0] != words[1] and not teacher._config["pretrained_e4srec"]:  # an export has numbers for words
+    if words[0] != words[1] and not teacher.settings.pretrained_e4srec:  # an export has numbers for words
         unlike.append("instruction")
     if unlike:
         raise ModelError(
@@ -93,16 +95,16 @@ def check_models_fit(student: E4SRec, teacher: E4SRec) -> None:
         )
 
 
-def _unlike(config, made, own_lora: bool, their_lora: bool) -> list[str]:
+def _unlike(settings: SLMRecKeys, made: E4SRecKeys, own_lora: bool, their_lora: bool) -> list[str]:
     """Keys whose values have to be the same, and are not."""
     if own_lora != their_lora:
         return ["user_llm_tuning"]
-    keys = ["item_embed_dim"] if made["pretrained_e4srec"] else ["item_embed_dim", "instruction"]
+    keys = ["item_embed_dim"] if made.pretrained_e4srec else ["item_embed_dim", "instruction"]
     if own_lora:
-        lora_settings(LoraKeys.of(made))
+        lora_settings(made)
         keys += ["lora_r", "lora_alpha", "lora_target_modules"]
-    return [key for key in keys if (config[key] or None) != (made[key] or None)]
+    return [key for key in keys if (getattr(settings, key) or None) != (getattr(made, key) or None)]
 
 
-def _apart(first: dict, second: dict) -> list[str]:
+def _apart(first: Mapping, second: Mapping) -> list[str]:
     return sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))

@@ -9,13 +9,14 @@ import torch.nn.functional as F
 import yaml
 
 from recbole_hllm import Config, create_dataset, data_preparation, load_run, run
+from recbole_hllm.config.keys.learn import RANKERS
 from recbole_hllm.errors import ConfigError
 
 # isort: split
 from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 
-from recbole_hllm.model.learn.learn_ranker import RANKERS, LEARNRanker, as_float_sequence
+from recbole_hllm.model.learn.learn_ranker import LEARNRanker, as_float_sequence
 from recbole_hllm.runs.prerequisites import complete
 
 N_ITEMS = 12

@@ -12,6 +12,7 @@ from recbole_hllm import Config, create_dataset, data_preparation, run
 # isort: split
 from recbole.utils import init_seed
 
+from recbole_hllm.config.keys.slmrec import SLMRecKeys
 from recbole_hllm.data.rows.columns import ROW_NUMBER
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.slmrec import teacher as teachers
@@ -280,7 +281,7 @@ def test_a_store_is_of_what_its_teacher_computes(build, tmp_path):
                 module.variance_epsilon = eps
         teacher.llm.backbone.config.rms_norm_eps = eps
         config.final_config_dict["cache_dir"] = str(tmp_path)
-        stores.append(teachers.CachedStates.of(teacher, config, train._dataset).states)
+        stores.append(teachers.CachedStates.of(teacher, SLMRecKeys.of(config), train._dataset).states)
     assert np.abs(stores[0] - stores[1]).max() > 1e-3
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from recbole_hllm import Config, run
+from recbole_hllm.config.keys.slmrec import SLMRecKeys
 from recbole_hllm.errors import ConfigError, ModelError, UserError
 from recbole_hllm.model.slmrec import teacher as teachers
 from recbole_hllm.runs.run import load_run
@@ -67,9 +68,9 @@ def test_states_that_another_process_computes_are_waited_for(build, tmp_path, mo
     config.final_config_dict["cache_dir"] = str(tmp_path / "second")
     monkeypatch.setattr(teachers, "_compute", slow)
     caplog.set_level("INFO")
-    made = []
+    made, settings = [], SLMRecKeys.of(config)
     work = [
-        threading.Thread(target=lambda: made.append(teachers.CachedStates.of(teacher, config, train._dataset)))
+        threading.Thread(target=lambda: made.append(teachers.CachedStates.of(teacher, settings, train._dataset)))
         for _ in range(2)
     ]
     for thread in work:
