@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recbole_hllm.config.config import Config
+from recbole_hllm.config.keys.learn import ContentKeys
 from recbole_hllm.config.keys.recbole import DataKeys
+from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.parsing import ROW, read_yaml
 from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import INHERITED, SOURCES, WITHOUT_WEIGHT
@@ -38,7 +40,7 @@ def complete(config, run_dir: str | Path | None, run: Callable) -> None:
     Raises:
         UserError: a row that is not there, or whatever is wrong with the run to be made.
     """
-    model = config.spec.model
+    model, dataset = config.spec.model, RunKeys.of(config).dataset
     if not issubclass(model, NeedsRuns):
         return
     model.check_keys(config)
@@ -50,9 +52,9 @@ def complete(config, run_dir: str | Path | None, run: Callable) -> None:
             _tell_keys_of_it(config, key, needed, keys)
         if given and str(given).startswith(ROW):
             found = _row(key, str(given), run_dir)
-        elif given and not _deleted(Path(given), needed, config["dataset"]):
+        elif given and not _deleted(Path(given), needed, dataset):
             found = given
-            if _kept(given, needed, config["dataset"]):
+            if _kept(given, needed, dataset):
                 _tell_if_made_otherwise(config, key, needed, keys, given, run_dir)
             else:
                 _tell_what_is_not_read(config, key, needed, given)
@@ -87,13 +89,13 @@ def to_be_made(config) -> list[tuple[str, str]]:
     Raises:
         UserError: as ``complete``.
     """
-    model, missing = config.spec.model, []
+    model, dataset, missing = config.spec.model, RunKeys.of(config).dataset, []
     if not issubclass(model, NeedsRuns):
         return missing
     model.check_keys(config)
     for key, (needed, keys) in model.needs(config).items():
         given = config[key]
-        if given and (str(given).startswith(ROW) or not _deleted(Path(given), needed, config["dataset"])):
+        if given and (str(given).startswith(ROW) or not _deleted(Path(given), needed, dataset)):
             continue
         if any(str(value).startswith(ROW) for value in _inherited(config, needed).values()):
             missing.append((key, needed))  # from a row to come, so that it cannot be there
@@ -148,13 +150,13 @@ def _tell_keys_of_it(config, key, needed, keys) -> None:
     """Keys of the run that comes first, given as if they were this one's, would be read by nothing."""
     own = config.internal_config_dict.keys() | config.spec.model.further_keys(config)
     theirs = _defaults(needed, config)
-    given, kept = config.external_config_dict, config[f"{key}_keys"]
-    kept = kept if isinstance(kept, dict) else {}  # of a run that is repeated, all that it was made with
+    given = config.external_config_dict
+    kept = config[f"{key}_keys"] or {}  # of a run that is repeated, all that it was made with
     others = given.keys() - own - INHERITED - {name for name in kept if kept[name] == given.get(name)}
     names = [name for name in theirs.internal_config_dict if name in others]
     if names:
         settable = [name for name in names if name not in keys or name in kept]
-        why = f"keys of the {needed}, not of {config['model']}"
+        why = f"keys of the {needed}, not of {RunKeys.of(config).model}"
         if config[key]:
             why += f", and {key} names a run that is trained already"
         elif settable:
@@ -224,8 +226,6 @@ def _folder_of(config, key, needed, keys, run_dir, other_limit: float | None = N
     Args:
         other_limit: a run that ended within so many minutes will do as well.
     """
-    if not isinstance(keys, dict):
-        raise ConfigError(f"{key}_keys: {keys!r} is not a dict of keys of {needed}")
     inherited = {
         name: str(_row(name, value, run_dir)) if isinstance(value, str) and value.startswith(ROW) else value
         for name, value in _inherited(config, needed).items()
@@ -239,10 +239,11 @@ def _folder_of(config, key, needed, keys, run_dir, other_limit: float | None = N
         for name, value in saved_keys(made.settings).items()
         if name not in WITHOUT_WEIGHT
     }
-    cache, files = cache_folder(config["cache_dir"], config["data_path"]), _files(made)
-    for limit in (None, other_limit, made[_LIMIT]):
-        folder = cache / f"{needed}-{config['dataset']}-{digest({**content, _LIMIT: limit}, files)}"
-        if limit == made[_LIMIT] or (folder / "costs.json").is_file():
+    settings, own_limit = RunKeys.of(config), RunKeys.of(made).max_training_minutes
+    cache, files = cache_folder(settings.cache_dir, settings.data_path), _files(made)
+    for limit in (None, other_limit, own_limit):
+        folder = cache / f"{needed}-{settings.dataset}-{digest({**content, _LIMIT: limit}, files)}"
+        if limit == own_limit or (folder / "costs.json").is_file():
             return folder, made
 
 
@@ -287,8 +288,9 @@ def _held_by(value):
 def _files(made) -> list[str]:
     """Hashes of the interactions, of what filters them, and of texts that are read, so that changed data have runs of
     their own."""
-    folder, filtering = Path(made["data_path"]), made["val_interval"] or made["filter_inter_by_user_or_item"]
+    settings = RunKeys.of(made)
+    folder, filtering = Path(settings.data_path), settings.val_interval or settings.filter_inter_by_user_or_item
     patterns = ("*.inter", "*.item", "*.user") if filtering else ("*.inter",)
-    if made["content"] in _OF_TEXTS and not filtering:
+    if ContentKeys.of(made).content in _OF_TEXTS and not filtering:
         patterns += ("*.item",)
     return [file_digest(file) for pattern in patterns for file in sorted(folder.glob(pattern))]

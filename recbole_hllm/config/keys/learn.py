@@ -317,6 +317,8 @@ class LEARNRankerKeys(LabelledKeys):
         None,
         "Keys of the ranker that are not RecBole's defaults, such as {dropout_prob: 0.5}.",
     )
-    fusion_hidden: list[int] = key([64, 32], "Sizes of the fusion's layers, the last that of the middle vector.")
+    fusion_hidden: list[int] = key(
+        [64, 32], "Sizes of the fusion's layers, the last that of the middle vector.", least=1, filled=True
+    )
     fusion_weight: float = key(0.1, "Weight of the fusion's own loss.", scope=TRAINING, least=0)
     MAX_ITEM_LIST_LENGTH: int = default(20, "Most items of a history.")

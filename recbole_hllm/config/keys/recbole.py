@@ -42,6 +42,24 @@ class DataKeys(Settings):
     MAX_ITEM_LIST_LENGTH: int = key(..., "Most items of a history.")
 
 
+class ColumnKeys(Settings):
+    """Which columns of the files a model reads, and how; rows of a table may differ in them."""
+
+    title = "Data"
+
+    seq_separator: str = key(..., "Between the parts of a sequence in an atomic file.", filled=True)
+    seq_len: dict[str, int] | None = key(..., "Column of sequences -> the most parts that are read.")
+    load_col: dict[str, Any] | None = key(..., "File -> the columns that are read. Empty: all.")
+    unload_col: dict[str, Any] | None = key(..., "File -> the columns that are not read.")
+    unused_col: dict[str, Any] | None = key(..., "File -> columns that are read and are not in rows.")
+    numerical_features: list[str] = key(..., "Columns of numbers that embeddings are multiplied by.")
+    normalize_field: list[str] | None = key(..., "Columns of numbers that are brought to 0..1.")
+    normalize_all: bool | None = key(..., "Bring every column of numbers to 0..1.")
+    discretization: dict[str, Any] | None = key(..., "Column of numbers -> how it is cut into classes.")
+    alias_of_user_id: list[str] | None = key(..., "Further columns of user ids.")
+    alias_of_item_id: list[str] | None = key(..., "Further columns of item ids.")
+
+
 class MachineKeys(Settings):
     """Where and how a run is made."""
 
@@ -70,6 +88,9 @@ class OptimisationKeys(Settings):
 
     title = "Training"
 
+    shuffle: bool = key(..., "Training rows in another order in each epoch.", scope=TRAINING)
+    enable_amp: bool = key(..., "RecBole's word for a precision of 16 bits, see precision.", scope=TRAINING)
+    enable_scaler: bool = key(..., "With enable_amp: fp16, whose gradients are scaled.", scope=TRAINING)
     learner: str = key(..., "Optimizer.", scope=TRAINING, filled=True)
     learning_rate: float = key(..., "Learning rate.", scope=TRAINING, least=0)
     weight_decay: float = key(..., "Weight decay.", scope=TRAINING, least=0)
@@ -118,4 +139,11 @@ class SizeKeys(Settings):
     attn_dropout_prob: float = key(..., "Dropout of attention weights.", least=0, most=1)
     hidden_act: str = key(..., "gelu, relu, swish, tanh or sigmoid.")
     layer_norm_eps: float = key(..., "Added to the variance in layer norms.")
+    n_facet_reranker: int | None = key(..., "Facets of a model that ranks candidates again.")
     reranker_CAN_NUM: str | None = key(..., "Candidates that are ranked again.")
+
+
+class FeatureKeys(Settings):
+    """Features of items that some of RecBole's sequential models read beside ids."""
+
+    selected_features: str | list[str] | None = key(..., "Columns of .item that are read. Empty: one that is there.")

@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from recbole_hllm.config.keys.recbole import DataKeys, EvaluationKeys, MachineKeys, TrainingKeys
+from recbole_hllm.config.keys.recbole import ColumnKeys, DataKeys, EvaluationKeys, MachineKeys, TrainingKeys
 from recbole_hllm.config.schema import Scope, Settings, default, key
 
 if TYPE_CHECKING:
     import torch
+    from recbole.utils import EvaluatorType
 
 PROTOCOL, PLACE, CALL, TRAINING = Scope.PROTOCOL, Scope.PLACE, Scope.CALL, Scope.TRAINING
 
@@ -188,12 +189,15 @@ class OverallKeys(OurDataKeys, OurEvaluationKeys, SearchKeys, OurTrainingKeys, C
     defaults."""
 
 
-class RunKeys(DataKeys, MachineKeys, TrainingKeys, EvaluationKeys, OverallKeys):
-    """Every key that a run of any model has, and the device that ``use_gpu`` and ``gpu_id`` stand for."""
+class RunKeys(DataKeys, ColumnKeys, MachineKeys, TrainingKeys, EvaluationKeys, OverallKeys):
+    """Every key that a run of any model has; and, derived from them, the device, the kind of its metrics and whether
+    more of ``valid_metric`` is better."""
 
-    derived = ("device",)
+    derived = ("device", "eval_type", "valid_metric_bigger")
     if TYPE_CHECKING:
         device: torch.device
+        eval_type: EvaluatorType
+        valid_metric_bigger: bool
 
 
 class LabelledKeys(RunKeys):

@@ -21,12 +21,9 @@ _OF_THE_DATA = (
 )  # fmt: skip
 
 
-def over_default(settings: Settings, key: str, model: str) -> dict[str, Any]:
+def over_default(settings: Settings, key: str) -> dict[str, Any]:
     """A key whose value is a dict of keys of a model: those given, and the default of each that is not."""
-    default, given = settings.keys[key].default or {}, getattr(settings, key) or {}
-    if not isinstance(given, dict):
-        raise ConfigError(f"{key}: {given!r} is not a dict of keys of {model}")
-    return {**default, **given}
+    return {**(settings.keys[key].default or {}), **(getattr(settings, key) or {})}
 
 
 def check_same_data(settings: RunKeys, key: str, keys: Mapping[str, Any]) -> None:

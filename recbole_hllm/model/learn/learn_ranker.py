@@ -75,7 +75,7 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
         size = self.learn.user_tower.online_proj.out_features if self.learn else 0
         sizes = {"user": size, "item": size, "middle": _middle_size(settings.fusion_hidden)}
         fields = {FEATURES[name]: sizes[name] for name in self.features}
-        made = _RankerConfig(config, {"numerical_features": [*(settings.numerical_features or []), *fields]})
+        made = _RankerConfig(config, {"numerical_features": [*settings.numerical_features, *fields]})
         self.ranker = get_model(settings.ranker)(made, _with_fields(dataset, fields))
         self.fusion = Fusion(size, size, settings.fusion_hidden) if "middle" in self.features else None
         if not self.features:
@@ -88,14 +88,11 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
     def check_keys(cls, config) -> None:
         """Raises ConfigError for values that are wrong whatever the data are."""
         settings = cls.Keys.of(config)
-        names, sizes = settings.learn_features, settings.fusion_hidden
+        names = settings.learn_features
         known = isinstance(names, list) and all(isinstance(name, str) and name in FEATURES for name in names)
         if not known or len(set(names)) < len(names):
             raise ConfigError(f"learn_features: {names!r} is not a list of {', '.join(FEATURES)}")
-        if not isinstance(sizes, list) or not sizes or not all(type(size) is int and size > 0 for size in sizes):
-            raise ConfigError(f"fusion_hidden: {sizes!r} is not a list of layer sizes such as [64, 32]")
-        if isinstance(settings.learn_keys, dict):
-            check_same_data(settings, "learn_keys", settings.learn_keys)
+        check_same_data(settings, "learn_keys", settings.learn_keys or {})
         _ranker_keys(config)
 
     @classmethod
@@ -253,8 +250,6 @@ def _ranker_keys(config) -> dict:
     settings = LEARNRankerKeys.of(config)
     ranker, given = settings.ranker, settings.ranker_keys or {}
     defaults = read_yaml(recbole_folder() / "properties" / "model" / f"{ranker}.yaml")
-    if not isinstance(given, dict):
-        raise ConfigError(f"ranker_keys: {given!r} is not a dict of keys of {ranker}")
     for key in given.keys() - defaults.keys():
         raise ConfigError(f"ranker_keys: {ranker} has no key '{key}'{did_you_mean(key, defaults)}")
     of_the_run = {key: config[key] for key in defaults if key in config.external_config_dict}

@@ -133,7 +133,7 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         settings = cls.Keys.of(config)
         if settings.pretrained_e4srec:
             return {}
-        keys = {**over_default(settings, "item_table_keys", "SASRec"), "hidden_size": settings.item_embed_dim}
+        keys = {**over_default(settings, "item_table_keys"), "hidden_size": settings.item_embed_dim}
         return {"item_table": ("SASRec", keys)}
 
     def _first_table(self, dataset, weights) -> Tensor:

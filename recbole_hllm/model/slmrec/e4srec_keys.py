@@ -41,8 +41,6 @@ def llm_spec(settings: E4SRecKeys, weights: Weights = Weights.FRESH) -> Backbone
     pretrained, sizes = bool(settings.user_llm_init or exported), settings.user_llm_config
     if settings.user_llm_init and not source:
         raise ConfigError("user_llm_init: True needs user_pretrain_dir, the pretrained language model")
-    if sizes is not None and not isinstance(sizes, dict):
-        raise ConfigError(f"user_llm_config: {sizes!r} is not a dict of keys of the Hugging Face config")
     # Our default is for a language model without a folder.
     if source and settings.is_default("user_llm_config"):
         sizes = None
@@ -111,12 +109,10 @@ def check_language_model(settings: E4SRecKeys, spec: BackboneSpec) -> None:
 
 def check_table_keys(settings: E4SRecKeys) -> None:
     """Raises ConfigError for values of ``item_table`` and ``item_table_keys`` that no data could make right."""
-    keys = settings.item_table_keys
-    if keys is not None and not isinstance(keys, dict):
-        raise ConfigError(f"item_table_keys: {keys!r} is not a dict of keys of SASRec")
-    if keys and "hidden_size" in keys:
+    keys = settings.item_table_keys or {}
+    if "hidden_size" in keys:
         raise ConfigError("item_table_keys: hidden_size is the item_embed_dim of this model; give that")
-    check_same_data(settings, "item_table_keys", keys or {})
+    check_same_data(settings, "item_table_keys", keys)
     if settings.item_table and settings.pretrained_e4srec:
         raise ConfigError("item_table: pretrained_e4srec brings its own; leave one of them empty")
 

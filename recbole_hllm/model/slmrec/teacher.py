@@ -56,7 +56,7 @@ def computed_by(llm_config, lora_alpha: float | None) -> dict:
 
 def keys_of_teacher(settings: SLMRecKeys) -> dict:
     """What ``teacher_keys`` say of a teacher that has yet to be trained; an exported one brings its language model."""
-    keys = over_default(settings, "teacher_keys", "E4SRec")
+    keys = over_default(settings, "teacher_keys")
     brought = dict.fromkeys(("user_llm_config", "instruction")) if keys.get("pretrained_e4srec") else {}
     return {**brought, **keys}
 

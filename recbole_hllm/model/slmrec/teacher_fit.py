@@ -69,7 +69,7 @@ def _check_width(spec) -> None:
 
 
 def _check_names(config, settings: SLMRecKeys) -> None:
-    keys = over_default(settings, "teacher_keys", "E4SRec")
+    keys = over_default(settings, "teacher_keys")
     known = config.internal_config_dict.keys() - (SLMRecKeys.keys.keys() - E4SRecKeys.keys.keys())
     check_same_data(settings, "teacher_keys", keys)
     for key in keys:

@@ -94,7 +94,7 @@ def test_another_limit_is_no_other_run_for_one_that_is_named(made, caplog):
         ({"item_table_keys": {"n_layer": 1}}, "item_table is empty, so a run of SASRec is to come first "
          ".item_table_keys.: unknown key 'n_layer'; did you mean 'n_layers'"),
         ({"item_table_keys": {"epochs": -1}}, r"item_table_keys.: epochs: -1 must be at least 0"),
-        ({"item_table_keys": "n_layers"}, "^item_table_keys: 'n_layers' is not a dict of keys of SASRec"),
+        ({"item_table_keys": "n_layers"}, "^item_table_keys: 'n_layers' is not a dict"),
         ({"item_table_keys": {"hidden_size": 4}}, "^item_table_keys: hidden_size is the item_embed_dim"),
     ],
 )  # fmt: skip
@@ -105,9 +105,9 @@ def test_wrong_keys_of_what_comes_first(made, wrong, said, tmp_path):
 
 
 def test_wrong_keys_of_a_teacher(made):
-    with pytest.raises(ConfigError, match="^teacher_keys: unknown key 'llm_layer' of E4SRec; did you mean 'llm_l"):
+    with pytest.raises(ConfigError, match="^teacher_keys: unknown key 'llm_layer' of E4SRec; did you mean"):
         made("SLMRec", teacher_keys={"llm_layer": 3})
-    with pytest.raises(ConfigError, match="^teacher_keys: 'deep' is not a dict of keys of E4SRec"):
+    with pytest.raises(ConfigError, match="^teacher_keys: 'deep' is not a dict"):
         made("SLMRec", teacher_keys="deep")
 
 
