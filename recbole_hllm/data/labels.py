@@ -6,23 +6,17 @@ from recbole.utils import InputType, ModelType
 
 from recbole_hllm.data.files.reader import read_header
 from recbole_hllm.data.metrics import VALUE_METRICS
-from recbole_hllm.data.protocol import TRAINED_ON, check_ratios, targets_together
-from recbole_hllm.errors import ConfigError, did_you_mean
-
-HISTORY_FILTERS = ("positive", "all")
+from recbole_hllm.data.protocol import TRAINED_ON, check_ratios
+from recbole_hllm.errors import ConfigError
 
 
 def check_labelled_settings(model: str, keys: dict) -> None:
     """Whether a config's keys fit labelled rows.
 
     Raises:
-        ConfigError: an unknown ``history_filter``, a wrong ``threshold``, another split than in time order, metrics of
-            rankings, sampled or masked items, or targets evaluated together.
+        ConfigError: a wrong ``threshold``, another split than in time order, metrics of rankings, sampled or masked
+            items, or targets evaluated together.
     """
-    name = keys["history_filter"]
-    if name not in HISTORY_FILTERS:
-        hint = did_you_mean(str(name), HISTORY_FILTERS)
-        raise ConfigError(f"history_filter: {name!r} is neither positive nor all{hint}")
     read_threshold(keys)
     if isinstance(keys["eval_args"], dict):  # RecBole refuses anything else
         chosen_ratios(keys["eval_args"])
@@ -39,7 +33,7 @@ def check_labelled_settings(model: str, keys: dict) -> None:
             raise ConfigError(f"{key}: {model} trains on all labelled rows of all users; leave it out")
     if keys["mask_history"]:
         raise ConfigError(f"mask_history: {model} scores labelled rows, of which none is masked")
-    if targets_together(keys):
+    if keys["eval_targets"] == "together":
         raise ConfigError(f"eval_targets: {model} scores labelled rows one by one, none together")
 
 

@@ -9,6 +9,8 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.transform import MaskItemSequence
 from recbole.sampler import RepeatableSampler, Sampler
 
+from recbole_hllm.config.keys.recbole import SizeKeys
+from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.candidates import draw_candidates
 from recbole_hllm.data.metrics import check_lists, check_topk, longest_list
 from recbole_hllm.data.negatives import check_drawable
@@ -27,8 +29,9 @@ def data_preparation(config, dataset):
     Returns:
         (train, valid, test) loaders; valid or test is None when the split has no such part.
     """
+    settings = RunKeys.of(config)
     train, valid, test = dataset.build()
-    train_loader = train.rows.loader(config, train, _train_sampler(config, train), shuffle=config["shuffle"])
+    train_loader = train.rows.loader(config, train, _train_sampler(config, train), shuffle=settings.shuffle)
     loaders = train_loader, _eval_loader(config, "valid", train, valid), _eval_loader(config, "test", train, test)
     for loader in filter(None, loaders):
         if isinstance(loader.transform, MaskItemSequence):
@@ -57,7 +60,8 @@ def check_sizes(config, train, *evaluated) -> None:
             masked or not drawn.
     """
     n_items = train._dataset.item_num - 1
-    numbers = re.findall(r"\d+", str(config["reranker_CAN_NUM"])) if config["n_facet_reranker"] else []
+    sizes = SizeKeys.of(config)
+    numbers = re.findall(r"\d+", str(sizes.reranker_CAN_NUM)) if sizes.n_facet_reranker else []
     most = max(map(int, numbers), default=0)
     if most > n_items:
         raise ConfigError(
@@ -72,7 +76,7 @@ def check_sizes(config, train, *evaluated) -> None:
 
 def _train_sampler(config, train):
     """RecBole's sampler over training rows only, so that no validation or test item is more likely to be drawn."""
-    arguments = config["train_neg_sample_args"]
+    arguments = RunKeys.of(config).train_neg_sample_args
     if arguments["distribution"] == "none":
         if not config.spec.model.DRAWS_NEGATIVES:
             return None
@@ -106,8 +110,9 @@ class EvalLoader(FullSortEvalDataLoader):
     def __init__(self, config, dataset, phase, counts):
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         self.phase, self.counts = phase, counts
-        self.mask_history = config["mask_history"]
-        self.target_masked = self.mask_history and "mask_target" in referenced(config["reference"])
+        self.settings = RunKeys.of(config)
+        self.mask_history = self.settings.mask_history
+        self.target_masked = self.mask_history and "mask_target" in referenced(self.settings.reference)
         self.sample_size = len(dataset)
         self.candidates = self._draw(config, dataset)
         AbstractDataLoader.__init__(self, config, dataset, sampler=None, shuffle=False)
@@ -116,7 +121,7 @@ class EvalLoader(FullSortEvalDataLoader):
         self.is_sequential = dataset.rows.reads_history and not self.mask_history
 
     def _init_batch_size_and_step(self):
-        self.step = max(1, min(self.config["eval_batch_size"], _SCORES_PER_BATCH // self._dataset.item_num))
+        self.step = max(1, min(self.settings.eval_batch_size, _SCORES_PER_BATCH // self._dataset.item_num))
         self.set_batch_size(self.step)
 
     def _draw(self, config, dataset):
@@ -132,7 +137,7 @@ class EvalLoader(FullSortEvalDataLoader):
             sequences.items,
             dataset.item_num,
             arguments["sample_num"],
-            seed=config["seed"],
+            seed=self.settings.seed,
             weights=self.counts if arguments["distribution"] == "popularity" else None,
         )
 
@@ -143,7 +148,8 @@ class EvalLoader(FullSortEvalDataLoader):
         n_items = dataset.item_num - 1
         if self.candidates is not None:
             own = int(np.diff(dataset.held_out_offsets).min())
-            return self.candidates.shape[1] + own, f"by the mode {config['eval_args']['mode'][self.phase]} of eval_args"
+            mode = self.settings.eval_args["mode"][self.phase]
+            return self.candidates.shape[1] + own, f"by the mode {mode} of eval_args"
         if not self.mask_history:
             return n_items, "the whole catalogue"
         most = dataset.longest_history()

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 
+from recbole_hllm.config.keys.run import LabelledKeys, RunKeys
 from recbole_hllm.data.metrics import OF_POPULARITY
 from recbole_hllm.data.rows import sequences as seq
 from recbole_hllm.errors import ConfigError, DataError
@@ -51,11 +52,6 @@ def referenced(value) -> frozenset[str]:
     return frozenset(names)
 
 
-def targets_together(config) -> bool:
-    """Whether the targets that a user has in validation, or in the test, are one row of the evaluation."""
-    return config["eval_targets"] == "together"
-
-
 def build_split(dataset) -> seq.Split:
     """The split that ``eval_args`` (or ``benchmark_filename``) asks for, checked.
 
@@ -63,9 +59,9 @@ def build_split(dataset) -> seq.Split:
         ConfigError: a split RecBole does not know.
         DataError: nobody left to train or test or, with ``strict_data``, users too short for the split.
     """
-    config, sequences = dataset.config, dataset.sequences
-    split, wanted = _split(dataset, config, sequences)
-    how = config["benchmark_filename"] or config["eval_args"]["split"]
+    settings, sequences = RunKeys.of(dataset.config), dataset.sequences
+    split, wanted = _split(dataset, settings, sequences)
+    how = settings.benchmark_filename or settings.eval_args["split"]
     if len(split.test) == 0 and len(split.valid) == 0:
         raise DataError(
             f"data set '{dataset.dataset_name}': no user is left to test; the split {how} needs longer sequences than "
@@ -75,7 +71,7 @@ def build_split(dataset) -> seq.Split:
         raise DataError(f"data set '{dataset.dataset_name}': no target is left to train on by the split {how}")
     _report_unsought(dataset, wanted)
     short = _count_short(sequences, split, wanted)
-    if short and config["strict_data"]:
+    if short and settings.strict_data:
         raise DataError(f"strict_data: {short} users are too short for {' and '.join(wanted)} of the split {how}")
     if short:
         logging.getLogger().warning(f"{short} users are too short for {' and '.join(wanted)}; kept as they are")
@@ -88,7 +84,7 @@ def _report_unsought(dataset, wanted) -> None:
     Raises:
         DataError: there are some in ready-made histories, with ``strict_data``.
     """
-    log, lengths = logging.getLogger(), dataset.sequences.lengths
+    log, lengths, strict = logging.getLogger(), dataset.sequences.lengths, RunKeys.of(dataset.config).strict_data
     if not dataset.histories_given:
         if not wanted and (alone := int((lengths == 1).sum())):  # else they are counted as too short
             log.info(f"{alone} users have one interaction and are neither trained on a target nor tested")
@@ -100,30 +96,30 @@ def _report_unsought(dataset, wanted) -> None:
             f"data set '{dataset.dataset_name}': {empty.sum()} of {len(lengths)} rows have an empty "
             f"{dataset.item_list_field} ({', '.join(f'{name}: {count}' for name, count in names.items() if count)})"
         )
-        if dataset.config["strict_data"]:
+        if strict:
             raise DataError(f"strict_data: {message}")
         log.warning(f"{message}; they are left out, neither trained on nor tested")
 
 
-def _split(dataset, config, sequences):
+def _split(dataset, settings: RunKeys, sequences):
     """The split, and the phases that every user is expected in."""
-    if config["benchmark_filename"] is not None:
+    if settings.benchmark_filename is not None:
         by = seq.by_row if dataset.histories_given else seq.by_file
         return by(sequences, dataset.phase), ()
-    asked = config["eval_args"]["split"]
+    asked = settings.eval_args["split"]
     if not isinstance(asked, dict) or len(asked) != 1 or next(iter(asked)) not in ("LS", "RS", "TS"):
         raise ConfigError(f"eval_args: split {asked} is not one of LS, RS, TS, such as {{'LS': 'valid_and_test'}}")
     ((mode, value),) = asked.items()
     if mode == "LS":
         if not isinstance(value, str) or value not in _LEAVE_ONE_OUT:
             raise ConfigError(f"eval_args: split LS: '{value}' is not one of {', '.join(_LEAVE_ONE_OUT)}")
-        short_users = "short_users" in referenced(config["reference"])
+        short_users = "short_users" in referenced(settings.reference)
         return seq.leave_one_out(sequences, value, short_users), _LEAVE_ONE_OUT[value]
     check_ratios(mode, value)
     if mode == "TS":
         return seq.by_time(sequences, value), ()
     ratios = [ratio / sum(value) for ratio in value]
-    group_by = str(config["eval_args"]["group_by"]).lower()
+    group_by = str(settings.eval_args["group_by"]).lower()
     if group_by == "none":
         return seq.by_global_ratio(sequences, lambda total: dataset._calcu_split_ids(total, ratios)), ()
     if group_by != "user":
@@ -159,13 +155,14 @@ def fingerprint(dataset, parts: dict, candidates: dict[str, np.ndarray | None]) 
         parts: phase -> the part of the data set evaluated in it.
         candidates: phase -> drawn candidates, None for the full catalogue.
     """
-    config, sequences = dataset.config, dataset.sequences
-    shared = {key: config[key] for key in ("eval_args", "metrics", "topk", "mask_history", "metric_decimal_place")}
-    if targets_together(config):  # not always, so that a table of an earlier version can go on
-        shared["eval_targets"] = config["eval_targets"]
-    if not OF_POPULARITY.isdisjoint(map(str.lower, config["metrics"])):
+    settings, sequences = LabelledKeys.of(dataset.config), dataset.sequences
+    names = ("eval_args", "metrics", "topk", "mask_history", "metric_decimal_place")
+    shared = {name: getattr(settings, name) for name in names}
+    if settings.eval_targets == "together":  # not always, so that a table of an earlier version can go on
+        shared["eval_targets"] = settings.eval_targets
+    if not OF_POPULARITY.isdisjoint(map(str.lower, settings.metrics)):
         # An earlier version counted in each row's own training rows: values that these cannot stand beside.
-        shared |= {"popularity": "of all training interactions", "tail_ratio": config["tail_ratio"]}
+        shared |= {"popularity": "of all training interactions", "tail_ratio": settings.tail_ratio}
     result = {
         "items": dataset.item_num - 1,
         "item_ids": digest("\n".join(map(str, dataset.field2id_token[dataset.iid_field]))),
@@ -181,7 +178,7 @@ def fingerprint(dataset, parts: dict, candidates: dict[str, np.ndarray | None]) 
             result[f"{phase}_labels"] = digest(dataset.labels[part.targets])
     if dataset.labels is not None:
         result["training_labels"] = digest(dataset.labels[dataset.training_positions])
-        result["history_filter"] = config["history_filter"]
+        result["history_filter"] = settings.history_filter
     return result
 
 

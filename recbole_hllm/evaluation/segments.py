@@ -7,7 +7,6 @@ import numpy as np
 
 from recbole_hllm.config.parsing import read_yaml
 from recbole_hllm.config.schema import DECLARED
-from recbole_hllm.data.protocol import targets_together
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.evaluation.value_metrics import value_metrics
 
@@ -111,7 +110,7 @@ def _of_scores(inside, metrics, keys, array) -> dict:
 
 def _of_ranks(inside, metrics, keys, array) -> dict:
     ranks = inside["rank"]
-    together = targets_together(keys)
+    together = keys["eval_targets"] == "together"
     rows = inside["user"] if together else np.arange(len(ranks))
     places, sizes = _places(rows, ranks)
     values = {}
@@ -141,7 +140,7 @@ def by_user(run_dir: str | Path, metric: str) -> np.ndarray | None:
         return None
     kept = _read(folder / KEPT[0])
     users, user_of = np.unique(kept["user"], return_inverse=True)
-    together = targets_together({"eval_targets": "each", **read_yaml(folder / "config.yaml")})
+    together = read_yaml(folder / "config.yaml").get("eval_targets") == "together"
     rows = kept["user"] if together else np.arange(len(user_of))
     added = _added(name, kept["rank"], int(k), *_places(rows, kept["rank"]))
     counts = np.ones(len(users)) if together else np.bincount(user_of)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 import yaml
 
+from recbole_hllm.config.keys.next_item import HistoryKeys
+from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import NOT_SAVED
 from recbole_hllm.data.protocol import fingerprint
@@ -32,7 +34,8 @@ def new_folder(config, run_dir: str | Path | None, resumed: dict | None = None) 
     Raises:
         ConfigError: it holds another run already, or cannot be written.
     """
-    folder = Path(run_dir) if run_dir else unused_folder(config["dataset"], config["model"])
+    settings = RunKeys.of(config)
+    folder = Path(run_dir) if run_dir else unused_folder(settings.dataset, settings.model)
     if resumed is None:
         refuse_existing(folder, (*_FILES, *_FOLDERS, KEYS))
     else:
@@ -104,10 +107,11 @@ def unused_folder(dataset: str, name: str) -> Path:
 
 def check_same_run(folder: Path, saved: dict, config) -> None:
     """Raises ConfigError where the settings of the run in a folder are of another model or data set."""
-    if (saved.get("model"), saved.get("dataset")) != (config["model"], config["dataset"]):
+    settings = RunKeys.of(config)
+    if (saved.get("model"), saved.get("dataset")) != (settings.model, settings.dataset):
         raise ConfigError(
             f"run_dir: {folder} is a run of {saved.get('model')} on {saved.get('dataset')}, "
-            f"not of {config['model']} on {config['dataset']}"
+            f"not of {settings.model} on {settings.dataset}"
         )
 
 
@@ -181,19 +185,20 @@ def write_results(folder: Path, config, data, loaders, trainer, result: dict, se
     loaders = {phase: loader for phase, loader in zip(("valid", "test"), loaders, strict=True) if loader}
     parts = {phase: loader._dataset for phase, loader in loaders.items()}
     candidates = {phase: loader.candidates for phase, loader in loaders.items()}
-    length, test_length = config["MAX_ITEM_LIST_LENGTH"], config["MAX_ITEM_LIST_LENGTH_TEST"]
-    write_json(folder / "metrics.json", finite({"model": config["model"], "dataset": config["dataset"], **result}))
+    settings = HistoryKeys.of(config)
+    length, test_length = settings.MAX_ITEM_LIST_LENGTH, settings.MAX_ITEM_LIST_LENGTH_TEST
+    write_json(folder / "metrics.json", finite({"model": settings.model, "dataset": settings.dataset, **result}))
     write_json(
         folder / "protocol.json",
         {
             "statistics": data.statistics(),
             "history_length": length,
             "history_length_test": (test_length or length) if config.spec.rows.longer_in_evaluation else length,
-            "seed": config["seed"],
-            "precision": config["precision"],
-            "eval_args": config["eval_args"],
-            "eval_targets": config["eval_targets"],
-            "mask_history": config["mask_history"],
+            "seed": settings.seed,
+            "precision": settings.precision,
+            "eval_args": settings.eval_args,
+            "eval_targets": settings.eval_targets,
+            "mask_history": settings.mask_history,
             "fingerprint": fingerprint(data, parts, candidates),
         },
     )
@@ -212,8 +217,8 @@ def write_results(folder: Path, config, data, loaders, trainer, result: dict, se
             "evaluation_seconds": round(trainer.evaluation_seconds, 3),
             "scoring_seconds": None if trainer.labelled else round(trainer.scoring_seconds, 4),
             **{name: round(value, 3) for name, value in seconds.items()},
-            "peak_memory_bytes": peak_memory(config["device"]),
-            "device": _device_name(config["device"]),
+            "peak_memory_bytes": peak_memory(settings.device),
+            "device": _device_name(settings.device),
         },
     )
 

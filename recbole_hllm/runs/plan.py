@@ -10,6 +10,8 @@ from recbole.utils import init_seed
 from torch import nn
 
 from recbole_hllm.config.config import Config
+from recbole_hllm.config.keys.language_models import CheckpointingKeys
+from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.data.rows.dataset import create_dataset
 from recbole_hllm.model.base.contract import NeedsRuns, Weights
@@ -47,23 +49,24 @@ def plan(model=None, dataset=None, config_file_list=None, config_dict=None, argu
     """
     config = Config(model, dataset, config_file_list, config_dict, arguments)
     tell_of_run(config)
-    init_seed(config["seed"], config["reproducibility"])
+    settings = RunKeys.of(config)
+    init_seed(settings.seed, settings.reproducibility)
     train, *evaluated = data_preparation(config, create_dataset(config))
     check_sizes(config, train, *evaluated)
     skeleton = config.spec.outline(config, train._dataset)
     work = _work(config, skeleton, train)
     result = {
-        "model": config["model"],
-        "dataset": config["dataset"],
+        "model": settings.model,
+        "dataset": settings.dataset,
         "first": to_be_made(config),
         "parameters": _parameters(skeleton),
         "batches": len(train),
         **work,
         "memory_bytes": _memory(config, skeleton, work, len(train)),
     }
-    fits = sum(result["memory_bytes"].values()) < _free_memory(config["device"])
+    fits = sum(result["memory_bytes"].values()) < _free_memory(settings.device)
     result["seconds"] = _timed(config, train) if fits else None
-    result["peak_memory_bytes"] = peak_memory(config["device"]) if fits else None
+    result["peak_memory_bytes"] = peak_memory(settings.device) if fits else None
     return result
 
 
@@ -125,12 +128,13 @@ def _work(config, model, train) -> dict[str, float]:
 
 def _ids_of(config, dataset, rows) -> dict[str, torch.Tensor]:
     """Items of a batch: those read by the user model, a labelled row's candidate among them, and those beside."""
-    item = config["ITEM_ID_FIELD"]
-    history, candidate = item + config["LIST_SUFFIX"], rows[item] if item in rows else None
+    settings = RunKeys.of(config)
+    item = settings.ITEM_ID_FIELD
+    history, candidate = item + settings.LIST_SUFFIX, rows[item] if item in rows else None
     read = [rows[history]] if history in rows else []
     if candidate is not None and (dataset.rows.labelled or not read):
         read.append(candidate[:, None])
-    negatives = config["NEG_PREFIX"] + item
+    negatives = settings.NEG_PREFIX + item
     beside = {"negatives": rows[negatives]} if negatives in rows else {}
     return {"read": torch.cat(read, dim=1), **beside}
 
@@ -145,7 +149,7 @@ def _flops(part, tokens, config, recomputed=False) -> float:
                 if parameter.dim() > 1:
                     weights += parameter.numel()
                     trained += parameter.numel() * parameter.requires_grad
-    again = 1 if trained and (recomputed or config["gradient_checkpointing"]) else 0
+    again = 1 if trained and (recomputed or CheckpointingKeys.of(config).gradient_checkpointing) else 0
     return 2.0 * tokens * (weights * (1 + again + bool(trained)) + trained)
 
 
@@ -166,7 +170,7 @@ def _activations(config, model, work, batches) -> float:
     tokens = work["item_tokens"] / batches
     if reading.at_once is not None:
         tokens = min(tokens, reading.at_once)
-    layers = 1 if config["gradient_checkpointing"] else reading.layers
+    layers = 1 if CheckpointingKeys.of(config).gradient_checkpointing else reading.layers
     return VALUE_BYTES * KEPT_VALUES * tokens * reading.hidden_size * layers
 
 
@@ -182,10 +186,11 @@ def _free_memory(device) -> float:
 
 def _timed(config, train) -> dict[str, float]:
     """Seconds of a step, by running some; the model is thrown away."""
-    init_seed(config["seed"], config["reproducibility"])
+    settings = RunKeys.of(config)
+    init_seed(settings.seed, settings.reproducibility)
     # Prerequisite runs are not waited for: other weights take the same time.
     weights = Weights.STAND_IN if issubclass(config.spec.model, NeedsRuns) else Weights.FRESH
-    model = config.spec.build(config, train._dataset, weights).to(config["device"])
+    model = config.spec.build(config, train._dataset, weights).to(settings.device)
     return _time_steps(Trainer(config, model, "unused"), train)
 
 

@@ -9,6 +9,7 @@ import torch
 from recbole.utils import init_seed
 
 from recbole_hllm.config.config import Config
+from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.parsing import fast_precision, from_file, from_words, read_yaml
 from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.data.rows.dataset import SequenceDataset, create_dataset
@@ -86,7 +87,7 @@ def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_d
         check_wandb(config)
         folder = new_folder(config, run_dir)
     new = not given.get("resume")
-    with forgotten_unless_begun(folder, new, UserError), logging_to(folder / "run.log", config["state"]):
+    with forgotten_unless_begun(folder, new, UserError), logging_to(folder / "run.log", RunKeys.of(config).state):
         Trainer.check_keys(config)
         if not _is_row(files):
             tell_of_run(config)
@@ -103,29 +104,29 @@ def _is_row(files) -> bool:
 
 
 def _run(config, folder):
-    start = time.perf_counter()
-    forget_peak_memory(config["device"])  # of a run that came first
-    if config["precision"] == "bf16" != fast_precision(config["device"]):
+    start, settings = time.perf_counter(), RunKeys.of(config)
+    forget_peak_memory(settings.device)  # of a prerequisite run
+    if settings.precision == "bf16" != fast_precision(settings.device):
         logging.getLogger().warning(
-            f"precision: bf16 on a {config['device'].type} without instructions for it is slower than fp32; try auto"
+            f"precision: bf16 on a {settings.device.type} without instructions for it is slower than fp32; try auto"
         )
-    init_seed(config["seed"], config["reproducibility"])
+    init_seed(settings.seed, settings.reproducibility)
     data = create_dataset(config)
     train_data, valid_data, test_data = data_preparation(config, data)
     check_sizes(config, train_data, valid_data, test_data)
     _log_data(config, data, (train_data, valid_data, test_data))
-    init_seed(config["seed"], config["reproducibility"])
-    recommender = config.spec.build(config, train_data._dataset).to(config["device"])
+    init_seed(settings.seed, settings.reproducibility)
+    recommender = config.spec.build(config, train_data._dataset).to(settings.device)
     trainer = Trainer(config, recommender, folder)
     seconds = {"preparation_seconds": time.perf_counter() - start}
-    show = config["show_progress"]
+    show = settings.show_progress
     best_score, best_valid = trainer.fit(train_data, valid_data, show_progress=show)
     if valid_data and trainer.valid_ranks is None and not trainer.labelled:  # a resumed run whose best epoch was before
         trainer.evaluate(valid_data, show_progress=show)
         trainer.valid_ranks = trainer.eval_collector.take_ranks()
     result = {
         "best_valid_score": best_score,
-        "valid_score_bigger": config["valid_metric_bigger"],
+        "valid_score_bigger": settings.valid_metric_bigger,
         "best_valid_result": best_valid,
         "test_result": trainer.evaluate(test_data, show_progress=show),
     }
@@ -163,8 +164,9 @@ def evaluate_run(run_dir, config_dict=None) -> dict:
     changed = {key: value for key, value in merge_keys(config_dict=config_dict).items() if key != "evaluate_only"}
     loaded = load_run(run_dir, {**changed, "evaluate_only": True})
     check_sizes(loaded.config, loaded.train_data, loaded.valid_data, loaded.test_data)
-    folder, show = loaded.run_dir, loaded.config["show_progress"]
-    with logging_to(folder / "run.log", loaded.config["state"]):
+    folder, settings = loaded.run_dir, RunKeys.of(loaded.config)
+    show = settings.show_progress
+    with logging_to(folder / "run.log", settings.state):
         trainer = Trainer(loaded.config, loaded.model, folder)
         trainer.eval_collector.data_collect(loaded.train_data)
         result = {
@@ -199,10 +201,11 @@ def load_run(run_dir, config_dict=None) -> Run:
     settings = read_settings(folder)
     config = Config(config_dict={**settings, **(config_dict or {})})
     check_same_run(folder, settings, config)
-    init_seed(config["seed"], config["reproducibility"])
+    keys = RunKeys.of(config)
+    init_seed(keys.seed, keys.reproducibility)
     data = create_dataset(config)
     loaders = data_preparation(config, data)
-    model = config.spec.build(config, loaders[0]._dataset, Weights.FOLLOW).to(config["device"])
+    model = config.spec.build(config, loaders[0]._dataset, Weights.FOLLOW).to(keys.device)
     load_model(folder / "best", model)
     return Run(config, model.eval(), data, *loaders, folder)
 
@@ -216,11 +219,11 @@ def merge_keys(config_file_list=(), config_dict=None, arguments=None) -> dict:
 
 
 def _log_data(config, data, loaders):
-    counts = data.statistics()
+    counts, settings = data.statistics(), RunKeys.of(config)
     parts, kind = [len(loader._dataset) if loader else 0 for loader in loaders], loaders[0]._dataset.rows.name
     logging.getLogger().info(
-        f"{config['model']} on {config['dataset']}: {counts['users']} users, {counts['items']} items, "
+        f"{settings.model} on {settings.dataset}: {counts['users']} users, {counts['items']} items, "
         f"{counts['interactions']} interactions; rows: {parts[0]} training ({kind}), {parts[1]} validation, "
-        f"{parts[2]} test; history mask {'on' if config['mask_history'] else 'off'}; {config['precision']}; "
-        f"seed {config['seed']}"
+        f"{parts[2]} test; history mask {'on' if settings.mask_history else 'off'}; {settings.precision}; "
+        f"seed {settings.seed}"
     )

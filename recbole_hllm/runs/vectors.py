@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.contract import Factorised
 from recbole_hllm.runs.run import Run
@@ -32,15 +33,15 @@ def write_vectors(run: Run, folder: str | Path) -> None:
         ConfigError: the disk is full or the folder cannot be written.
         ModelError: the model has no such vectors, as HLLMRanker with early fusion; nothing is written then.
     """
-    folder, model, data = Path(folder), run.model.eval(), run.dataset
+    folder, model, data, settings = Path(folder), run.model.eval(), run.dataset, RunKeys.of(run.config)
     if not isinstance(model, Factorised):
-        raise ModelError(f"{run.config['model']} has no vectors of users and items to write")
+        raise ModelError(f"{settings.model} has no vectors of users and items to write")
     cosine = model.similarity == "cosine"
     finish = (lambda vectors: F.normalize(vectors, dim=-1)) if cosine else torch.nn.Identity()
     items = model.candidate_vectors()[1:]  # without the padding item's
     users, sequences = data.latest_sequences()
-    steps = np.split(sequences, range(run.config["eval_batch_size"], len(sequences), run.config["eval_batch_size"]))
-    of_users = (model.user_vectors(data.latest_rows(step).to(run.config["device"])) for step in steps)
+    steps = np.split(sequences, range(settings.eval_batch_size, len(sequences), settings.eval_batch_size))
+    of_users = (model.user_vectors(data.latest_rows(step).to(settings.device)) for step in steps)
     of_users = chain([next(of_users)], of_users)  # a model that cannot compute them says so before there are files
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.data.loader import CANDIDATES
 from recbole_hllm.data.protocol import referenced
@@ -46,28 +47,29 @@ class Trainer(RecBoleTrainer):
         # RecBole's own __init__ makes saved/ and log_tensorboard/ in the working folder.
         AbstractTrainer.__init__(self, config, model)
         self.logger = logging.getLogger()
-        self.run_dir, self.device = Path(run_dir), config["device"]
-        self.learner, self.learning_rate = config["learner"], config["learning_rate"]
-        self.weight_decay, self.clip_grad_norm = config["weight_decay"], config["clip_grad_norm"]
+        self.settings = settings = RunKeys.of(config)
+        self.run_dir, self.device = Path(run_dir), settings.device
+        self.learner, self.learning_rate = settings.learner, settings.learning_rate
+        self.weight_decay, self.clip_grad_norm = settings.weight_decay, settings.clip_grad_norm
         # Models that only count see the data once, and have no gradients.
         self.counts_only = model.type == ModelType.TRADITIONAL
-        self.epochs = 1 if self.counts_only else config["epochs"]
-        self.eval_step = min(config["eval_step"], max(self.epochs, 1))
-        self.stopping_step = config["stopping_step"]
-        self.valid_metric, self.valid_metric_bigger = config["valid_metric"].lower(), config["valid_metric_bigger"]
-        self.accumulation = config["gradient_accumulation_steps"]
+        self.epochs = 1 if self.counts_only else settings.epochs
+        self.eval_step = min(settings.eval_step, max(self.epochs, 1))
+        self.stopping_step = settings.stopping_step
+        self.valid_metric, self.valid_metric_bigger = settings.valid_metric.lower(), settings.valid_metric_bigger
+        self.accumulation = settings.gradient_accumulation_steps
         self.gpu_available = self.device.type == "cuda"
-        self.autocast_dtype = AUTOCAST_DTYPES[config["precision"]]
-        scaled = config["precision"] == "fp16" and not self.counts_only
+        self.autocast_dtype = AUTOCAST_DTYPES[settings.precision]
+        scaled = settings.precision == "fp16" and not self.counts_only
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
-        self.labelled = config["eval_type"] == EvaluatorType.VALUE
+        self.labelled = settings.eval_type == EvaluatorType.VALUE
         self.eval_collector = ValueCollector(config) if self.labelled else TopKCollector(config)
         self.evaluator = ValueEvaluator(config) if self.labelled else RankingEvaluator(config)
         self.item_tensor = self.tot_item_num = None
         self.wandblogger = WandbLogger(config)
         self.check_keys(config)
         self.optimizer = self._build_optimizer()
-        self.test_batch_size = config["eval_batch_size"]
+        self.test_batch_size = settings.eval_batch_size
         self.cur_step = self.steps = self.epochs_run = 0
         self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
         self.best_valid_result, self.best_epoch, self.valid_ranks = None, None, None
@@ -77,12 +79,8 @@ class Trainer(RecBoleTrainer):
     @staticmethod
     def check_keys(config) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the model are."""
-        accumulation, clip_grad_norm = config["gradient_accumulation_steps"], config["clip_grad_norm"]
-        if not isinstance(accumulation, int) or accumulation < 1:
-            raise ConfigError(f"gradient_accumulation_steps: {accumulation} must be a whole number of at least 1")
-        if clip_grad_norm and not isinstance(clip_grad_norm, dict):
-            raise ConfigError(f"clip_grad_norm: {clip_grad_norm} must be a dict such as {{'max_norm': 5}}")
-        check_schedule(config["scheduler"], config["warmup_ratio"])
+        settings = RunKeys.of(config)
+        check_schedule(settings.scheduler, settings.warmup_ratio)
 
     @cached_property
     def tensorboard(self) -> SummaryWriter:
@@ -112,7 +110,7 @@ class Trainer(RecBoleTrainer):
         """
         valid_data = valid_data if self.eval_step > 0 else None
         self.eval_collector.data_collect(train_data)
-        if self.config["train_neg_sample_args"].get("dynamic"):
+        if self.settings.train_neg_sample_args.get("dynamic"):
             train_data.get_model(self.model)
         self._prepare(train_data)
         while not self._finished():
@@ -131,7 +129,7 @@ class Trainer(RecBoleTrainer):
 
     def _finished(self) -> bool:
         """Whether and why to stop, from what a checkpoint keeps, so that a resumed run stops where it would have."""
-        minutes = self.config["max_training_minutes"]
+        minutes = self.settings.max_training_minutes
         if self.cur_step > self.stopping_step:
             self.stop_reason, self.converged = "early stopping", True
         elif self.epochs_run >= self.epochs:
@@ -145,18 +143,18 @@ class Trainer(RecBoleTrainer):
             return COUNTED_ONCE
         epochs = f"{self.epochs} epoch{'s' if self.epochs != 1 else ''}"
         # The learning rate has come down to 0: more epochs would be another schedule, not the rest of this one.
-        return f"end of the schedule ({epochs})" if self.config["scheduler"] == "cosine" else f"limit of {epochs}"
+        return f"end of the schedule ({epochs})" if self.settings.scheduler == "cosine" else f"limit of {epochs}"
 
     def _prepare(self, train_data):
         steps = self.epochs * math.ceil(len(train_data) / self.accumulation)
         self.schedule = build_schedule(
             self.optimizer,
-            self.config["scheduler"],
+            self.settings.scheduler,
             steps,
-            self.config["warmup_ratio"],
-            start_at_zero="warmup" in referenced(self.config["reference"]),
+            self.settings.warmup_ratio,
+            start_at_zero="warmup" in referenced(self.settings.reference),
         )
-        if self.config["resume"] and newest(self.run_dir / "last").exists():
+        if self.settings.resume and newest(self.run_dir / "last").exists():
             self._resume(train_data)
 
     def _timed_epoch(self, train_data, show_progress):
@@ -167,7 +165,7 @@ class Trainer(RecBoleTrainer):
             raise ModelError(f"the training loss of epoch {epoch} is {loss}; try a smaller learning_rate")
         self.training_seconds += seconds
         self.epochs_run += 1
-        self.logger.info(f"epoch {epoch} training [{seconds:.1f}s, loss {loss:.{self.config['loss_decimal_place']}f}]")
+        self.logger.info(f"epoch {epoch} training [{seconds:.1f}s, loss {loss:.{self.settings.loss_decimal_place}f}]")
         self._record("train/epoch_loss", loss, epoch)
         self.wandblogger.log_metrics({"epoch": epoch, "train_loss": loss, "train_step": epoch}, head="train")
 
@@ -224,7 +222,7 @@ class Trainer(RecBoleTrainer):
             if self.steps or self.config.spec.ours:
                 raise
             raise ConfigError(
-                f"{self.config['model']} cannot compute its first batch with these keys and data: {words_of(error)}"
+                f"{self.settings.model} cannot compute its first batch with these keys and data: {words_of(error)}"
             ) from error
 
     def _train_batch(self, rows, loss_func, share) -> torch.Tensor:
@@ -293,7 +291,7 @@ class Trainer(RecBoleTrainer):
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         self.evaluation_seconds = time.perf_counter() - start
         # NumPy numbers print and serialise badly, those in single precision with digits that nobody computed.
-        return {metric: round(float(value), self.config["metric_decimal_place"]) for metric, value in result.items()}
+        return {metric: round(float(value), self.settings.metric_decimal_place) for metric, value in result.items()}
 
     @torch.no_grad()
     def scores(self, eval_data, rows):

@@ -39,7 +39,7 @@ class DataKeys(Settings):
     LIST_SUFFIX: str = key(..., "After the name of a column of histories.", filled=True)
     NEG_PREFIX: str = key(..., "Before the name of a column of negatives.", filled=True)
     ITEM_LIST_LENGTH_FIELD: str = key(..., "Column of the length of a history.", filled=True)
-    MAX_ITEM_LIST_LENGTH: int = key(..., "Most items of a history.")
+    MAX_ITEM_LIST_LENGTH: int = key(..., "Most items of a history.", least=1)
 
 
 class ColumnKeys(Settings):

@@ -1,6 +1,7 @@
 """SequenceDataset: RecBole's SequentialDataset over flat arrays, the same users, items and targets for every model."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -8,8 +9,10 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_hllm.config.keys.next_item import HistoryKeys
+from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.files.atomic import AtomicDataset
-from recbole_hllm.data.protocol import TRAINED_ON, build_split, targets_together
+from recbole_hllm.data.protocol import TRAINED_ON, build_split
 from recbole_hllm.data.rows import sequences as seq
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.data.rows.flat import gather, padded_positions, ranges
@@ -36,13 +39,13 @@ class SequenceDataset(AtomicDataset):
         train_lengths: (U,) how many first interactions of each user are training data, after ``build``.
         whole_training: both of these before ``train_user_fraction``, ``train_min_items`` and ``train_first_items``
             leave anything out.
+        settings: values of the keys that all such data have.
     """
 
+    Keys: ClassVar[type[RunKeys]] = RunKeys
+
     def __init__(self, config):
-        for key in ("MAX_ITEM_LIST_LENGTH", "MAX_ITEM_LIST_LENGTH_TEST"):
-            length = config[key]
-            if length is not None and (not isinstance(length, int) or length < 1):
-                raise ConfigError(f"{key}: {length!r} is not a number of items, at least 1")
+        self.settings = self.Keys.of(config)
         self.labels = None
         super().__init__(config)
 
@@ -70,8 +73,8 @@ class SequenceDataset(AtomicDataset):
             ConfigError: a split that is not one of RecBole's, or rows in another order than time.
             DataError: nobody is left to test, or with ``strict_data`` a user is too short for the split.
         """
-        if self.config["eval_args"]["order"] != "TO":
-            raise ConfigError(f"eval_args: order '{self.config['eval_args']['order']}': sequences need order TO")
+        if self.settings.eval_args["order"] != "TO":
+            raise ConfigError(f"eval_args: order '{self.settings.eval_args['order']}': sequences need order TO")
         self._change_feat_format()
         whole = build_split(self)
         split = self._chosen_training(whole)
@@ -88,13 +91,14 @@ class SequenceDataset(AtomicDataset):
     def _chosen_training(self, split: seq.Split) -> seq.Split:
         """Training data of some users, or the beginning of it, the same for every model; a larger share of the users
         includes the smaller."""
-        asked = {key: self.config[key] for key, everything in TRAINED_ON.items() if self.config[key] != everything}
+        wanted = {key: getattr(self.settings, key) for key in TRAINED_ON}
+        asked = {key: value for key, value in wanted.items() if value != TRAINED_ON[key]}
         if not asked:
             return split
         if self.histories_given and asked.keys() != {"train_user_fraction"}:
             raise ConfigError(f"{', '.join(asked)}: ready-made histories do not say where a user's items begin")
-        share, least, first = (self.config[key] for key in TRAINED_ON)
-        drawn = np.random.default_rng(self.config["seed"]).random(self.user_num) < share
+        share, least, first = wanted.values()
+        drawn = np.random.default_rng(self.settings.seed).random(self.user_num) < share
         kept = drawn[self.sequences.users] & (split.train_lengths >= (least or 0))
         first = first or self.sequences.lengths.max()
         owner = self.sequences.of(split.train)
@@ -122,7 +126,7 @@ class SequenceDataset(AtomicDataset):
 
     def _rows_of(self, targets):
         """(R + 1,) which of the targets to evaluate begin a row: all, or the first of each user."""
-        if not targets_together(self.config):
+        if self.settings.eval_targets != "together":
             return np.arange(len(targets) + 1)
         if self.histories_given:
             raise ConfigError(
@@ -149,7 +153,7 @@ class SequenceDataset(AtomicDataset):
 
         Where a model looks at the time of the request, it is that of the last interaction in the data, of anybody.
         """
-        width = self.config["MAX_ITEM_LIST_LENGTH_TEST"] or self.max_item_list_len
+        width = HistoryKeys.of(self.config).MAX_ITEM_LIST_LENGTH_TEST or self.max_item_list_len
         positions, real = self._latest_positions(sequences, width)
         now = torch.full((len(sequences),), self.sequences.timestamps.max(), dtype=torch.float64)
         return Interaction(

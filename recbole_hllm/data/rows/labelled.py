@@ -7,6 +7,8 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_hllm.config.keys.hllm import HLLMRankerKeys
+from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.rows.base import Rows
 from recbole_hllm.data.rows.columns import EVENT_TIME
 from recbole_hllm.data.rows.flat import gather, padded_positions, take
@@ -23,7 +25,8 @@ class LabelledLoader(TrainDataLoader):
 
     def __init__(self, config, dataset, sampler, shuffle=False):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
-        if shuffle and config["histories_together"]:
+        self.settings = HLLMRankerKeys.of(config)
+        if shuffle and self.settings.histories_together:
             self.batch_sampler.sampler = GroupSampler(dataset.rows.history_numbers(), self.generator)
         if config.spec.batch_norm:
             # RecBole hands none to torch, and torch lets nobody set another one afterwards.
@@ -33,9 +36,9 @@ class LabelledLoader(TrainDataLoader):
         """The labelled rows of these numbers, with negatives where the loss needs them."""
         rows = self.transform(self._dataset, self._dataset[index])
         if self._sampler is not None:
-            number = self.config["num_negatives"] or len(rows) * (self._dataset.max_item_list_len + 1)
+            number = self.settings.num_negatives or len(rows) * (self._dataset.max_item_list_len + 1)
             drawn = torch.as_tensor(self._sampler.sampling(number), dtype=torch.long)
-            rows[self.config["NEG_PREFIX"] + self.iid_field] = drawn[None]
+            rows[self.settings.NEG_PREFIX + self.iid_field] = drawn[None]
         return rows
 
 
@@ -95,7 +98,7 @@ class LabelledEvalLoader(AbstractDataLoader):
         super().__init__(config, dataset, sampler=None, shuffle=False)
 
     def _init_batch_size_and_step(self):
-        self.step = self.config["eval_batch_size"]
+        self.step = RunKeys.of(self.config).eval_batch_size
         self.set_batch_size(self.step)
 
     def collate_fn(self, index):
@@ -121,7 +124,7 @@ class LabelledRows(Rows):
     @classmethod
     def draws_of_its_own(cls, config) -> bool:
         """For a second loss that compares with items, ``loss_lambda``."""
-        return bool(config["loss_lambda"])
+        return bool(HLLMRankerKeys.of(config).loss_lambda)
 
     def history_numbers(self) -> np.ndarray:
         """(R,) which history each row has: rows of one user have the same until something is added to it."""
@@ -136,7 +139,7 @@ class LabelledRows(Rows):
             begin, end = torch.from_numpy(data.history_bounds)[targets].unbind(1)
             places, real = padded_positions(begin, end, data.max_item_list_len)
             positions = torch.from_numpy(data.events)[places]
-            others = data.config["NEG_PREFIX"] + data.item_list_field
+            others = data.settings.NEG_PREFIX + data.item_list_field
             rows[data.item_list_length_field] = end - begin
             rows[data.item_list_field] = gather(torch.from_numpy(data.sequences.items), positions, real)
             rows[others] = gather(torch.from_numpy(data.other_items), positions, real)

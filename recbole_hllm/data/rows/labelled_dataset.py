@@ -1,10 +1,13 @@
 """LabelledDataset: a 0/1 label for every interaction, and which earlier events can be in its history."""
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_hllm.config.keys.run import LabelledKeys
 from recbole_hllm.data.files.float_columns import check_loaded
 from recbole_hllm.data.files.reader import line_of
 from recbole_hllm.data.labels import chosen_ratios, read_threshold
@@ -32,8 +35,11 @@ class LabelledDataset(SequenceDataset):
         DataError: a label that is not 0 or 1, or one class only.
     """
 
+    Keys: ClassVar[type[LabelledKeys]] = LabelledKeys
+    settings: LabelledKeys
+
     def __init__(self, config):
-        if config["benchmark_filename"] is not None:
+        if LabelledKeys.of(config).benchmark_filename is not None:
             raise ConfigError("benchmark_filename: labelled rows are split by eval_args, from one .inter file")
         self.label_source, self.least = read_threshold(config)
         super().__init__(config)
@@ -88,13 +94,13 @@ class LabelledDataset(SequenceDataset):
             return  # built before
         super()._change_feat_format()
         self.events, self.history_bounds = self._find_histories()
-        draws = np.random.default_rng(self.config["seed"]).integers(1, max(self.item_num - 1, 2), len(self.labels))
+        draws = np.random.default_rng(self.settings.seed).integers(1, max(self.item_num - 1, 2), len(self.labels))
         # One item other than the event's own beside each event: DIEN learns to tell them apart.
         self.other_items = (self.sequences.items - 1 + draws) % (self.item_num - 1) + 1
 
     def _find_histories(self):
         sequences, numbers = self.sequences, np.arange(len(self.labels))
-        events = numbers if self.config["history_filter"] == "all" else np.flatnonzero(self.labels)
+        events = numbers if self.settings.history_filter == "all" else np.flatnonzero(self.labels)
         first = np.repeat(sequences.offsets[:-1], sequences.lengths)
         later = np.concatenate([[True], np.diff(sequences.timestamps) != 0]) | (numbers == first)
         own_time = np.maximum.accumulate(np.where(later, numbers, 0))
@@ -120,8 +126,8 @@ class LabelledDataset(SequenceDataset):
             DataError: a part without rows or with one class only; a ``valid_metric`` of users (GAUC, UAUC, WUAUC)
                 where none has both labels in validation.
         """
-        check_loaded(self.config.spec.model.__name__, self, self.config["numerical_features"])
-        ratios = chosen_ratios(self.config["eval_args"])
+        check_loaded(self.config.spec.model.__name__, self, self.settings.numerical_features)
+        ratios = chosen_ratios(self.settings.eval_args)
         self._change_feat_format()
         self._drop_unused_col()
         bounds = self._calcu_split_ids(len(self.labels), ratios)
@@ -129,11 +135,11 @@ class LabelledDataset(SequenceDataset):
         for (phase, positions), ratio in zip(parts.items(), ratios, strict=True):
             if ratio > 0 and len(positions) == 0:
                 raise DataError(
-                    f"data set '{self.dataset_name}': the split {self.config['eval_args']['split']} leaves the {phase} "
+                    f"data set '{self.dataset_name}': the split {self.settings.eval_args['split']} leaves the {phase} "
                     f"part empty: {len(self.labels)} interactions, at {len(np.unique(self.timestamps))} different times"
                 )
             _check_classes(self, f" {phase} part", self.labels[positions])
-        if self.config["valid_metric"].lower() in USER_METRICS:
+        if self.settings.valid_metric.lower() in USER_METRICS:
             self._check_users_of(parts["valid"])
         self.training_positions = parts["train"]
         users = self.sequences.of(parts["train"])
@@ -147,7 +153,7 @@ class LabelledDataset(SequenceDataset):
         rows, liked = np.bincount(users), np.bincount(users, self.labels[positions])
         if len(positions) and not ((liked > 0) & (liked < rows)).any():
             raise DataError(
-                f"valid_metric: {self.config['valid_metric']}: no user of data set '{self.dataset_name}' has rows of "
+                f"valid_metric: {self.settings.valid_metric}: no user of data set '{self.dataset_name}' has rows of "
                 f"both labels among the {len(positions)} of validation; take AUC, or more validation rows in eval_args"
             )
 

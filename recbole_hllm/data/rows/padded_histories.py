@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from recbole_hllm.config.keys.run import RunKeys
+
 # What public files fill up with; RecBole's own token is the second.
 _FILLERS = ("0", "[PAD]")
 
@@ -31,7 +33,7 @@ def leave_padding_out(dataset, described: Callable[[], pd.Series | None]) -> Non
         f"{dataset.dataset_name}: {int((end - begin < lengths).sum())} of {len(lengths)} histories are filled up with "
         f"'{filler}', which is no target and has no row in .item: it is taken for padding, not for an item"
     )
-    for name in [name for name in table if name.endswith(dataset.config["LIST_SUFFIX"])]:
+    for name in [name for name in table if name.endswith(RunKeys.of(dataset.config).LIST_SUFFIX)]:
         if (table[name].map(len) == lengths).all():  # others are no histories
             table[name] = [cell[first:last] for cell, first, last in zip(table[name], begin, end, strict=True)]
             dataset.field2seqlen[name] = int(table[name].map(len).max())

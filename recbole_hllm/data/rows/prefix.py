@@ -41,7 +41,7 @@ class PrefixRows(Rows):
         positions, real = padded_positions(begin, targets, self.length)
         rows = dict(take(self.table, index).interaction)
         rows[data.item_list_length_field] = targets - begin
-        unused = (data.config["unused_col"] or {}).get("inter") or ()
+        unused = (data.settings.unused_col or {}).get("inter") or ()
         for field, values in data.history_feat.interaction.items():
             list_field = getattr(data, f"{field}_list_field", None)
             if list_field and list_field not in unused:
@@ -64,7 +64,7 @@ class PrefixRows(Rows):
         begin = (lengths - self.length).clamp(min=0)
         positions, real = padded_positions(begin, lengths, self.length)
         rows[data.item_list_length_field] = lengths - begin
-        suffix = data.config["LIST_SUFFIX"]
+        suffix = data.settings.LIST_SUFFIX
         for field, values in rows.interaction.items():
             if (field.endswith(suffix) or field == EVENT_TIMES) and values.shape[1:2] == (longest,):
                 rows[field] = values[torch.arange(len(values))[:, None], positions] * over(real, values[0])

@@ -9,6 +9,7 @@ from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_hllm.config.keys.learn import LEARNKeys
 from recbole_hllm.data.clock import check_clock_times
 from recbole_hllm.data.rows.base import Rows
 from recbole_hllm.data.rows.columns import TARGET_ITEMS
@@ -17,7 +18,6 @@ from recbole_hllm.data.rows.labelled import LabelledRows
 from recbole_hllm.data.rows.prefix import PrefixRows
 from recbole_hllm.errors import ConfigError, DataError
 
-SPLITS_BY = ("position", "time")
 _DAY = 86_400
 _FEW = 0.1  # of the interactions; to train on fewer of them is worth a warning
 
@@ -118,36 +118,33 @@ def _first_after(values: np.ndarray, low: np.ndarray, high: np.ndarray, bound: n
     return low
 
 
-def cut_rows(config, name: str, items: np.ndarray, timestamps: np.ndarray, users: np.ndarray) -> SplitCut:
-    """Rows of the events that may be trained on, as the keys of the config say.
+def cut_rows(settings: LEARNKeys, name: str, items: np.ndarray, timestamps: np.ndarray, users: np.ndarray) -> SplitCut:
+    """Rows of the events that may be trained on, as the keys say.
 
     Args:
         name: of the data set.
         items, timestamps, users: (E,) of the events, sorted by user and time.
 
     Raises:
-        ConfigError: another word for ``split_by``.
         DataError: nobody has both a history and a target, or one user alone.
     """
-    if config["split_by"] not in SPLITS_BY:
-        raise ConfigError(f"split_by: {config['split_by']!r} is neither position nor time")
     numbers, counts = np.unique(users, return_counts=True)
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    most, every = (config["MAX_ITEM_LIST_LENGTH"], config["target_length"]), config["data_split"] is not False
-    if config["split_by"] == "position":
+    most, every = (settings.MAX_ITEM_LIST_LENGTH, settings.target_length), settings.data_split
+    if settings.split_by == "position":
         history, targets = split_by_position(offsets, *most, every)
     else:
-        seconds = [_DAY * config[key] for key in ("history_days", "target_days")]
+        seconds = [_DAY * settings.history_days, _DAY * settings.target_days]
         history, targets = split_by_time(timestamps, offsets, *zip(most, seconds, strict=True), every)
     if len(history) == 0:
-        days = f" of {config['target_days']:g} days after {config['history_days']:g}"
+        days = f" of {settings.target_days:g} days after {settings.history_days:g}"
         raise DataError(
-            f"data set '{name}': split_by: {config['split_by']}: none of {len(numbers)} users has training "
-            f"interactions both before and in a period of targets{days if config['split_by'] == 'time' else ''}"
+            f"data set '{name}': split_by: {settings.split_by}: none of {len(numbers)} users has training "
+            f"interactions both before and in a period of targets{days if settings.split_by == 'time' else ''}"
         )
     owner = np.searchsorted(offsets, history[:, 0], side="right") - 1
     with_rows = len(np.unique(owner))
-    if with_rows == 1 and config["negatives"] == "users":
+    if with_rows == 1 and settings.negatives == "users":
         raise DataError(
             f"data set '{name}': only user number {numbers[owner[0]]} has training interactions before targets, and "
             "the targets of other users are the negatives: there is nothing to learn from one user"
@@ -156,7 +153,7 @@ def cut_rows(config, name: str, items: np.ndarray, timestamps: np.ndarray, users
     log = logging.getLogger()
     log.log(
         logging.WARNING if wanted < _FEW * len(items) else logging.INFO,
-        f"split_by: {config['split_by']}: {wanted} of {len(items)} training interactions are targets, in "
+        f"split_by: {settings.split_by}: {wanted} of {len(items)} training interactions are targets, in "
         f"{len(history)} rows of {with_rows} of {len(numbers)} users",
     )
     return SplitCut(items, numbers[owner], history, targets)
@@ -188,6 +185,7 @@ class SplitRows(Rows):
     def __init__(self, data, positions: np.ndarray, events: np.ndarray | None = None):
         super().__init__(data, positions)
         self.cut = _cut_events(data, positions if events is None else events)
+        self.target_length = LEARNKeys.of(data.config).target_length
 
     @classmethod
     def of_training(cls, data, targets: np.ndarray) -> Rows:
@@ -205,7 +203,7 @@ class SplitRows(Rows):
     def batch(self, index: Tensor) -> Interaction:
         """Histories, their lengths and their targets, padded on the right with 0."""
         data = self.data
-        rows = self.cut.rows(index, data.max_item_list_len, data.config["target_length"])
+        rows = self.cut.rows(index, data.max_item_list_len, self.target_length)
         names = {
             "user": data.uid_field,
             "history": data.item_list_field,
@@ -225,7 +223,7 @@ class LabelledSplitRows(LabelledRows):
         events = np.intersect1d(everything, data.events, assume_unique=True)
         if len(events) < len(everything):
             data.logger.info(
-                f"history_filter: {data.config['history_filter']}: {len(events)} of {len(everything)} "
+                f"history_filter: {data.settings.history_filter}: {len(events)} of {len(everything)} "
                 "training interactions can be in a history and are trained on"
             )
         return SplitRows(data, everything, events)
@@ -234,11 +232,12 @@ class LabelledSplitRows(LabelledRows):
 def _cut_events(data, events: np.ndarray) -> SplitCut:
     if data.histories_given:
         raise ConfigError(
-            f"benchmark_filename: {data.config['model']} cuts histories and targets itself, out of "
+            f"benchmark_filename: {data.settings.model} cuts histories and targets itself, out of "
             "interactions; give files without ready-made histories"
         )
     users = data.sequences.users[data.sequences.of(events)]
     items, times = (values[events] for values in (data.sequences.items, data.sequences.timestamps))
-    if data.config["split_by"] == "time":
+    settings = LEARNKeys.of(data.config)
+    if settings.split_by == "time":
         check_clock_times(times, data.dataset_name, "split_by: time", "days", "set split_by: position")
-    return cut_rows(data.config, data.dataset_name, items, times, users)
+    return cut_rows(settings, data.dataset_name, items, times, users)

@@ -8,7 +8,7 @@ from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_hllm.config.keys.next_item import NextItemLossKeys
+from recbole_hllm.config.keys.next_item import HistoryKeys, NextItemLossKeys
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.rows import sequences as seq
 from recbole_hllm.data.rows.base import Rows
@@ -35,11 +35,11 @@ class WindowLoader(TrainDataLoader):
     """
 
     def _init_batch_size_and_step(self):
-        self.step = self.config["train_batch_size"]
+        settings = NextItemLossKeys.of(self.config)
+        self.step, self.negatives_field = settings.train_batch_size, settings.NEG_PREFIX + self.iid_field
         self.set_batch_size(self.step)
         if self._sampler is None:  # a loss over the whole catalogue needs none
             return
-        settings = NextItemLossKeys.of(self.config)
         check_negatives(settings)
         self.num_negatives, self.shared = settings.num_negatives, settings.negatives == "shared"
 
@@ -50,7 +50,7 @@ class WindowLoader(TrainDataLoader):
             return rows
         shape = self._shape_of_negatives(len(rows))
         drawn = torch.as_tensor(self._sampler.sampling(math.prod(shape)), dtype=torch.long)
-        rows[self.config["NEG_PREFIX"] + self.iid_field] = drawn.view(shape)
+        rows[self.negatives_field] = drawn.view(shape)
         return rows
 
     def _shape_of_negatives(self, n_rows):
@@ -88,7 +88,7 @@ class WindowRows(Rows):
     @classmethod
     def of_evaluation(cls, data, targets: np.ndarray) -> Rows:
         """Every target, with as long a history as an evaluation reads."""
-        return PrefixRows(data, targets, length=data.config["MAX_ITEM_LIST_LENGTH_TEST"], timed=True)
+        return PrefixRows(data, targets, length=HistoryKeys.of(data.config).MAX_ITEM_LIST_LENGTH_TEST, timed=True)
 
     @classmethod
     def draws_of_its_own(cls, config) -> bool:
@@ -114,8 +114,8 @@ class WindowRows(Rows):
 
 
 def _cut(data) -> np.ndarray:
-    chunk = data.config["data_split"] is not False
-    overlap = 0 if "chunks" in referenced(data.config["reference"]) else 1
+    settings = HistoryKeys.of(data.config)
+    chunk, overlap = settings.data_split, 0 if "chunks" in referenced(settings.reference) else 1
     size, lengths = data.max_item_list_len + 1, data.train_lengths
     windows = seq.windows(data.sequences.offsets[:-1], lengths, size=size, chunk=chunk, overlap=overlap)
     if not (chunk and overlap):  # windows have nothing in common, and may leave something out

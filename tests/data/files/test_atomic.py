@@ -321,7 +321,7 @@ def test_missing_data_set_says_where_to_look(toy_config, tmp_path):
         ({"val_interval": {"class": ["a"]}, "load_col": None}, "val_interval: 'class' is a token_seq column"),
         ({"TIME_FIELD": None}, "TIME_FIELD must name a column"),
         ({"additional_feat_suffix": ["net"]}, "data set 'toy': Additional feature file"),
-        ({"MAX_ITEM_LIST_LENGTH": 0}, "MAX_ITEM_LIST_LENGTH: 0 is not a number of items"),
+        ({"MAX_ITEM_LIST_LENGTH": 0}, "MAX_ITEM_LIST_LENGTH: 0 must be at least 1"),
         ({"rm_dup_inter": "newest"}, "rm_dup_inter: 'newest'"),
         ({"unload_col": {"inter": ["user_id"]}, "load_col": None}, "unload_col: column 'user_id'"),
         ({"unload_col": {"inter": ["rating"]}}, "load_col and unload_col cannot be set together"),
