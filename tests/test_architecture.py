@@ -13,13 +13,14 @@ import recbole_hllm
 
 PACKAGE = Path(recbole_hllm.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-# Room -> rooms it may import: cli -> tables -> runs -> config.config -> registry -> training | evaluation | data |
-# model -> nn. Errors, units, and the schema, parsing and places of keys are for all but nn, which takes plain
+# Room -> rooms it may import: verbs -> tables -> runs -> config.config -> registry -> training | evaluation | data |
+# model -> nn. Errors, units, doors, and the schema, parsing and places of keys are for all but nn, which takes plain
 # arguments. The contract says what the program asks of a model, and all that hold one may import it.
-COMMON = {"errors", "units"}
+COMMON = {"doors", "errors", "units"}
 KEYS = COMMON | {"config"}
 ARROWS = {
     "__init__": set(),  # the public names, imported when asked for
+    "doors": {"errors"},
     "errors": set(),
     "units": set(),
     "allocator": COMMON,
@@ -35,7 +36,8 @@ ARROWS = {
     "config.config": KEYS | {"registry", "data"},
     "runs": KEYS | {"config.config", "contract", "registry", "data", "evaluation", "training", "storage"},
     "tables": KEYS | {"config.config", "data", "registry", "runs", "training", "evaluation", "storage"},
-    "cli": KEYS | {"allocator", "config.config", "registry", "runs", "tables"},
+    "cli": COMMON | {"allocator"},  # a table of verbs: it names their modules, and imports one when it is asked for
+    "verbs": KEYS | {"cli", "config.config", "registry", "runs", "tables"},
 }
 # Files that are rooms of their own: Config chooses the model and asks the data's files, the contract stands below all.
 TWO_STOREYS = {"config/config.py": "config.config", "model/base/contract.py": "contract"}

@@ -11,6 +11,7 @@ import yaml
 
 from recbole_hllm import cli
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.verbs.line import parse_arguments
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,13 +39,13 @@ def words_of(settings_of):
     ],
 )
 def test_words_and_keys(argv, arguments):
-    assert cli.parse_arguments(argv) == arguments
+    assert parse_arguments(argv) == arguments
 
 
 @pytest.mark.parametrize("argv", [["HLLM"], ["--a=1", "2"], ["-e", "3"], ["--", "x"], ["--a=1", "--a=2"]])
 def test_words_that_belong_to_no_key(argv):
     with pytest.raises(ConfigError, match="belongs to no key|given twice"):
-        cli.parse_arguments(argv)
+        parse_arguments(argv)
 
 
 @pytest.mark.parametrize("further", [[], ["--plan"]])

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from recbole.config import Config as StockConfig
 
-from recbole_hllm.cli import parse_arguments
 from recbole_hllm.config import config as config_module
 from recbole_hllm.config.config import Config
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.verbs.line import parse_arguments
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from recbole_hllm.cli import VERBS
 from recbole_hllm.config.parsing import listed_keys
 from recbole_hllm.errors import UserError
 from recbole_hllm.registry import get_spec
@@ -37,6 +38,7 @@ OFFICIAL = {
 }  # fmt: skip
 # Written like keys: an item's text, a part of eval_args, a key of Hugging Face, a placeholder, an environment variable.
 LIKE_KEYS = {"title", "mode", "attn_type", "key", "HLLM_GOLDENS"}
+PROGRAM = r"(?m)^[ #]*(?:\w+=\S+ )*(?:python run_recbole_hllm\.py|recbole-hllm) (?:([a-z]+) )?(-.*)$"
 IN_REPOSITORY = re.compile(r"(?<![\w./-])(?:properties|dataset|benchmarks|docs|tests|recbole_hllm)/[\w./*<>@-]*")
 
 
@@ -57,7 +59,8 @@ def arguments():
     """Page, key and value of every argument of every command line."""
     for page, text in WITH_COMMANDS.items():
         text = re.sub(r"\s*\\\n[#\s]*", " ", text)
-        for line in re.findall(r"(?m)^[ #]*(?:\w+=\S+ )*(?:python run_recbole_hllm\.py|recbole-hllm) (-.*)$", text):
+        for verb, line in re.findall(PROGRAM, text):
+            assert verb in {"", *VERBS}, (page, verb)
             for word in shlex.split(line, comments=True):
                 assert word.startswith("--"), (page, word)
                 yield page, *word[2:].partition("=")[::2]

@@ -1,0 +1,88 @@
+"""Prints the verbs or the page of one, and the keys of all models and of those named.
+
+usage: recbole-hllm help [VERB] [--model=NAME[,NAME...]]
+
+  VERB                      what it does, and its keys; VERB --help is the same
+  --model=HLLM              every key of HLLM, with its default and its meaning
+"""
+
+from recbole_hllm.cli import VERBS
+from recbole_hllm.doors import package_of
+from recbole_hllm.errors import ConfigError, UserError
+from recbole_hllm.verbs.line import parse_arguments
+
+_USAGE = """\
+usage: recbole-hllm [VERB] --model=NAME[,NAME...] --dataset=NAME [--key=value ...]
+       python run_recbole_hllm.py [VERB] ... does the same in a clone
+
+{verbs}
+
+Without a verb it is run, or compare for several models. Often used:
+
+  --model=HLLM              one model: train, evaluate, keep everything in one folder
+  --model=HLLM,SASRec,Pop   several: one after the other, each in a process of its own, and one table
+  --dataset=NAME            folder and file name under data_path; ml-100k comes with RecBole
+  --config_files="A B"      YAML property files, RecBole's style; later ones win; --config_file is the same
+  --run_dir=PATH            folder of the run (PATH/<Model>/ for several models); default under runs/
+  --resume --run_dir=PATH   go on with an unfinished run, with its own model, dataset and keys
+  --Model.key=value         a key for one of several models, such as --SASRec.n_layers=4
+  --evaluate_only, --trials, --training_stage, --plan   ask for evaluate, search, stages, plan
+
+Every key of RecBole's property files works too, as --key=value or --key value.
+"""
+
+
+def main(words: list[str]) -> int:
+    """Prints a page, and keys."""
+    words = list(words)
+    verb = words.pop(0) if words and not words[0].startswith("-") else None
+    models = parse_arguments(words).get("model")
+    if verb is None:
+        print(help_text(models))
+    else:
+        print(VERBS.load(verb).__doc__, *_pages(models), sep="\n")
+    return 0
+
+
+def help_text(models: str | None = None) -> str:
+    """The verbs, our property file for every model, and those of the models named.
+
+    Raises:
+        ConfigError: a model without a property file.
+    """
+    from recbole_hllm.config.places import properties_folder
+
+    verbs = "\n".join(f"  {verb:<10} {_summary(verb)}" for verb in VERBS)
+    overall = (properties_folder() / "overall.yaml").read_text(encoding="utf-8")
+    return "\n".join([_USAGE.format(verbs=verbs), overall, *_pages(models)])
+
+
+def _summary(verb: str) -> str:
+    """What a verb does, in a line; one that an installed package adds is not imported for it."""
+    if verb in VERBS.rows:
+        return VERBS.load(verb).__doc__.partition("\n")[0]
+    return f"of the package {package_of(VERBS.installed()[verb])}"
+
+
+def _pages(models: str | None) -> list[str]:
+    """The property files of each model named."""
+    from recbole_hllm.config.places import properties_folder, recbole_folder
+
+    ours, recbole, pages = properties_folder(), recbole_folder() / "properties", []
+    for model in filter(None, map(str.strip, (models or "").split(","))):
+        files = [recbole / "model" / f"{model}.yaml", *(ours / "model" / f"{name}.yaml" for name in _and_bases(model))]
+        found = [file.read_text(encoding="utf-8").strip() for file in files if file.is_file()]
+        if not found:
+            raise ConfigError(f"model: there is no property file of a model named '{model}'")
+        pages.append(f"# ---- {model} ----\n\n" + "\n\n".join(found) + "\n")
+    return pages
+
+
+def _and_bases(model: str) -> list[str]:
+    """The model and those of ours that it is built on, the keys of which it has too, the furthest first."""
+    from recbole_hllm.registry import get_spec
+
+    try:
+        return [name.__name__ for name in reversed(get_spec(model).model.__mro__)]
+    except UserError:  # one that RecBole has and this package refuses still has keys
+        return [model]

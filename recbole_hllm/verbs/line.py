@@ -1,0 +1,155 @@
+"""CommandLine: the words after a verb, as keys, files and a folder."""
+
+from functools import cached_property
+from pathlib import Path
+
+from recbole_hllm.errors import ConfigError
+
+# Verb -> what asks for it on a line without a verb, the first found.
+_ASKED_BY = {
+    "plan": "--plan",
+    "stages": "training_stage",
+    "search": "trials",
+    "compare": "several models",
+    "evaluate": "evaluate_only",
+}
+
+
+class CommandLine:
+    """The words of a command line.
+
+    Files are read, and RecBole and PyTorch loaded, when ``given`` is first asked for.
+
+    Attributes:
+        arguments: keys of a config and their values, as text.
+        files: property files, later ones win.
+        run_dir: the folder named, or None.
+        planned: ``--plan`` is among the words.
+
+    Args:
+        words: ``--key=value``, ``--key value`` or ``--flag``.
+
+    Raises:
+        ConfigError: a word that belongs to no key, a key given twice, or a path that is missing.
+    """
+
+    def __init__(self, words: list[str]):
+        self.arguments = parse_arguments(words)
+        self.files = _config_files(self.arguments)
+        self.run_dir = _path("run_dir", self.arguments.pop("run_dir", ""))
+        self.planned = _switched_on(self.arguments.pop("plan", "False"))
+
+    @cached_property
+    def given(self) -> dict:
+        """Keys and values of the files and the words; of a table that goes on, its own, too."""
+        from recbole_hllm.runs.run import merge_keys
+
+        given = merge_keys(self.files, arguments=self.arguments)
+        if self.run_dir and given.get("resume"):
+            given = {**_keys_of_table(Path(self.run_dir)), **given}
+        return given
+
+    @cached_property
+    def models(self) -> list[str]:
+        """Names of the models given."""
+        models = self.given.get("model")
+        models = models.split(",") if isinstance(models, str) else list(models or [])
+        return [model.strip() for model in models if model.strip()]
+
+    @property
+    def asked(self) -> str:
+        """The verb that the keys ask for."""
+        given = self.given
+        asked = {
+            "plan": self.planned,
+            "stages": given.get("training_stage") is not None,
+            "search": given.get("trials") is not None,
+            "compare": len(self.models) > 1,
+            "evaluate": bool(given.get("evaluate_only")),
+        }
+        return next((verb for verb in _ASKED_BY if asked[verb]), "run")
+
+    @property
+    def own_arguments(self) -> dict[str, str]:
+        """``arguments`` without the models, which are passed by name."""
+        return {key: value for key, value in self.arguments.items() if key != "model"}
+
+    def refuse_others(self, verb: str, *within: str) -> None:
+        """Raises ConfigError where the keys ask for another verb than ``verb`` and those that it does ``within``."""
+        if self.asked not in (verb, "run", *within):
+            raise ConfigError(f"{verb}: with {_ASKED_BY[self.asked]} it is '{self.asked}'; choose one of the two")
+
+    def refuse_keys_of_others(self) -> None:
+        """A file's keys may be for models that are not run; those of the command line are meant for this run.
+
+        Raises:
+            ConfigError: one is for a model that is not among ``models``.
+        """
+        from recbole_hllm.registry import base_model, model_names
+
+        for key in self.arguments if self.models else ():
+            prefix = key.rpartition(".")[0]
+            if base_model(prefix) in model_names() and prefix not in {*self.models, *map(base_model, self.models)}:
+                raise ConfigError(
+                    f"--{key}: '{prefix}' is not a model of this run ({', '.join(self.models)}); keys of one that is "
+                    "trained before it have a key of their own, such as teacher_keys"
+                )
+
+
+def parse_arguments(words: list[str]) -> dict[str, str]:
+    """``--key=value``, ``--key value`` and ``--flag`` (True) as a dict of strings.
+
+    Raises:
+        ConfigError: a word that belongs to no key, or a key given twice with different values.
+    """
+    arguments: dict[str, str] = {}
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") or word == "--":
+            raise ConfigError(f"'{word}' belongs to no key: write --key=value (several words in quotes)")
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            value = words.pop(0) if words and not words[0].startswith("--") else "True"
+        if arguments.get(key, value) != value:
+            raise ConfigError(f"--{key} is given twice, as '{arguments[key]}' and as '{value}'")
+        arguments[key] = value
+    return arguments
+
+
+def _keys_of_table(folder: Path) -> dict:
+    """Keys of the table in a folder: which models, and whether there are trials; none where it is no table's."""
+    from recbole_hllm.config.parsing import read_yaml
+
+    return read_yaml(folder / "keys.yaml") if (folder / "keys.yaml").is_file() else {}
+
+
+def _switched_on(value: str) -> bool:
+    """Raises ConfigError for a value of --plan other than True and False."""
+    if value not in ("True", "False"):
+        raise ConfigError(f"--plan takes no value, not '{value}'")
+    return value == "True"
+
+
+def _config_files(arguments: dict[str, str]) -> list[str]:
+    """RecBole's style: several files in one value, parted by spaces; a single one may have spaces in its name.
+
+    Raises:
+        ConfigError: they are given under both names, or not named at all.
+    """
+    given = [key for key in ("config_files", "config_file") if key in arguments]
+    if len(given) > 1:
+        raise ConfigError("--config_file and --config_files are the same; give all files in one of them")
+    value = _path(given[0], arguments.pop(given[0])) if given else None
+    return [] if value is None else [value] if Path(value).is_file() else value.split()
+
+
+def _path(key: str, value: str) -> str | None:
+    """A path of the command line, None where it is empty.
+
+    Raises:
+        ConfigError: the key stands without a value.
+    """
+    if value == "True":
+        raise ConfigError(f"--{key} needs a path: --{key}=PATH")
+    return None if value in ("", "~", "None", "null") else value
