@@ -61,7 +61,7 @@ def _installed(kind, group, ours) -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=group):
         other = "recbole-hllm" if point.name in ours else point.name in found and package_of(found[point.name])
-        if other and found.get(point.name) != point:
+        if other:
             raise ConfigError(
                 f"the package {package_of(point)} adds a {kind} named '{point.name}', a name that {other} has already; "
                 "rename it, or uninstall one of the two"

@@ -27,13 +27,13 @@ ARROWS = {
     "config": COMMON,
     "storage": KEYS,
     "nn": COMMON,
-    "data": KEYS | {"storage"},
-    "evaluation": KEYS | {"data", "storage"},
+    "data": KEYS | {"evaluation", "storage"},
+    "evaluation": KEYS | {"storage"},
     "contract": {"config"},
     "model": KEYS | {"contract", "data", "nn", "storage"},
     "training": KEYS | {"data", "evaluation", "storage"},
     "registry": KEYS | {"contract", "data", "model"},
-    "config.config": KEYS | {"registry", "data"},
+    "config.config": KEYS | {"registry", "data", "evaluation"},
     "runs": KEYS | {"config.config", "contract", "registry", "data", "evaluation", "training", "storage"},
     "tables": KEYS | {"config.config", "data", "registry", "runs", "training", "evaluation", "storage"},
     "cli": COMMON | {"allocator"},  # a table of verbs: it names their modules, and imports one when it is asked for
@@ -45,7 +45,7 @@ TWO_STOREYS = {"config/config.py": "config.config", "model/base/contract.py": "c
 SUBCLASSED_IN = {
     "config/config.py", "data/files/atomic.py", "data/loader.py", "data/rows/labelled.py", "data/rows/part.py",
     "data/rows/split.py", "data/rows/window.py", "training/trainer.py", "evaluation/topk.py",
-    "evaluation/diversity.py", "evaluation/value_metrics.py",
+    "evaluation/diversity.py", "evaluation/evaluator.py", "evaluation/value_metrics.py",
 }  # fmt: skip
 
 # Models in these read typed settings, and look nothing up in a config but keys whose names are values themselves.

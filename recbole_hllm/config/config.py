@@ -29,10 +29,10 @@ from recbole_hllm.config.schema import DECLARED
 from recbole_hllm.data.files.float_columns import check_selected
 from recbole_hllm.data.files.reader import read_header
 from recbole_hllm.data.labels import check_labelled_settings, has_label_column, reads_labels
-from recbole_hllm.data.metrics import check_valid_metric, is_smaller_better, known_to_recbole
 from recbole_hllm.data.negatives import check_loss, check_negatives, compares_with_drawn
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
+from recbole_hllm.evaluation.metrics import check_metrics, check_valid_metric, is_smaller_better
 from recbole_hllm.registry import base_model, get_spec, model_names
 
 # Arguments of the command line and of `run()`, which are no keys of a config.
@@ -366,7 +366,8 @@ class Config(RecBoleConfig):
     def _set_default_parameters(self):
         final, labelled = self.final_config_dict, self.spec.rows.labelled
         metrics = [final["metrics"]] if isinstance(final["metrics"], str) else final["metrics"]
-        final["metrics"] = known_to_recbole(metrics, labelled)
+        check_metrics(metrics, labelled, self.model)
+        final["metrics"] = ["AUC" if labelled else "Recall"]  # RecBole asks its own metrics of which kind they are
         super()._set_default_parameters()
         final["metrics"], final["valid_metric_bigger"] = metrics, not is_smaller_better(final["valid_metric"])
         # Nothing is chosen by it when a finished run is evaluated again, say with another topk.

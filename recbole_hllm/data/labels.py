@@ -5,7 +5,6 @@ from pathlib import Path
 from recbole.utils import InputType, ModelType
 
 from recbole_hllm.data.files.reader import read_header
-from recbole_hllm.data.metrics import VALUE_METRICS
 from recbole_hllm.data.protocol import TRAINED_ON, check_ratios
 from recbole_hllm.errors import ConfigError
 
@@ -14,18 +13,12 @@ def check_labelled_settings(model: str, keys: dict) -> None:
     """Whether a config's keys fit labelled rows.
 
     Raises:
-        ConfigError: a wrong ``threshold``, another split than in time order, metrics of rankings, sampled or masked
-            items, or targets evaluated together.
+        ConfigError: a wrong ``threshold``, another split than in time order, sampled or masked items, or targets
+            evaluated together.
     """
     read_threshold(keys)
     if isinstance(keys["eval_args"], dict):  # RecBole refuses anything else
         chosen_ratios(keys["eval_args"])
-    metrics = [keys["metrics"]] if isinstance(keys["metrics"], str) else keys["metrics"]
-    others = [metric for metric in metrics if str(metric).lower() not in VALUE_METRICS]
-    if others:
-        raise ConfigError(
-            f"metrics: {others}: labelled rows of {model} have AUC, LogLoss, GAUC, UAUC, WUAUC, MAE and RMSE only"
-        )
     if keys["train_neg_sample_args"] is not None:
         raise ConfigError(f"train_neg_sample_args: {model} trains on labelled rows, which bring their own negatives")
     for key, everything in TRAINED_ON.items():

@@ -12,11 +12,11 @@ from recbole.sampler import RepeatableSampler, Sampler
 from recbole_hllm.config.keys.recbole import SizeKeys
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.candidates import draw_candidates
-from recbole_hllm.data.metrics import check_lists, check_topk, longest_list
 from recbole_hllm.data.negatives import check_drawable
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.rows.labelled import LabelledEvalLoader
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.evaluation.metrics import check_lists, check_topk, longest_list
 
 # Most scores of one evaluation batch (rows x items): 512 MB of float32.
 _SCORES_PER_BATCH = 2**27

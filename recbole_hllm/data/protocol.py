@@ -5,9 +5,9 @@ import logging
 import numpy as np
 
 from recbole_hllm.config.keys.run import LabelledKeys, RunKeys
-from recbole_hllm.data.metrics import OF_POPULARITY
 from recbole_hllm.data.rows import sequences as seq
 from recbole_hllm.errors import ConfigError, DataError
+from recbole_hllm.evaluation.metrics import of_popularity
 from recbole_hllm.storage.cache import digest
 
 # Behaviours of published code that differ from the default here; `reference` switches them on by name. Those of
@@ -160,7 +160,7 @@ def fingerprint(dataset, parts: dict, candidates: dict[str, np.ndarray | None]) 
     shared = {name: getattr(settings, name) for name in names}
     if settings.eval_targets == "together":  # not always, so that a table of an earlier version can go on
         shared["eval_targets"] = settings.eval_targets
-    if not OF_POPULARITY.isdisjoint(map(str.lower, settings.metrics)):
+    if of_popularity(settings.metrics):
         # An earlier version counted in each row's own training rows: values that these cannot stand beside.
         shared |= {"popularity": "of all training interactions", "tail_ratio": settings.tail_ratio}
     result = {

@@ -7,9 +7,7 @@ ShannonEntropy is the entropy divided by the number of distinct items that are. 
 from collections import Counter
 
 import numpy as np
-from recbole.evaluator import Evaluator
 from recbole.evaluator.metrics import GiniIndex, ItemCoverage, ShannonEntropy
-from recbole.evaluator.register import metrics_dict, smaller_metrics
 
 
 class Coverage(ItemCoverage):
@@ -46,24 +44,6 @@ def _entropy(items: np.ndarray) -> float:
     counts = np.unique(items, return_counts=True)[1]
     shares = counts / counts.sum()
     return float(-(shares * np.log(shares)).sum())
-
-
-_OWN = {metric.__name__.lower(): metric for metric in (Coverage, Gini, Entropy)}
-# Names of the metrics, in small letters, whose smaller values are the better ones.
-SMALLER_METRICS = frozenset([*smaller_metrics, *(name for name, metric in _OWN.items() if metric.smaller)])
-
-
-class RankingEvaluator(Evaluator):
-    """RecBole's Evaluator, with the metrics of this file.
-
-    Args:
-        config: the run's Config, or a dict of its keys.
-    """
-
-    def __init__(self, config):
-        self.config, self.metrics = config, [metric.lower() for metric in config["metrics"]]
-        classes = {**metrics_dict, **_OWN}
-        self.metric_class = {name: classes[name](config) for name in self.metrics}
 
 
 def training_counter(counts: np.ndarray) -> Counter:

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from recbole.evaluator.collector import Collector, DataStruct
 
-from recbole_hllm.data.metrics import check_topk, stock_names
 from recbole_hllm.evaluation.diversity import training_counter
+from recbole_hllm.evaluation.metrics import check_topk, needed_by
 
 # Score elements copied at a time while ranking the targets outside the top-k list (16 MB of float32).
 _BLOCK_ELEMENTS = 1 << 22
@@ -17,16 +17,14 @@ class TopKCollector(Collector):
 
     RecBole's Evaluator gets the values it gets from the stock collector: top-k ids come from one
     ``torch.topk`` over the same scores, so that ties break alike, and hits are found by comparing these few
-    ids with the positives. GAUC, which is defined over whole sorted rows, and the value metrics (AUC,
-    LogLoss, ...) are collected by RecBole's own code.
+    ids with the positives. GAUC, which is defined over whole sorted rows, is collected by RecBole's own code.
     """
 
     def __init__(self, config):
-        stock = {key: config[key] for key in ("topk", "eval_args", "device")}
-        super().__init__({**stock, "metrics": stock_names(config["metrics"])})
+        super().__init__({"metrics": [], **{key: config[key] for key in ("topk", "eval_args", "device")}})
+        for need in needed_by(config["metrics"], labelled=False):
+            setattr(self.register, need, True)
         self.config, self.k = config, max(self.topk)
-        needs = self.register.need
-        self.ranking = needs("rec.topk") or needs("rec.items") or needs("rec.meanrank")
         self._batches: dict[str, list[torch.Tensor]] = {}
         self._rank_batches: list[dict[str, np.ndarray]] = []
         self._ranks: list[dict[str, np.ndarray]] = []
@@ -53,14 +51,11 @@ class TopKCollector(Collector):
         """Collects one batch.
 
         Args:
-            scores_tensor: (rows, items) scores, -inf where an item is no candidate; value metrics: (rows,).
+            scores_tensor: (rows, items) scores, -inf where an item is no candidate.
             interaction: the batch; it names the user of each row.
             positive_u: (positives,) row of each positive item.
             positive_i: (positives,) its item id. A row may have several positives.
         """
-        if not self.ranking:
-            super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
-            return
         n_rows, n_items = scores_tensor.shape
         topk_idx = torch.topk(scores_tensor, self.k, dim=-1).indices
         # One sorted key per distinct (row, item): RecBole's label matrix counts a repeated positive once.

@@ -4,16 +4,12 @@ import logging
 
 import numpy as np
 import torch
-from recbole.evaluator import Evaluator
 from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.collector import Collector, DataStruct
-from recbole.evaluator.register import metrics_dict
 
-from recbole_hllm.data.metrics import USER_METRICS
+from recbole_hllm.evaluation.metrics import find_metric
 
 _USERS = "data.users"
-# Whether users count by their rows; ``USER_METRICS`` names each.
-_WEIGHTED = {"gauc": True, "wuauc": True, "uauc": False}
 
 
 def user_aucs(users: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +63,7 @@ def value_metrics(metrics, users: np.ndarray, labels: np.ndarray, scores: np.nda
     """Metrics of any labelled rows, not rounded.
 
     Args:
-        metrics: names out of ``data.metrics.VALUE_METRICS``, in small letters.
+        metrics: names of metrics of labelled rows, in small letters.
         users, labels, scores: (R,) as in ``user_aucs``.
 
     Returns:
@@ -79,49 +75,51 @@ def value_metrics(metrics, users: np.ndarray, labels: np.ndarray, scores: np.nda
         return values
     both = labels.min() < labels.max()
     for name in values:
-        if name in USER_METRICS:
-            value = grouped_auc(users, labels, scores, _WEIGHTED[name])
+        metric = find_metric(name, labelled=True)({"metric_decimal_place": None})
+        if isinstance(metric, UserMetric):
+            value = grouped_auc(users, labels, scores, metric.weighted)
             values[name] = None if np.isnan(value) else value
         elif name != "auc" or both:
-            metric = metrics_dict[name]({"metric_decimal_place": None})
             values[name] = float(metric.metric_info(scores, labels))
     return values
 
 
 class UserMetric(LossMetric):
-    """``grouped_auc`` of an evaluation, as one of ``USER_METRICS``.
+    """``grouped_auc`` of an evaluation."""
 
-    RecBole knows a metric named GAUC too, which reads rankings of the whole catalogue.
-    """
-
-    def __init__(self, config, name: str):
-        super().__init__(config)
-        self.name = name
+    metric_need = [*LossMetric.metric_need, _USERS]
+    weighted: bool
 
     def calculate_metric(self, dataobject):
         """Returns ``{name: value}``, rounded as RecBole's metrics are."""
         scores, labels = self.used_info(dataobject)
-        value = grouped_auc(dataobject.get(_USERS).numpy(), labels, scores, _WEIGHTED[self.name])
+        name, value = type(self).__name__, grouped_auc(dataobject.get(_USERS).numpy(), labels, scores, self.weighted)
         if np.isnan(value):
-            logging.getLogger().warning(f"{self.name.upper()}: no user has rows of both labels")
-        return {self.name: round(value, self.decimal_place)}
+            logging.getLogger().warning(f"{name}: no user has rows of both labels")
+        return {name.lower(): round(value, self.decimal_place)}
 
 
-class ValueEvaluator(Evaluator):
-    """RecBole's Evaluator, with the metrics of users."""
+class GAUC(UserMetric):
+    """Users count by their rows. RecBole's of this name reads rankings of the whole catalogue."""
 
-    def __init__(self, config):
-        super().__init__(_without_user_metrics(config))
-        self.config, self.metrics = config, [metric.lower() for metric in config["metrics"]]
-        own = {name: UserMetric(config, name) for name in self.metrics if name in USER_METRICS}
-        self.metric_class = {**self.metric_class, **own}
+    weighted = True
+
+
+class WUAUC(GAUC):
+    """Another name of it."""
+
+
+class UAUC(UserMetric):
+    """All users count alike."""
+
+    weighted = False
 
 
 class ValueCollector(Collector):
     """Keeps user, item, label and score of every labelled row of an evaluation."""
 
     def __init__(self, config):
-        super().__init__(_without_user_metrics(config))
+        super().__init__({"metrics": [], **{key: config[key] for key in ("topk", "eval_args", "device")}})
         names = ("USER_ID_FIELD", "ITEM_ID_FIELD", "LABEL_FIELD")
         self.user_field, self.item_field, self.label_field = (config[name] for name in names)
         self._batches, self._scored = [], None
@@ -132,7 +130,7 @@ class ValueCollector(Collector):
         self._batches.append([interaction[field].cpu() for field in fields] + [scores_tensor.detach().float().cpu()])
 
     def get_data_struct(self) -> DataStruct:
-        """Ends an evaluation pass: what ``ValueEvaluator`` needs, tensors on the CPU."""
+        """Ends an evaluation pass: what ``MetricEvaluator`` needs, tensors on the CPU."""
         users, items, labels, scores = map(torch.cat, zip(*self._batches, strict=True))
         self._batches = []
         arrays = zip(("user", "item", "label", "score"), (users, items, labels.to(torch.int8), scores), strict=True)
@@ -146,10 +144,3 @@ class ValueCollector(Collector):
         """``user``, ``item``, ``label`` and ``score`` (R,) of the pass that ended last, in its order, once."""
         scored, self._scored = self._scored, None
         return scored
-
-
-def _without_user_metrics(config) -> dict:
-    """What RecBole's classes read of a config, without the metrics that they do not know or know another one by."""
-    keys = ("topk", "metric_decimal_place", "eval_args", "device", "USER_ID_FIELD", "ITEM_ID_FIELD")
-    metrics = [metric for metric in config["metrics"] if metric.lower() not in USER_METRICS]
-    return {**{key: config[key] for key in keys}, "metrics": metrics}

@@ -21,7 +21,7 @@ import math
 
 import pandas as pd
 
-from recbole_hllm.evaluation.diversity import SMALLER_METRICS
+from recbole_hllm.evaluation.metrics import is_smaller_better
 from recbole_hllm.storage.files import finite
 from recbole_hllm.units import MISSING, format_bytes, format_count, format_integer, format_seconds
 
@@ -138,7 +138,7 @@ def _metric_cells(rows: list[dict], metric: str, best: str) -> list[str]:
     decimals = max([4, *(len(f"{value:.7f}".rstrip("0").split(".")[1]) for value in known)])
     winner = None
     if len(known) > 1 and any(known):
-        winner = min(known) if metric.split("@")[0].lower() in SMALLER_METRICS else max(known)
+        winner = min(known) if is_smaller_better(metric) else max(known)
     cells = []
     for value in values:
         cell = MISSING if value is None else f"{value:.{decimals}f}"

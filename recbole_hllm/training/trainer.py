@@ -22,9 +22,9 @@ from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.data.loader import CANDIDATES
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import WRONG_VALUE, ConfigError, ModelError, UserError, words_of
-from recbole_hllm.evaluation.diversity import RankingEvaluator
+from recbole_hllm.evaluation.evaluator import MetricEvaluator
 from recbole_hllm.evaluation.topk import TopKCollector
-from recbole_hllm.evaluation.value_metrics import ValueCollector, ValueEvaluator
+from recbole_hllm.evaluation.value_metrics import ValueCollector
 from recbole_hllm.storage.files import finite, writing
 from recbole_hllm.training.checkpoint import load_model, load_training, newest, replacing, save_model, save_training
 from recbole_hllm.training.schedule import build_schedule, check_schedule
@@ -64,7 +64,7 @@ class Trainer(RecBoleTrainer):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         self.labelled = settings.eval_type == EvaluatorType.VALUE
         self.eval_collector = ValueCollector(config) if self.labelled else TopKCollector(config)
-        self.evaluator = ValueEvaluator(config) if self.labelled else RankingEvaluator(config)
+        self.evaluator = MetricEvaluator(config, self.labelled)
         self.item_tensor = self.tot_item_num = None
         self.wandblogger = WandbLogger(config)
         self.check_keys(config)

@@ -18,7 +18,7 @@ from recbole.evaluator.register import metric_information
 from recbole_hllm import Config, load_run, run
 from recbole_hllm.config.scopes import SHARED
 from recbole_hllm.errors import ConfigError
-from recbole_hllm.evaluation.diversity import RankingEvaluator
+from recbole_hllm.evaluation.evaluator import MetricEvaluator
 from recbole_hllm.evaluation.topk import TopKCollector
 from recbole_hllm.tables.side_by_side import compare
 
@@ -46,7 +46,7 @@ def evaluated(lists, n_items, topk, metrics, counts=None):
     scores.scatter_(1, lists, torch.arange(lists.shape[1], 0, -1.0).repeat(len(lists), 1))
     rows = torch.arange(len(lists))
     collector.eval_batch_collect(scores, {"user_id": rows + 1}, rows, lists[:, 0])
-    return RankingEvaluator(keys_of(metrics, topk)).evaluate(collector.get_data_struct())
+    return MetricEvaluator(keys_of(metrics, topk), labelled=False).evaluate(collector.get_data_struct())
 
 
 def test_a_catalogue_that_is_listed_evenly():

@@ -181,18 +181,6 @@ def test_topk_beyond_the_catalogue_names_key_and_size():
     TopKCollector(make_config(["GAUC"], [20])).data_collect(train_data)
 
 
-def test_value_metrics_go_through_recboles_own_code():
-    config = make_config(["AUC", "LogLoss"], [10], eval_args={"mode": {"valid": "labeled"}})
-    interaction = {"label": torch.tensor([1.0, 0.0, 1.0, 0.0])}
-    stock, ours = Collector(config), TopKCollector(config)
-    for collector in (stock, ours):
-        collector.eval_batch_collect(torch.tensor([0.9, 0.2, 0.4, 0.6]), interaction, None, None)
-    got = Evaluator(config).evaluate(ours.get_data_struct())
-    assert got == Evaluator(config).evaluate(stock.get_data_struct())
-    assert got["auc"] == 0.75
-    assert ours.take_ranks()["rank"].size == 0
-
-
 def test_no_matrix_of_all_users_and_items_is_allocated():
     """Largest tensor made while collecting: bounded by the top-k lists, far below rows x items."""
     from torch.utils._python_dispatch import TorchDispatchMode

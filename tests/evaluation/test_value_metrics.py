@@ -11,7 +11,8 @@ from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector, Evaluator
 from sklearn.metrics import log_loss, roc_auc_score
 
-from recbole_hllm.evaluation.value_metrics import ValueCollector, ValueEvaluator, grouped_auc, user_aucs, value_metrics
+from recbole_hllm.evaluation.evaluator import MetricEvaluator
+from recbole_hllm.evaluation.value_metrics import ValueCollector, grouped_auc, user_aucs, value_metrics
 
 
 def config_of(*metrics):
@@ -24,7 +25,7 @@ def config_of(*metrics):
 
 def evaluated(config, users, labels, scores, cuts=()):
     """Result and kept scores of rows collected in batches that end at ``cuts``."""
-    collector, evaluator = ValueCollector(config), ValueEvaluator(config)
+    collector, evaluator = ValueCollector(config), MetricEvaluator(config, labelled=True)
     users, labels, scores = torch.tensor(users), torch.tensor(labels).float(), torch.tensor(scores)
     for part in torch.arange(len(users)).tensor_split(list(cuts)):
         rows = Interaction({"user_id": users[part], "item_id": users[part] + 100, "label": labels[part]})

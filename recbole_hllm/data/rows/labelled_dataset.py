@@ -11,10 +11,10 @@ from recbole_hllm.config.keys.run import LabelledKeys
 from recbole_hllm.data.files.float_columns import check_loaded
 from recbole_hllm.data.files.reader import line_of
 from recbole_hllm.data.labels import chosen_ratios, read_threshold
-from recbole_hllm.data.metrics import USER_METRICS
 from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.data.rows.flat import padded_positions
 from recbole_hllm.errors import ConfigError, DataError
+from recbole_hllm.evaluation.metrics import of_users
 
 
 class LabelledDataset(SequenceDataset):
@@ -139,7 +139,7 @@ class LabelledDataset(SequenceDataset):
                     f"part empty: {len(self.labels)} interactions, at {len(np.unique(self.timestamps))} different times"
                 )
             _check_classes(self, f" {phase} part", self.labels[positions])
-        if self.settings.valid_metric.lower() in USER_METRICS:
+        if of_users(self.settings.valid_metric):
             self._check_users_of(parts["valid"])
         self.training_positions = parts["train"]
         users = self.sequences.of(parts["train"])

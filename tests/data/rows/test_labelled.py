@@ -237,7 +237,7 @@ ARGS = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mo
         ({"eval_args": {**ARGS, "mode": "full"}}, "eval_args: .*'mode': 'labeled'"),
         ({"eval_args": {**ARGS, "mode": {"valid": "labeled", "test": "uni100"}}}, "eval_args: .*'mode': 'labeled'"),
         ({"eval_args": {**ARGS, "split": {"RS": [0, 1, 1]}}}, "eval_args: split RS: .*three ratios"),
-        ({"metrics": ["AUC", "Recall"]}, r"metrics: \['Recall'\]: labelled rows of DIN have AUC, LogLoss, GAUC"),
+        ({"metrics": ["AUC", "Recall"]}, r"metrics: \['Recall'\]: labelled rows of DIN have AUC, LogLoss, MAE"),
         ({"valid_metric": "NDCG@10"}, "valid_metric: 'NDCG@10' is not computed; .* give auc, logloss, gauc"),
         ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "train_neg_sample_args: DIN"),
         ({"mask_history": True}, "mask_history: DIN"),

@@ -1,0 +1,34 @@
+"""MetricEvaluator: RecBole's, with the metrics of our table."""
+
+from recbole.evaluator import Evaluator
+
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.evaluation.metrics import find_metric
+
+
+class MetricEvaluator(Evaluator):
+    """Values of the metrics of a config.
+
+    Args:
+        config: the run's Config, or a dict of its keys.
+        labelled: the metrics are of labelled rows; False: of rankings.
+    """
+
+    def __init__(self, config, labelled: bool):
+        self.config, self.metrics = config, [metric.lower() for metric in config["metrics"]]
+        self.metric_class = {name: find_metric(name, labelled)(config) for name in self.metrics}
+
+    def evaluate(self, dataobject):
+        """What RecBole's returns: name -> value, in the order of ``metrics``.
+
+        Raises:
+            ConfigError: a metric gives its values another name than its own.
+        """
+        values = super().evaluate(dataobject)
+        for name in self.metrics:
+            if not any(key.partition("@")[0] == name for key in values):
+                raise ConfigError(
+                    f"metrics: {type(self.metric_class[name]).__name__} must name its values '{name}', or '{name}@k', "
+                    f"as RecBole's do; there are {', '.join(values)}"
+                )
+        return values
