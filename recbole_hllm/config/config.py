@@ -27,7 +27,7 @@ from recbole_hllm.config.places import properties_folder, recbole_folder
 from recbole_hllm.config.renamed import refuse_renamed
 from recbole_hllm.config.schema import DECLARED
 from recbole_hllm.data.files.float_columns import check_selected
-from recbole_hllm.data.files.reader import read_header
+from recbole_hllm.data.files.formats import find_table, read_header
 from recbole_hllm.data.labels import check_labelled_settings, has_label_column, reads_labels
 from recbole_hllm.data.negatives import check_loss, check_negatives, compares_with_drawn
 from recbole_hllm.data.protocol import referenced
@@ -315,13 +315,13 @@ class Config(RecBoleConfig):
         if not self.spec.rows.labelled:
             return
         if "threshold" not in self.external_config_dict:
-            if has_label_column(self._item_file(final).with_suffix(".inter"), final):
+            if has_label_column(self._table_file(final, "inter"), final):
                 final["threshold"] = None
         check_labelled_settings(self.model, final)
 
     def _choose_selected_features(self, final):
         """RecBole's default is the column of its own example; another data set has other columns."""
-        path = self._item_file(final)
+        path = self._table_file(final, "item")
         if "selected_features" not in self.internal_config_dict or not path.parent.is_dir():
             return
         header = {}
@@ -355,11 +355,11 @@ class Config(RecBoleConfig):
         if field is not None and isinstance(columns, list) and field not in columns:
             final["load_col"] = {**load, "inter": [*columns, field]}
 
-    def _item_file(self, final) -> Path:
+    def _table_file(self, final, table) -> Path:
         name = self.dataset
         # RecBole reads ml-100k from its own folder, whatever data_path says.
         folder = recbole_folder() / "dataset_example" if name == "ml-100k" else Path(final["data_path"])
-        return folder / name / f"{name}.item"
+        return find_table(folder / name / f"{name}.{table}")
 
     # ---- checks of the whole ----
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from recbole.utils import InputType, ModelType
 
-from recbole_hllm.data.files.reader import read_header
+from recbole_hllm.data.files.formats import read_header
 from recbole_hllm.data.protocol import TRAINED_ON, check_ratios
 from recbole_hllm.errors import ConfigError
 

@@ -14,7 +14,7 @@ from recbole_hllm.config.nested import COLUMN_LISTS
 from recbole_hllm.config.parsing import looked_up, read_yaml
 from recbole_hllm.config.places import properties_folder, recbole_folder
 from recbole_hllm.data.files.float_columns import reads_numbers
-from recbole_hllm.data.files.reader import read_header
+from recbole_hllm.data.files.formats import find_table, read_header
 from recbole_hllm.data.labels import reads_labels
 from recbole_hllm.errors import UserError, did_you_mean
 from recbole_hllm.registry import base_model
@@ -174,8 +174,8 @@ def _headers(config) -> dict[str, dict]:
     inter = f"{names[0]}.inter" if isinstance(names, list) and names else "inter"
     headers = {}
     for kind, suffix in (("inter", inter), ("user", "user"), ("item", "item")):
-        path = Path(config["data_path"]) / f"{config['dataset']}.{suffix}"
         try:
+            path = find_table(Path(config["data_path"]) / f"{config['dataset']}.{suffix}")
             if path.is_file():
                 headers[kind] = read_header(path, config["field_separator"], config["encoding"])
         except UserError:

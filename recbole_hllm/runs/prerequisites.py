@@ -12,6 +12,7 @@ from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.parsing import ROW, read_yaml
 from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import INHERITED, SOURCES, WITHOUT_WEIGHT
+from recbole_hllm.data.files.formats import files_of
 from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.data.rows.dataset import create_dataset
 from recbole_hllm.errors import ConfigError
@@ -293,4 +294,5 @@ def _files(made) -> list[str]:
     patterns = ("*.inter", "*.item", "*.user") if filtering else ("*.inter",)
     if ContentKeys.of(made).content in _OF_TEXTS and not filtering:
         patterns += ("*.item",)
-    return [file_digest(file) for pattern in patterns for file in sorted(folder.glob(pattern))]
+    every = [of_format.name for pattern in patterns for of_format in files_of(Path(pattern))]
+    return [file_digest(file) for pattern in every for file in sorted(folder.glob(pattern))]

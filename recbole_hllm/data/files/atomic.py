@@ -9,9 +9,11 @@ import pandas as pd
 from recbole.data.dataset import SequentialDataset
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_hllm.data.files.columns import check_columns, check_interactions, check_unique
 from recbole_hllm.data.files.float_columns import check_numerical
+from recbole_hllm.data.files.formats import find_table, read_header, read_table
 from recbole_hllm.data.files.raw_numbers import warn_of_raw_numbers
-from recbole_hllm.data.files.reader import line_of, read_header, read_table, split_numbers, split_sequences
+from recbole_hllm.data.files.reader import line_of, split_numbers, split_sequences
 from recbole_hllm.data.files.sources import where_to_get
 from recbole_hllm.data.rows.padded_histories import leave_padding_out
 from recbole_hllm.errors import ConfigError, DataError, UserError
@@ -58,18 +60,43 @@ class AtomicDataset(SequentialDataset):
         for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
             if not self.config[key]:
                 raise ConfigError(f"{key} must name a column of {token}.inter")
-        folder = Path(dataset_path)
-        names = self.benchmark_filename_list
-        if names is not None:
-            self._check_benchmark(names)
-        files = [f"{token}.inter"] if names is None else [f"{token}.{name}.inter" for name in names]
-        missing = [file for file in files if not (folder / file).is_file()]
+        if self.benchmark_filename_list is not None:
+            self._check_benchmark(self.benchmark_filename_list)
+        missing = [file for file in self._inter_files() if not file.is_file()]
         if missing:
             hint = where_to_get(token) or "see data_path and dataset, and RecBole's page on atomic files"
-            raise DataError(f"data set '{token}': there is no {folder / missing[0]}; {hint}")
+            raise DataError(f"data set '{token}': there is no {missing[0]}; {hint}")
         super()._load_data(token, dataset_path)
         if self.histories_given:
             leave_padding_out(self, lambda: self._ids_in_file("item", self.iid_field))
+
+    def _table_file(self, table) -> Path:
+        """The file of ``inter``, ``user``, ``item``, or of another table."""
+        return find_table(Path(self.dataset_path) / f"{self.dataset_name}.{table}")
+
+    def _inter_files(self) -> list[Path]:
+        names = self.benchmark_filename_list
+        return [self._table_file(table) for table in (["inter"] if names is None else [f"{n}.inter" for n in names])]
+
+    def _load_inter_feat(self, token, dataset_path):
+        """RecBole's, with files of any format."""
+        tables, lengths = [], {}
+        for file in self._inter_files():
+            tables.append(self._load_feat(file, FeatureSource.INTERACTION))
+            lengths = {name: max(length, lengths.get(name, 0)) for name, length in self.field2seqlen.items()}
+        self.inter_feat, self.field2seqlen = tables[0], lengths
+        if self.benchmark_filename_list is not None:
+            self.inter_feat, self.file_size_list = pd.concat(tables, ignore_index=True), list(map(len, tables))
+
+    def _load_user_or_item_feat(self, token, dataset_path, source, field_name):
+        """RecBole's, with files of any format."""
+        file, field = self._table_file(source.value), getattr(self, field_name)
+        feat = self._load_feat(file, source) if file.is_file() else None
+        if feat is not None:
+            feat.drop_duplicates(subset=[field], keep="first", inplace=True)
+        if field in self.field2source:
+            self.field2source[field] = FeatureSource(source.value + "_id")
+        return feat
 
     def _check_benchmark(self, names):
         """RecBole takes these files as they are; a filter that it would pass over in silence is refused."""
@@ -110,7 +137,7 @@ class AtomicDataset(SequentialDataset):
             return None  # nothing but ids, which .inter knows
         table = read_table(filepath, names, separator, encoding)
         if id_field:
-            self._check_unique(filepath, table[id_field].dropna())
+            check_unique(filepath, table[id_field].dropna())
         elif source == FeatureSource.INTERACTION:
             self._check_interactions(filepath, table)
         for name in names:
@@ -118,53 +145,10 @@ class AtomicDataset(SequentialDataset):
         return table
 
     def _check_columns(self, path, source, header, names):
-        required = {self.uid_field: FeatureType.TOKEN, self.iid_field: FeatureType.TOKEN}
-        needed = {FeatureSource.USER: [self.uid_field], FeatureSource.ITEM: [self.iid_field]}.get(source, [])
-        if source == FeatureSource.INTERACTION:
-            required[self.time_field] = FeatureType.FLOAT
-            needed = [self.uid_field, self.iid_field, self.time_field]
-            if self.benchmark_filename_list is not None and self.item_list_field in header:
-                required[self.item_list_field] = FeatureType.TOKEN_SEQ
-                needed.remove(self.time_field)  # the rows' own order is enough
-                if self.item_list_field not in (self.config["alias_of_item_id"] or ()):
-                    raise ConfigError(f"alias_of_item_id: must name '{self.item_list_field}' of {path}, it holds items")
-        for name in needed:
-            if name not in header:
-                key = {self.uid_field: "USER_ID_FIELD", self.iid_field: "ITEM_ID_FIELD"}.get(name, "TIME_FIELD")
-                raise DataError(f"{path}, line 1: no column '{name}' ({key}; there are: {', '.join(header)})")
-            if name not in names:
-                raise ConfigError(f"unload_col: column '{name}' of {path} is needed and must be loaded")
-        action = self.config["action_field"]
-        if source == FeatureSource.INTERACTION and action is not None and action not in names:
-            raise ConfigError(f"action_field: {path} has no column '{action}' to load (there are: {', '.join(header)})")
-        for name, kind in required.items():
-            if name in names and header[name] != kind:
-                found = f"{name}:{header[name].value}"
-                raise DataError(f"{path}, line 1: column '{name}' must be {name}:{kind.value}, not {found}")
-
-    @staticmethod
-    def _check_unique(path, ids):
-        repeated = ids.index[ids.duplicated()]
-        if len(repeated):
-            again = repeated[0]
-            first = ids.index[ids == ids[again]][0]
-            raise DataError(
-                f"{path}, line {line_of(again)}: {ids.name} '{ids[again]}' is already in line {line_of(first)}"
-            )
+        check_columns(self, path, source, header, names)
 
     def _check_interactions(self, path, table):
-        """Every interaction has a time; one without a user or item is dropped later, but not from a given split."""
-        bad = {}
-        if self.time_field in table:
-            bad[self.time_field] = ~np.isfinite(table[self.time_field])
-        if self.benchmark_filename_list is not None:
-            bad |= {name: table[name].isna() for name in (self.uid_field, self.iid_field)}
-        for name, rows in bad.items():
-            if rows.any():
-                raise DataError(
-                    f"{path}, line {line_of(table.index[rows][0])}, column {name}: missing or not finite, as in "
-                    f"{int(rows.sum())} line(s) of the file; every interaction needs a {name}"
-                )
+        check_interactions(self, path, table)
 
     def _init_alias(self):
         """RecBole takes an alias that is no column of ids for one, or ends without a word."""
@@ -285,7 +269,7 @@ class AtomicDataset(SequentialDataset):
 
     def _ids_in_file(self, suffix, field):
         """The ids that have a row in ``<name>.user`` or ``<name>.item``; None without such a file."""
-        path = Path(self.dataset_path) / f"{self.dataset_name}.{suffix}"
+        path = self._table_file(suffix)
         if not path.is_file():
             return None
         separator, encoding = self.config["field_separator"], self.config["encoding"]
@@ -332,7 +316,7 @@ class AtomicDataset(SequentialDataset):
             return
         missing = items[~pd.Series(items).isin(rows).to_numpy()]
         if len(missing):
-            file = Path(self.dataset_path) / f"{self.dataset_name}.item"
+            file = self._table_file("item")
             message = f"{file}: {len(missing)} of {len(items)} items have no row, such as {missing[0]}"
             if self.config["strict_data"]:
                 raise DataError(f"{message}. Add them, or set strict_data: False to go on without their features")

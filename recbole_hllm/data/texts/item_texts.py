@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_hllm.data.files.reader import codec_of, read_header, undecodable
+from recbole_hllm.data.files.formats import is_atomic, read_header, read_table
+from recbole_hllm.data.files.reader import codec_of, line_of, undecodable
 from recbole_hllm.errors import ConfigError, DataError, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -139,18 +140,10 @@ def read_item_texts(
     id_of = {str(token): item for item, token in enumerate(item_tokens) if item > 0}
     fields = [("",) * len(text_keys)] * len(item_tokens)
     has_row = np.zeros(len(item_tokens), dtype=bool)
-    line_of: dict[str, int] = {}
-    for number, line in _lines(path, encoding):
-        if not line:
-            continue
-        cells = line.split(field_separator)
-        if len(cells) != len(columns):
-            raise DataError(
-                f"{path}, line {number}: {len(cells)} columns, but the header has {len(columns)} "
-                f"({', '.join(columns)}). Remove separators and line breaks from inside the values."
-            )
+    first_line: dict[str, int] = {}
+    for number, cells in _rows(path, columns, field_separator, encoding):
         token = cells[item_column]
-        first = line_of.setdefault(token, number)
+        first = first_line.setdefault(token, number)
         if first != number:
             raise DataError(
                 f"{path}, line {number}: item '{token}' (column '{item_field}') already has a row in "
@@ -160,12 +153,30 @@ def read_item_texts(
         if item is not None:
             fields[item] = tuple(cells[column] for column in text_columns)
             has_row[item] = True
-    if not line_of:
+    if not first_line:
         raise DataError(f"{path}: the file has a header but no item. Write one line per item.")
 
     texts = ItemTexts(text_keys, fields, has_row)
     _report_missing_rows(path, texts, item_tokens, strict)
     return texts
+
+
+def _rows(path: Path, columns: list[str], separator: str, encoding: str) -> Iterator[tuple[int, Sequence[str]]]:
+    """(line number, cells) of each row."""
+    if not is_atomic(path):
+        table = read_table(path, columns, separator, encoding)
+        for label, cells in zip(table.index, table.astype(object).fillna("").to_numpy(), strict=True):
+            yield line_of(label), list(map(str, cells))
+        return
+    for number, line in _lines(path, encoding):
+        cells = line.split(separator)
+        if line and len(cells) != len(columns):
+            raise DataError(
+                f"{path}, line {number}: {len(cells)} columns, but the header has {len(columns)} "
+                f"({', '.join(columns)}). Remove separators and line breaks from inside the values."
+            )
+        if line:
+            yield number, cells
 
 
 def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:

@@ -8,7 +8,7 @@ from recbole.utils import FeatureType
 from transformers import PreTrainedTokenizerBase
 
 from recbole_hllm.config.keys.language_models import ItemTextKeys
-from recbole_hllm.data.files.reader import read_header
+from recbole_hllm.data.files.formats import find_table, read_header
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.texts.catalogue import ItemCatalogue
 from recbole_hllm.data.texts.item_texts import ItemTexts, TextTemplate, read_item_texts
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 
 def item_file(settings: ItemTextKeys) -> Path:
-    """``<dataset>.item``."""
-    return Path(settings.data_path) / f"{settings.dataset}.item"
+    """The table of the items, whatever its format."""
+    return find_table(Path(settings.data_path) / f"{settings.dataset}.item")
 
 
 def read_texts(settings: ItemTextKeys, dataset: Dataset) -> ItemTexts:
