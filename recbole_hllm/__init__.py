@@ -25,6 +25,8 @@ _PUBLIC = {
     "Config": "recbole_hllm.config.config",
     "create_dataset": "recbole_hllm.data.rows.dataset",
     "data_preparation": "recbole_hllm.data.loader",
+    "register_model": "recbole_hllm.registry",
+    "register_metric": "recbole_hllm.evaluation.metrics",
     "run": "recbole_hllm.runs.run",
     "load_run": "recbole_hllm.runs.run",
     "run_stages": "recbole_hllm.runs.stages",

@@ -4,12 +4,17 @@ A row is a name and where to find what it stands for, ``package.module`` or ``pa
 when it is used. An installed package adds rows with an entry point of the door's group.
 """
 
+import inspect
+import os
 import re
+import sys
 import traceback
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
 
 from recbole_hllm.errors import ConfigError, did_you_mean
 
@@ -42,7 +47,7 @@ class Door:
         """
         return _installed(self.kind, self.group, frozenset(self.rows))
 
-    def load(self, name: str):
+    def load(self, name: str) -> Any:
         """What a name stands for.
 
         Raises:
@@ -57,7 +62,7 @@ class Door:
 
 
 @lru_cache
-def _installed(kind, group, ours) -> dict[str, EntryPoint]:
+def _installed(kind: str, group: str, ours: frozenset[str]) -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=group):
         other = "recbole-hllm" if point.name in ours else point.name in found and package_of(found[point.name])
@@ -80,8 +85,24 @@ def is_place(name: object) -> bool:
     return isinstance(name, str) and re.fullmatch(_PLACE, name) is not None
 
 
-def load_place(place: str, where: str):
-    """What ``package.module:Name`` or ``package.module`` of somebody else names.
+def place_of(thing: type) -> str:
+    """Where a class is imported from, ``package.module:Name``."""
+    return f"{thing.__module__}:{thing.__qualname__}"
+
+
+def is_importable(thing: type) -> bool:
+    """Whether another process can import a class: one of a script, a notebook or a function it cannot."""
+    return thing.__module__ != "__main__" and is_place(place_of(thing))
+
+
+def folder_of(thing: type) -> Path:
+    """The folder from which the module of a class is imported, one of ``sys.path``."""
+    return Path(inspect.getfile(thing)).resolve().parents[thing.__module__.count(".")]
+
+
+def load_place(place: str, where: str) -> Any:
+    """What ``package.module:Name`` or ``package.module`` of somebody else names; modules of the current folder are
+    found, too.
 
     Args:
         where: begins every error: a key, or what it is.
@@ -90,13 +111,15 @@ def load_place(place: str, where: str):
         ConfigError: no such module, no such name in it, or the import fails; says the line that fails.
     """
     module = place.partition(":")[0]
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         return _load(place)
     except ModuleNotFoundError as error:
         if error.name and f"{module}.".startswith(f"{error.name}."):
             raise ConfigError(
-                f"{where}: there is no module '{error.name}' to import; its folder must be in PYTHONPATH, or the "
-                "package installed"
+                f"{where}: there is no module '{error.name}' in the current folder or in PYTHONPATH, and no such "
+                "package is installed"
             ) from error
         raise _failed(where, module, error) from error
     except AttributeError as error:
@@ -110,7 +133,7 @@ def load_place(place: str, where: str):
         raise _failed(where, module, error) from error
 
 
-def _failed(where, module, error) -> ConfigError:
+def _failed(where: str, module: str, error: Exception) -> ConfigError:
     if isinstance(error, SyntaxError):
         return ConfigError(f"{where}: {module} cannot be imported: {error.filename}, line {error.lineno}: {error.msg}")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
@@ -119,7 +142,7 @@ def _failed(where, module, error) -> ConfigError:
     return ConfigError(f"{where}: {module} cannot be imported: {line}{type(error).__name__}: {error}")
 
 
-def _load(place):
+def _load(place: str) -> Any:
     module, _, name = place.partition(":")
     found = import_module(module)
     return getattr(found, name) if name else found

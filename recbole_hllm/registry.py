@@ -1,19 +1,23 @@
-"""The model table: which class and which rows a model name stands for."""
+"""The model table: which class and which rows a model name stands for; ours, RecBole's and those of others."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
 
 from recbole.utils import ModelType
 
-from recbole_hllm.config.places import recbole_folder
+from recbole_hllm import own_models
+from recbole_hllm.config.parsing import read_yaml
+from recbole_hllm.config.places import properties_folder, recbole_folder
 from recbole_hllm.data.rows.base import Rows
 from recbole_hllm.data.rows.interaction import InteractionRows
 from recbole_hllm.data.rows.labelled import LabelledRows
 from recbole_hllm.data.rows.prefix import PrefixRows
 from recbole_hllm.data.rows.split import LabelledSplitRows, SplitRows
 from recbole_hllm.data.rows.window import WindowRows
+from recbole_hllm.doors import is_place, load_place, package_of
 from recbole_hllm.errors import WRONG_VALUE, ConfigError, UserError, did_you_mean, words_of
 from recbole_hllm.model.base.contract import CatalogueScorer, LabelledScorer, Recommender, Weights, adopt
 from recbole_hllm.model.base.recbole_models import get_model
@@ -38,6 +42,8 @@ _OURS = {
     "TextKNN": ("recbole_hllm.model.baselines.text_knn", PrefixRows),
 }
 
+# The base of models that learn from every position of a window.
+_NEXT_ITEM = "recbole_hllm.model.base.next_item"
 _PIPELINE = (
     "needs a data set, loader or trainer of its own; the sequential and general models do not "
     "(SASRec, GRU4Rec, BERT4Rec, FDSA, Pop, ...)"
@@ -81,7 +87,8 @@ class ModelSpec:
     Attributes:
         model: the recommender class, which keeps to the contract in ``model/base/contract.py``.
         rows: the kind of its training and evaluation rows, a class of ``data/rows``.
-        ours: a model of this package.
+        ours: a model of this package, or built on one.
+        own: a model of others.
         losses: values of ``loss_type`` that the model has a loss for; empty where it reads no such key.
         batch_norm: it normalises over the rows of a batch, which needs two of them.
     """
@@ -89,6 +96,7 @@ class ModelSpec:
     model: type[Recommender]
     rows: type[Rows]
     ours: bool = False
+    own: bool = False
     losses: tuple[str, ...] = ()
     batch_norm: bool = False
 
@@ -110,9 +118,14 @@ class ModelSpec:
         except UserError:
             raise
         except WRONG_VALUE as error:
-            if self.ours:
+            if self.traced:
                 raise
             raise ConfigError(f"{self.model.__name__} cannot be built with these keys: {words_of(error)}") from error
+
+    @property
+    def traced(self) -> bool:
+        """An error in the model's code is shown with its traceback; those of RecBole's models are of wrong values."""
+        return self.ours or self.own
 
     def outline(self, config, dataset):
         """The model without memory for its weights, as ``build`` would make it; RecBole's that cannot be made so are
@@ -147,6 +160,8 @@ def get_spec(name: str) -> ModelSpec:
     if name in _OURS:
         module, rows = _OURS[name]
         return ModelSpec(getattr(import_module(module), name), rows, ours=True)
+    if name not in _stock_names() and (model := own_models.find(name)) is not None:
+        return _own_spec(model)
     if name not in model_names():
         raise ConfigError(f"model: there is no model named '{name}'{did_you_mean(name, model_names())}")
     # Refused models stay unimported: their modules may need further packages.
@@ -156,10 +171,83 @@ def get_spec(name: str) -> ModelSpec:
         reason = None if model.type in _ROWS else _PIPELINE
     if reason:
         raise ConfigError(f"model: '{name}' of RecBole does not run through recbole_hllm: it {reason}")
+    return _recboles_spec(model, name)
+
+
+def _recboles_spec(model, name: str, own: bool = False) -> ModelSpec:
+    """The spec of a class that is RecBole's model of that name, or is built on it."""
     rows = LabelledRows if name in _LABELLED else _ROWS[model.type]
     losses = _LOSSES.get(name, ("CE", "BPR")) if model.type == ModelType.SEQUENTIAL else ()
     family = LabelledScorer if rows.labelled else CatalogueScorer
-    return ModelSpec(adopt(model, family), rows, losses=losses, batch_norm=name in _BATCH_NORM)
+    return ModelSpec(adopt(model, family), rows, own=own, losses=losses, batch_norm=name in _BATCH_NORM)
+
+
+def _own_spec(model: type) -> ModelSpec:
+    """Of a class of others: rows and losses are those of the model that it is built on, or of its RecBole type."""
+    for ancestor in model.__mro__:
+        if _OURS.get(ancestor.__name__, ("",))[0] == ancestor.__module__:
+            return ModelSpec(adopt(model, CatalogueScorer), _OURS[ancestor.__name__][1], ours=True, own=True)
+    if getattr(model, "type", None) not in _ROWS:
+        raise ConfigError(f"model: '{model.__name__}' {_PIPELINE}")
+    if (base := recbole_base(model)) is not None:
+        return _recboles_spec(model, base, own=True)
+    spec = _recboles_spec(model, model.__name__, own=True)
+    if any(cls.__module__ == _NEXT_ITEM for cls in model.__mro__):
+        return replace(spec, rows=WindowRows, ours=True, losses=())
+    reads_loss = model.type == ModelType.SEQUENTIAL and spec.model.fixed_input_type() is None
+    return replace(spec, losses=("CE", "BPR") if reads_loss else ())
+
+
+def recbole_base(model: type) -> str | None:
+    """The nearest model of RecBole's that a class is, or is built on."""
+    names = (cls.__name__ for cls in model.__mro__ if cls.__module__.startswith("recbole.model."))
+    return next((name for name in names if name in _stock_names()), None)
+
+
+def property_files(model: type) -> list[Path]:
+    """The YAML files with the keys of a model, those of the models it is built on first: RecBole's, ours, and, of a
+    class of others, the file of its name beside its module."""
+    files = []
+    for cls in reversed(model.__mro__):
+        folders = recbole_folder() / "properties" / "model", properties_folder() / "model"
+        files += [file for folder in folders if (file := folder / f"{cls.__name__}.yaml").is_file()]
+        files += filter(None, [own_models.own_property_file(cls)])
+    return list(dict.fromkeys(files))
+
+
+def own_files(model: type) -> list[Path]:
+    """Those of ``property_files`` that stand beside modules of others."""
+    return list(filter(None, dict.fromkeys(map(own_models.own_property_file, reversed(model.__mro__)))))
+
+
+def own_keys() -> set[str]:
+    """Keys in the property files of all models of others."""
+    models = filter(None, map(own_models.find, own_models.names()))
+    return {key for model in models for file in own_files(model) for key in read_yaml(file)}
+
+
+def register_model(model: type) -> type:
+    """Makes a recommender known by the name of its class, for this process; also a decorator.
+
+    Raises:
+        ConfigError: it is no recommender, or there is a model of that name.
+    """
+    own_models.register(model, _stock_names())
+    return model
+
+
+def known_name(model: str | type) -> str:
+    """The name of a model that is given by name, as ``package.module:Class``, both with ``@variant``, or as a class.
+
+    Raises:
+        ConfigError: there is no such module or class, it is no recommender, or its name is taken.
+    """
+    if isinstance(model, type):
+        return register_model(model).__name__
+    place, at, variant = model.partition("@")
+    if not is_place(place):
+        return model
+    return register_model(load_place(place, f"model: {place}")).__name__ + at + variant
 
 
 def base_model(name: str) -> str:
@@ -167,8 +255,20 @@ def base_model(name: str) -> str:
     return name.partition("@")[0]
 
 
-@lru_cache(maxsize=1)
 def model_names() -> tuple[str, ...]:
-    """Every name ``get_spec`` can be asked for: ours, and each RecBole model that has a property file."""
+    """Every name ``get_spec`` can be asked for: ours, each RecBole model that has a property file, and those of others.
+
+    Raises:
+        ConfigError: an installed package adds a model under a name of ours or RecBole's.
+    """
+    stock, own = _stock_names(), own_models.names()
+    if taken := [name for name in own if name in stock]:
+        package = package_of(own_models.MODELS.installed()[taken[0]])
+        raise ConfigError(f"the package {package} adds a model named '{taken[0]}', and there is one already; rename it")
+    return (*stock, *own)
+
+
+@lru_cache(maxsize=1)
+def _stock_names() -> tuple[str, ...]:
     theirs = {path.stem for path in (recbole_folder() / "properties" / "model").glob("*.yaml")}
     return (*_OURS, *sorted(theirs - _OURS.keys() | {"Random"}))

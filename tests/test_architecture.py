@@ -22,6 +22,7 @@ ARROWS = {
     "__init__": set(),  # the public names, imported when asked for
     "doors": {"errors"},
     "errors": set(),
+    "own_models": {"doors", "errors"},
     "units": set(),
     "allocator": COMMON,
     "config": COMMON,
@@ -32,12 +33,12 @@ ARROWS = {
     "contract": {"config"},
     "model": KEYS | {"contract", "data", "nn", "storage"},
     "training": KEYS | {"data", "evaluation", "storage"},
-    "registry": KEYS | {"contract", "data", "model"},
+    "registry": KEYS | {"own_models", "contract", "data", "model"},
     "config.config": KEYS | {"registry", "data", "evaluation"},
-    "runs": KEYS | {"config.config", "contract", "registry", "data", "evaluation", "training", "storage"},
-    "tables": KEYS | {"config.config", "data", "registry", "runs", "training", "evaluation", "storage"},
+    "runs": KEYS | {"own_models", "config.config", "contract", "registry", "data", "evaluation", "training", "storage"},
+    "tables": KEYS | {"own_models", "config.config", "data", "registry", "runs", "training", "evaluation", "storage"},
     "cli": COMMON | {"allocator"},  # a table of verbs: it names their modules, and imports one when it is asked for
-    "verbs": KEYS | {"cli", "config.config", "registry", "runs", "tables"},
+    "verbs": KEYS | {"evaluation", "cli", "config.config", "registry", "runs", "tables"},
 }
 # Files that are rooms of their own: Config chooses the model and asks the data's files, the contract stands below all.
 TWO_STOREYS = {"config/config.py": "config.config", "model/base/contract.py": "contract"}

@@ -26,14 +26,15 @@ from recbole_hllm.config.parsing import (
 from recbole_hllm.config.places import properties_folder, recbole_folder
 from recbole_hllm.config.renamed import refuse_renamed
 from recbole_hllm.config.schema import DECLARED
-from recbole_hllm.data.files.float_columns import check_selected
-from recbole_hllm.data.files.formats import find_table, read_header
+from recbole_hllm.config.scopes import SHARED
+from recbole_hllm.data.files.formats import find_table
+from recbole_hllm.data.files.selected import choose_selected
 from recbole_hllm.data.labels import check_labelled_settings, has_label_column, reads_labels
 from recbole_hllm.data.negatives import check_loss, check_negatives, compares_with_drawn
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
-from recbole_hllm.evaluation.metrics import check_metrics, check_valid_metric, is_smaller_better
-from recbole_hllm.registry import base_model, get_spec, model_names
+from recbole_hllm.evaluation.metrics import check_metrics, check_valid_metric, is_smaller_better, known_metrics
+from recbole_hllm.registry import base_model, get_spec, known_name, model_names, own_files, own_keys, recbole_base
 
 # Arguments of the command line and of `run()`, which are no keys of a config.
 _RUN_ARGUMENTS = {"config_files", "config_file", "run_dir"}
@@ -53,8 +54,6 @@ _PROTOCOL = {
 }
 # A model, or a variant of one.
 _ROW_NAME = r"\w+(@[\w-]+)?"
-# Columns that hold an item's category in public data sets, in order of preference.
-_USUAL_FEATURES = ("class", "categories", "category", "genres", "genre", "brand", "tag", "tags")
 
 
 class Config(RecBoleConfig):
@@ -140,13 +139,17 @@ class Config(RecBoleConfig):
     def _get_model_and_dataset(self, model, dataset):
         given = self.external_config_dict
         model, dataset = model or given.get("model"), dataset or given.get("dataset")
+        model = known_name(model) if isinstance(model, (str, type)) else model
         for key, value in (("model", model), ("dataset", dataset)):
             if not value:
                 raise ConfigError(f"{key} is not set: give --{key}=NAME, or {key} in a config file or dict")
             if not isinstance(value, str):
                 raise ConfigError(f"{key}: {value!r} is not a name")
         if not re.fullmatch(_ROW_NAME, model):
-            raise ConfigError(f"model: '{model}' is neither a name nor NAME@VARIANT of letters, digits, - and _")
+            raise ConfigError(
+                f"model: '{model}' is neither a name nor NAME@VARIANT of letters, digits, - and _, nor "
+                "package.module:Class"
+            )
         row, model = model, base_model(model)
         self.spec = get_spec(model)
         for key in list(given):
@@ -175,8 +178,10 @@ class Config(RecBoleConfig):
             instead = "; see use_gpu and gpu_id" if key == "device" else ""
             raise ConfigError(f"key '{shown}'{where} is set by the program itself{instead}")
         refuse_renamed(str(shown), where)
-        if key not in listed_keys() and not key.startswith("alias_of_") and key not in keys_read_by_recbole():
-            raise ConfigError(f"unknown key '{shown}'{where}{did_you_mean(key, listed_keys())}")
+        if key in listed_keys() or key.startswith("alias_of_") or key in keys_read_by_recbole():
+            return
+        if key not in (own := own_keys()):
+            raise ConfigError(f"unknown key '{shown}'{where}{did_you_mean(key, listed_keys() | own)}")
 
     def _apply_model_keys(self, name):
         """``SASRec.n_layers`` becomes ``n_layers`` when the model is SASRec."""
@@ -187,7 +192,8 @@ class Config(RecBoleConfig):
     # ---- what it is merged with ----
 
     def _load_internal_config_dict(self, model, model_class, dataset):
-        super()._load_internal_config_dict(model, model_class, dataset)
+        base = recbole_base(model_class) if self.spec.own else model
+        super()._load_internal_config_dict(base or model, model_class, dataset)
         self.internal_config_dict.update(deepcopy(_PROTOCOL))
         folder = properties_folder()
         # A model built on another of ours has the keys of both.
@@ -195,13 +201,23 @@ class Config(RecBoleConfig):
         for file in ("overall.yaml", *models, f"dataset/{dataset}.yaml"):
             if (folder / file).is_file():
                 self._update_internal_config_dict(folder / file)
+        for file in own_files(model_class):
+            self._load_own_keys(file)
         if self.spec.rows.labelled:
             self._update_internal_config_dict(folder / "labelled.yaml")
+
+    def _load_own_keys(self, file):
+        """Defaults of a model of others; they cannot be of what the rows of a table share."""
+        content = read_yaml(file)
+        if shared := [key for key in content if key in SHARED]:
+            raise ConfigError(f"{file}: '{shared[0]}' is shared by all rows of a table, and no key of one model")
+        self.internal_config_dict.update({key: from_file(value, key) for key, value in content.items()})
 
     def _get_final_config_dict(self):
         for key, value in read_nested(self.external_config_dict, self._file_of_key).items():
             self.external_config_dict[key] = as_default(key, value, self.internal_config_dict.get(key))
         final = super()._get_final_config_dict()
+        final["metrics"] = known_metrics(final["metrics"])
         refuse_empty(final, self.internal_config_dict, self.model)
         self._check_values(final)
         self._choose_implementation(final)
@@ -324,28 +340,11 @@ class Config(RecBoleConfig):
         path = self._table_file(final, "item")
         if "selected_features" not in self.internal_config_dict or not path.parent.is_dir():
             return
-        header = {}
-        if path.is_file():
-            header = read_header(path, final["field_separator"], final.get("encoding"))
-        item = final["ITEM_ID_FIELD"]
-        columns = [column for column, kind in header.items() if "token" in kind.value and column != item]
-        selected = self.external_config_dict.get("selected_features")
-        if selected is None:
-            selected = ([column for column in _USUAL_FEATURES if column in columns] + columns)[:1]
-        selected = [selected] if isinstance(selected, str) else selected
-        missing = [column for column in selected if column not in header]
-        if missing or not selected:
-            problem = f"which has no {', '.join(missing) or 'such column'}" if path.is_file() else "which is missing"
-            raise ConfigError(
-                f"selected_features: {self.model} needs a feature column of {path}, {problem}; "
-                f"token columns there: {', '.join(columns) or 'none'}"
-            )
-        kinds = {column: header[column].value for column in selected}
-        check_selected(self.model, kinds, final["numerical_features"])
-        final["selected_features"] = selected
+        given = self.external_config_dict.get("selected_features")
+        final["selected_features"] = selected = choose_selected(self.model, path, final, given)
         load = final["load_col"]
         if load is not None and load.get("item") != "*":
-            wanted = [item, *(load.get("item") or []), *selected]
+            wanted = [final["ITEM_ID_FIELD"], *(load.get("item") or []), *selected]
             final["load_col"] = {**load, "item": list(dict.fromkeys(wanted))}
 
     def _load_action_field(self, final):

@@ -15,6 +15,7 @@ import yaml
 import recbole_hllm.config.keys.pages  # noqa: F401, it declares every key
 from recbole_hllm.config.places import properties_folder, recbole_folder
 from recbole_hllm.config.schema import DECLARED
+from recbole_hllm.doors import is_place
 from recbole_hllm.errors import ConfigError
 
 # What stands for no value, where it is the whole value of a key or of a part of one.
@@ -76,7 +77,21 @@ def read_yaml(file: str | Path) -> dict:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"config file {file}: expected 'key: value' lines, found a {type(content).__name__}")
+    _refuse_code(file, content)
     return {str(key): value for key, value in content.items()}
+
+
+def _refuse_code(file, content):
+    """A file has names only: what it is given as may have been sent by somebody."""
+    for key in ("model", "metrics"):
+        value = content.get(key)
+        names = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
+        for name in names:
+            if is_place(str(name).partition("@")[0].strip()):
+                raise ConfigError(
+                    f"config file {file}: {key}: {name}: a file names no code to import: write the name of the class, "
+                    f"and give --imports={name} (in Python register_model, register_metric)"
+                )
 
 
 def parse_value(value, key: str = ""):

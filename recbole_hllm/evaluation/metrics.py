@@ -12,7 +12,7 @@ from recbole.evaluator.base_metric import AbstractMetric
 from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType
 
-from recbole_hllm.doors import Door
+from recbole_hllm.doors import Door, is_place, load_place, place_of
 from recbole_hllm.errors import ConfigError, did_you_mean
 
 METRICS = Door(
@@ -42,12 +42,28 @@ def register_metric(metric: type[AbstractMetric]) -> type[AbstractMetric]:
     Raises:
         ConfigError: it is no metric as RecBole's are, or its name is taken.
     """
-    name, there = metric.__name__.lower(), _added.get(metric.__name__.lower())
     _check(metric)
-    if name in {**_stock(False), **_stock(True)} or there not in (None, metric):
+    name, there = metric.__name__.lower(), _added.get(metric.__name__.lower(), metric)
+    if name in {**_stock(False), **_stock(True)} or place_of(there) != place_of(metric):
         raise ConfigError(f"metrics: there is a metric named '{metric.__name__}' already; give yours another name")
     _added[name] = metric
     return metric
+
+
+def registered_metrics() -> list[type[AbstractMetric]]:
+    """Classes that were given by place or registered."""
+    return [metric for metric in _added.values() if metric.__name__ not in METRICS]
+
+
+def known_metrics(metrics):
+    """A value of ``metrics``, one or a list, with the name of each that is given as ``package.module:Class``.
+
+    Raises:
+        ConfigError: there is no such module or class, it is no metric, or its name is taken.
+    """
+    if isinstance(metrics, list):
+        return [known_metrics(metric) for metric in metrics]
+    return register_metric(load_place(metrics, f"metrics: {metrics}")).__name__ if is_place(metrics) else metrics
 
 
 def find_metric(name: str, labelled: bool) -> type[AbstractMetric] | None:

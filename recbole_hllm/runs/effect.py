@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Collection
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from recbole_hllm.data.files.float_columns import reads_numbers
 from recbole_hllm.data.files.formats import find_table, read_header
 from recbole_hllm.data.labels import reads_labels
 from recbole_hllm.errors import UserError, did_you_mean
-from recbole_hllm.registry import base_model
+from recbole_hllm.own_models import is_own
+from recbole_hllm.registry import base_model, property_files
 from recbole_hllm.runs.prerequisites import keys_of_needed
 
 _PICKLES = ("checkpoint_dir", "save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
@@ -133,15 +135,13 @@ def _read_by_all() -> frozenset[str]:
 @lru_cache
 def _read_by(model: type) -> frozenset[str]:
     """Keys of a model's property files, and those that its code looks up."""
-    keys = set()
+    keys = {key for file in property_files(model) for key in read_yaml(file)}
     for ancestor in model.__mro__:
-        for folder in (recbole_folder() / "properties", properties_folder()):
-            if (file := folder / "model" / f"{ancestor.__name__}.yaml").is_file():
-                keys |= read_yaml(file).keys()
-        if ancestor.__module__.startswith("recbole"):
+        if ancestor.__module__.startswith("recbole") or is_own(ancestor):
             # One module holds the ancestors of all RecBole's models.
             alone = ancestor.__module__.endswith("abstract_recommender")
-            keys |= looked_up(inspect.getsource(ancestor if alone else inspect.getmodule(ancestor)))
+            with suppress(OSError, TypeError):  # a class of a notebook
+                keys |= looked_up(inspect.getsource(ancestor if alone else inspect.getmodule(ancestor)))
     return frozenset(keys)
 
 

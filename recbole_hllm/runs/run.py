@@ -14,8 +14,10 @@ from recbole_hllm.config.parsing import fast_precision, from_file, from_words, r
 from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.data.rows.dataset import SequenceDataset, create_dataset
 from recbole_hllm.errors import ConfigError, UserError
+from recbole_hllm.evaluation.metrics import known_metrics
 from recbole_hllm.evaluation.segments import describe, segment_metrics, segment_table
 from recbole_hllm.model.base.contract import Weights
+from recbole_hllm.registry import known_name, model_names
 from recbole_hllm.runs.effect import tell_of_run
 from recbole_hllm.runs.folder import (
     add_evaluation,
@@ -57,7 +59,7 @@ def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_d
     of a language model may run (``trust_remote_code``): only the keys given now do.
 
     Args:
-        model: model name, ours or RecBole's.
+        model: model name, ours or RecBole's; a class of your own, or ``package.module:Class``.
         dataset: data set name.
         config_file_list: YAML files, RecBole's style.
         config_dict: keys and values, stronger than the files.
@@ -73,12 +75,11 @@ def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_d
     files = [config_file_list] if isinstance(config_file_list, (str, Path)) else list(config_file_list or [])
     given = merge_keys(files, config_dict, arguments)
     if given.get("evaluate_only"):
-        named = {key: value for key, value in (("model", model), ("dataset", dataset)) if value}
-        return evaluate_run(run_dir, {**given, **named})
+        return evaluate_run(run_dir, {**given, **({"dataset": dataset} if dataset else {})}, model)
     if given.get("resume"):
         if not run_dir:
             raise ConfigError("resume: name the folder of the unfinished run, run_dir")
-        settings = read_settings(Path(run_dir))
+        settings = _settings(Path(run_dir), model or given.get("model"))
         config = Config(model, dataset, config_dict={**settings, **given})
         folder = new_folder(config, run_dir, settings)
     else:
@@ -148,12 +149,13 @@ def _keep_evaluation(folder, data, trainer, test_data):
         write_json(folder / "segments.json", segment_table(folder))
 
 
-def evaluate_run(run_dir, config_dict=None) -> dict:
+def evaluate_run(run_dir, config_dict=None, model=None) -> dict:
     """Evaluates a finished run again, with other keys if wanted, and adds ``evaluation-<n>.json`` to its folder.
 
     Args:
         run_dir: folder of the run.
         config_dict: keys such as topk, metrics, mask_history or eval_args to change.
+        model: as for ``load_run``.
 
     Returns:
         valid_result, test_result and run_dir.
@@ -162,7 +164,7 @@ def evaluate_run(run_dir, config_dict=None) -> dict:
         ConfigError, ModelError: see ``load_run``.
     """
     changed = {key: value for key, value in merge_keys(config_dict=config_dict).items() if key != "evaluate_only"}
-    loaded = load_run(run_dir, {**changed, "evaluate_only": True})
+    loaded = load_run(run_dir, {**changed, "evaluate_only": True}, model)
     check_sizes(loaded.config, loaded.train_data, loaded.valid_data, loaded.test_data)
     folder, settings = loaded.run_dir, RunKeys.of(loaded.config)
     show = settings.show_progress
@@ -183,13 +185,15 @@ def evaluate_run(run_dir, config_dict=None) -> dict:
     return {**result, "run_dir": str(folder)}
 
 
-def load_run(run_dir, config_dict=None) -> Run:
+def load_run(run_dir, config_dict=None, model=None) -> Run:
     """Reads a finished run back: config, model with its best weights in evaluation mode, data set and loaders.
 
     Args:
         run_dir: folder of the run.
         config_dict: keys to change. ``trust_remote_code`` is taken from here only, never from the folder; with
             ``evaluate_only`` the ``valid_metric`` need not be among the metrics.
+        model: the class, or its place, of a run of a model of your own: the folder has its name only, and imports no
+            code. It can be registered before instead (``register_model``).
 
     Raises:
         ConfigError: no run in that folder, or one of another model or data set.
@@ -198,8 +202,8 @@ def load_run(run_dir, config_dict=None) -> Run:
     if not run_dir:
         raise ConfigError("run_dir: name the folder of the finished run")
     folder = Path(run_dir)
-    settings = read_settings(folder)
-    config = Config(config_dict={**settings, **(config_dict or {})})
+    settings = _settings(folder, model or (config_dict or {}).get("model"))
+    config = Config(model, config_dict={**settings, **(config_dict or {})})
     check_same_run(folder, settings, config)
     keys = RunKeys.of(config)
     init_seed(keys.seed, keys.reproducibility)
@@ -210,11 +214,34 @@ def load_run(run_dir, config_dict=None) -> Run:
     return Run(config, model.eval(), data, *loaders, folder)
 
 
+def _settings(folder: Path, model) -> dict:
+    """Settings of the run in a folder; a class of the user's has to be given again.
+
+    Raises:
+        ConfigError: there is no run, or its model is not known.
+    """
+    settings = read_settings(folder)
+    name = str(settings.get("model"))
+    if model is None and name not in model_names():
+        raise ConfigError(
+            f"run_dir: {folder} is a run of {name}, and a folder imports no code: give the class again, "
+            f"--model=package.module:{name}, in Python model="
+        )
+    return settings
+
+
 def merge_keys(config_file_list=(), config_dict=None, arguments=None) -> dict:
-    """Keys of YAML files, a dict and a command line, later ones winning, in the types that YAML has."""
+    """Keys of YAML files, a dict and a command line, later ones winning, in the types that YAML has; models and metrics
+    by their names."""
     given = {key: from_file(value, key) for file in config_file_list for key, value in read_yaml(file).items()}
     for keys in (config_dict, arguments):
         given |= {key: from_words(value, key) for key, value in (keys or {}).items()}
+    if isinstance(given.get("model"), (str, list)):
+        models = given["model"].split(",") if isinstance(given["model"], str) else given["model"]
+        named = [known_name(str(model).strip()) for model in models]
+        given["model"] = ",".join(named) if isinstance(given["model"], str) else named
+    if "metrics" in given:
+        given["metrics"] = known_metrics(given["metrics"])
     return given
 
 

@@ -12,6 +12,7 @@ from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import MAY_CHANGE, NOT_SAVED, SHARED
 from recbole_hllm.errors import ConfigError, naming
 from recbole_hllm.model.base.contract import Staged
+from recbole_hllm.registry import known_name
 from recbole_hllm.runs.folder import (
     KEYS,
     check_same_run,
@@ -75,6 +76,7 @@ def run_stages(model=None, dataset=None, config_file_list=None, config_dict=None
         UserError: as ``run``, when a stage's turn comes.
     """
     files = [config_file_list] if isinstance(config_file_list, (str, Path)) else list(config_file_list or [])
+    model = known_name(model) if isinstance(model, (str, type)) else model
     named = {key: value for key, value in (("model", model), ("dataset", dataset)) if value}
     now = {**merge_keys((), config_dict, arguments), **named}
     given = {**merge_keys(files), **now}

@@ -8,13 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from recbole_hllm import own_models
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.parsing import ROW
 from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import SHARED
 from recbole_hllm.data.protocol import SHARED_REFERENCE, referenced
+from recbole_hllm.doors import folder_of, is_importable, place_of
 from recbole_hllm.errors import ConfigError
-from recbole_hllm.registry import base_model
+from recbole_hllm.evaluation.metrics import registered_metrics
+from recbole_hllm.registry import base_model, known_name
 from recbole_hllm.runs.effect import tell_of_table
 from recbole_hllm.runs.folder import (
     KEYS,
@@ -118,6 +121,7 @@ def prepare(models, dataset, given, run_dir, words=()) -> Table:
     if not given.get("resume") and not none_begun(folder):
         refuse_existing(folder, (KEYS, *_TABLES, *models))
     configs = _check(models, given, left_out, folder)
+    _check_importable(configs)
     tell_of_table(configs, given)
     return Table(models, given, trials, configs, left_out, folder, saved)
 
@@ -125,7 +129,7 @@ def prepare(models, dataset, given, run_dir, words=()) -> Table:
 def _names(models) -> list[str]:
     if isinstance(models, str):
         models = filter(None, map(str.strip, models.split(",")))
-    return list(models or ())
+    return list(map(known_name, models or ()))
 
 
 def _without_rows(others: set[str], given: dict, words) -> dict:
@@ -240,6 +244,18 @@ def _check_reference(configs) -> None:
             )
 
 
+def _check_importable(configs) -> None:
+    """Raises ConfigError for a class of the user's that the rows' processes cannot import."""
+    models = [model for model in own_models.registered() if model.__name__ in map(base_model, configs)]
+    metrics = {name.lower() for config in configs.values() for name in config["metrics"]}
+    for thing in (*models, *(metric for metric in registered_metrics() if metric.__name__.lower() in metrics)):
+        if not is_importable(thing):
+            raise ConfigError(
+                f"{place_of(thing)}: each row of a table is a process of its own, which imports the class: write it at "
+                "the top of a module, not in a script, a notebook or a function"
+            )
+
+
 def _check_rows_before(model, configs, folder) -> None:
     """A model that needs another row's run finds it made before its own, and fit for it."""
     config, before = configs[model], list(configs)[: list(configs).index(model)]
@@ -270,8 +286,11 @@ def run_alone(model, keys, folder, words) -> dict:
     """One model in a new process: a process's peak memory never falls, and a crash leaves the other rows alone."""
     command = [sys.executable, "-m", "recbole_hllm.cli", f"--model={model}"]
     command += [f"--config_files={keys}", f"--run_dir={folder}", *words]
-    package = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    own = [thing for thing in (*own_models.registered(), *registered_metrics()) if is_importable(thing)]
+    if own:  # of this row or of another: their keys stand in the table's file
+        command.append(f"--imports={' '.join(map(place_of, own))}")
+    package = Path(__file__).resolve().parents[2]
+    path = os.pathsep.join([*map(str, (package, *map(folder_of, own))), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.run(command, env={**os.environ, "PYTHONPATH": path})
     if process.returncode != 0:
         return {"model": model, "error": _why(process.returncode, folder / "run.log")}

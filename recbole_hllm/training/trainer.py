@@ -219,7 +219,7 @@ class Trainer(RecBoleTrainer):
         except UserError:
             raise
         except (RuntimeError, *WRONG_VALUE) as error:
-            if self.steps or self.config.spec.ours:
+            if self.steps or self.config.spec.traced:
                 raise
             raise ConfigError(
                 f"{self.settings.model} cannot compute its first batch with these keys and data: {words_of(error)}"

@@ -21,5 +21,5 @@ def main(words: list[str]) -> int:
     from recbole_hllm.runs.run import run
 
     arguments = {**line.own_arguments, "evaluate_only": "True"}
-    run(*line.models, config_file_list=line.files, run_dir=line.run_dir, arguments=arguments)
+    run(line.model, config_file_list=line.files, run_dir=line.run_dir, arguments=arguments)
     return 0

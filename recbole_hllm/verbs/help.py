@@ -6,6 +6,8 @@ usage: recbole-hllm help [VERB] [--model=NAME[,NAME...]]
   --model=HLLM              every key of HLLM, with its default and its meaning
 """
 
+from pathlib import Path
+
 from recbole_hllm.cli import VERBS
 from recbole_hllm.doors import package_of
 from recbole_hllm.errors import ConfigError, UserError
@@ -28,7 +30,8 @@ Without a verb it is run, or compare for several models. Often used:
   --Model.key=value         a key for one of several models, such as --SASRec.n_layers=4
   --evaluate_only, --trials, --training_stage, --plan   ask for evaluate, search, stages, plan
 
-Every key of RecBole's property files works too, as --key=value or --key value.
+Every key of RecBole's property files works too, as --key=value or --key value. The environment variable
+RECBOLE_HLLM_MALLOC=0 leaves glibc's memory allocator as it is: slower, with less memory held.
 """
 
 
@@ -65,24 +68,35 @@ def _summary(verb: str) -> str:
 
 
 def _pages(models: str | None) -> list[str]:
-    """The property files of each model named."""
-    from recbole_hllm.config.places import properties_folder, recbole_folder
-
-    ours, recbole, pages = properties_folder(), recbole_folder() / "properties", []
+    """The property files of each model named; without one all of whose keys stand in a later one again."""
+    pages = []
     for model in filter(None, map(str.strip, (models or "").split(","))):
-        files = [recbole / "model" / f"{model}.yaml", *(ours / "model" / f"{name}.yaml" for name in _and_bases(model))]
-        found = [file.read_text(encoding="utf-8").strip() for file in files if file.is_file()]
+        from recbole_hllm.config.parsing import read_yaml
+
+        files = _files(model)
+        later = [set().union(*map(read_yaml, files[place + 1 :])) for place in range(len(files))]
+        found = [
+            file.read_text(encoding="utf-8").strip()
+            for file, keys in zip(files, later, strict=True)
+            if not keys or not read_yaml(file).keys() <= keys
+        ]
         if not found:
             raise ConfigError(f"model: there is no property file of a model named '{model}'")
         pages.append(f"# ---- {model} ----\n\n" + "\n\n".join(found) + "\n")
     return pages
 
 
-def _and_bases(model: str) -> list[str]:
-    """The model and those of ours that it is built on, the keys of which it has too, the furthest first."""
-    from recbole_hllm.registry import get_spec
+def _files(model: str) -> list[Path]:
+    """The model's and those of the models that it is built on, the keys of which it has too."""
+    from recbole_hllm.config.places import properties_folder, recbole_folder
+    from recbole_hllm.registry import get_spec, known_name, model_names, property_files
 
+    name = known_name(model)
     try:
-        return [name.__name__ for name in reversed(get_spec(model).model.__mro__)]
-    except UserError:  # one that RecBole has and this package refuses still has keys
-        return [model]
+        return property_files(get_spec(name).model)
+    except UserError:
+        if name not in model_names():
+            raise
+        # One that RecBole has and this package refuses still has keys.
+        folders = (properties_folder(), recbole_folder() / "properties")
+        return [file for folder in folders if (file := folder / "model" / f"{name}.yaml").is_file()]

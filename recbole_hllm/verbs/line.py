@@ -3,6 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 
+from recbole_hllm.doors import is_place, load_place
 from recbole_hllm.errors import ConfigError
 
 # Verb -> what asks for it on a line without a verb, the first found.
@@ -26,6 +27,8 @@ class CommandLine:
         run_dir: the folder named, or None.
         planned: ``--plan`` is among the words.
 
+    The classes that ``--imports`` names are known afterwards.
+
     Args:
         words: ``--key=value``, ``--key value`` or ``--flag``.
 
@@ -38,6 +41,8 @@ class CommandLine:
         self.files = _config_files(self.arguments)
         self.run_dir = _path("run_dir", self.arguments.pop("run_dir", ""))
         self.planned = _switched_on(self.arguments.pop("plan", "False"))
+        for place in self.arguments.pop("imports", "").split():
+            _make_known(place)
 
     @cached_property
     def given(self) -> dict:
@@ -55,6 +60,11 @@ class CommandLine:
         models = self.given.get("model")
         models = models.split(",") if isinstance(models, str) else list(models or [])
         return [model.strip() for model in models if model.strip()]
+
+    @property
+    def model(self) -> str | None:
+        """The model of one run; None where a folder or a default names it."""
+        return self.models[0] if self.models else None
 
     @property
     def asked(self) -> str:
@@ -117,11 +127,25 @@ def parse_arguments(words: list[str]) -> dict[str, str]:
     return arguments
 
 
+def _make_known(place: str) -> None:
+    """Raises ConfigError for anything but the place of a recommender or a metric, ``package.module:Class``."""
+    from recbole.evaluator.base_metric import AbstractMetric
+
+    from recbole_hllm.evaluation.metrics import register_metric
+    from recbole_hllm.registry import register_model
+
+    if not is_place(place):
+        raise ConfigError(f"--imports: '{place}' is not package.module:Class; several are parted by spaces, in quotes")
+    thing = load_place(place, f"--imports: {place}")
+    of_metric = isinstance(thing, type) and issubclass(thing, AbstractMetric)
+    (register_metric if of_metric else register_model)(thing)
+
+
 def _keys_of_table(folder: Path) -> dict:
     """Keys of the table in a folder: which models, and whether there are trials; none where it is no table's."""
-    from recbole_hllm.config.parsing import read_yaml
+    from recbole_hllm.config.renamed import read_saved
 
-    return read_yaml(folder / "keys.yaml") if (folder / "keys.yaml").is_file() else {}
+    return read_saved(folder / "keys.yaml") if (folder / "keys.yaml").is_file() else {}
 
 
 def _switched_on(value: str) -> bool:

@@ -23,6 +23,6 @@ def main(words: list[str]) -> int:
     line.refuse_keys_of_others()
     from recbole_hllm.runs.plan import plan, plan_text
 
-    for model in line.models or [None]:
+    for model in line.models or (None,):
         print(plan_text(plan(model, None, line.files, arguments=line.own_arguments)))
     return 0

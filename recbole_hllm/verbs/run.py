@@ -21,5 +21,5 @@ def main(words: list[str]) -> int:
     line.refuse_keys_of_others()
     from recbole_hllm.runs.run import run
 
-    run(*line.models, config_file_list=line.files, run_dir=line.run_dir, arguments=line.own_arguments)
+    run(line.model, config_file_list=line.files, run_dir=line.run_dir, arguments=line.own_arguments)
     return 0

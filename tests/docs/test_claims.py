@@ -27,7 +27,14 @@ PAGES = read("README.md", "docs/**/*.md")
 WITH_COMMANDS = PAGES | read("benchmarks/**/*.md", "dataset/*/README.md", "properties/**/*.yaml")
 
 # Of the command line alone, beside the keys of a config.
-OF_THE_CALL = {"help", "run_dir", "plan", "config_file", "config_files"}
+OF_THE_CALL = {"help", "run_dir", "plan", "config_file", "config_files", "imports"}
+# What the examples of docs/extending add; test_doors.py runs them.
+EXAMPLE_MODELS = {"LastItems", "mypackage.mymodule:LastItems", "GRUNCE"}
+EXAMPLE_NAMES = {"last_items", "embedding_size"}
+EXAMPLE_VERBS = {"count"}
+EXAMPLE_PATHS = {
+    path for text in read("docs/extending/*.md").values() for path in re.findall(r"(?m)^`([\w./]+)`[^\n]*:$", text)
+}
 # Files and folders that a reader has, or makes from what a page shows.
 EXAMPLES = {"common.yaml", "mine.yaml", "paper.yaml", "THIS", "FILE"}
 EXAMPLE_FOLDERS = ("dataset/shop/", "dataset/NAME", "runs/")
@@ -45,10 +52,13 @@ IN_REPOSITORY = re.compile(r"(?<![\w./-])(?:properties|dataset|benchmarks|docs|t
 def is_key(key):
     """Whether a key exists: on its own, of a model or a variant, or of a stage."""
     prefix, _, name = key.rpartition(".")
-    return name in listed_keys() | OF_THE_CALL and (re.fullmatch(r"(stage\d)?", prefix) or is_model(prefix))
+    known = listed_keys() | OF_THE_CALL | EXAMPLE_NAMES
+    return name in known and (re.fullmatch(r"(stage\d)?", prefix) or is_model(prefix))
 
 
 def is_model(name):
+    if name in EXAMPLE_MODELS:
+        return True
     try:
         return bool(get_spec(name.partition("@")[0]))
     except UserError:
@@ -60,7 +70,7 @@ def arguments():
     for page, text in WITH_COMMANDS.items():
         text = re.sub(r"\s*\\\n[#\s]*", " ", text)
         for verb, line in re.findall(PROGRAM, text):
-            assert verb in {"", *VERBS}, (page, verb)
+            assert verb in {"", *VERBS, *EXAMPLE_VERBS}, (page, verb)
             for word in shlex.split(line, comments=True):
                 assert word.startswith("--"), (page, word)
                 yield page, *word[2:].partition("=")[::2]
@@ -100,6 +110,7 @@ def test_every_property_file_of_a_command_line_exists():
 def test_every_path_of_the_repository_exists():
     named = [(page, path.rstrip("./")) for page, text in PAGES.items() for path in IN_REPOSITORY.findall(text)]
     ours = [(page, path) for page, path in named if not path.startswith(EXAMPLE_FOLDERS) and "<" not in path]
+    ours = [(page, path) for page, path in ours if path not in EXAMPLE_PATHS]
     assert len(ours) > 10
     assert [(page, path) for page, path in ours if not list(ROOT.glob(path))] == []
 

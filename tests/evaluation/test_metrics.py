@@ -154,7 +154,7 @@ def test_a_metric_of_an_installed_package(install):
         ("x = 1\n1 / 0", "Places = {module}:P", "further_0.py, line 2: ZeroDivisionError: division by zero"),
         ("x = = 1", "Places = {module}:P", "further_0.py, line 1: invalid syntax"),
         ("Placer = 1", "Places = {module}:Places", "has no 'Places'; did you mean 'Placer'?"),
-        ("", "Places = nothing_at_all:Places", "there is no module 'nothing_at_all' to import"),
+        ("", "Places = nothing_at_all:Places", "there is no module 'nothing_at_all' in the current folder"),
         (SOURCE, "Spaces = {module}:Places", "further_0:Places must have the name of its entry point, 'Spaces'"),
         ("", "Gini = {module}:Gini", "further_0 adds a metric named 'Gini', a name that recbole-hllm has already"),
         (SOURCE.replace("Places", "MRR"), "MRR = {module}:MRR", "there is a metric named 'MRR' already"),

@@ -63,3 +63,7 @@ class NextItemLossKeys(TwoTowerKeys):
         "have collapsed.",
         scope=TRAINING, least=0,
     )  # fmt: skip
+
+
+class NextItemKeys(NextItemLossKeys, HistoryKeys):
+    """Every next-item model (docs/extending/next-item.md), unless it has a default of its own."""

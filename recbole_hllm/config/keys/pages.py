@@ -11,6 +11,7 @@ from recbole_hllm.config.keys.baselines import (
 )
 from recbole_hllm.config.keys.hllm import HLLMKeys, HLLMRankerKeys
 from recbole_hllm.config.keys.learn import LEARNKeys, LEARNRankerKeys, LEARNScorerKeys
+from recbole_hllm.config.keys.next_item import NextItemKeys
 from recbole_hllm.config.keys.run import LabelledKeys, OverallKeys, RunKeys
 from recbole_hllm.config.keys.slmrec import E4SRecKeys, SLMRecKeys
 from recbole_hllm.config.schema import Settings
@@ -28,6 +29,7 @@ PAGES: dict[str, tuple[type[Settings], ...]] = {
     "model/LEARNScorer": (LEARNScorerKeys, LEARNKeys, LabelledKeys),
     "model/LLMIDRec": (LLMIDRecKeys, RunKeys),
     "model/Markov": (MarkovKeys, RunKeys),
+    "model/NextItemRecommender": (NextItemKeys, RunKeys),
     "model/PromptLLM": (PromptLLMKeys, RunKeys),
     "model/PromptLLMTuned": (PromptLLMTunedKeys, RunKeys),
     "model/SASRecNCE": (SASRecNCEKeys, RunKeys),
