@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from recbole.utils import FeatureType
 
-from recbole_hllm.data.files.reader import read_header
+from recbole_hllm.data.files.formats import read_header
 from recbole_hllm.data.loader import EvalLoader
 from recbole_hllm.data.texts.item_texts import TextTemplate, read_item_texts
 from recbole_hllm.errors import ConfigError, DataError, did_you_mean

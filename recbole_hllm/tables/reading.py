@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from recbole_hllm.evaluation.diversity import SMALLER_METRICS
+from recbole_hllm.evaluation.metrics import is_smaller_better
 from recbole_hllm.registry import base_model
 from recbole_hllm.tables.table import results_of, value_of
 from recbole_hllm.training.trainer import COUNTED_ONCE
@@ -57,7 +57,7 @@ def _ranked(rows: list[dict], metric: str) -> list[dict]:
 
 
 def _less_is_better(metric: str) -> bool:
-    return metric.split("@")[0] in SMALLER_METRICS
+    return is_smaller_better(metric)
 
 
 def _best(ranked: list[dict], metric: str) -> list[str]:

@@ -102,7 +102,7 @@ def test_defaults_are_those_of_a_model_of_recbole(build):
     assert [id(weight) for weight in group["params"]] == [id(weight) for weight in model.parameters()]
     assert model.inference_parameters() == sum(weight.numel() for weight in model.parameters())
     assert model.positions_read(next(iter(train))) is None and model.item_reading() is None
-    assert dict(model.loss_terms) == {} == dict(model.VARIANTS) and model.further_keys({}) == set()
+    assert dict(model.loss_terms) == {} == dict(model.IMPLEMENTATIONS) and model.further_keys({}) == set()
     assert model.DRAWS_NEGATIVES and not model.NUMBERED_ROWS
     assert model.check_keys({}) is None and model.check_files({}) is None and model.training_rows({}) is None
 
