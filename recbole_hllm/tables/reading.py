@@ -53,11 +53,7 @@ def reading(rows: list[dict], metric: str, by_user: Mapping[str, np.ndarray] | N
 def _ranked(rows: list[dict], metric: str) -> list[dict]:
     """Rows with a value of a metric, the best first."""
     known = [row for row in rows if value_of(row, metric) is not None]
-    return sorted(known, key=lambda row: value_of(row, metric), reverse=not _less_is_better(metric))
-
-
-def _less_is_better(metric: str) -> bool:
-    return is_smaller_better(metric)
+    return sorted(known, key=lambda row: value_of(row, metric), reverse=not is_smaller_better(metric))
 
 
 def _best(ranked: list[dict], metric: str) -> list[str]:
@@ -70,7 +66,7 @@ def _best(ranked: list[dict], metric: str) -> list[str]:
 
 def _lead(ranked: list[dict], metric: str) -> str:
     best = _best(ranked, metric)
-    note = " (less is better)" if _less_is_better(metric) else ""
+    note = " (less is better)" if is_smaller_better(metric) else ""
     lead = f"{_list(best)} {_verb(best)} in {metric}{note} with {value_of(ranked[0], metric):.4f}"
     return lead if len(best) == len(ranked) else f"{lead}, {_distance(ranked[0], ranked[len(best)], metric)}"
 

@@ -230,7 +230,7 @@ ARGS = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mo
     "keys, words",
     [
         ({"history_filter": "positiv"}, "history_filter: 'positiv' .*did you mean 'positive'"),
-        ({"history_filter": None}, "history_filter: None"),
+        ({"history_filter": None}, "history_filter must not be empty"),
         ({"eval_args": {**ARGS, "order": "RO"}}, "eval_args: .*split over all users in time order"),
         ({"eval_args": {**ARGS, "group_by": "user"}}, "eval_args: .*split over all users in time order"),
         ({"eval_args": {**ARGS, "split": {"LS": "valid_and_test"}}}, "eval_args: .*in time order"),
