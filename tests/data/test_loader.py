@@ -63,7 +63,7 @@ def test_negatives_are_shared_by_default(loaders, model):
 
 @pytest.mark.parametrize("word", ["per-position", "own", None, 3, ["shared"]])
 def test_another_word_for_negatives(loaders, word):
-    with pytest.raises(ConfigError, match="negatives: .* is neither shared nor per_position"):
+    with pytest.raises(ConfigError, match="negatives(: .* is not one of shared, per_position| must not be empty)"):
         loaders("SASRecNCE", negatives=word)
 
 

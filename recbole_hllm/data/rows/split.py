@@ -176,6 +176,10 @@ class SplitRows(Rows):
         data: the whole SequenceDataset, split.
         positions: (P,) flat positions of all training interactions.
         events: those that are trained on; all of them where it is not given.
+
+    Attributes:
+        events: (E,) flat positions of what is trained on.
+        cut: the histories and targets of these.
     """
 
     name = "split"
@@ -184,7 +188,8 @@ class SplitRows(Rows):
 
     def __init__(self, data, positions: np.ndarray, events: np.ndarray | None = None):
         super().__init__(data, positions)
-        self.cut = _cut_events(data, positions if events is None else events)
+        self.events = positions if events is None else events
+        self.cut = _cut_events(data, self.events)
         self.target_length = LEARNKeys.of(data.config).target_length
 
     @classmethod

@@ -1,5 +1,7 @@
 """What each kind of row says of itself, and which rows its parts have."""
 
+from collections import defaultdict
+
 import pytest
 
 from recbole_hllm.data.rows.dataset import SequenceDataset
@@ -21,8 +23,9 @@ def test_what_a_kind_says_of_itself(kind):
     assert kind.labelled is labelled and kind.data_set is (LabelledDataset if labelled else SequenceDataset)
     assert kind.reads_history is (kind is not InteractionRows)
     assert kind.longer_in_evaluation is (kind is WindowRows)
-    assert kind.draws_of_its_own({"loss_lambda": 0}) is (kind is WindowRows)
-    assert kind.draws_of_its_own({"loss_lambda": 0.5}) is (labelled or kind is WindowRows)
+    for weight in (0, 0.5):
+        keys = defaultdict(lambda: None, loss_lambda=weight)
+        assert kind.draws_of_its_own(keys) is (kind is WindowRows or labelled and weight > 0)
 
 
 PARTS = {

@@ -160,7 +160,7 @@ def test_learn_is_trained_on_what_was_liked_before_the_rows_to_score(keys_of):
     keys = {key: value for key, value in keys_of(**SMALL).items() if key != "learn_keys"}
     _, (train, valid, _) = made("LEARNScorer", keys)
     data, first = train._dataset, min(valid._dataset[list(range(len(valid._dataset)))]["event_time"])
-    positions = data.events_to_train_on()
+    positions = data.rows.events
     assert data.labels[positions].all() and data.sequences.timestamps[positions].max() < first
     liked = np.flatnonzero(data.labels)
     assert set(positions) == set(liked) & set(data.training_positions)
@@ -168,7 +168,7 @@ def test_learn_is_trained_on_what_was_liked_before_the_rows_to_score(keys_of):
     items = set(data.sequences.items[positions])
     assert set(rows["target_item_list"].flatten().tolist()) - {0} <= items
     everything = made("LEARNScorer", {**keys, "history_filter": "all"})[1][0]._dataset
-    assert set(everything.events_to_train_on()) == set(everything.training_positions)
+    assert set(everything.rows.events) == set(everything.training_positions)
 
 
 def test_learns_score_is_its_cosine_from_0_to_1(keys_of):
@@ -194,7 +194,7 @@ def test_the_learn_it_needs_is_trained_first_and_found_again(keys_of, tmp_path):
 
 
 def test_keys_of_its_learn_that_are_given_as_its_own_are_told(keys_of, caplog, tmp_path):
-    keys = keys_of(cache_dir=str(tmp_path / "cache"), content="bert", split_by="tme", learning_rate=0.01, num_layers=1)
+    keys = keys_of(cache_dir=str(tmp_path / "cache"), content="bert", split_by="time", learning_rate=0.01, num_layers=1)
     run("LEARNRanker", config_dict={**keys, "n_layers": 2, "ranker": "AutoInt"}, run_dir=tmp_path / "run")
     told = [record.getMessage() for record in caplog.records if "without effect" in record.getMessage()]
     assert told == [
@@ -315,7 +315,12 @@ def test_a_folder_never_allows_code(keys_of, tmp_path, build, monkeypatch):
     file = tmp_path / "learn" / "config.yaml"
     file.write_text(file.read_text() + "\ntrust_remote_code: true\n")
     seen, learn = [], learn_ranker.LEARN
-    monkeypatch.setattr(learn_ranker, "LEARN", lambda config, data: seen.append(config) or learn(config, data))
+
+    def made(config, *further, **named):
+        seen.append(config)
+        return learn(config, *further, **named)
+
+    monkeypatch.setattr(learn_ranker, "LEARN", made)
     build(learn=str(tmp_path / "learn"))
     assert not seen[0]["trust_remote_code"]
 
