@@ -6,16 +6,10 @@ import torch
 
 from recbole_hllm.errors import ConfigError
 
-_CONSTANT = (None, "none", "constant")
 
-
-def check_schedule(kind: str | None, warmup_ratio: float) -> None:
-    """Raises ConfigError for a kind that is unknown, or a warm-up outside 0..1."""
-    if kind in _CONSTANT:
-        return
-    if kind != "cosine":
-        raise ConfigError(f"scheduler: '{kind}' is neither none nor cosine")
-    if not 0 <= warmup_ratio < 1:
+def check_schedule(kind: str, warmup_ratio: float) -> None:
+    """Raises ConfigError for a warm-up outside 0..1."""
+    if kind == "cosine" and not 0 <= warmup_ratio < 1:
         raise ConfigError(f"warmup_ratio: {warmup_ratio} must be at least 0 and below 1")
 
 
@@ -28,10 +22,10 @@ def build_schedule(optimizer, kind: str, total_steps: int, warmup_ratio: float, 
         start_at_zero: the official HLLM code's warm-up, whose first step changes nothing.
 
     Raises:
-        ConfigError: another kind, or a warm-up outside 0..1.
+        ConfigError: a warm-up outside 0..1.
     """
     check_schedule(kind, warmup_ratio)
-    if kind in _CONSTANT:
+    if kind == "none":
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     warmup = warmup_ratio * total_steps
 

@@ -45,9 +45,8 @@ def test_steps_behind_the_last_have_rate_zero():
     assert rates("cosine", 5, steps=8)[5:] == pytest.approx([0, 0, 0])
 
 
-@pytest.mark.parametrize("kind", [None, "none", "constant"])
-def test_constant(kind):
-    assert rates(kind, 5) == [1.0] * 5
+def test_constant():
+    assert rates("none", 5) == [1.0] * 5
 
 
 @settings(max_examples=60)
@@ -60,7 +59,7 @@ def test_every_step_learns_rising_to_the_base_rate_and_falling_after_it(total, r
     assert used[top:] == sorted(used[top:], reverse=True)
 
 
-@pytest.mark.parametrize("arguments", [("linear", 10, 0.1), ("cosine", 10, 1.0), ("cosine", 10, -0.1)])
-def test_wrong_values_name_their_key(arguments):
-    with pytest.raises(ConfigError, match="scheduler|warmup_ratio"):
-        rates(*arguments)
+@pytest.mark.parametrize("ratio", [1.0, -0.1])
+def test_a_wrong_warm_up_names_its_key(ratio):
+    with pytest.raises(ConfigError, match="warmup_ratio"):
+        rates("cosine", 10, ratio)

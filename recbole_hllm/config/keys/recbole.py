@@ -21,7 +21,9 @@ class DataKeys(Settings):
     user_inter_num_interval: str | None = key(..., "Users with so many interactions are kept.", scope=PROTOCOL)
     item_inter_num_interval: str | None = key(..., "Items with so many interactions are kept.", scope=PROTOCOL)
     val_interval: dict[str, str] | None = key(..., "Column -> the interval of values to keep.", scope=PROTOCOL)
-    rm_dup_inter: str | None = key(..., "Which of repeated interactions is kept: first or last.", scope=PROTOCOL)
+    rm_dup_inter: str | None = key(
+        ..., "Which of repeated interactions is kept: first or last.", scope=PROTOCOL, choices=("first", "last")
+    )
     filter_inter_by_user_or_item: bool = key(
         ..., "Leave out interactions of users and items without a row in their file.", scope=PROTOCOL
     )

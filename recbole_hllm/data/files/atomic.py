@@ -18,7 +18,6 @@ from recbole_hllm.data.files.sources import where_to_get
 from recbole_hllm.data.rows.padded_histories import leave_padding_out
 from recbole_hllm.errors import ConfigError, DataError, UserError
 
-_KEEP = (None, "first", "last")
 _MOST_ACTIONS = 1000
 # Filters, and their values that leave everything as it is.
 _FILTERS = {
@@ -215,8 +214,6 @@ class AtomicDataset(SequentialDataset):
 
     def _remove_duplication(self):
         keep = self.config["rm_dup_inter"]
-        if keep not in _KEEP:
-            raise ConfigError(f"rm_dup_inter: '{keep}' is not one of first, last, or empty")
         if keep is not None:
             in_time = self.inter_feat.sort_values(self.time_field, kind="stable")
             self.inter_feat = in_time.drop_duplicates([self.uid_field, self.iid_field], keep=keep)
