@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from recbole_hllm.config.keys.next_item import NextItemLossKeys
+from recbole_hllm.config.keys.next_item import NextItemKeys, NextItemLossKeys
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.two_towers import TwoTowers
@@ -69,7 +69,7 @@ class NextItemRecommender(TwoTowers):
         dataset: the training part of a SequenceDataset.
     """
 
-    Keys: ClassVar[type[NextItemLossKeys]] = NextItemLossKeys
+    Keys: ClassVar[type[NextItemLossKeys]] = NextItemKeys
     settings: NextItemLossKeys
 
     def __init__(self, config, dataset):
