@@ -139,7 +139,7 @@ class Key:
         return self._checked_number(value)
 
     def _checked_number(self, value):
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
             raise ConfigError(f"{self.name}: {value!r} is not a number")
         whole = int in (*self.types, self.item)
         if whole and value % 1 != 0:

@@ -215,7 +215,7 @@ def _check(models, given, left_out, folder) -> dict[str, Config]:
     reference = given.get("ratios_to")
     if reference and reference not in models:
         raise ConfigError(f"ratios_to: '{reference}' is not a row of this table ({', '.join(models)})")
-    configs = {model: Config(model, config_dict=given) for model in models}
+    configs = {model: _config(model, given) for model in models}
     _check_reference(configs)
     for model, config in configs.items():
         with _row_named(model):
@@ -271,6 +271,16 @@ def _check_rows_before(model, configs, folder) -> None:
                 f"{model}: {key}: {config[key]}: there is no row {name} before it; rows are made in the order of model "
                 f"({', '.join(configs)})"
             )
+
+
+def _config(model, given) -> Config:
+    """A row's; an error of a key that was given for this row alone names the row."""
+    try:
+        return Config(model, config_dict=given)
+    except ConfigError as error:
+        key = str(error).partition(":")[0].partition(" ")[0]
+        owner = next((name for name in (model, base_model(model)) if f"{name}.{key}" in given), None)
+        raise ConfigError(f"{owner}: {error}" if owner else str(error)) from error
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def test_a_value_is_brought_into_the_type_of_its_key(hint, arguments, value, res
 @pytest.mark.parametrize(
     "hint, arguments, value, message",
     [(int, {}, 3.5, "3.5 is not a whole number"), (int, {"least": 1}, 0, "0 must be at least 1"),
-     (float, {"most": 1}, 1.5, "1.5 must be at most 1"), (float, {"least": 0}, float("nan"), "nan must be at least 0"),
+     (float, {"most": 1}, 1.5, "1.5 must be at most 1"), (float, {"least": 0}, float("nan"), "nan is not a number"),
      (int, {}, True, "True is not a number"), (int, {}, "x", "'x' is not a number"),
      (int, {}, None, "must not be empty"),
      (int, {}, [1], r"\[1\] is not a number"), (int | list[int], {"least": 1}, [1, 0], "0 must be at least 1"),

@@ -21,7 +21,7 @@ WRONG = {
     "split": ({"eval_args": {"split": {"LS": "test"}}}, ConfigError, "split LS: 'test'"),
     "sizes": ({"n_heads": 3}, ConfigError, "SASRec cannot be built with these keys: .* not a multiple"),
     "optimizer": ({"scheduler": "cosinus"}, ConfigError, "scheduler: 'cosinus'"),
-    "loss": ({"layer_norm_eps": float("nan")}, ModelError, "batch 0 is not a number; no weight has changed yet"),
+    "loss": ({"layer_norm_eps": -1e9}, ModelError, "batch 0 is not a number; no weight has changed yet"),
 }
 
 
@@ -114,8 +114,8 @@ def test_a_row_keeps_its_log_and_begins_anew(settings_of, tmp_path):
         run("SASRec", config_dict={**settings, "n_heads": 3}, run_dir=folder)
     assert "not a multiple" in last_error(folder / "run.log")
     with pytest.raises(ConfigError):
-        run("SASRec", config_dict={**settings, "clip_grad_norm": 5}, run_dir=folder)
-    assert last_error(folder / "run.log").startswith("clip_grad_norm: 5 must be a dict")
+        run("SASRec", config_dict={**settings, "hidden_act": "none"}, run_dir=folder)
+    assert "none" in last_error(folder / "run.log") and "not a multiple" not in last_error(folder / "run.log")
     assert own_words("SASRec", {"resume": True}, folder) == []
     run("SASRec", config_dict=settings, run_dir=folder)
     assert own_words("SASRec", {"resume": True}, folder) == ["--resume=True"]

@@ -236,7 +236,7 @@ def replaced(keys, **changed):
         ({"BPR_search": {"learning_rate": [0.1]}}, "BPR.search: 1 combination of values, fewer than 3 trials"),
         ({"BPR_search": "gone"}, "trials: BPR has nothing to draw 3 from; give BPR.search"),
         ({"BPR_search": "gone", "SASRec_search": "gone"}, "trials: SASRec has nothing to draw 3 from"),
-        ({"BPR_search": [0.1]}, "BPR.search: [0.1] is not a dict of keys and the values to draw from"),
+        ({"BPR_search": [0.1]}, "BPR: search: [0.1] is not a dict"),
         ({"BPR_search": {}}, "BPR.search: {} is not a dict of keys"),
         ({"BPR_search": {"learning_rate": 0.1}}, "BPR.search: learning_rate: 0.1 is not a list of values"),
         ({"BPR_search": {"learning_rate": "0.1"}}, "BPR.search: learning_rate: '0.1' is not a list of values"),

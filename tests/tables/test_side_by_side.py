@@ -161,22 +161,22 @@ def test_a_row_that_fails_is_shown_and_the_others_survive(keys_of, tmp_path, sta
 
     keys = {key: value for key, value in keys_of.items() if not key.startswith("HLLM")}
     keys |= {"FDSA.hidden_size": 4, "sanity_rows": False}
-    (tmp_path / "keys.yaml").write_text(yaml.safe_dump({**keys, "SASRec.clip_grad_norm": 5}))
+    (tmp_path / "keys.yaml").write_text(yaml.safe_dump({**keys, "SASRec.n_heads": 3}))
     words = ["--model=SASRec,Pop,FDSA", f"--config_files={tmp_path / 'keys.yaml'}", f"--run_dir={tmp_path / 'table'}"]
     assert cli.main(words) == 1
     assert started == ["table/SASRec", "table/Pop", "table/FDSA"]
     printed = capsys.readouterr().out
-    assert "SASRec failed: clip_grad_norm: 5 must be a dict" in printed
+    assert "SASRec failed: SASRec cannot be built with these keys: The hidden size (8) is not a multiple" in printed
     content = {row["model"]: row for row in json.loads((tmp_path / "table" / "table.json").read_text())["rows"]}
-    assert "clip_grad_norm" in content["SASRec"]["error"]
+    assert "not a multiple" in content["SASRec"]["error"]
     assert content["Pop"]["test_result"] and content["FDSA"]["test_result"]
     # corrected, the table is completed; what was finished stays as it is
     before = (tmp_path / "table" / "Pop" / "ranks-test.npz").read_bytes()
-    assert cli.main([words[2], "--resume", "--SASRec.clip_grad_norm={'max_norm': 5}"]) == 0
+    assert cli.main([words[2], "--resume", "--SASRec.n_heads=2"]) == 0
     assert "failed" not in capsys.readouterr().out
     assert (tmp_path / "table" / "Pop" / "ranks-test.npz").read_bytes() == before
     config = yaml.safe_load((tmp_path / "table" / "SASRec" / "config.yaml").read_text())
-    assert (config["clip_grad_norm"], config["epochs"], config["hidden_size"]) == ({"max_norm": 5}, 1, 8)
+    assert (config["n_heads"], config["epochs"], config["hidden_size"]) == (2, 1, 8)
 
 
 def test_only_a_table_goes_on_and_each_row_from_where_it_was(keys_of, tmp_path, started, capsys):

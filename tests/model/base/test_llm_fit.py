@@ -182,4 +182,5 @@ def test_narrow_embeddings_work(keys, tiny_llm, tmp_path, model):
 
 
 def test_narrow_embeddings_and_blocks(refused):
-    refused("SLMRec", "^distill: .* outputs of 8 numbers and hidden_size 16", user_llm_config=NARROW, user_llm_layers=1)
+    said = "^distill_cos, .* outputs of 8 numbers and hidden_size 16"
+    refused("SLMRec", said, user_llm_config=NARROW, user_llm_layers=1)
