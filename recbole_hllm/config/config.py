@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from recbole.config import Config as RecBoleConfig
@@ -47,7 +48,7 @@ _DERIVED_KEYS = {
 }  # fmt: skip
 # One protocol for every row of a table: RecBole's own for sequential models, and interactions that do not depend
 # on which of the .user and .item files a model reads.
-_PROTOCOL = {
+_PROTOCOL: dict[str, Any] = {
     "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"},
     "repeatable": True,
     "filter_inter_by_user_or_item": False,
@@ -84,9 +85,9 @@ class Config(RecBoleConfig):
         model: str | None = None,
         dataset: str | None = None,
         config_file_list: Sequence[str | Path] | None = None,
-        config_dict: dict | None = None,
-        arguments: dict | None = None,
-    ):
+        config_dict: dict[str, Any] | None = None,
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
         self._arguments = arguments or {}
         self._file_of_key: dict[str, str] = {}
         try:
@@ -98,7 +99,7 @@ class Config(RecBoleConfig):
         if not reads_labels(self):  # RecBole would look for its column
             self["threshold"] = self.settings["threshold"] = None
 
-    def with_values(self, values: dict) -> "Config":
+    def with_values(self, values: Mapping[str, Any]) -> "Config":
         """The same Config with other values, for a part of its model that is a model of its own, such as a teacher."""
         changed = copy(self)
         changed.final_config_dict = {**self.final_config_dict, **values}
@@ -106,23 +107,23 @@ class Config(RecBoleConfig):
 
     # ---- what the user gives ----
 
-    def compatibility_settings(self):
+    def compatibility_settings(self) -> None:
         """Nothing to do: the package defines the missing NumPy names itself."""
 
-    def _init_parameters_category(self):
+    def _init_parameters_category(self) -> None:
         super()._init_parameters_category()
         # RecBole adds to these lists, which are its global ones.
-        self.parameters = {category: list(keys) for category, keys in self.parameters.items()}
+        self.parameters: dict[str, list[str]] = {category: list(keys) for category, keys in self.parameters.items()}
 
-    def _build_yaml_loader(self):
+    def _build_yaml_loader(self) -> type:
         return YamlLoader
 
-    def _update_internal_config_dict(self, file):
+    def _update_internal_config_dict(self, file: str | Path) -> dict[str, Any]:
         content = read_yaml(file)
         self.internal_config_dict.update(content)
         return content
 
-    def _load_config_files(self, file_list):
+    def _load_config_files(self, file_list: Any) -> dict[str, Any]:
         merged = {}
         for file in [file_list] if isinstance(file_list, (str, Path)) else file_list or []:
             content = read_yaml(file)
@@ -130,13 +131,13 @@ class Config(RecBoleConfig):
             self._file_of_key.update(dict.fromkeys(content, f" in {file}"))
         return merged
 
-    def _convert_config_dict(self, config_dict):
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
         return {key: from_words(value, key) for key, value in config_dict.items()}
 
-    def _load_cmd_line(self):
+    def _load_cmd_line(self) -> dict[str, Any]:
         return self._convert_config_dict(self._arguments)
 
-    def _get_model_and_dataset(self, model, dataset):
+    def _get_model_and_dataset(self, model: str | None, dataset: str | None) -> tuple[str, Any, str]:
         given = self.external_config_dict
         model, dataset = model or given.get("model"), dataset or given.get("dataset")
         model = known_name(model) if isinstance(model, (str, type)) else model
@@ -160,7 +161,7 @@ class Config(RecBoleConfig):
             del given[key]
         return model, self.spec.model, dataset
 
-    def _refuse_unknown_key(self, shown):
+    def _refuse_unknown_key(self, shown: str) -> None:
         where = self._file_of_key.get(shown, "")
         prefix, dot, key = shown.rpartition(".") if isinstance(shown, str) else ("", "", str(shown))
         if dot and re.fullmatch(r"stage\d+", prefix):
@@ -183,7 +184,7 @@ class Config(RecBoleConfig):
         if key not in (own := own_keys()):
             raise ConfigError(f"unknown key '{shown}'{where}{did_you_mean(key, listed_keys() | own)}")
 
-    def _apply_model_keys(self, name):
+    def _apply_model_keys(self, name: str) -> None:
         """``SASRec.n_layers`` becomes ``n_layers`` when the model is SASRec."""
         given = self.external_config_dict
         for dotted in [key for key in given if key.startswith(f"{name}.")]:
@@ -191,7 +192,7 @@ class Config(RecBoleConfig):
 
     # ---- what it is merged with ----
 
-    def _load_internal_config_dict(self, model, model_class, dataset):
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         base = recbole_base(model_class) if self.spec.own else model
         super()._load_internal_config_dict(base or model, model_class, dataset)
         self.internal_config_dict.update(deepcopy(_PROTOCOL))
@@ -201,19 +202,19 @@ class Config(RecBoleConfig):
         for file in ("overall.yaml", *models, f"dataset/{dataset}.yaml"):
             if (folder / file).is_file():
                 self._update_internal_config_dict(folder / file)
-        for file in own_files(model_class):
-            self._load_own_keys(file)
+        for own in own_files(model_class):
+            self._load_own_keys(own)
         if self.spec.rows.labelled:
             self._update_internal_config_dict(folder / "labelled.yaml")
 
-    def _load_own_keys(self, file):
+    def _load_own_keys(self, file: str | Path) -> None:
         """Defaults of a model of others; they cannot be of what the rows of a table share."""
         content = read_yaml(file)
         if shared := [key for key in content if key in SHARED]:
             raise ConfigError(f"{file}: '{shared[0]}' is shared by all rows of a table, and no key of one model")
         self.internal_config_dict.update({key: from_file(value, key) for key, value in content.items()})
 
-    def _get_final_config_dict(self):
+    def _get_final_config_dict(self) -> dict[str, Any]:
         for key, value in read_nested(self.external_config_dict, self._file_of_key).items():
             self.external_config_dict[key] = as_default(key, value, self.internal_config_dict.get(key))
         final = super()._get_final_config_dict()
@@ -239,12 +240,12 @@ class Config(RecBoleConfig):
         self.settings = {key: deepcopy(value) for key, value in final.items() if key in kept}
         return final
 
-    def _check_values(self, final):
+    def _check_values(self, final: dict[str, Any]) -> None:
         own = self.model_class.Keys.keys
         for key in final.keys() & DECLARED.keys():
             final[key] = own.get(key, DECLARED[key]).checked(final[key])
 
-    def _check_names(self, final):
+    def _check_names(self, final: dict[str, Any]) -> None:
         if final["training_stage"] is not None:
             raise ConfigError(
                 f"training_stage: {final['training_stage']!r}: stages are several runs of one model, which the command "
@@ -255,13 +256,13 @@ class Config(RecBoleConfig):
         if not all(isinstance(name, str) for name in (names if isinstance(names, list) else [names])):
             raise ConfigError(f"text_keys: {names!r} is neither the name of a column nor a list of names")
 
-    def _choose_rows(self, final):
+    def _choose_rows(self, final: dict[str, Any]) -> None:
         """A model may have a key for its training rows."""
         rows = self.model_class.training_rows(final)
         if rows is not None:
             self.spec = replace(self.spec, rows=rows)
 
-    def _check_history_length(self, final):
+    def _check_history_length(self, final: dict[str, Any]) -> None:
         """RecBole's models are built for one length of history."""
         key = "MAX_ITEM_LIST_LENGTH_TEST"
         if not self.spec.rows.longer_in_evaluation and self.external_config_dict.get(key) is not None:
@@ -270,21 +271,21 @@ class Config(RecBoleConfig):
                 way = f" with training_rows: {final['training_rows']}; take positions"
             raise ConfigError(f"{key}: {self.model} is evaluated with MAX_ITEM_LIST_LENGTH{way}")
 
-    def _choose_implementation(self, final):
+    def _choose_implementation(self, final: dict[str, Any]) -> None:
         """An implementation of a model has defaults of its own; what the user gives is stronger."""
         defaults = self.model_class.IMPLEMENTATIONS
         if defaults:
             own = defaults[final["implementation"]]
             final.update({key: value for key, value in own.items() if key not in self.external_config_dict})
 
-    def _complete_eval_args(self, final):
+    def _complete_eval_args(self, final: dict[str, Any]) -> None:
         """RecBole fills missing parts with a random order and split, which no sequential model takes."""
         given = final["eval_args"]
         if isinstance(given, dict) and "order" not in given:
             ours = self.internal_config_dict if self.spec.rows.labelled else _PROTOCOL
             final["eval_args"] = {**deepcopy(ours["eval_args"]), **given}
 
-    def _drop_default_negatives(self, final):
+    def _drop_default_negatives(self, final: dict[str, Any]) -> None:
         """RecBole's default draws a negative per row: its cross-entropy models refuse it, or take it for a positive
         (RepeatNet), and Pop would count it."""
         draws, kind = self.model_class.DRAWS_NEGATIVES, self.model_class.type
@@ -303,7 +304,7 @@ class Config(RecBoleConfig):
             if not drawn:
                 final["train_neg_sample_args"] = None
 
-    def _check_loss(self, final):
+    def _check_loss(self, final: dict[str, Any]) -> None:
         check_loss(self.model, self.spec, final.get("loss_type"))
         check_negatives(self.model, self.spec, final.get("loss_type"), final["train_neg_sample_args"])
         if self.spec.batch_norm and final["train_batch_size"] == 1:
@@ -311,14 +312,14 @@ class Config(RecBoleConfig):
                 f"train_batch_size: 1: {self.model} normalises over the rows of a batch, which needs at least 2"
             )
 
-    def _choose_precision(self, final):
+    def _choose_precision(self, final: dict[str, Any]) -> None:
         """RecBole's ``enable_amp`` and ``enable_scaler`` keep working: they choose ``precision``."""
         given = self.external_config_dict
         if given.get("precision") is None and ("enable_amp" in given or final["precision"] is None):
             amp = "fp16" if final["enable_scaler"] else "bf16"
             final["precision"] = amp if final["enable_amp"] else "fp32"
 
-    def _choose_masking(self, final):
+    def _choose_masking(self, final: dict[str, Any]) -> None:
         """What RecBole's general models do when ``repeatable`` is False is what ``mask_history`` does for any model."""
         given = self.external_config_dict
         if given.get("repeatable") is False and self.model_class.type != ModelType.SEQUENTIAL:
@@ -326,7 +327,7 @@ class Config(RecBoleConfig):
             if given.get("mask_history") is False:
                 raise ConfigError("repeatable: False and mask_history: False contradict each other; leave one out")
 
-    def _choose_labels(self, final):
+    def _choose_labels(self, final: dict[str, Any]) -> None:
         """A column of labels in the data is stronger than our default of a threshold, not than the user's."""
         if not self.spec.rows.labelled:
             return
@@ -335,7 +336,7 @@ class Config(RecBoleConfig):
                 final["threshold"] = None
         check_labelled_settings(self.model, final)
 
-    def _choose_selected_features(self, final):
+    def _choose_selected_features(self, final: dict[str, Any]) -> None:
         """RecBole's default is the column of its own example; another data set has other columns."""
         path = self._table_file(final, "item")
         if "selected_features" not in self.internal_config_dict or not path.parent.is_dir():
@@ -347,14 +348,14 @@ class Config(RecBoleConfig):
             wanted = [final["ITEM_ID_FIELD"], *(load.get("item") or []), *selected]
             final["load_col"] = {**load, "item": list(dict.fromkeys(wanted))}
 
-    def _load_action_field(self, final):
+    def _load_action_field(self, final: dict[str, Any]) -> None:
         """Columns that nobody names are not read."""
         field, load = final.get("action_field"), final["load_col"]
         columns = (load or {}).get("inter")
         if field is not None and isinstance(columns, list) and field not in columns:
             final["load_col"] = {**load, "inter": [*columns, field]}
 
-    def _table_file(self, final, table) -> Path:
+    def _table_file(self, final: dict[str, Any], table: str) -> Path:
         name = self.dataset
         # RecBole reads ml-100k from its own folder, whatever data_path says.
         folder = recbole_folder() / "dataset_example" if name == "ml-100k" else Path(final["data_path"])
@@ -362,7 +363,7 @@ class Config(RecBoleConfig):
 
     # ---- checks of the whole ----
 
-    def _set_default_parameters(self):
+    def _set_default_parameters(self) -> None:
         final, labelled = self.final_config_dict, self.spec.rows.labelled
         metrics = [final["metrics"]] if isinstance(final["metrics"], str) else final["metrics"]
         check_metrics(metrics, labelled, self.model)
@@ -373,14 +374,14 @@ class Config(RecBoleConfig):
         if not final["evaluate_only"]:
             check_valid_metric(final["valid_metric"], metrics, final["topk"], labelled)
 
-    def _set_eval_neg_sample_args(self, phase):
+    def _set_eval_neg_sample_args(self, phase: str) -> None:
         modes = self.final_config_dict["eval_args"]["mode"]
         mode = modes[phase] if isinstance(modes, dict) else modes
         if not re.fullmatch(r"full|labeled|(uni|pop)[1-9]\d*", str(mode)):
             raise ConfigError(f"eval_args: mode '{mode}' is not one of full, uniN, popN (N candidates)")
         super()._set_eval_neg_sample_args(phase)
 
-    def _init_device(self):
+    def _init_device(self) -> None:
         """One process, one device; CUDA_VISIBLE_DEVICES is the user's and stays as it is."""
         final = self.final_config_dict
         if int(os.environ.get("WORLD_SIZE") or 1) > 1:
@@ -389,8 +390,7 @@ class Config(RecBoleConfig):
         if not all(re.fullmatch(r"-?\d+", number) for number in ids):
             raise ConfigError(f"gpu_id: '{final['gpu_id']}' is not a number, or several separated by commas")
         final["device"] = torch.device("cpu")
-        # -1 is CUDA's own word for none.
-        if final["use_gpu"] and ids and int(ids[0]) >= 0 and torch.cuda.is_available():
+        if final["use_gpu"] and ids and int(ids[0]) >= 0 and torch.cuda.is_available():  # -1 is CUDA's word for none
             if int(ids[0]) >= torch.cuda.device_count():
                 raise ConfigError(f"gpu_id: {ids[0]} of {torch.cuda.device_count()} visible GPUs, counted from 0")
             final["device"] = torch.device("cuda", int(ids[0]))

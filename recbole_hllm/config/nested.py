@@ -1,5 +1,8 @@
 """Keys whose values are dicts or names of columns: which parts they have, and what an empty part means."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from recbole_hllm.errors import ConfigError, did_you_mean
 
 # The parts of RecBole's dicts, and torch's arguments of clip_grad_norm_.
@@ -26,7 +29,7 @@ COLUMN_LISTS = ("numerical_features", "normalize_field", "alias_of_user_id", "al
 _TRANSFORMS = ("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined")
 
 
-def read_nested(given: dict, where: dict[str, str]) -> dict:
+def read_nested(given: dict[str, Any], where: dict[str, str]) -> dict[str, Any]:
     """All keys and values, nested ones without their empty parts, which count as not given.
 
     Empty is a word of its own in ``eval_args`` (``group_by``) and for the ``distribution`` of negatives.
@@ -42,7 +45,7 @@ def read_nested(given: dict, where: dict[str, str]) -> dict:
     return {key: _read(key, value, files, where.get(key, "")) for key, value in given.items()}
 
 
-def _read(key, value, files, where):
+def _read(key: str, value: Any, files: Sequence[str], where: str) -> Any:
     if value is None:
         return [] if key == "numerical_features" else None  # RecBole's code counts on a list
     if key in COLUMN_LISTS:
@@ -59,18 +62,18 @@ def _read(key, value, files, where):
     return _READERS[key](key, value, files, where)
 
 
-def _known(key, value, parts, where) -> None:
+def _known(key: str, value: Any, parts: Any, where: str) -> None:
     for part in value:
         if part not in parts:
             hint = did_you_mean(str(part), parts) or f"; there are {', '.join(parts)}"
             raise ConfigError(f"{key}{where}: unknown key '{part}'{hint}")
 
 
-def _filled(value) -> dict:
+def _filled(value: Any) -> dict[str, Any]:
     return {part: given for part, given in value.items() if given is not None}
 
 
-def _read_eval_args(key, value, _, where):
+def _read_eval_args(key: str, value: Any, _: Any, where: str) -> Any:
     _known(key, value, _PARTS[key], where)
     for part in ("split", "order", "mode"):
         if part in value and value[part] is None:
@@ -81,7 +84,7 @@ def _read_eval_args(key, value, _, where):
     return value
 
 
-def _read_negatives(key, value, _, where):
+def _read_negatives(key: str, value: Any, _: Any, where: str) -> Any:
     _known(key, value, _PARTS[key], where)
     for part, least in (("sample_num", 1), ("candidate_num", 0)):
         number = value.get(part)
@@ -97,7 +100,7 @@ def _read_negatives(key, value, _, where):
     return {**_filled(value), **kept}
 
 
-def _read_clipping(key, value, _, where):
+def _read_clipping(key: str, value: Any, _: Any, where: str) -> Any:
     _known(key, value, _PARTS[key], where)
     for part in ("max_norm", "norm_type"):
         number = value.get(part)
@@ -110,13 +113,13 @@ def _read_clipping(key, value, _, where):
     return _filled(value)
 
 
-def _read_files(key, value, files, where):
+def _read_files(key: str, value: Any, files: Sequence[str], where: str) -> Any:
     _known(key, value, files, where)
     return {file: columns if columns == "*" else _names(f"{key}: {file}", columns, where)
             for file, columns in _filled(value).items()}  # fmt: skip
 
 
-def _read_of_columns(key, value, _, where):
+def _read_of_columns(key: str, value: Any, _: Any, where: str) -> Any:
     value = _filled(value)
     for column, given in value.items():
         if key == "seq_len" and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
@@ -130,7 +133,7 @@ def _read_of_columns(key, value, _, where):
     return value
 
 
-def _names(key, value, where) -> list[str]:
+def _names(key: str, value: Any, where: str) -> list[str]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{key}{where}: {value!r} is neither a name nor a list of names")

@@ -3,10 +3,12 @@
 import ast
 import os
 import re
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +38,7 @@ def fast_precision(device: torch.device) -> str:
     """``bf16`` where the GPU or the CPU has instructions for it; emulated it is slower than ``fp32``."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell
     return "bf16" if any(capabilities.get(name) for name in _CPU_BF16) else "fp32"
 
 
@@ -53,14 +55,14 @@ YamlLoader.add_implicit_resolver(
 
 
 @lru_cache(maxsize=256)
-def _parsed(text: str, name: str):
+def _parsed(text: str, name: str) -> Any:
     """Parsing is slow, and every Config reads the same property files; whoever changes the content copies it."""
     stream = StringIO(text)
     stream.name = name  # for errors
     return yaml.load(stream, Loader=YamlLoader)
 
 
-def read_yaml(file: str | Path) -> dict:
+def read_yaml(file: str | Path) -> dict[str, Any]:
     """Reads a YAML mapping.
 
     Raises:
@@ -81,7 +83,7 @@ def read_yaml(file: str | Path) -> dict:
     return {str(key): value for key, value in content.items()}
 
 
-def _refuse_code(file, content):
+def _refuse_code(file: str | Path, content: dict[Any, Any]) -> None:
     """A file has names only: what it is given as may have been sent by somebody."""
     for key in ("model", "metrics"):
         value = content.get(key)
@@ -94,7 +96,7 @@ def _refuse_code(file, content):
                 )
 
 
-def parse_value(value, key: str = ""):
+def parse_value(value: Any, key: str = "") -> Any:
     """A string of the command line as the Python literal it spells, or the string itself; never evaluated.
 
     Args:
@@ -117,22 +119,22 @@ def parse_value(value, key: str = ""):
     return literal if isinstance(literal, (str, int, float, list, tuple, dict)) else value
 
 
-def from_file(value, key: str):
+def from_file(value: Any, key: str) -> Any:
     """The value of a key in a YAML file, in plain types; None, null, ~ and nothing are the same, also inside dicts."""
     return plain(_none_where_empty(value, key), key)
 
 
-def from_words(value, key: str):
+def from_words(value: Any, key: str) -> Any:
     """The value of a key in a dict or on a command line, read as one of a file is."""
     return from_file(parse_value(value, key), key)
 
 
-def _is_text(key) -> bool:
+def _is_text(key: str) -> bool:
     one = DECLARED.get(key.rpartition(".")[2])
     return one is not None and one.is_text
 
 
-def _none_where_empty(value, key):
+def _none_where_empty(value: Any, key: str) -> Any:
     if isinstance(value, dict):
         return {name: _none_where_empty(part, str(name)) for name, part in value.items()}
     one = DECLARED.get(key.rpartition(".")[2])
@@ -141,7 +143,7 @@ def _none_where_empty(value, key):
     return None if empty else value
 
 
-def plain(value, key):
+def plain(value: Any, key: str) -> Any:
     """A copy of a value in the types that a YAML file has."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -158,7 +160,7 @@ def plain(value, key):
     raise ConfigError(f"{key}: {value!r} is a {type(value).__name__}; give text, numbers, lists or dicts")
 
 
-def as_default(key, value, default):
+def as_default(key: str, value: Any, default: Any) -> Any:
     """A value in the type of the key's default, where the default tells it and the schema does not know the key.
 
     Raises:
@@ -177,7 +179,7 @@ def as_default(key, value, default):
     return value
 
 
-def refuse_empty(values: dict, defaults: dict, model: str) -> None:
+def refuse_empty(values: Mapping[str, Any], defaults: Mapping[str, Any], model: str) -> None:
     """What is a number by default must be one, and what RecBole's model has a default for must be something.
 
     Raises:

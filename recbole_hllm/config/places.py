@@ -28,4 +28,6 @@ def properties_folder() -> Path:
 
 def recbole_folder() -> Path:
     """Where RecBole is installed; nothing of it is imported to find out."""
-    return Path(find_spec("recbole").origin).parent
+    spec = find_spec("recbole")
+    assert spec is not None and spec.origin is not None, "an installed requirement, a package with a file"
+    return Path(spec.origin).parent

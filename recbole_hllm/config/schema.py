@@ -124,21 +124,21 @@ class Key:
             return str(value)
         return self._checked_choice(value)
 
-    def _checked_switch(self, value):
+    def _checked_switch(self, value: Any) -> Any:
         if len(self.types) > 1:  # or names, which the code that knows them checks
             return value
         if isinstance(value, int) and value in (0, 1):
             return bool(value)
         raise ConfigError(f"{self.name}: {value!r} is neither True nor False")
 
-    def _checked_numbers(self, value):
+    def _checked_numbers(self, value: Any) -> Any:
         if list in self.types and isinstance(value, list):
             return [self._checked_number(one) for one in value]
         if self.types == (list,):
             raise ConfigError(f"{self.name}: {value!r} is not a {self.type_words}")
         return self._checked_number(value)
 
-    def _checked_number(self, value):
+    def _checked_number(self, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
             raise ConfigError(f"{self.name}: {value!r} is not a number")
         whole = int in (*self.types, self.item)
@@ -150,7 +150,7 @@ class Key:
             raise ConfigError(f"{self.name}: {value!r} must be at most {self.most}")
         return int(value) if whole else value
 
-    def _checked_choice(self, value):
+    def _checked_choice(self, value: Any) -> Any:
         if self.choices and value not in self.choices:
             hint = did_you_mean(str(value), self.choices)
             raise ConfigError(f"{self.name}: {value!r} is not one of {', '.join(self.choices)}{hint}")
@@ -210,7 +210,7 @@ class Settings:
     derived: ClassVar[tuple[str, ...]] = ()
     _own: ClassVar[dict[str, Key]] = {}
 
-    def __init_subclass__(cls, **arguments: Any):
+    def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         hints = typing.get_type_hints(cls)
         declared = {name: value for name, value in vars(cls).items() if isinstance(value, _Declaration)}
@@ -219,7 +219,7 @@ class Settings:
             delattr(cls, name)
         cls.keys = _in_order(cls)
 
-    def __init__(self, values: Mapping[str, Any]):
+    def __init__(self, values: Mapping[str, Any]) -> None:
         for name in (*self.keys, *self.derived):
             self.__dict__[name] = values[name]
 

@@ -1,6 +1,6 @@
 """Keys that every model understands, RecBole's own included: ``properties/overall.yaml`` and ``labelled.yaml``."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recbole_hllm.config.keys.recbole import ColumnKeys, DataKeys, EvaluationKeys, MachineKeys, TrainingKeys
 from recbole_hllm.config.schema import Scope, Settings, default, key
@@ -117,7 +117,7 @@ class SearchKeys(Settings):
         "search; the best by valid_metric is its row. Empty: one run of each, without search.",
         scope=PROTOCOL, least=1, reported=True,
     )  # fmt: skip
-    search: dict | None = key(
+    search: dict[str, Any] | None = key(
         None,
         "As <Model>.search: keys of the model and the list of values to draw from, such as {learning_rate: [0.001, "
         "0.0003], n_layers: [2, 4]}. Read where there are trials.",
@@ -215,7 +215,7 @@ class LabelledKeys(RunKeys):
         "Earlier events in a history: positive (label 1 only) or all.",
         scope=PROTOCOL, choices=("positive", "all"),
     )  # fmt: skip
-    eval_args: dict = default(
+    eval_args: dict[str, Any] = default(
         {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none", "mode": "labeled"},
         "All interactions in time order: the first train, the last test; those of one moment stay together.",
     )
@@ -225,4 +225,4 @@ class LabelledKeys(RunKeys):
         "weighted by rows, UAUC not.",
     )
     valid_metric: str = default("AUC")
-    train_neg_sample_args: dict | None = default(None, "None: rows bring their own negatives.")
+    train_neg_sample_args: dict[str, Any] | None = default(None, "None: rows bring their own negatives.")

@@ -219,7 +219,7 @@ class ReadsWeights(Recommender):
     @classmethod
     def construct(cls, config: Any, dataset: Any, weights: Weights) -> "Recommender":
         """The model; ``weights`` says what is read."""
-        return cls(config, dataset, weights=weights)  # type: ignore[call-arg]
+        return cls(config, dataset, weights=weights)
 
 
 class NeedsRuns(ReadsWeights):

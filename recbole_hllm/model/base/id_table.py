@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -17,7 +18,7 @@ _NAME = "item_embedding.weight"
 _MUST_AGREE = ("item_ids", "training", "training_labels", "history_filter")
 
 
-def read_id_table(path: str | Path, key: str, width: int, dataset) -> Tensor:
+def read_id_table(path: str | Path, key: str, width: int, dataset: Any) -> Tensor:
     """(n_items, width) float32, a row for each item of the data set; the padding item's is 0.
 
     Args:
@@ -52,7 +53,7 @@ def read_id_table(path: str | Path, key: str, width: int, dataset) -> Tensor:
     return table
 
 
-def check_same_training(folder: Path, key: str, dataset, other_items: bool = False) -> None:
+def check_same_training(folder: Path, key: str, dataset: Any, other_items: bool = False) -> None:
     """Raises ConfigError for a run of other items, unless these are allowed, or of other training data: what was
     trained on items that are to be predicted would make every result wrong; ModelError for a damaged one."""
     if not (folder / "protocol.json").is_file():

@@ -1,5 +1,7 @@
 """What the baselines that know items by their id only have in common."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +23,7 @@ class ItemTableRecommender(NextItemRecommender):
         width: size of a row.
     """
 
-    def __init__(self, config, dataset, width: int):
+    def __init__(self, config: Any, dataset: Any, width: int) -> None:
         super().__init__(config, dataset)
         self.decay_everything = "weight_decay" in referenced(self.settings.reference)
         self.item_embedding = nn.Embedding(self.n_items, width, padding_idx=0)
@@ -32,9 +34,9 @@ class ItemTableRecommender(NextItemRecommender):
         """(N,) item ids -> (N, D) rows of the table; the padding item's is 0."""
         return self.item_embedding(ids)
 
-    def parameter_groups(self):
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """Vectors and single numbers (norms, biases, the logit scale) do not decay."""
-        groups = {True: [], False: []}
+        groups: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
         for parameter in self.parameters():
             groups[self.decay_everything or parameter.dim() > 1].append(parameter)
         return [{"params": groups[True]}] + ([{"params": groups[False], "weight_decay": 0.0}] if groups[False] else [])

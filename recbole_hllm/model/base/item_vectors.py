@@ -69,7 +69,9 @@ def encode_catalogue(
     def encode(ids: np.ndarray) -> np.ndarray:
         tokens, lengths = (part.to(device) for part in catalogue.lookup(ids))
         with autocast(device, AUTOCAST_DTYPES[precision]):
-            return encode_items(encoder.pooled, tokens, lengths, token_budget=token_budget).float().cpu().numpy()
+            # Never for no items at all, so that nobody asks for the size of its vectors.
+            vectors = encode_items(encoder.pooled, tokens, lengths, token_budget=token_budget)  # type: ignore[arg-type]
+            return vectors.float().cpu().numpy()
 
     settings = {"weights": weights or encoder_digest(encoder), "precision": precision} if cache else {}
     mode = encoder.training

@@ -120,7 +120,9 @@ def check_words(llm: PreTrainedModel, tokens: np.ndarray, source: str) -> None:
     Raises:
         ModelError: it has no embedding for one of them.
     """
-    known = len(llm.get_input_embeddings().weight)
+    words = llm.get_input_embeddings().weight
+    assert isinstance(words, torch.Tensor), "a weight"
+    known = len(words)
     if (last := int(tokens.max(initial=0))) >= known:
         raise ModelError(
             f"the tokenizer of {source} has more words than the language model: token {last} was read, and there are "
@@ -131,5 +133,6 @@ def check_words(llm: PreTrainedModel, tokens: np.ndarray, source: str) -> None:
 def _check_lora(spec: BackboneSpec, lora: LoraSettings | None) -> None:
     if lora is not None:  # of all layers: they differ in some models, and one of them can be named
         skeleton = skeleton_of(spec, whole=True)
+        assert skeleton is not None, "of the same source as before"
         with torch.device("meta"):
             tune(skeleton, "lora", lora)

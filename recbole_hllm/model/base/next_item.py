@@ -1,17 +1,19 @@
 """What HLLM and the baselines trained like it share: each position of a window predicts the next item's vector."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_hllm.config.keys.next_item import NextItemKeys, NextItemLossKeys
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.two_towers import TwoTowers
-from recbole_hllm.nn.losses import clamp_logit_scale, info_nce
+from recbole_hllm.nn.losses import InfoNCEResult, clamp_logit_scale, info_nce
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.ragged import read_by_length
 
@@ -36,14 +38,14 @@ class History:
     actions: Tensor | None
 
     @classmethod
-    def of_windows(cls, windows: Tensor, rows) -> "History":
+    def of_windows(cls, windows: Tensor, rows: Interaction) -> "History":
         """(B, S + 1) items of training rows: all but the last are read, all but the first predicted."""
         times, actions = _field(rows, EVENT_TIMES), _field(rows, EVENT_ACTIONS)
         read, predicted = slice(None, -1), slice(1, None)
         return cls(windows[:, read], _cut(times, read), _cut(times, predicted), _cut(actions, read))
 
     @classmethod
-    def before_target(cls, items: Tensor, last: Tensor, rows) -> "History":
+    def before_target(cls, items: Tensor, last: Tensor, rows: Interaction) -> "History":
         """(B, S) items before one target each; ``last`` (B,) is where the target follows."""
         width = slice(items.shape[1])
         times, target_time = _cut(_field(rows, EVENT_TIMES), width), _field(rows, EVENT_TIME)
@@ -55,8 +57,10 @@ class History:
 
     def part(self, rows: Tensor, width: int) -> "History":
         """The first ``width`` positions of the rows (n,) named by number."""
-        columns = (self.items, self.times, self.next_times, self.actions)
-        return History(*(column if column is None else column[rows, :width] for column in columns))
+        times, next_times, actions = (
+            None if column is None else column[rows, :width] for column in (self.times, self.next_times, self.actions)
+        )
+        return History(self.items[rows, :width], times, next_times, actions)
 
 
 class NextItemRecommender(TwoTowers):
@@ -72,11 +76,12 @@ class NextItemRecommender(TwoTowers):
     Keys: ClassVar[type[NextItemLossKeys]] = NextItemKeys
     settings: NextItemLossKeys
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.nce_thres = self.settings.nce_thres
         self.min_surviving = self.settings.min_surviving_negatives or 0.0
-        self._starved, self._clock = 0, None
+        self._starved = 0
+        self._clock: float | None = None
 
     # ---- what a model computes ----
 
@@ -95,7 +100,7 @@ class NextItemRecommender(TwoTowers):
         each row.
         """
 
-        def read(rows, longest):
+        def read(rows: Any, longest: int) -> Tensor:
             return self.read_history(vectors[rows, :longest], history.part(rows, longest))
 
         return read_by_length(read, (history.items != 0).sum(1), vectors.shape[1])
@@ -106,7 +111,7 @@ class NextItemRecommender(TwoTowers):
 
     # ---- training ----
 
-    def calculate_loss(self, interaction):
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
         """InfoNCE of every position of the windows (HLLM, section 3.2).
 
         Args:
@@ -136,7 +141,7 @@ class NextItemRecommender(TwoTowers):
         self.report(result)
         return result.loss
 
-    def report(self, result):
+    def report(self, result: InfoNCEResult) -> None:
         """Keeps the loss's components in ``loss_terms``, on the device."""
         now = time.perf_counter()
         self.loss_terms = {
@@ -148,7 +153,7 @@ class NextItemRecommender(TwoTowers):
         }
         self._clock = now
 
-    def watch(self, terms):
+    def watch(self, terms: Mapping[str, float]) -> None:
         """Stops a collapse.
 
         Args:
@@ -171,12 +176,12 @@ class NextItemRecommender(TwoTowers):
 
     # ---- vectors ----
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> "NextItemRecommender":
         """The time between two modes is no batch's."""
         self._clock = None
         return super().train(mode)
 
-    def user_vectors(self, interaction) -> Tensor:
+    def user_vectors(self, interaction: Interaction) -> Tensor:
         """(B, D) predicted vectors of each user's next item, not normalised, read in the precision of the training.
 
         Args:
@@ -192,9 +197,9 @@ class NextItemRecommender(TwoTowers):
         return self.gather_indexes(outputs, last).float()
 
 
-def _field(rows, name):
+def _field(rows: Interaction, name: str) -> Tensor | None:
     return rows[name] if name in rows else None
 
 
-def _cut(columns, part):
+def _cut(columns: Tensor | None, part: slice) -> Tensor | None:
     return None if columns is None else columns[:, part]

@@ -5,7 +5,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,29 +53,32 @@ class _StoredTensor(NamedTuple):
     stride: tuple[int, ...]
 
 
-def _stored_tensor(storage, offset, size, stride, *_) -> _StoredTensor:
-    return _StoredTensor(*storage, offset, size, stride)
+def _stored_tensor(
+    storage: tuple[torch.dtype, str], offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> _StoredTensor:
+    dtype, member = storage
+    return _StoredTensor(dtype, member, offset, size, stride)
 
 
 class _Inert:
     """Stands for every object of a checkpoint that is no tensor: it takes whatever is done to it and does nothing."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         pass
 
-    def __setitem__(self, key, value):
+    def __setitem__(self, key: Any, value: Any) -> None:
         pass
 
-    def append(self, value):
+    def append(self, value: Any) -> None:
         pass
 
-    def extend(self, values):
+    def extend(self, values: Any) -> None:
         pass
 
     add = append
@@ -84,7 +87,7 @@ class _Inert:
 class _Reader(pickle.Unpickler):
     """Imports nothing: names of a checkpoint stand for what is in this file, and all but tensors is inert."""
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         known = {
@@ -94,6 +97,6 @@ class _Reader(pickle.Unpickler):
         }
         return known.get((module, name), _Inert)
 
-    def persistent_load(self, pid):
+    def persistent_load(self, pid: Any) -> tuple[torch.dtype, str]:
         _, dtype, member, _, _ = pid
         return dtype, member

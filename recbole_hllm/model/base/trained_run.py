@@ -45,7 +45,9 @@ def check_same_data(settings: RunKeys, key: str, keys: Mapping[str, Any]) -> Non
             )
 
 
-def settings_of(folder: Path, key: str, models: Sequence[str], dataset, other_items: bool = False) -> dict:
+def settings_of(
+    folder: Path, key: str, models: Sequence[str], dataset: Any, other_items: bool = False
+) -> dict[str, Any]:
     """The keys and values of the run that ``key`` names.
 
     Args:

@@ -1,10 +1,11 @@
 """Recommenders whose score is the cosine of a user's and an item's vector."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
@@ -33,7 +34,7 @@ class TwoTowers(SequentialRecommender, Factorised):
     settings: TwoTowerKeys
     input_type = InputType.POINTWISE
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.settings = self.Keys.of(config)
         if self.settings.temperature is None:
@@ -41,7 +42,7 @@ class TwoTowers(SequentialRecommender, Factorised):
         else:
             self.register_buffer("logit_scale", torch.tensor(-math.log(self.settings.temperature)), persistent=False)
         self.autocast_dtype = AUTOCAST_DTYPES[self.settings.precision]
-        self._table = None
+        self._table: Tensor | None = None
 
     # ---- vectors ----
 
@@ -49,7 +50,7 @@ class TwoTowers(SequentialRecommender, Factorised):
         """(n_items, D) vectors of all items."""
         raise NotImplementedError
 
-    def user_vectors(self, interaction) -> Tensor:
+    def user_vectors(self, interaction: Interaction) -> Tensor:
         """(B, D) vectors of each row's user, not normalised."""
         raise NotImplementedError
 
@@ -63,23 +64,23 @@ class TwoTowers(SequentialRecommender, Factorised):
             super().train(mode)
         return self._table
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> "TwoTowers":
         """The catalogue's vectors are forgotten when training goes on."""
         if mode:
             self._table = None
         return super().train(mode)
 
-    def _load_from_state_dict(self, *args):
+    def _load_from_state_dict(self, *args: Any) -> None:
         self._table = None  # of the old weights; called for a part of another model too
         super()._load_from_state_dict(*args)
 
     # ---- scores ----
 
-    def predict(self, interaction) -> Tensor:
+    def predict(self, interaction: Interaction) -> Tensor:
         """(B,) cosine of each row's user vector and its item's vector."""
         items = self.item_vectors()[interaction[self.ITEM_ID]]
         return F.cosine_similarity(self.user_vectors(interaction), items, dim=-1)
 
-    def full_sort_predict(self, interaction) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """(B, n_items) cosine of each row's user vector and every item's vector."""
         return F.normalize(self.user_vectors(interaction), dim=-1) @ F.normalize(self.item_vectors(), dim=-1).T
