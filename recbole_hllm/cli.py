@@ -7,6 +7,7 @@ A verb is a module with ``main(words) -> exit code``, words being those after th
 import os
 import sys
 from importlib import import_module
+from typing import Any
 
 from recbole_hllm.allocator import keep_freed_memory
 from recbole_hllm.doors import Door
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _verb(word: str):
+def _verb(word: str) -> Any:
     if word not in VERBS:
         raise ConfigError(
             f"'{word}' is not a verb ({', '.join(VERBS)}) and belongs to no key: write --key=value (several words in "

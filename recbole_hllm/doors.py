@@ -30,7 +30,7 @@ class Door:
         group: entry points of installed packages that add rows; one that takes a name of ``rows`` is an error.
     """
 
-    def __init__(self, kind: str, rows: dict[str, str], group: str):
+    def __init__(self, kind: str, rows: dict[str, str], group: str) -> None:
         self.kind, self.rows, self.group = kind, rows, group
 
     def __contains__(self, name: object) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from recbole.utils import ModelType
 
@@ -24,7 +25,7 @@ from recbole_hllm.model.base.recbole_models import get_model
 
 # Models of this package: the module that holds each, imported when used since transformers takes seconds to load,
 # and its rows.
-_OURS = {
+_OURS: dict[str, tuple[str, type[Rows]]] = {
     "E4SRec": ("recbole_hllm.model.slmrec.e4srec", WindowRows),
     "HLLM": ("recbole_hllm.model.hllm.hllm", WindowRows),
     "HLLMRanker": ("recbole_hllm.model.hllm.hllm_ranker", LabelledRows),
@@ -72,7 +73,7 @@ _LOSSES = {
     **dict.fromkeys(("DIEN", "DIN", "RepeatNet", "TransRec"), ()),
 }
 _BATCH_NORM = {"DCN", "DCNV2", "DIEN", "DIN", "DSSM", "NFM"}
-_ROWS = {
+_ROWS: dict[ModelType, type[Rows]] = {
     ModelType.SEQUENTIAL: PrefixRows,
     ModelType.GENERAL: InteractionRows,
     ModelType.TRADITIONAL: InteractionRows,
@@ -100,7 +101,7 @@ class ModelSpec:
     losses: tuple[str, ...] = ()
     batch_norm: bool = False
 
-    def build(self, config, dataset, weights: Weights = Weights.FRESH):
+    def build(self, config: Any, dataset: Any, weights: Weights = Weights.FRESH) -> Recommender:
         """The model, with weights of the present random state.
 
         Args:
@@ -127,7 +128,7 @@ class ModelSpec:
         """An error in the model's code is shown with its traceback; those of RecBole's models are of wrong values."""
         return self.ours or self.own
 
-    def outline(self, config, dataset):
+    def outline(self, config: Any, dataset: Any) -> Recommender:
         """The model without memory for its weights, as ``build`` would make it; RecBole's that cannot be made so are
         small.
 
@@ -145,7 +146,7 @@ class ModelSpec:
             return self.build(config, dataset, Weights.OUTLINE)
 
 
-def _checked(recommender):
+def _checked(recommender: Recommender) -> Recommender:
     if "transformers" in sys.modules:  # without it there is no language model
         import_module("recbole_hllm.nn.tuning").check_tuning(recommender)
     return recommender
@@ -174,7 +175,7 @@ def get_spec(name: str) -> ModelSpec:
     return _recboles_spec(model, name)
 
 
-def _recboles_spec(model, name: str, own: bool = False) -> ModelSpec:
+def _recboles_spec(model: Any, name: str, own: bool = False) -> ModelSpec:
     """The spec of a class that is RecBole's model of that name, or is built on it."""
     rows = LabelledRows if name in _LABELLED else _ROWS[model.type]
     losses = _LOSSES.get(name, ("CE", "BPR")) if model.type == ModelType.SEQUENTIAL else ()
@@ -182,7 +183,7 @@ def _recboles_spec(model, name: str, own: bool = False) -> ModelSpec:
     return ModelSpec(adopt(model, family), rows, own=own, losses=losses, batch_norm=name in _BATCH_NORM)
 
 
-def _own_spec(model: type) -> ModelSpec:
+def _own_spec(model: Any) -> ModelSpec:
     """Of a class of others: rows and losses are those of the model that it is built on, or of its RecBole type."""
     for ancestor in model.__mro__:
         if _OURS.get(ancestor.__name__, ("",))[0] == ancestor.__module__:

@@ -56,7 +56,7 @@ def draw_candidates(
         taken[own] = True
         filled = _draw_block(chosen, taken, weights, np.random.default_rng([seed, 0, block]))
         for row in np.flatnonzero(filled < number):
-            rng = np.random.default_rng([seed, 1, start + row])
+            rng = np.random.default_rng([seed, 1, start + int(row)])
             chosen[row, filled[row] :] = _draw_rest(~taken[row], weights, number - filled[row], rng)
         taken[own] = False
         taken[np.arange(len(chosen))[:, None], chosen] = False
@@ -126,7 +126,7 @@ def _check_enough_left(
     for user in users[n_allowed - lengths[users] < number]:
         own = np.unique(own_items[own_offsets[user] : own_offsets[user + 1]])
         left[int(user)] = n_allowed - int(allowed[own].sum())
-    worst = min(left, key=left.get, default=None)
+    worst = min(left, key=lambda user: left[user], default=None)
     if worst is None or left[worst] >= number:
         return
     fewer = f"at most {left[worst]} candidates (such as uni{left[worst]}) or " if left[worst] else ""

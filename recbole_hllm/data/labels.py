@@ -1,6 +1,7 @@
 """Settings of models trained and tested on labelled interactions, checked before any data is read."""
 
 from pathlib import Path
+from typing import Any
 
 from recbole.utils import InputType, ModelType
 
@@ -30,7 +31,7 @@ def check_labelled_settings(model: str, keys: dict) -> None:
         raise ConfigError(f"eval_targets: {model} scores labelled rows one by one, none together")
 
 
-def reads_labels(config) -> bool:
+def reads_labels(config: Any) -> bool:
     """Whether a run uses 0/1 labels: on labelled rows, and in RecBole's pointwise models where no negatives are drawn.
 
     Args:
@@ -41,7 +42,7 @@ def reads_labels(config) -> bool:
     return config.spec.rows.labelled or (pointwise and undrawn)
 
 
-def read_threshold(keys) -> tuple[str, float | None]:
+def read_threshold(keys: Any) -> tuple[str, float | None]:
     """The column that labels come from, and the least value that counts as 1; None for a column of labels.
 
     Raises:
@@ -56,7 +57,7 @@ def read_threshold(keys) -> tuple[str, float | None]:
     return pairs[0]
 
 
-def has_label_column(path: Path, keys) -> bool:
+def has_label_column(path: Path, keys: Any) -> bool:
     """Whether the interaction file has the column ``LABEL_FIELD``; False without a file."""
     return path.is_file() and keys["LABEL_FIELD"] in read_header(path, keys["field_separator"], keys.get("encoding"))
 
@@ -68,12 +69,12 @@ def chosen_ratios(eval_args: dict) -> list[float]:
         ConfigError: another split than by ratio over all users in time order, or another mode than ``labeled``.
     """
     split, mode, group_by = eval_args.get("split"), eval_args.get("mode"), str(eval_args.get("group_by")).lower()
-    by_ratio = isinstance(split, dict) and list(split) == ["RS"]
+    ratios = split["RS"] if isinstance(split, dict) and list(split) == ["RS"] else None
     labeled = all(one == "labeled" for one in (mode.values() if isinstance(mode, dict) else [mode]))
-    if not by_ratio or eval_args.get("order") != "TO" or group_by != "none" or not labeled:
+    if ratios is None or eval_args.get("order") != "TO" or group_by != "none" or not labeled:
         raise ConfigError(
             f"eval_args: {eval_args}: labelled rows are split over all users in time order: {{'split': {{'RS': [0.8, "
             "0.1, 0.1]}, 'order': 'TO', 'group_by': 'none', 'mode': 'labeled'}"
         )
-    check_ratios("RS", split["RS"])
-    return [ratio / sum(split["RS"]) for ratio in split["RS"]]
+    check_ratios("RS", ratios)
+    return [ratio / sum(ratios) for ratio in ratios]

@@ -1,6 +1,7 @@
 """Loaders: the training rows of a model, and one evaluation loader for all that rank."""
 
 import re
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.transform import MaskItemSequence
 from recbole.sampler import RepeatableSampler, Sampler
+from torch import Tensor
 
 from recbole_hllm.config.keys.recbole import SizeKeys
 from recbole_hllm.config.keys.run import RunKeys
@@ -23,7 +25,7 @@ _SCORES_PER_BATCH = 2**27
 CANDIDATES = "candidate_items"
 
 
-def data_preparation(config, dataset):
+def data_preparation(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
     """Splits a data set and makes its loaders.
 
     Returns:
@@ -43,11 +45,11 @@ class MaskedHistories(MaskItemSequence):
     """RecBole's masked histories, which looks for ever for an item that is not in a history of all items there are: it
     is the padding item 0 here."""
 
-    def _neg_sample(self, item_set, n_items):
+    def _neg_sample(self, item_set: Any, n_items: Any) -> Any:
         return super()._neg_sample(item_set, n_items) if len({*item_set} - {0}) < n_items - 1 else 0
 
 
-def check_sizes(config, train, *evaluated) -> None:
+def check_sizes(config: Any, train: Any, *evaluated: Any) -> None:
     """Whether there are as many items as ``topk`` and the models that rerank candidates ask for.
 
     Args:
@@ -74,9 +76,10 @@ def check_sizes(config, train, *evaluated) -> None:
         check_lists(config, *min(loader.fewest_candidates(config) for loader in ranked))
 
 
-def _train_sampler(config, train):
+def _train_sampler(config: Any, train: Any) -> Any:
     """RecBole's sampler over training rows only, so that no validation or test item is more likely to be drawn."""
     arguments = RunKeys.of(config).train_neg_sample_args
+    assert arguments is not None, "RecBole writes it out"
     if arguments["distribution"] == "none":
         if not config.spec.model.DRAWS_NEGATIVES:
             return None
@@ -88,7 +91,7 @@ def _train_sampler(config, train):
     return kind(["train"], data, arguments["distribution"], arguments["alpha"]).set_phase("train")
 
 
-def _eval_loader(config, phase, train, part):
+def _eval_loader(config: Any, phase: str, train: Any, part: Any) -> Any:
     if len(part) == 0:
         return None
     if part.rows.labelled:
@@ -107,7 +110,7 @@ class EvalLoader(FullSortEvalDataLoader):
         candidates: (R, N) int64, or None for the whole catalogue.
     """
 
-    def __init__(self, config, dataset, phase, counts):
+    def __init__(self, config: Any, dataset: Any, phase: str, counts: Any) -> None:
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         self.phase, self.counts = phase, counts
         self.settings = RunKeys.of(config)
@@ -120,11 +123,11 @@ class EvalLoader(FullSortEvalDataLoader):
         # without what `uid2history_item` holds.
         self.is_sequential = dataset.rows.reads_history and not self.mask_history
 
-    def _init_batch_size_and_step(self):
+    def _init_batch_size_and_step(self) -> None:
         self.step = max(1, min(self.settings.eval_batch_size, _SCORES_PER_BATCH // self._dataset.item_num))
         self.set_batch_size(self.step)
 
-    def _draw(self, config, dataset):
+    def _draw(self, config: Any, dataset: Any) -> Any:
         arguments = config[f"{self.phase}_neg_sample_args"]
         if arguments["sample_num"] == "none":
             if arguments["distribution"] == "none":
@@ -141,7 +144,7 @@ class EvalLoader(FullSortEvalDataLoader):
             weights=self.counts if arguments["distribution"] == "popularity" else None,
         )
 
-    def fewest_candidates(self, config) -> tuple[int, str]:
+    def fewest_candidates(self, config: Any) -> tuple[int, str]:
         """How many candidates the row with fewest has, and why there are no more; where lists are full with
         ``mask_history`` by a rough count, that count."""
         dataset, every = self._dataset, np.arange(self.sample_size)
@@ -164,7 +167,7 @@ class EvalLoader(FullSortEvalDataLoader):
         """Items not to recommend to each user, by internal id."""
         return MaskedItems(self._dataset, self.mask_history)
 
-    def collate_fn(self, index):
+    def collate_fn(self, index: Any) -> Any:
         """A batch as RecBole's trainer expects it: rows, items to mask, row and item of each target."""
         index = np.asarray(index)
         rows = self.transform(self._dataset, self._dataset[index])
@@ -174,7 +177,7 @@ class EvalLoader(FullSortEvalDataLoader):
             rows[CANDIDATES] = torch.cat([own, torch.from_numpy(self.candidates[index])], dim=1)
         return rows, self._masked(index, row_of, targets), row_of, targets
 
-    def _masked(self, index, row_of, targets):
+    def _masked(self, index: Any, row_of: Any, targets: Any) -> Any:
         if not self.mask_history:
             return None
         rows, items = self._dataset.histories(index)
@@ -193,10 +196,10 @@ class MaskedItems:
         mask_history: value of the key.
     """
 
-    def __init__(self, dataset, mask_history: bool):
+    def __init__(self, dataset: Any, mask_history: bool) -> None:
         self.dataset, self.mask_history = dataset, mask_history
 
-    def __getitem__(self, users) -> list[torch.Tensor]:
+    def __getitem__(self, users: Any) -> list[torch.Tensor]:
         """Items of each of some users, (N,) each."""
         if not self.mask_history:
             return [torch.empty(0, dtype=torch.long)] * len(users)
@@ -204,7 +207,7 @@ class MaskedItems:
         return list(items.split(torch.bincount(rows, minlength=len(users)).tolist()))
 
 
-def _padded(row_of, items, first):
+def _padded(row_of: Any, items: Any, first: Any) -> Tensor:
     """(B, most of a row) items of each row; rows with fewer repeat their first one."""
     counts = torch.bincount(row_of, minlength=len(first))
     table = first[:, None].repeat(1, int(counts.max()))

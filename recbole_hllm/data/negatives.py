@@ -1,12 +1,14 @@
 """Whether ``loss_type`` and ``train_neg_sample_args`` fit a model and each other, and the data has items to draw."""
 
+from typing import Any
+
 import numpy as np
 from recbole.utils import InputType, ModelType
 
 from recbole_hllm.errors import ConfigError, DataError, did_you_mean
 
 
-def check_loss(name: str, spec, loss) -> None:
+def check_loss(name: str, spec: Any, loss: Any) -> None:
     """Raises ConfigError for a ``loss_type`` that a model does not have.
 
     Args:
@@ -19,7 +21,7 @@ def check_loss(name: str, spec, loss) -> None:
         raise ConfigError(f"loss_type: {name} has {' and '.join(spec.losses)}, not {loss!r}{hint}")
 
 
-def check_negatives(name: str, spec, loss, negatives) -> None:
+def check_negatives(name: str, spec: Any, loss: Any, negatives: Any) -> None:
     """Whether a model that ranks items draws negatives where its loss compares with drawn ones, and only there.
 
     Args:
@@ -49,7 +51,7 @@ def check_negatives(name: str, spec, loss, negatives) -> None:
         )
 
 
-def compares_with_drawn(spec, loss) -> bool | None:
+def compares_with_drawn(spec: Any, loss: Any) -> bool | None:
     """Whether a model of RecBole has a loss that compares with drawn negatives; None for other models, those that only
     count and those of labelled rows.
 
@@ -65,7 +67,7 @@ def compares_with_drawn(spec, loss) -> bool | None:
     return kind == ModelType.GENERAL or spec.model.fixed_input_type() == InputType.PAIRWISE
 
 
-def check_drawable(train, distribution: str) -> None:
+def check_drawable(train: Any, distribution: str) -> None:
     """Whether each training row has an item that can be its negative: RecBole's samplers look for one for ever.
 
     Args:

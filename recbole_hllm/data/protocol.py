@@ -1,6 +1,8 @@
 """What all rows of a table share: the split, the masking and the candidates, read from the config once."""
 
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +37,7 @@ TRAINED_ON = {"train_user_fraction": 1, "train_min_items": None, "train_first_it
 _LEAVE_ONE_OUT = {"valid_and_test": ("valid", "test"), "valid_only": ("valid",), "test_only": ("test",)}
 
 
-def referenced(value) -> frozenset[str]:
+def referenced(value: Any) -> frozenset[str]:
     """The names switched on by a value of ``reference``: False, True for all, or a list of names.
 
     Raises:
@@ -52,7 +54,7 @@ def referenced(value) -> frozenset[str]:
     return frozenset(names)
 
 
-def build_split(dataset) -> seq.Split:
+def build_split(dataset: Any) -> seq.Split:
     """The split that ``eval_args`` (or ``benchmark_filename``) asks for, checked.
 
     Raises:
@@ -78,7 +80,7 @@ def build_split(dataset) -> seq.Split:
     return split
 
 
-def _report_unsought(dataset, wanted) -> None:
+def _report_unsought(dataset: Any, wanted: Any) -> None:
     """Says how many rows of the data nobody looks for, since nothing is before them.
 
     Raises:
@@ -101,7 +103,7 @@ def _report_unsought(dataset, wanted) -> None:
         log.warning(f"{message}; they are left out, neither trained on nor tested")
 
 
-def _split(dataset, settings: RunKeys, sequences):
+def _split(dataset: Any, settings: RunKeys, sequences: Any) -> Any:
     """The split, and the phases that every user is expected in."""
     if settings.benchmark_filename is not None:
         by = seq.by_row if dataset.histories_given else seq.by_file
@@ -128,7 +130,7 @@ def _split(dataset, settings: RunKeys, sequences):
     return seq.by_ratio(sequences, lambda total: dataset._calcu_split_ids(total, ratios)), wanted
 
 
-def check_ratios(mode: str, value) -> None:
+def check_ratios(mode: str, value: Any) -> None:
     """Raises ConfigError where the value of a split RS or TS is not three ratios, the first above 0."""
     numbers = isinstance(value, list) and all(isinstance(ratio, (int, float)) and ratio >= 0 for ratio in value)
     if not numbers or len(value) != 3 or not value[0]:
@@ -138,7 +140,7 @@ def check_ratios(mode: str, value) -> None:
         )
 
 
-def _count_short(sequences, split, wanted) -> int:
+def _count_short(sequences: Any, split: Any, wanted: Sequence[str]) -> int:
     """Users without a target in some phase."""
     in_all = sequences.lengths > 0
     users = int(in_all.sum())
@@ -147,7 +149,7 @@ def _count_short(sequences, split, wanted) -> int:
     return users - int(in_all.sum())
 
 
-def fingerprint(dataset, parts: dict, candidates: dict[str, np.ndarray | None]) -> dict[str, str | int]:
+def fingerprint(dataset: Any, parts: dict, candidates: dict[str, np.ndarray | None]) -> dict[str, str | int]:
     """Numbers and digests that two rows of one table must have in common.
 
     Args:
@@ -182,7 +184,7 @@ def fingerprint(dataset, parts: dict, candidates: dict[str, np.ndarray | None]) 
     return result
 
 
-def _training_digest(dataset) -> str:
+def _training_digest(dataset: Any) -> str:
     """Who had what and when in the training interactions, and how much of each sequence may be trained on; rows that
     train on a part of it only (`train_user_fraction`, `train_min_items`, ...) still stand in one table."""
     sequences, (positions, train_lengths) = dataset.sequences, dataset.whole_training

@@ -5,6 +5,7 @@ ShannonEntropy is the entropy divided by the number of distinct items that are. 
 """
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 from recbole.evaluator.metrics import GiniIndex, ItemCoverage, ShannonEntropy
@@ -13,7 +14,7 @@ from recbole.evaluator.metrics import GiniIndex, ItemCoverage, ShannonEntropy
 class Coverage(ItemCoverage):
     """Share of the catalogue, padding not counted, that stands in somebody's list."""
 
-    def calculate_metric(self, dataobject):
+    def calculate_metric(self, dataobject: Any) -> dict[str, float]:
         """Returns ``coverage@k`` for each k, in 0..1."""
         items, n_items = self.used_info(dataobject)
         values = {k: self.get_coverage(items[:, :k], n_items - 1) for k in self.topk}
@@ -23,7 +24,7 @@ class Coverage(ItemCoverage):
 class Gini(GiniIndex):
     """Inequality of how often each item of the catalogue, padding not counted, stands in the lists."""
 
-    def calculate_metric(self, dataobject):
+    def calculate_metric(self, dataobject: Any) -> dict[str, float]:
         """Returns ``gini@k`` for each k: 0 where all items stand there equally often, nearly 1 where one alone does."""
         items, n_items = self.used_info(dataobject)
         values = {k: self.get_gini(items[:, :k], n_items - 1) for k in self.topk}
@@ -33,7 +34,7 @@ class Gini(GiniIndex):
 class Entropy(ShannonEntropy):
     """Entropy of the places of all lists over the items that stand there."""
 
-    def calculate_metric(self, dataobject):
+    def calculate_metric(self, dataobject: Any) -> dict[str, float]:
         """Returns ``entropy@k`` for each k, in nats: log n where n items stand there equally often."""
         items = self.used_info(dataobject)
         values = {k: _entropy(items[:, :k]) for k in self.topk}

@@ -1,5 +1,7 @@
 """MetricEvaluator: RecBole's, with the metrics of our table."""
 
+from typing import Any
+
 from recbole.evaluator import Evaluator
 
 from recbole_hllm.errors import ConfigError
@@ -14,11 +16,15 @@ class MetricEvaluator(Evaluator):
         labelled: the metrics are of labelled rows; False: of rankings.
     """
 
-    def __init__(self, config, labelled: bool):
+    def __init__(self, config: Any, labelled: bool) -> None:
         self.config, self.metrics = config, [metric.lower() for metric in config["metrics"]]
-        self.metric_class = {name: find_metric(name, labelled)(config) for name in self.metrics}
+        self.metric_class = {}
+        for name in self.metrics:
+            kind = find_metric(name, labelled)
+            assert kind is not None, "check_metrics has asked for it before"
+            self.metric_class[name] = kind(config)
 
-    def evaluate(self, dataobject):
+    def evaluate(self, dataobject: Any) -> dict[str, float]:
         """What RecBole's returns: name -> value, in the order of ``metrics``.
 
         Raises:

@@ -7,6 +7,7 @@ A metric is a class as RecBole's are, and its attributes say all of it: ``metric
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from recbole.evaluator.base_metric import AbstractMetric
 from recbole.evaluator.register import metrics_dict
@@ -55,7 +56,7 @@ def registered_metrics() -> list[type[AbstractMetric]]:
     return [metric for metric in _added.values() if metric.__name__ not in METRICS]
 
 
-def known_metrics(metrics):
+def known_metrics(metrics: Any) -> Any:
     """A value of ``metrics``, one or a list, with the name of each that is given as ``package.module:Class``.
 
     Raises:
@@ -100,11 +101,11 @@ def _stock(labelled: bool) -> dict[str, type[AbstractMetric]]:
     return {cls.__name__.lower(): cls for cls in classes if _is_labelled(cls) == labelled}
 
 
-def _is_labelled(metric) -> bool:
+def _is_labelled(metric: type[AbstractMetric]) -> bool:
     return metric.metric_type == EvaluatorType.VALUE
 
 
-def _check(metric) -> None:
+def _check(metric: type) -> None:
     name = getattr(metric, "__name__", metric)
     if not (isinstance(metric, type) and issubclass(metric, AbstractMetric)):
         bases = "TopkMetric, LossMetric or AbstractMetric of recbole.evaluator.base_metric"
@@ -180,17 +181,17 @@ def of_users(metric: str) -> bool:
     return "data.users" in needed_by([metric], True)
 
 
-def longest_list(config) -> int:
+def longest_list(config: Any) -> int:
     """Length of the longest list that the metrics of a ranking look at; 0 where they look at none."""
     return max(config["topk"]) if needed_by(config["metrics"], False) & _LISTS else 0
 
 
-def of_listed_items(config) -> list[str]:
+def of_listed_items(config: Any) -> list[str]:
     """Those of the metrics that are about the listed items themselves, such as ItemCoverage."""
     return [name for name in config["metrics"] if "rec.items" in needed_by([name], False)]
 
 
-def check_topk(config, n_items: int) -> None:
+def check_topk(config: Any, n_items: int) -> None:
     """Raises ConfigError where a list of ``topk`` would have more places than there are items.
 
     Args:
@@ -204,7 +205,7 @@ def check_topk(config, n_items: int) -> None:
         )
 
 
-def check_lists(config, fewest: int, why: str) -> None:
+def check_lists(config: Any, fewest: int, why: str) -> None:
     """Whether lists are full. One that is not has items at its end that are no candidates.
 
     These are no targets either: metrics of targets are what they should be, if all targets are in such a list.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ _OF_A_HIT = {
 }
 
 
-def describe(evaluated: Mapping[str, np.ndarray], dataset) -> dict[str, np.ndarray]:
+def describe(evaluated: Mapping[str, np.ndarray], dataset: Any) -> dict[str, np.ndarray]:
     """Adds to the ranks or scores of an evaluation what segments are made of.
 
     Args:
@@ -45,7 +46,9 @@ def describe(evaluated: Mapping[str, np.ndarray], dataset) -> dict[str, np.ndarr
     return {**evaluated, "history_length": lengths[evaluated["user"]], "popularity": popularity}
 
 
-def segment_table(run_dir: str | Path, segments_user=None, segments_item=None) -> dict[str, list[dict]]:
+def segment_table(
+    run_dir: str | Path, segments_user: Sequence[float] | None = None, segments_item: Sequence[float] | None = None
+) -> dict[str, list[dict]]:
     """Metrics by segment of a finished run's test, whatever its model; nothing is evaluated again.
 
     Args:
@@ -92,7 +95,7 @@ def segment_metrics(evaluated: Mapping[str, np.ndarray], keys: Mapping) -> dict[
     """
     measure = _of_scores if "score" in evaluated else _of_ranks
     metrics = [name.lower() for name in _listed(keys["metrics"])]
-    table = {}
+    table: dict[str, list[dict]] = {}
     for key, array in SEGMENTED_BY.items():
         bounds = sorted(set(_listed(DECLARED[key].checked(keys[key]))))
         segment_of = np.searchsorted(bounds, evaluated[array], side="right")
@@ -103,12 +106,12 @@ def segment_metrics(evaluated: Mapping[str, np.ndarray], keys: Mapping) -> dict[
     return table
 
 
-def _of_scores(inside, metrics, keys, array) -> dict:
+def _of_scores(inside: Any, metrics: Any, keys: Any, array: Any) -> dict:
     values = value_metrics(metrics, inside["user"], inside["label"], inside["score"])
     return {"rows": len(inside["score"]), **values}
 
 
-def _of_ranks(inside, metrics, keys, array) -> dict:
+def _of_ranks(inside: Any, metrics: Any, keys: Any, array: Any) -> dict:
     ranks = inside["rank"]
     together = keys["eval_targets"] == "together"
     rows = inside["user"] if together else np.arange(len(ranks))
@@ -147,7 +150,7 @@ def by_user(run_dir: str | Path, metric: str) -> np.ndarray | None:
     return np.stack([np.bincount(user_of, added), counts])
 
 
-def _added(name, ranks, k, places, sizes) -> np.ndarray:
+def _added(name: Any, ranks: Any, k: Any, places: Any, sizes: Any) -> np.ndarray:
     """(R,) what each target adds to the sum of a metric over the rows."""
     return np.where(ranks <= k, _OF_A_HIT[name](ranks, k, places, sizes), 0.0)
 
@@ -176,7 +179,7 @@ def _label(first: int, end: int | None) -> str:
     return str(first) if end == first + 1 else f"{first}-{end - 1}"
 
 
-def _listed(value) -> list:
+def _listed(value: Any) -> list:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 

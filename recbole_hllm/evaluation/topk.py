@@ -1,8 +1,12 @@
 """Top-k lists, hits and ranks out of a score matrix, without a label matrix of the same size."""
 
+from typing import Any
+
 import numpy as np
 import torch
+from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector, DataStruct
+from torch import Tensor
 
 from recbole_hllm.evaluation.diversity import training_counter
 from recbole_hllm.evaluation.metrics import check_topk, needed_by
@@ -20,7 +24,9 @@ class TopKCollector(Collector):
     ids with the positives. GAUC, which is defined over whole sorted rows, is collected by RecBole's own code.
     """
 
-    def __init__(self, config):
+    data_struct: DataStruct
+
+    def __init__(self, config: Any) -> None:
         super().__init__({"metrics": [], **{key: config[key] for key in ("topk", "eval_args", "device")}})
         for need in needed_by(config["metrics"], labelled=False):
             setattr(self.register, need, True)
@@ -29,7 +35,7 @@ class TopKCollector(Collector):
         self._rank_batches: list[dict[str, np.ndarray]] = []
         self._ranks: list[dict[str, np.ndarray]] = []
 
-    def data_collect(self, train_data):
+    def data_collect(self, train_data: Any) -> None:
         """What metrics need to know of the catalogue, and of the training interactions of the whole table.
 
         RecBole counts a model's own training rows, which are other ones for each kind of model.
@@ -47,7 +53,9 @@ class TopKCollector(Collector):
         if self.register.need("data.count_items"):
             self.data_struct.set("data.count_items", training_counter(dataset.whole_counts()))
 
-    def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
+    def eval_batch_collect(
+        self, scores_tensor: Tensor, interaction: Interaction, positive_u: Any, positive_i: Any
+    ) -> None:
         """Collects one batch.
 
         Args:

@@ -1,11 +1,15 @@
 """Metrics of labelled rows: RecBole's AUC, LogLoss, MAE and RMSE over all of them, and means of users' own AUC."""
 
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.interaction import Interaction
 from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.collector import Collector, DataStruct
+from torch import Tensor
 
 from recbole_hllm.evaluation.metrics import find_metric
 
@@ -59,7 +63,9 @@ def grouped_auc(users: np.ndarray, labels: np.ndarray, scores: np.ndarray, weigh
     return float(np.average(aucs, weights=rows if weighted else None))
 
 
-def value_metrics(metrics, users: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dict[str, float | None]:
+def value_metrics(
+    metrics: Sequence[str], users: np.ndarray, labels: np.ndarray, scores: np.ndarray
+) -> dict[str, float | None]:
     """Metrics of any labelled rows, not rounded.
 
     Args:
@@ -70,12 +76,14 @@ def value_metrics(metrics, users: np.ndarray, labels: np.ndarray, scores: np.nda
         The value of each; None where it is none: nothing of no rows, no AUC of one class, no mean over users of whom
         none has both labels.
     """
-    values = dict.fromkeys(metrics)
+    values: dict[str, float | None] = dict.fromkeys(metrics)
     if len(labels) == 0:
         return values
     both = labels.min() < labels.max()
     for name in values:
-        metric = find_metric(name, labelled=True)({"metric_decimal_place": None})
+        kind = find_metric(name, labelled=True)
+        assert kind is not None, "check_metrics has asked for it before"
+        metric = kind({"metric_decimal_place": None})
         if isinstance(metric, UserMetric):
             value = grouped_auc(users, labels, scores, metric.weighted)
             values[name] = None if np.isnan(value) else value
@@ -90,7 +98,7 @@ class UserMetric(LossMetric):
     metric_need = [*LossMetric.metric_need, _USERS]
     weighted: bool
 
-    def calculate_metric(self, dataobject):
+    def calculate_metric(self, dataobject: Any) -> dict[str, Any]:
         """Returns ``{name: value}``, rounded as RecBole's metrics are."""
         scores, labels = self.used_info(dataobject)
         name, value = type(self).__name__, grouped_auc(dataobject.get(_USERS).numpy(), labels, scores, self.weighted)
@@ -118,13 +126,16 @@ class UAUC(UserMetric):
 class ValueCollector(Collector):
     """Keeps user, item, label and score of every labelled row of an evaluation."""
 
-    def __init__(self, config):
+    def __init__(self, config: Any) -> None:
         super().__init__({"metrics": [], **{key: config[key] for key in ("topk", "eval_args", "device")}})
         names = ("USER_ID_FIELD", "ITEM_ID_FIELD", "LABEL_FIELD")
         self.user_field, self.item_field, self.label_field = (config[name] for name in names)
-        self._batches, self._scored = [], None
+        self._batches: list[list[Tensor]] = []
+        self._scored: dict[str, np.ndarray] | None = None
 
-    def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
+    def eval_batch_collect(
+        self, scores_tensor: Tensor, interaction: Interaction, positive_u: Any, positive_i: Any
+    ) -> None:
         """Collects one batch: (rows,) scores and the rows they belong to; the positives are the labels' matter."""
         fields = (self.user_field, self.item_field, self.label_field)
         self._batches.append([interaction[field].cpu() for field in fields] + [scores_tensor.detach().float().cpu()])

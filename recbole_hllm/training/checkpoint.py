@@ -3,14 +3,17 @@
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.model.abstract_recommender import AbstractRecommender
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from recbole_hllm.errors import ModelError
 from recbole_hllm.storage.files import read_json, write_json, writing
@@ -43,11 +46,11 @@ def newest(folder: Path) -> Path:
     return old if old.exists() and not folder.exists() else folder
 
 
-def _replaced(folder):
+def _replaced(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.replaced")
 
 
-def save_model(folder: Path, model: torch.nn.Module, state: dict) -> None:
+def save_model(folder: Path, model: AbstractRecommender, state: dict) -> None:
     """Writes ``weights.safetensors`` and ``state.json``.
 
     RecBole models keep some state outside their weights (``other_parameter``): tensors go into the weights file,
@@ -74,7 +77,7 @@ def save_model(folder: Path, model: torch.nn.Module, state: dict) -> None:
     write_json(folder / "state.json", state)
 
 
-def load_model(folder: Path, model: torch.nn.Module) -> dict:
+def load_model(folder: Path, model: AbstractRecommender) -> dict:
     """Loads what ``save_model`` wrote into a model of the same shape and returns its state.
 
     Raises:
@@ -106,12 +109,12 @@ def _unlike(saved: dict, own: dict) -> str:
     return f"{shown} differ; keys that a model is made of must be those of its training" if names else ""
 
 
-def _below(prefix, tensors):
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names begin so, by the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _check_state(file, state, tensors, model):
+def _check_state(file: Any, state: Any, tensors: Mapping[str, Tensor], model: Any) -> None:
     if not isinstance(state, dict) or not isinstance(state.get("other_parameter"), dict):
         raise ModelError(f"{file} is not the state of a checkpoint")
     if state.get("model") != type(model).__name__:
@@ -135,7 +138,9 @@ def save_training(folder: Path, optimizer: torch.optim.Optimizer, shuffling: tor
                 plain[f"{index}.{name}"] = value
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
-    kind, keys, *rest = np.random.get_state()
+    of_numpy = np.random.get_state()
+    assert isinstance(of_numpy, tuple), "not asked for as a dict"
+    kind, keys, *rest = of_numpy
     tensors["rng.numpy"] = torch.from_numpy(keys.astype(np.int64))
     write_tensors(folder / "training.safetensors", tensors)
     groups = [{k: v for k, v in group.items() if _is_plain(v)} for group in state["param_groups"]]
@@ -160,8 +165,8 @@ def load_training(folder: Path, optimizer: torch.optim.Optimizer, shuffling: tor
         raise ModelError(f"{folder}: the state of the training does not fit this run: {error}") from error
 
 
-def _restore_optimizer(optimizer, tensors, saved):
-    state = {}
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], saved: Any) -> None:
+    state: dict[int, dict[str, Any]] = {}
     for name, tensor in _below("optimizer.", tensors).items():
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = tensor
@@ -171,7 +176,7 @@ def _restore_optimizer(optimizer, tensors, saved):
     optimizer.load_state_dict({"state": state, "param_groups": saved["groups"]})
 
 
-def _restore_generators(shuffling, tensors, generators):
+def _restore_generators(shuffling: Any, tensors: Mapping[str, Tensor], generators: Any) -> None:
     torch.set_rng_state(tensors["rng.torch"])
     shuffling.set_state(tensors["rng.shuffling"])
     if "rng.cuda" in tensors and torch.cuda.is_available():
@@ -206,7 +211,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise ModelError(f"checkpoint {path} is missing or damaged: {error}") from error
 
 
-def _is_plain(value) -> bool:
+def _is_plain(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(_is_plain(item) for item in value)
     if isinstance(value, dict):

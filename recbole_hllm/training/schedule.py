@@ -13,7 +13,9 @@ def check_schedule(kind: str, warmup_ratio: float) -> None:
         raise ConfigError(f"warmup_ratio: {warmup_ratio} must be at least 0 and below 1")
 
 
-def build_schedule(optimizer, kind: str, total_steps: int, warmup_ratio: float, start_at_zero: bool):
+def build_schedule(
+    optimizer: torch.optim.Optimizer, kind: str, total_steps: int, warmup_ratio: float, start_at_zero: bool
+) -> torch.optim.lr_scheduler.LambdaLR:
     """A scheduler to step after each optimizer step.
 
     Args:

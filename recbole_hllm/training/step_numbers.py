@@ -44,7 +44,7 @@ class StepNumbers:
         record: called with each batch, its loss and its terms; may raise.
     """
 
-    def __init__(self, record: Callable[[Batch, float, dict[str, float]], None]):
+    def __init__(self, record: Callable[[Batch, float, dict[str, float]], None]) -> None:
         self._record = record
         self._kept: list[tuple[Batch, dict[str, float | None], Tensor]] = []
         self._read_at = -math.inf

@@ -3,9 +3,11 @@
 import logging
 import math
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer as RecBoleTrainer
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import EvaluatorType, ModelType, WandbLogger, calculate_valid_score, dict2str, early_stopping
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -43,7 +46,7 @@ class Trainer(RecBoleTrainer):
         run_dir: folder for ``best/``, ``last/`` and ``tensorboard/``.
     """
 
-    def __init__(self, config, model, run_dir: Path):
+    def __init__(self, config: Any, model: Any, run_dir: Path) -> None:
         # RecBole's own __init__ makes saved/ and log_tensorboard/ in the working folder.
         AbstractTrainer.__init__(self, config, model)
         self.logger = logging.getLogger()
@@ -65,19 +68,23 @@ class Trainer(RecBoleTrainer):
         self.labelled = settings.eval_type == EvaluatorType.VALUE
         self.eval_collector = ValueCollector(config) if self.labelled else TopKCollector(config)
         self.evaluator = MetricEvaluator(config, self.labelled)
-        self.item_tensor = self.tot_item_num = None
+        self.item_tensor: Tensor | None = None
+        self.tot_item_num: int | None = None
         self.wandblogger = WandbLogger(config)
         self.check_keys(config)
         self.optimizer = self._build_optimizer()
         self.test_batch_size = settings.eval_batch_size
         self.cur_step = self.steps = self.epochs_run = 0
         self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
-        self.best_valid_result, self.best_epoch, self.valid_ranks = None, None, None
+        self.best_valid_result: dict[str, float] | None = None
+        self.best_epoch: int | None = None
+        self.valid_ranks: dict[str, np.ndarray] | None = None
         self.training_seconds = self.evaluation_seconds = self.scoring_seconds = 0.0
-        self.stop_reason, self.converged = None, False
+        self.stop_reason: str | None = None
+        self.converged = False
 
     @staticmethod
-    def check_keys(config) -> None:
+    def check_keys(config: Any) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the model are."""
         settings = RunKeys.of(config)
         check_schedule(settings.scheduler, settings.warmup_ratio)
@@ -88,17 +95,17 @@ class Trainer(RecBoleTrainer):
         # What a killed run wrote behind its last checkpoint is written again.
         return SummaryWriter(str(self.run_dir / "tensorboard"), purge_step=self.steps or None)
 
-    def _record(self, tag, value, step, walltime=None):
+    def _record(self, tag: str, value: Any, step: Any, walltime: Any = None) -> None:
         with writing(self.run_dir / "tensorboard"):
             self.tensorboard.add_scalar(tag, value, step, walltime)
 
-    def _build_optimizer(self, **kwargs):
+    def _build_optimizer(self, **kwargs: Any) -> Any:
         kwargs.setdefault("params", self.model.parameter_groups())
         return super()._build_optimizer(**kwargs)
 
     # ---- training ----
 
-    def fit(self, train_data, valid_data=None, show_progress=True):
+    def fit(self, train_data: Any, valid_data: Any = None, show_progress: bool = True) -> tuple[Any, Any]:
         """Trains until early stopping, ``epochs`` or ``max_training_minutes`` and loads the best weights.
 
         Returns:
@@ -110,7 +117,7 @@ class Trainer(RecBoleTrainer):
         """
         valid_data = valid_data if self.eval_step > 0 else None
         self.eval_collector.data_collect(train_data)
-        if self.settings.train_neg_sample_args.get("dynamic"):
+        if (self.settings.train_neg_sample_args or {}).get("dynamic"):
             train_data.get_model(self.model)
         self._prepare(train_data)
         while not self._finished():
@@ -145,7 +152,7 @@ class Trainer(RecBoleTrainer):
         # The learning rate has come down to 0: more epochs would be another schedule, not the rest of this one.
         return f"end of the schedule ({epochs})" if self.settings.scheduler == "cosine" else f"limit of {epochs}"
 
-    def _prepare(self, train_data):
+    def _prepare(self, train_data: Any) -> None:
         steps = self.epochs * math.ceil(len(train_data) / self.accumulation)
         self.schedule = build_schedule(
             self.optimizer,
@@ -157,7 +164,7 @@ class Trainer(RecBoleTrainer):
         if self.settings.resume and newest(self.run_dir / "last").exists():
             self._resume(train_data)
 
-    def _timed_epoch(self, train_data, show_progress):
+    def _timed_epoch(self, train_data: Any, show_progress: bool) -> None:
         epoch, start = self.epochs_run, time.perf_counter()
         loss = self._train_epoch(train_data, epoch, show_progress=show_progress)
         seconds = time.perf_counter() - start
@@ -169,13 +176,19 @@ class Trainer(RecBoleTrainer):
         self._record("train/epoch_loss", loss, epoch)
         self.wandblogger.log_metrics({"epoch": epoch, "train_loss": loss, "train_step": epoch}, head="train")
 
-    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+    def _train_epoch(
+        self,
+        train_data: Any,
+        epoch_idx: int,
+        loss_func: Callable[[Interaction], Any] | None = None,
+        show_progress: bool = False,
+    ) -> float:
         """One pass over the training rows; returns the mean loss of its batches, all of which are read and sound."""
         self.model.train()
         total, batches, shares = 0.0, len(train_data), _shares(train_data, self.accumulation)
         bar = tqdm(train_data, total=batches, desc=f"train {epoch_idx:>3}", disable=not show_progress, leave=False)
 
-        def record(batch, loss, terms):
+        def record(batch: Batch, loss: float, terms: dict[str, float]) -> None:
             nonlocal total
             self._check_batch(batch, loss, terms)
             self._show(bar, batch, loss, terms)
@@ -190,7 +203,7 @@ class Trainer(RecBoleTrainer):
                     self._step()
         return total / max(batches, 1)
 
-    def _check_batch(self, batch, loss, terms):
+    def _check_batch(self, batch: Batch, loss: float, terms: dict[str, float]) -> None:
         """Raises ModelError where a batch says that training has failed."""
         try:
             self.model.watch(terms)
@@ -202,7 +215,9 @@ class Trainer(RecBoleTrainer):
                 advice = "no weight has changed yet: look at the model's keys and float columns, or try precision: fp32"
             raise ModelError(f"the training loss of {batch} is not a number; {advice}")
 
-    def train_batch(self, rows, loss_func=None, share=1.0) -> torch.Tensor:
+    def train_batch(
+        self, rows: Interaction, loss_func: Callable[[Interaction], Any] | None = None, share: float = 1.0
+    ) -> torch.Tensor:
         """Loss of a batch, on the device and not waited for; ``share`` of its gradients is added.
 
         Raises:
@@ -212,7 +227,7 @@ class Trainer(RecBoleTrainer):
             return self._train_batch(rows, loss_func, share)
 
     @contextmanager
-    def _wrong_values_named(self):
+    def _wrong_values_named(self) -> Iterator[None]:
         """RecBole's models check few values; what is wrong with one shows in the first batch."""
         try:
             yield
@@ -225,21 +240,23 @@ class Trainer(RecBoleTrainer):
                 f"{self.settings.model} cannot compute its first batch with these keys and data: {words_of(error)}"
             ) from error
 
-    def _train_batch(self, rows, loss_func, share) -> torch.Tensor:
+    def _train_batch(
+        self, rows: Interaction, loss_func: Callable[[Interaction], Any] | None, share: float
+    ) -> torch.Tensor:
         with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
             losses = (loss_func or self.model.calculate_loss)(self._on_device(rows))
-        loss = sum(losses) if isinstance(losses, tuple) else losses
+        loss: Any = sum(losses) if isinstance(losses, tuple) else losses
         self.scaler.scale(loss * share).backward()
         if self.gpu_available and not self.steps:
             torch.cuda.synchronize(self.device)  # what a GPU cannot compute shows when it is waited for
         return loss.detach()
 
-    def _on_device(self, rows):
+    def _on_device(self, rows: Interaction) -> Interaction:
         """RecBole's ``rows.to`` waits for all that a GPU is still computing."""
         columns = {name: column.to(self.device, non_blocking=True) for name, column in rows.interaction.items()}
         return Interaction(columns)
 
-    def _step(self):
+    def _step(self) -> None:
         if self.clip_grad_norm:
             self.scaler.unscale_(self.optimizer)
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
@@ -251,7 +268,7 @@ class Trainer(RecBoleTrainer):
             self.schedule.step()
         self.steps += 1
 
-    def _show(self, bar, batch, loss, terms):
+    def _show(self, bar: Any, batch: Batch, loss: float, terms: dict[str, float]) -> None:
         for name, value in (("loss", loss), ("learning_rate", batch.learning_rate), *terms.items()):
             self._record(f"train/{name}", value, batch.step, batch.time)
         shown = {name: f"{terms[name]:.4g}" for name in ("items/s", "surviving_negatives") if name in terms}
@@ -259,8 +276,9 @@ class Trainer(RecBoleTrainer):
 
     # ---- validation ----
 
-    def _validate(self, valid_data, show_progress):
+    def _validate(self, valid_data: Any, show_progress: bool) -> None:
         result, epoch = self.evaluate(valid_data, show_progress=show_progress), self.epochs_run - 1
+        assert result is not None, "valid_data is a loader"
         score = calculate_valid_score(result, self.valid_metric)
         self.best_valid_score, self.cur_step, _, better = early_stopping(
             score, self.best_valid_score, self.cur_step, self.stopping_step, self.valid_metric_bigger
@@ -274,7 +292,9 @@ class Trainer(RecBoleTrainer):
             self.best_valid_result, self.valid_ranks = result, ranks
             self._keep_as_best()
 
-    def evaluate(self, eval_data, load_best_model=False, model_file=None, show_progress=False):
+    def evaluate(
+        self, eval_data: Any, load_best_model: bool = False, model_file: Any = None, show_progress: bool = False
+    ) -> dict[str, float] | None:
         """RecBole's evaluation; ``eval_collector`` then gives each target's rank, or each labelled row's score.
 
         Args:
@@ -294,7 +314,7 @@ class Trainer(RecBoleTrainer):
         return {metric: round(float(value), self.settings.metric_decimal_place) for metric, value in result.items()}
 
     @torch.no_grad()
-    def scores(self, eval_data, rows):
+    def scores(self, eval_data: Any, rows: Interaction) -> Tensor:
         """(R, n_items) scores of some rows of an evaluation loader, as ``evaluate`` has them: -inf is no candidate.
 
         Args:
@@ -307,7 +327,7 @@ class Trainer(RecBoleTrainer):
         _, scores, _, _ = self._full_sort_batch_eval(eval_data.collate_fn(rows))
         return scores.view(len(rows), -1)
 
-    def _full_sort_batch_eval(self, batched_data):
+    def _full_sort_batch_eval(self, batched_data: Any) -> Any:
         start = time.perf_counter()
         interaction, scores, positive_u, positive_i = super()._full_sort_batch_eval(batched_data)
         if self.gpu_available:
@@ -321,12 +341,12 @@ class Trainer(RecBoleTrainer):
 
     # ---- checkpoints ----
 
-    def _keep_as_best(self):
+    def _keep_as_best(self) -> None:
         self.best_epoch = self.epochs_run - 1
         with replacing(self.run_dir / "best") as folder:
             save_model(folder, self.model, {"epoch": self.best_epoch, "valid_result": finite(self.best_valid_result)})
 
-    def _save_last(self, train_data):
+    def _save_last(self, train_data: Any) -> None:
         loop = {
             "epochs_run": self.epochs_run,
             "steps": self.steps,
@@ -342,7 +362,7 @@ class Trainer(RecBoleTrainer):
             save_model(folder, self.model, {"epoch": self.epochs_run - 1})
             save_training(folder, self.optimizer, train_data.generator, loop)
 
-    def _resume(self, train_data):
+    def _resume(self, train_data: Any) -> None:
         load_model(self.run_dir / "last", self.model)
         loop = load_training(self.run_dir / "last", self.optimizer, train_data.generator)
         self.epochs_run, self.steps, self.cur_step = loop["epochs_run"], loop["steps"], loop["cur_step"]
@@ -354,12 +374,12 @@ class Trainer(RecBoleTrainer):
         self.scaler.load_state_dict(loop["scaler"])
         self.logger.info(f"going on with epoch {self.epochs_run}")
 
-    def resume_checkpoint(self, resume_file):
+    def resume_checkpoint(self, resume_file: Any) -> None:
         """RecBole's checkpoints are pickles; set ``resume: True`` with the run's folder instead."""
         raise ModelError(f"{resume_file}: a run goes on with --resume=True --run_dir=FOLDER")
 
 
-def _shares(train_data, accumulation):
+def _shares(train_data: Any, accumulation: Any) -> list[float]:
     """Each batch's share of the rows of its optimizer step: the last batch has the rows that are left, the last group
     may be smaller."""
     if accumulation == 1:

@@ -2,7 +2,9 @@
 
 import re
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +22,7 @@ from recbole_hllm.errors import ConfigError, DataError, UserError
 
 _MOST_ACTIONS = 1000
 # Filters, and their values that leave everything as it is.
-_FILTERS = {
+_FILTERS: dict[str, tuple[Any, ...]] = {
     "rm_dup_inter": (None,),
     "val_interval": (None, {}),
     "user_inter_num_interval": (None, "[0,inf)"),
@@ -41,7 +43,13 @@ class AtomicDataset(SequentialDataset):
         phase: (T,) the file of ``benchmark_filename`` a row came from, 0 training, 1 validation, 2 test.
     """
 
-    def __init__(self, config):
+    inter_feat: Any
+    user_feat: Any
+    item_feat: Any
+    field2seqlen: dict[str, int]
+    file_size_list: list[int]
+
+    def __init__(self, config: Any) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # RecBole fills missing values in place
@@ -51,11 +59,11 @@ class AtomicDataset(SequentialDataset):
         except ValueError as error:  # how RecBole says that data and config do not fit
             raise DataError(f"data set '{config['dataset']}': {error}") from error
 
-    def _get_preset(self):
+    def _get_preset(self) -> None:
         super()._get_preset()
         self.item_list_field = self.config["ITEM_ID_FIELD"] + self.config["LIST_SUFFIX"]
 
-    def _load_data(self, token, dataset_path):
+    def _load_data(self, token: str, dataset_path: Any) -> None:
         for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
             if not self.config[key]:
                 raise ConfigError(f"{key} must name a column of {token}.inter")
@@ -69,7 +77,7 @@ class AtomicDataset(SequentialDataset):
         if self.histories_given:
             leave_padding_out(self, lambda: self._ids_in_file("item", self.iid_field))
 
-    def _table_file(self, table) -> Path:
+    def _table_file(self, table: str) -> Path:
         """The file of ``inter``, ``user``, ``item``, or of another table."""
         return find_table(Path(self.dataset_path) / f"{self.dataset_name}.{table}")
 
@@ -77,9 +85,10 @@ class AtomicDataset(SequentialDataset):
         names = self.benchmark_filename_list
         return [self._table_file(table) for table in (["inter"] if names is None else [f"{n}.inter" for n in names])]
 
-    def _load_inter_feat(self, token, dataset_path):
+    def _load_inter_feat(self, token: str, dataset_path: Any) -> None:
         """RecBole's, with files of any format."""
-        tables, lengths = [], {}
+        tables: list[Any] = []
+        lengths: dict[str, int] = {}
         for file in self._inter_files():
             tables.append(self._load_feat(file, FeatureSource.INTERACTION))
             lengths = {name: max(length, lengths.get(name, 0)) for name, length in self.field2seqlen.items()}
@@ -87,7 +96,7 @@ class AtomicDataset(SequentialDataset):
         if self.benchmark_filename_list is not None:
             self.inter_feat, self.file_size_list = pd.concat(tables, ignore_index=True), list(map(len, tables))
 
-    def _load_user_or_item_feat(self, token, dataset_path, source, field_name):
+    def _load_user_or_item_feat(self, token: str, dataset_path: Any, source: Any, field_name: Any) -> Any:
         """RecBole's, with files of any format."""
         file, field = self._table_file(source.value), getattr(self, field_name)
         feat = self._load_feat(file, source) if file.is_file() else None
@@ -97,7 +106,7 @@ class AtomicDataset(SequentialDataset):
             self.field2source[field] = FeatureSource(source.value + "_id")
         return feat
 
-    def _check_benchmark(self, names):
+    def _check_benchmark(self, names: Sequence[str]) -> None:
         """RecBole takes these files as they are; a filter that it would pass over in silence is refused."""
         if not isinstance(names, list) or len(names) != 3:
             raise ConfigError(f"benchmark_filename: {names} must be three names, such as [train, valid, test]")
@@ -105,7 +114,7 @@ class AtomicDataset(SequentialDataset):
             if self.config[key] not in unfiltered:
                 raise ConfigError(f"{key} and benchmark_filename cannot be set together: those files are not filtered")
 
-    def _get_load_and_unload_col(self, source):
+    def _get_load_and_unload_col(self, source: Any) -> tuple[Any, Any]:
         """Ids, times and what filters name are read for every model, so that no model sees other interactions."""
         try:
             load, unload = super()._get_load_and_unload_col(source)
@@ -123,7 +132,7 @@ class AtomicDataset(SequentialDataset):
             load = load | needed[source] | (filters if needed[source] else set())
         return load, unload and unload - filters
 
-    def _load_feat(self, filepath, source):
+    def _load_feat(self, filepath: Path, source: Any) -> pd.DataFrame | None:
         load, unload = self._get_load_and_unload_col(source)
         if load == set():
             return None
@@ -143,13 +152,13 @@ class AtomicDataset(SequentialDataset):
             self._set_column(filepath, table, name, header[name], source)
         return table
 
-    def _check_columns(self, path, source, header, names):
+    def _check_columns(self, path: Path, source: Any, header: Any, names: Any) -> None:
         check_columns(self, path, source, header, names)
 
-    def _check_interactions(self, path, table):
+    def _check_interactions(self, path: Path, table: pd.DataFrame) -> None:
         check_interactions(self, path, table)
 
-    def _init_alias(self):
+    def _init_alias(self) -> None:
         """RecBole takes an alias that is no column of ids for one, or ends without a word."""
         for key in ("alias_of_user_id", "alias_of_item_id"):
             for name in self.config[key] or ():
@@ -161,7 +170,7 @@ class AtomicDataset(SequentialDataset):
                     raise ConfigError(f"{key}: '{name}' is a {kind.value} column, not token or token_seq")
         super()._init_alias()
 
-    def _set_column(self, path, table, name, kind, source):
+    def _set_column(self, path: Path, table: pd.DataFrame, name: str, kind: FeatureType, source: Any) -> None:
         """What RecBole keeps of a column, and its sequences as arrays."""
         if source != "link":
             self.field2source[name], self.field2type[name] = source, kind
@@ -183,7 +192,7 @@ class AtomicDataset(SequentialDataset):
 
     # ---- filtering, ids and order ----
 
-    def _data_filtering(self):
+    def _data_filtering(self) -> None:
         """RecBole's filters in its order, and how many interactions each leaves out."""
         filters = {
             "rm_dup_inter": self._remove_duplication,
@@ -199,7 +208,7 @@ class AtomicDataset(SequentialDataset):
                 self.logger.info(f"{keys}: {gone} of {before} interactions are left out")
         self._reset_index()
 
-    def _filter_nan_user_or_item(self):
+    def _filter_nan_user_or_item(self) -> None:
         """Drops interactions without a user or item, with a warning."""
         for field, side in ((self.uid_field, "user_feat"), (self.iid_field, "item_feat")):
             for name in ("inter_feat", side):
@@ -212,13 +221,13 @@ class AtomicDataset(SequentialDataset):
                     )
                     setattr(self, name, feat.drop(index=empty))
 
-    def _remove_duplication(self):
+    def _remove_duplication(self) -> None:
         keep = self.config["rm_dup_inter"]
         if keep is not None:
             in_time = self.inter_feat.sort_values(self.time_field, kind="stable")
             self.inter_feat = in_time.drop_duplicates([self.uid_field, self.iid_field], keep=keep)
 
-    def _parse_intervals_str(self, intervals_str):
+    def _parse_intervals_str(self, intervals_str: Any) -> Any:
         for interval in [] if intervals_str is None else str(intervals_str).split(";"):
             match = _INTERVAL.fullmatch(interval.strip())
             try:
@@ -232,7 +241,7 @@ class AtomicDataset(SequentialDataset):
                 )
         return super()._parse_intervals_str(intervals_str)
 
-    def _filter_by_field_value(self):
+    def _filter_by_field_value(self) -> None:
         """``val_interval``; with a user or item that is filtered out, or has no row, its interactions go too."""
         for field, allowed in (self.config["val_interval"] or {}).items():
             self._check_filter(field, allowed)
@@ -241,7 +250,7 @@ class AtomicDataset(SequentialDataset):
             if any(name in feat and name != field for name in self.config["val_interval"] or ()):
                 self.inter_feat = self.inter_feat[self.inter_feat[field].isin(feat[field])]
 
-    def _check_filter(self, field, allowed):
+    def _check_filter(self, field: Any, allowed: Any) -> None:
         kind = self.field2type.get(field)
         if kind is None:
             raise ConfigError(f"val_interval: there is no column '{field}'; columns: {', '.join(self.field2type)}")
@@ -250,12 +259,12 @@ class AtomicDataset(SequentialDataset):
         if kind == FeatureType.TOKEN and not (isinstance(allowed, list) and all(isinstance(v, str) for v in allowed)):
             raise ConfigError(f"val_interval: '{field}' is a token column and needs a list of texts, not {allowed}")
 
-    def _side_features(self):
+    def _side_features(self) -> Iterator[Any]:
         for name, field in (("user_feat", self.uid_field), ("item_feat", self.iid_field)):
             if getattr(self, name) is not None:
                 yield name, field, getattr(self, name)
 
-    def _filter_inter_by_user_or_item(self):
+    def _filter_inter_by_user_or_item(self) -> None:
         """Interactions without a row in .user or .item, whatever columns are loaded."""
         if not self.config["filter_inter_by_user_or_item"]:
             return
@@ -264,7 +273,7 @@ class AtomicDataset(SequentialDataset):
             if ids is not None:
                 self.inter_feat = self.inter_feat[self.inter_feat[field].isin(ids)]
 
-    def _ids_in_file(self, suffix, field):
+    def _ids_in_file(self, suffix: Any, field: Any) -> Any:
         """The ids that have a row in ``<name>.user`` or ``<name>.item``; None without such a file."""
         path = self._table_file(suffix)
         if not path.is_file():
@@ -274,11 +283,11 @@ class AtomicDataset(SequentialDataset):
             raise DataError(f"{path}, line 1: no column '{field}'")
         return read_table(path, [field], separator, encoding)[field]
 
-    def _discretization(self):
+    def _discretization(self) -> None:
         check_numerical(self, self.config["numerical_features"])
         super()._discretization()
 
-    def _reset_index(self):
+    def _reset_index(self) -> None:
         if self.inter_feat.empty:
             raise DataError(
                 f"data set '{self.dataset_name}': no interaction is left after filtering; look at rm_dup_inter, "
@@ -286,7 +295,7 @@ class AtomicDataset(SequentialDataset):
             )
         self.inter_feat = self.inter_feat.reset_index(drop=True)
 
-    def _match_side_features(self):
+    def _match_side_features(self) -> None:
         """Users and items are those of the interactions: rows of others would become ids and candidates."""
         items = self._items_of_interactions()
         self._report_missing_rows(items)
@@ -298,13 +307,13 @@ class AtomicDataset(SequentialDataset):
                 self.logger.info(f"{file}: {gone} of {len(feat)} rows are left out, of which there is no interaction")
             setattr(self, name, kept)
 
-    def _items_of_interactions(self):
+    def _items_of_interactions(self) -> Any:
         items = self.inter_feat[self.iid_field].to_numpy()
         if self.histories_given:
             items = np.concatenate([items, *self.inter_feat[self.item_list_field]])
         return pd.unique(items)
 
-    def _report_missing_rows(self, items):
+    def _report_missing_rows(self, items: Any) -> None:
         """Counts items without a row in .item; texts are counted where they are read."""
         rows = self.item_feat[self.iid_field] if self.item_feat is not None else None
         if rows is None and self.config["strict_data"]:
@@ -319,7 +328,7 @@ class AtomicDataset(SequentialDataset):
                 raise DataError(f"{message}. Add them, or set strict_data: False to go on without their features")
             self.logger.warning(f"{message}; their features are empty")
 
-    def _remap_ID_all(self):
+    def _remap_ID_all(self) -> None:
         self._match_side_features()
         super()._remap_ID_all()
         n_rows = len(self.inter_feat)
@@ -334,7 +343,7 @@ class AtomicDataset(SequentialDataset):
             self.timestamps, self.phase = self.timestamps[order], self.phase[order]
         self.actions = self._number_actions()
 
-    def _number_actions(self):
+    def _number_actions(self) -> Any:
         """(T,) int64, 1, 2, ... for each value of the column ``action_field`` in rising order; None without."""
         field = self.config["action_field"]
         if field is None:
@@ -350,7 +359,7 @@ class AtomicDataset(SequentialDataset):
             )
         return numbers.astype(np.int64) + 1
 
-    def _normalize(self):
+    def _normalize(self) -> None:
         warn_of_raw_numbers(self)
         super()._normalize()
 
@@ -359,7 +368,7 @@ class AtomicDataset(SequentialDataset):
         """The files of ``benchmark_filename`` hold a history per row (RecBole's sequential benchmark format)."""
         return self.benchmark_filename_list is not None and self.item_list_field in self.inter_feat
 
-    def _benchmark_presets(self):
+    def _benchmark_presets(self) -> None:
         """What RecBole keeps of ready-made histories, whatever the item column is called."""
         if not self.histories_given:
             return

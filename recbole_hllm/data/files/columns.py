@@ -1,13 +1,17 @@
 """What the columns of a table must be: names, types, ids that are there once, times that are numbers."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pandas as pd
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hllm.data.files.reader import line_of
 from recbole_hllm.errors import ConfigError, DataError
 
 
-def check_columns(dataset, path, source, header, names) -> None:
+def check_columns(dataset: Any, path: Path, source: Any, header: Any, names: Any) -> None:
     """Whether a table has the columns that are needed, of the types they must have.
 
     Args:
@@ -45,7 +49,7 @@ def check_columns(dataset, path, source, header, names) -> None:
             raise DataError(f"{path}, line 1: column '{name}' must be {name}:{kind.value}, not {found}")
 
 
-def check_unique(path, ids) -> None:
+def check_unique(path: Path, ids: pd.Series) -> None:
     """Raises DataError where an id of the column has two rows."""
     repeated = ids.index[ids.duplicated()]
     if len(repeated):
@@ -54,7 +58,7 @@ def check_unique(path, ids) -> None:
         raise DataError(f"{path}, line {line_of(again)}: {ids.name} '{ids[again]}' is already in line {line_of(first)}")
 
 
-def check_interactions(dataset, path, table) -> None:
+def check_interactions(dataset: Any, path: Path, table: pd.DataFrame) -> None:
     """Every interaction has a time; one without a user or item is dropped later, but not from a given split.
 
     Raises:

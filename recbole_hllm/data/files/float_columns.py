@@ -1,6 +1,8 @@
 """Columns of numbers: layers of RecBole's models skip one that is not named in ``numerical_features``, for which the
 model has a place all the same."""
 
+from typing import Any
+
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hllm.errors import ConfigError
@@ -9,13 +11,13 @@ _FLOATS = (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
 _SIDES = (FeatureSource.USER, FeatureSource.USER_ID, FeatureSource.ITEM, FeatureSource.ITEM_ID)
 
 
-def reads_numbers(config) -> bool:
+def reads_numbers(config: Any) -> bool:
     """Whether the model of a run multiplies embeddings by the columns of ``numerical_features``."""
     labelled = config.spec.rows.labelled and config.spec.model.READS_NUMBERS
     return "selected_features" in config.internal_config_dict or labelled
 
 
-def check_selected(name: str, kinds: dict[str, str], numerical) -> None:
+def check_selected(name: str, kinds: dict[str, str], numerical: Any) -> None:
     """Raises ConfigError for a column of ``selected_features`` that a model would not read.
 
     Args:
@@ -33,7 +35,7 @@ def check_selected(name: str, kinds: dict[str, str], numerical) -> None:
             )
 
 
-def check_numerical(dataset, numerical) -> None:
+def check_numerical(dataset: Any, numerical: Any) -> None:
     """Raises ConfigError for a name in ``numerical_features`` that is not that of a loaded float column.
 
     Args:
@@ -48,7 +50,7 @@ def check_numerical(dataset, numerical) -> None:
             raise ConfigError(f"numerical_features: '{name}' {problem}; float columns loaded: {there or 'none'}")
 
 
-def check_loaded(name: str, dataset, numerical) -> None:
+def check_loaded(name: str, dataset: Any, numerical: Any) -> None:
     """Raises ConfigError where the float columns that are loaded do not fit a context-aware model.
 
     Args:

@@ -5,6 +5,7 @@ A format is a module with ``read_header`` and ``read_table``, as ``reader`` has 
 """
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from recbole.utils import FeatureType
@@ -82,7 +83,7 @@ def read_table(path: Path, columns: list[str], separator: str = "\t", encoding: 
     return _read(path, "read_table", columns, separator, encoding)
 
 
-def _read(path, function, *arguments):
+def _read(path: Path, function: str, *arguments: Any) -> Any:
     """What a format's function returns; an error of a library that it reads with names the file."""
     try:
         return getattr(FORMATS.load(path.suffix[1:]), function)(path, *arguments)

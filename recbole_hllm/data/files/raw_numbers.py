@@ -1,6 +1,7 @@
 """Columns of numbers that models multiply embeddings by: as they are, large ones drown everything else."""
 
 import logging
+from typing import Any
 
 import numpy as np
 from recbole.utils import FeatureType
@@ -10,7 +11,7 @@ from recbole_hllm.data.files.float_columns import reads_numbers
 _LARGE = 10
 
 
-def warn_of_raw_numbers(dataset) -> None:
+def warn_of_raw_numbers(dataset: Any) -> None:
     """Names columns of ``numerical_features`` with large numbers that no key brings to 0..1.
 
     Args:
@@ -30,7 +31,7 @@ def warn_of_raw_numbers(dataset) -> None:
         )
 
 
-def _largest(dataset, name: str) -> float:
+def _largest(dataset: Any, name: str) -> float:
     """The largest absolute value of a column of numbers; 0 where it is none, or is not loaded."""
     kind = dataset.field2type.get(name)
     if kind not in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):

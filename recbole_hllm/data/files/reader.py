@@ -1,7 +1,9 @@
 """Reads RecBole's atomic files: tab-separated, a ``name:type`` header, no quoting."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -115,7 +117,7 @@ def codec_of(encoding: str | None) -> str:
     return "utf-8-sig" if name in ("utf-8", "utf8") else name
 
 
-def _check_lines(path, header, separator, codec) -> list[int]:
+def _check_lines(path: Path, header: Any, separator: str, codec: str) -> list[int]:
     """Every line has the header's number of columns; pandas would fill missing ones and skip others unasked.
 
     Returns:
@@ -142,7 +144,7 @@ def _check_lines(path, header, separator, codec) -> list[int]:
     return blank
 
 
-def undecodable(path, error) -> DataError:
+def undecodable(path: Path, error: UnicodeDecodeError) -> DataError:
     """Text is decoded in blocks, so the error does not know its line: the bytes are read again to find it."""
     with open(path, "rb") as stream:
         for number, line in enumerate(stream, 1):
@@ -153,7 +155,7 @@ def undecodable(path, error) -> DataError:
     return DataError(f"{path} is not valid {error.encoding} ({error.reason}); set `encoding`")
 
 
-def _wrong_number(path, table, dtypes) -> DataError | None:
+def _wrong_number(path: Path, table: pd.DataFrame, dtypes: Mapping[str, Any]) -> DataError | None:
     """The first cell of a float column that is no number, as an error."""
     for name in [name for name, dtype in dtypes.items() if dtype is np.float64]:
         wrong = pd.to_numeric(table[name], errors="coerce").isna() & table[name].notna()

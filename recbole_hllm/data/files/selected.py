@@ -1,6 +1,7 @@
 """The feature columns that a model of RecBole reads: named by the user, or one that public data sets have."""
 
 from pathlib import Path
+from typing import Any
 
 from recbole_hllm.data.files.float_columns import check_selected
 from recbole_hllm.data.files.formats import read_header
@@ -10,7 +11,7 @@ from recbole_hllm.errors import ConfigError
 _USUAL_FEATURES = ("class", "categories", "category", "genres", "genre", "brand", "tag", "tags")
 
 
-def choose_selected(model: str, path: Path, keys: dict, given) -> list[str]:
+def choose_selected(model: str, path: Path, keys: dict, given: Any) -> list[str]:
     """Value of ``selected_features``: RecBole's default is the column of its own example.
 
     Args:

@@ -1,5 +1,7 @@
 """Rows: what each kind of training and evaluation row says of itself."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from recbole.data.dataloader import TrainDataLoader
@@ -39,7 +41,7 @@ class Rows:
     data_set = SequenceDataset
     loader = TrainDataLoader
 
-    def __init__(self, data: SequenceDataset, positions: np.ndarray):
+    def __init__(self, data: SequenceDataset, positions: np.ndarray) -> None:
         self.data, self.positions = data, positions
         self.table = take(data.inter_feat, torch.from_numpy(data.table_rows(positions)))
 
@@ -59,7 +61,7 @@ class Rows:
         return cls(data, targets)
 
     @classmethod
-    def draws_of_its_own(cls, config) -> bool:
+    def draws_of_its_own(cls, config: Any) -> bool:
         """Whether a training batch brings drawn items where ``train_neg_sample_args`` asks for none."""
         return False
 

@@ -1,7 +1,7 @@
 """SequenceDataset: RecBole's SequentialDataset over flat arrays, the same users, items and targets for every model."""
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from recbole_hllm.data.rows.part import EvaluationPart, Part
 from recbole_hllm.errors import ConfigError
 
 
-def create_dataset(config) -> "SequenceDataset":
+def create_dataset(config: Any) -> "SequenceDataset":
     """Reads the data set a config names; nothing is unpickled or downloaded."""
     return config.spec.rows.data_set(config)
 
@@ -44,14 +44,14 @@ class SequenceDataset(AtomicDataset):
 
     Keys: ClassVar[type[RunKeys]] = RunKeys
 
-    def __init__(self, config):
+    def __init__(self, config: Any) -> None:
         self.settings = self.Keys.of(config)
-        self.labels = None
+        self.labels: Any = None
         super().__init__(config)
 
     # ---- split ----
 
-    def _change_feat_format(self):
+    def _change_feat_format(self) -> None:
         if isinstance(self.inter_feat, Interaction):
             return  # built before
         Dataset._change_feat_format(self)
@@ -115,7 +115,7 @@ class SequenceDataset(AtomicDataset):
         training = Part(self, spec.rows.of_training(self, train), spec.model.NUMBERED_ROWS)
         return [training, *map(self._part_to_evaluate, evaluated)]
 
-    def _part_to_evaluate(self, held_out):
+    def _part_to_evaluate(self, held_out: np.ndarray) -> Any:
         offsets = self._rows_of(held_out)
         rows = self.config.spec.rows.of_evaluation(self, held_out[offsets[:-1]])
         return EvaluationPart(self, rows, held_out, offsets)
@@ -124,7 +124,7 @@ class SequenceDataset(AtomicDataset):
         """Rows of ``inter_feat`` at flat positions; of ready-made histories the row of the position's sequence."""
         return self.sequences.of(positions) if self.histories_given else positions
 
-    def _rows_of(self, targets):
+    def _rows_of(self, targets: np.ndarray) -> Any:
         """(R + 1,) which of the targets to evaluate begin a row: all, or the first of each user."""
         if self.settings.eval_targets != "together":
             return np.arange(len(targets) + 1)
@@ -167,7 +167,7 @@ class SequenceDataset(AtomicDataset):
             }
         )
 
-    def _latest_positions(self, sequences, width):
+    def _latest_positions(self, sequences: np.ndarray, width: int) -> tuple[Tensor, Tensor]:
         """(B, width) flat positions of the last events of each sequence, and which of them are real."""
         begin, end = (torch.from_numpy(self.sequences.offsets[sequences + side]) for side in (0, 1))
         return padded_positions(torch.maximum(begin, end - width), end, width)

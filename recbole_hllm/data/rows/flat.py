@@ -1,17 +1,19 @@
 """Padded tables of rows out of flat arrays."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
 
-def take(feat: Interaction, index) -> Interaction:
+def take(feat: Interaction, index: Any) -> Interaction:
     """Rows of a table."""
     return Interaction({field: values[index] for field, values in feat.interaction.items()})
 
 
-def as_index(index, size: int) -> Tensor:
+def as_index(index: Any, size: int) -> Tensor:
     """Whatever RecBole indexes with (number, list, slice, array, tensor) as a tensor of row numbers."""
     if isinstance(index, slice):
         return torch.arange(size)[index]

@@ -1,10 +1,12 @@
 """Interaction rows: a user and an item."""
 
+
 import numpy as np
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_hllm.data.rows.base import Rows
+from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.data.rows.flat import take
 
 
@@ -15,7 +17,7 @@ class InteractionRows(Rows):
     reads_history = False
 
     @classmethod
-    def of_training(cls, data, targets: np.ndarray) -> Rows:
+    def of_training(cls, data: SequenceDataset, targets: np.ndarray) -> Rows:
         """One row for each training interaction."""
         return cls(data, data.training_positions)
 

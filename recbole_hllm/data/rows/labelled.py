@@ -1,5 +1,8 @@
 """Labelled rows: an interaction, its 0/1 label, and the events before it in time."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import torch
 from recbole.data.dataloader import TrainDataLoader
@@ -23,7 +26,7 @@ class LabelledLoader(TrainDataLoader):
     batch gets no batch of one row, see ``SeveralRows``.
     """
 
-    def __init__(self, config, dataset, sampler, shuffle=False):
+    def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         self.settings = HLLMRankerKeys.of(config)
         if shuffle and self.settings.histories_together:
@@ -32,7 +35,7 @@ class LabelledLoader(TrainDataLoader):
             # RecBole hands none to torch, and torch lets nobody set another one afterwards.
             object.__setattr__(self, "batch_sampler", SeveralRows(self.batch_sampler.sampler, self.step, False))
 
-    def collate_fn(self, index):
+    def collate_fn(self, index: Any) -> Any:
         """The labelled rows of these numbers, with negatives where the loss needs them."""
         rows = self.transform(self._dataset, self._dataset[index])
         if self._sampler is not None:
@@ -50,7 +53,7 @@ class SeveralRows(torch.utils.data.BatchSampler):
     Labelled data has at least two training rows, one of each class.
     """
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator:
         batches = super().__iter__()
         held = next(batches)
         for batch in batches:
@@ -61,8 +64,9 @@ class SeveralRows(torch.utils.data.BatchSampler):
                 held = batch
         yield held
 
-    def __len__(self):
-        return max(super().__len__() - (len(self.sampler) % self.batch_size == 1), 1)
+    def __len__(self) -> int:
+        rows = len(self.sampler)  # type: ignore[arg-type]  # torch allows samplers without a length, RecBole has none
+        return max(super().__len__() - (rows % self.batch_size == 1), 1)
 
 
 class GroupSampler(torch.utils.data.Sampler):
@@ -73,13 +77,13 @@ class GroupSampler(torch.utils.data.Sampler):
         generator: of the order.
     """
 
-    def __init__(self, groups: np.ndarray, generator: torch.Generator):
+    def __init__(self, groups: np.ndarray, generator: torch.Generator) -> None:
         self.groups, self.generator = torch.from_numpy(groups), generator
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.groups)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator:
         place = torch.randperm(int(self.groups.max()) + 1, generator=self.generator)
         return iter(torch.argsort(place[self.groups], stable=True).tolist())
 
@@ -93,15 +97,15 @@ class LabelledEvalLoader(AbstractDataLoader):
 
     candidates = None
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Any, dataset: Any) -> None:
         self.sample_size = len(dataset)
         super().__init__(config, dataset, sampler=None, shuffle=False)
 
-    def _init_batch_size_and_step(self):
+    def _init_batch_size_and_step(self) -> None:
         self.step = RunKeys.of(self.config).eval_batch_size
         self.set_batch_size(self.step)
 
-    def collate_fn(self, index):
+    def collate_fn(self, index: Any) -> Any:
         """A batch as RecBole's trainer expects it: rows, and nothing of what rankings need."""
         return self.transform(self._dataset, self._dataset[index]), None, None, None
 
@@ -117,12 +121,12 @@ class LabelledRows(Rows):
     data_set = LabelledDataset
     loader = LabelledLoader
 
-    def __init__(self, data: LabelledDataset, positions: np.ndarray):
+    def __init__(self, data: LabelledDataset, positions: np.ndarray) -> None:
         super().__init__(data, positions)
         self.with_histories = data.config.spec.model.READS_HISTORY
 
     @classmethod
-    def draws_of_its_own(cls, config) -> bool:
+    def draws_of_its_own(cls, config: Any) -> bool:
         """For a second loss that compares with items, ``loss_lambda``."""
         return bool(HLLMRankerKeys.of(config).loss_lambda)
 

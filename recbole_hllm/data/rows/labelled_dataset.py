@@ -1,11 +1,13 @@
 """LabelledDataset: a 0/1 label for every interaction, and which earlier events can be in its history."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
+from torch import Tensor
 
 from recbole_hllm.config.keys.run import LabelledKeys
 from recbole_hllm.data.files.float_columns import check_loaded
@@ -38,7 +40,7 @@ class LabelledDataset(SequenceDataset):
     Keys: ClassVar[type[LabelledKeys]] = LabelledKeys
     settings: LabelledKeys
 
-    def __init__(self, config):
+    def __init__(self, config: Any) -> None:
         if LabelledKeys.of(config).benchmark_filename is not None:
             raise ConfigError("benchmark_filename: labelled rows are split by eval_args, from one .inter file")
         self.label_source, self.least = read_threshold(config)
@@ -46,13 +48,13 @@ class LabelledDataset(SequenceDataset):
 
     # ---- reading ----
 
-    def _get_load_and_unload_col(self, source):
+    def _get_load_and_unload_col(self, source: Any) -> tuple[Any, Any]:
         load, unload = super()._get_load_and_unload_col(source)
         if load is not None and source == FeatureSource.INTERACTION:
             load = load | {self.label_source}
         return load, unload
 
-    def _check_columns(self, path, source, header, names):
+    def _check_columns(self, path: Any, source: Any, header: Any, names: Any) -> None:
         super()._check_columns(path, source, header, names)
         name = self.label_source
         if source != FeatureSource.INTERACTION:
@@ -68,7 +70,7 @@ class LabelledDataset(SequenceDataset):
         if header[name] != FeatureType.FLOAT:
             raise DataError(f"{path}, line 1: column '{name}' must be {name}:float, not {name}:{header[name].value}")
 
-    def _check_interactions(self, path, table):
+    def _check_interactions(self, path: Any, table: pd.DataFrame) -> None:
         super()._check_interactions(path, table)
         values = table[self.label_source]
         bad = ~(np.isfinite(values) if self.least is not None else values.isin((0, 1)))
@@ -80,16 +82,16 @@ class LabelledDataset(SequenceDataset):
                 f"({int(bad.sum())} such line(s))"
             )
 
-    def _aug_presets(self):
+    def _aug_presets(self) -> None:
         """No list columns: a context-aware model would take them for features."""
 
-    def _set_label_by_threshold(self):
+    def _set_label_by_threshold(self) -> None:
         """Labels are taken here: later RecBole scales every column of numbers."""
         super()._set_label_by_threshold()
         self.labels = self.inter_feat[self.label_field].to_numpy(np.float32)
         _check_classes(self, "", self.labels)
 
-    def _change_feat_format(self):
+    def _change_feat_format(self) -> None:
         if isinstance(self.inter_feat, Interaction):
             return  # built before
         super()._change_feat_format()
@@ -98,7 +100,7 @@ class LabelledDataset(SequenceDataset):
         # One item other than the event's own beside each event: DIEN learns to tell them apart.
         self.other_items = (self.sequences.items - 1 + draws) % (self.item_num - 1) + 1
 
-    def _find_histories(self):
+    def _find_histories(self) -> tuple[np.ndarray, np.ndarray]:
         sequences, numbers = self.sequences, np.arange(len(self.labels))
         events = numbers if self.settings.history_filter == "all" else np.flatnonzero(self.labels)
         first = np.repeat(sequences.offsets[:-1], sequences.lengths)
@@ -108,7 +110,7 @@ class LabelledDataset(SequenceDataset):
         begin = np.maximum(np.searchsorted(events, first), end - self.max_item_list_len)
         return events, np.stack([begin, end], axis=1)
 
-    def _latest_positions(self, sequences, width):
+    def _latest_positions(self, sequences: np.ndarray, width: int) -> tuple[Tensor, Tensor]:
         """Those of the events that can be in a history."""
         begin, end = (
             torch.from_numpy(np.searchsorted(self.events, self.sequences.offsets[sequences + side])) for side in (0, 1)
@@ -118,7 +120,7 @@ class LabelledDataset(SequenceDataset):
 
     # ---- split ----
 
-    def build(self):
+    def build(self) -> Any:
         """Splits all interactions in time order; those of one moment stay in one part.
 
         Raises:
@@ -147,7 +149,7 @@ class LabelledDataset(SequenceDataset):
         self.whole_training = self.training_positions, self.train_lengths
         return self._parts(*parts.values())
 
-    def _check_users_of(self, positions):
+    def _check_users_of(self, positions: Any) -> None:
         """Metrics of users are of those with rows of both labels; without any no epoch could be chosen."""
         users = self.sequences.users[self.sequences.of(positions)]
         rows, liked = np.bincount(users), np.bincount(users, self.labels[positions])
@@ -172,7 +174,7 @@ def split_by_time(timestamps: np.ndarray, bounds: list[int]) -> list[np.ndarray]
     return [np.sort(part) for part in np.split(order, nearest)]
 
 
-def _check_classes(dataset, part, labels):
+def _check_classes(dataset: Any, part: Any, labels: Any) -> None:
     """Neither a loss nor AUC makes sense of one class."""
     if len(labels) and labels.min() == labels.max():
         source = dataset.label_source + ("" if dataset.least is None else f" >= {dataset.least}")

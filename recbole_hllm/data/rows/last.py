@@ -1,8 +1,10 @@
 """Last rows: of each user's prefix rows the latest one."""
 
+
 import numpy as np
 
 from recbole_hllm.data.rows.base import Rows
+from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.data.rows.prefix import PrefixRows
 
 
@@ -12,7 +14,7 @@ class LastRows(Rows):
     name = "last"
 
     @classmethod
-    def of_training(cls, data, targets: np.ndarray) -> Rows:
+    def of_training(cls, data: SequenceDataset, targets: np.ndarray) -> Rows:
         """The latest target of each user, of whom ready-made histories have several sequences."""
         sequences = data.sequences
         users = sequences.users[sequences.of(targets)]
@@ -22,6 +24,6 @@ class LastRows(Rows):
         return PrefixRows(data, np.sort(targets[order[is_last]]))
 
     @classmethod
-    def of_evaluation(cls, data, targets: np.ndarray) -> Rows:
+    def of_evaluation(cls, data: SequenceDataset, targets: np.ndarray) -> Rows:
         """Every target."""
         return PrefixRows(data, targets)

@@ -1,6 +1,7 @@
 """Ready-made histories that are filled up to one length: which of their tokens are no items."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from recbole_hllm.config.keys.run import RunKeys
 _FILLERS = ("0", "[PAD]")
 
 
-def leave_padding_out(dataset, described: Callable[[], pd.Series | None]) -> None:
+def leave_padding_out(dataset: Any, described: Callable[[], pd.Series | None]) -> None:
     """Takes padding out of the histories of a data set that has just been read, with a warning.
 
     Args:
@@ -20,7 +21,7 @@ def leave_padding_out(dataset, described: Callable[[], pd.Series | None]) -> Non
     """
     table, field = dataset.inter_feat, dataset.item_list_field
 
-    def is_item(token):
+    def is_item(token: str) -> bool:
         ids = described()
         return (table[dataset.iid_field] == token).any() or ids is not None and (ids == token).any()
 
@@ -39,7 +40,7 @@ def leave_padding_out(dataset, described: Callable[[], pd.Series | None]) -> Non
             dataset.field2seqlen[name] = int(table[name].map(len).max())
 
 
-def _name_doubtful(dataset, tokens: pd.Series, is_item) -> None:
+def _name_doubtful(dataset: Any, tokens: pd.Series, is_item: Callable[[str], bool]) -> None:
     """Warns of a token that may be meant as padding and stays an item."""
     for filler in _FILLERS:
         rows = tokens.index[tokens == filler].nunique()

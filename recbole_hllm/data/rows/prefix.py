@@ -1,5 +1,7 @@
 """Prefix rows: a target, and the items before it."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
@@ -7,6 +9,7 @@ from torch import Tensor
 
 from recbole_hllm.data.rows.base import Rows
 from recbole_hllm.data.rows.columns import EVENT_TIME, EVENT_TIMES
+from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.data.rows.flat import gather, over, padded_positions, take
 
 
@@ -22,7 +25,9 @@ class PrefixRows(Rows):
 
     name = "prefix"
 
-    def __init__(self, data, positions: np.ndarray, length: int | None = None, timed: bool = False):
+    def __init__(
+        self, data: SequenceDataset, positions: np.ndarray, length: int | None = None, timed: bool = False
+    ) -> None:
         super().__init__(data, positions)
         self.length, self.timed = length or data.max_item_list_len, timed
 
@@ -34,7 +39,7 @@ class PrefixRows(Rows):
         """Histories padded on the right with 0, the columns of their targets, and columns of the history as lists."""
         return self._given(index) if self.data.histories_given else self._cut(index)
 
-    def _cut(self, index):
+    def _cut(self, index: Any) -> Interaction:
         data, targets = self.data, torch.from_numpy(self.positions)[index]
         users = torch.from_numpy(data.sequences.of(targets.numpy()))
         begin = torch.maximum(torch.from_numpy(data.sequences.offsets)[users], targets - self.length)
@@ -51,7 +56,7 @@ class PrefixRows(Rows):
             rows |= {**data.events_at(positions, real), EVENT_TIME: times[targets]}
         return Interaction(rows)
 
-    def _given(self, index):
+    def _given(self, index: Any) -> Interaction:
         """Rows as the files of ``benchmark_filename`` hold them, of longer histories the last items."""
         data, rows = self.data, take(self.table, index)
         lengths, longest = rows[data.item_list_length_field], rows[data.item_list_field].shape[1]

@@ -31,7 +31,14 @@ class Sequences:
         return cls(items, timestamps, offsets, np.arange(n_users))
 
     @classmethod
-    def from_histories(cls, users, histories, history_lengths, targets, timestamps) -> "Sequences":
+    def from_histories(
+        cls,
+        users: np.ndarray,
+        histories: np.ndarray,
+        history_lengths: np.ndarray,
+        targets: np.ndarray,
+        timestamps: np.ndarray,
+    ) -> "Sequences":
         """From rows of a history and its target.
 
         Args:
@@ -185,11 +192,11 @@ def by_row(sequences: Sequences, phase: np.ndarray) -> Split:
     last = sequences.offsets[1:] - 1
     has_history = sequences.lengths >= 2
     whole = (phase == 0) & ~_begins_another(sequences, phase == 0)
-    parts = (last[has_history & (phase == number)] for number in range(3))
-    return Split(*parts, np.where(whole, sequences.lengths, 0))
+    train, valid, test = (last[has_history & (phase == number)] for number in range(3))
+    return Split(train, valid, test, np.where(whole, sequences.lengths, 0))
 
 
-def _begins_another(sequences, chosen):
+def _begins_another(sequences: Sequences, chosen: np.ndarray) -> np.ndarray:
     """(U,) whether a chosen sequence is the beginning of the user's next longer chosen one."""
     result = np.zeros(len(chosen), dtype=bool)
     numbers = np.flatnonzero(chosen)
@@ -210,10 +217,11 @@ def by_file(sequences: Sequences, phase: np.ndarray) -> Split:
     """
     targets = targets_of(sequences.lengths, sequences.offsets)
     train_lengths = np.bincount(sequences.of(np.flatnonzero(phase == 0)), minlength=len(sequences.offsets) - 1)
-    return Split(*(targets[phase[targets] == number] for number in range(3)), train_lengths)
+    train, valid, test = (targets[phase[targets] == number] for number in range(3))
+    return Split(train, valid, test, train_lengths)
 
 
-def _grouped(sequences, train_rows, valid, test):
+def _grouped(sequences: Sequences, train_rows: np.ndarray, valid: np.ndarray, test: np.ndarray) -> Split:
     """A split inside each user: the first item is always known, so it is part of the training data."""
     train_lengths = np.where(sequences.lengths > 0, train_rows + 1, 0)
     targets = targets_of(sequences.lengths, sequences.offsets)
@@ -222,7 +230,7 @@ def _grouped(sequences, train_rows, valid, test):
     return Split(train, valid, test, train_lengths)
 
 
-def _by_time(sequences, train, valid, test):
+def _by_time(sequences: Sequences, train: np.ndarray, valid: np.ndarray, test: np.ndarray) -> Split:
     """A split by time over all users: one whose first target comes later brings no training data."""
     users = sequences.of(train)
     rows = np.bincount(users, minlength=len(sequences.offsets) - 1)

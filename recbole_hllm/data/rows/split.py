@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from recbole_hllm.config.keys.learn import LEARNKeys
 from recbole_hllm.data.clock import check_clock_times
 from recbole_hllm.data.rows.base import Rows
 from recbole_hllm.data.rows.columns import TARGET_ITEMS
+from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.data.rows.flat import gather, padded_positions
 from recbole_hllm.data.rows.labelled import LabelledRows
 from recbole_hllm.data.rows.prefix import PrefixRows
@@ -37,13 +39,13 @@ class SplitCut:
     history: np.ndarray
     targets: np.ndarray
 
-    def rows(self, index, history_length: int, target_length: int) -> dict[str, torch.Tensor]:
+    def rows(self, index: Tensor, history_length: int, target_length: int) -> dict[str, torch.Tensor]:
         """``history`` (B, S), ``length`` (B,) and ``targets`` (B, T), padded on the right with 0; ``user`` (B,)."""
         items = torch.from_numpy(self.items)
         begin, end = torch.from_numpy(self.history)[index].unbind(1)
         history = gather(items, *padded_positions(begin, end, history_length))
-        of_targets = torch.from_numpy(self.targets)[index].unbind(1)
-        targets = gather(items, *padded_positions(*of_targets, target_length))
+        first, after = torch.from_numpy(self.targets)[index].unbind(1)
+        targets = gather(items, *padded_positions(first, after, target_length))
         users = torch.from_numpy(self.users)[index]
         return {"user": users, "history": history, "length": end - begin, "targets": targets}
 
@@ -134,8 +136,8 @@ def cut_rows(settings: LEARNKeys, name: str, items: np.ndarray, timestamps: np.n
     if settings.split_by == "position":
         history, targets = split_by_position(offsets, *most, every)
     else:
-        seconds = [_DAY * settings.history_days, _DAY * settings.target_days]
-        history, targets = split_by_time(timestamps, offsets, *zip(most, seconds, strict=True), every)
+        before, after = (most[0], _DAY * settings.history_days), (most[1], _DAY * settings.target_days)
+        history, targets = split_by_time(timestamps, offsets, before, after, every)
     if len(history) == 0:
         days = f" of {settings.target_days:g} days after {settings.history_days:g}"
         raise DataError(
@@ -163,7 +165,7 @@ class SplitLoader(TrainDataLoader):
     """Rows of a history and its targets. One row that is left over at the end has the company of another, half the data
     away: its targets are the negatives."""
 
-    def collate_fn(self, index):
+    def collate_fn(self, index: Any) -> Any:
         """The rows of these numbers, which are at least two."""
         others = [(index[0] + len(self._dataset) // 2) % len(self._dataset)] if len(index) == 1 else []
         return super().collate_fn([*index, *others])
@@ -186,19 +188,19 @@ class SplitRows(Rows):
     with_features = False
     loader = SplitLoader
 
-    def __init__(self, data, positions: np.ndarray, events: np.ndarray | None = None):
+    def __init__(self, data: SequenceDataset, positions: np.ndarray, events: np.ndarray | None = None) -> None:
         super().__init__(data, positions)
         self.events = positions if events is None else events
         self.cut = _cut_events(data, self.events)
         self.target_length = LEARNKeys.of(data.config).target_length
 
     @classmethod
-    def of_training(cls, data, targets: np.ndarray) -> Rows:
+    def of_training(cls, data: SequenceDataset, targets: np.ndarray) -> Rows:
         """Rows of all training interactions, the first items of users included."""
         return cls(data, data.training_positions)
 
     @classmethod
-    def of_evaluation(cls, data, targets: np.ndarray) -> Rows:
+    def of_evaluation(cls, data: SequenceDataset, targets: np.ndarray) -> Rows:
         """Every target."""
         return PrefixRows(data, targets)
 
@@ -222,7 +224,7 @@ class LabelledSplitRows(LabelledRows):
     """Trained on split rows of the events that can be in a history, evaluated on labelled rows."""
 
     @classmethod
-    def of_training(cls, data, targets: np.ndarray) -> Rows:
+    def of_training(cls, data: Any, targets: np.ndarray) -> Rows:
         """With ``history_filter: positive`` the liked events."""
         everything = data.training_positions
         events = np.intersect1d(everything, data.events, assume_unique=True)
@@ -234,7 +236,7 @@ class LabelledSplitRows(LabelledRows):
         return SplitRows(data, everything, events)
 
 
-def _cut_events(data, events: np.ndarray) -> SplitCut:
+def _cut_events(data: SequenceDataset, events: np.ndarray) -> SplitCut:
     if data.histories_given:
         raise ConfigError(
             f"benchmark_filename: {data.settings.model} cuts histories and targets itself, out of "

@@ -1,6 +1,7 @@
 """Window rows: a chunk of a user's training data, every position of which is trained on."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from recbole_hllm.config.keys.next_item import HistoryKeys, NextItemLossKeys
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.rows import sequences as seq
 from recbole_hllm.data.rows.base import Rows
+from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.data.rows.flat import gather, padded_positions
 from recbole_hllm.data.rows.prefix import PrefixRows
 from recbole_hllm.errors import ConfigError
@@ -34,7 +36,7 @@ class WindowLoader(TrainDataLoader):
         ConfigError: ``per_position`` without a number.
     """
 
-    def _init_batch_size_and_step(self):
+    def _init_batch_size_and_step(self) -> None:
         settings = NextItemLossKeys.of(self.config)
         self.step, self.negatives_field = settings.train_batch_size, settings.NEG_PREFIX + self.iid_field
         self.set_batch_size(self.step)
@@ -43,7 +45,7 @@ class WindowLoader(TrainDataLoader):
         check_negatives(settings)
         self.num_negatives, self.shared = settings.num_negatives, settings.negatives == "shared"
 
-    def collate_fn(self, index):
+    def collate_fn(self, index: Any) -> Any:
         """The rows of these numbers, with negatives where the loss needs them."""
         rows = self.transform(self._dataset, self._dataset[index])
         if self._sampler is None:
@@ -53,10 +55,11 @@ class WindowLoader(TrainDataLoader):
         rows[self.negatives_field] = drawn.view(shape)
         return rows
 
-    def _shape_of_negatives(self, n_rows):
+    def _shape_of_negatives(self, n_rows: int) -> tuple[int, ...]:
         positions = self._dataset.max_item_list_len
         if self.shared:
             return 1, self.num_negatives or n_rows * (positions + 1)
+        assert self.num_negatives is not None, "check_negatives"
         return n_rows, positions, self.num_negatives
 
 
@@ -76,22 +79,22 @@ class WindowRows(Rows):
     with_features = False
     loader = WindowLoader
 
-    def __init__(self, data, positions: np.ndarray):
+    def __init__(self, data: SequenceDataset, positions: np.ndarray) -> None:
         super().__init__(data, positions)
         self.windows = _cut(data)
 
     @classmethod
-    def of_training(cls, data, targets: np.ndarray) -> Rows:
+    def of_training(cls, data: SequenceDataset, targets: np.ndarray) -> Rows:
         """Windows of all training interactions, the first items of users included."""
         return cls(data, data.training_positions)
 
     @classmethod
-    def of_evaluation(cls, data, targets: np.ndarray) -> Rows:
+    def of_evaluation(cls, data: SequenceDataset, targets: np.ndarray) -> Rows:
         """Every target, with as long a history as an evaluation reads."""
         return PrefixRows(data, targets, length=HistoryKeys.of(data.config).MAX_ITEM_LIST_LENGTH_TEST, timed=True)
 
     @classmethod
-    def draws_of_its_own(cls, config) -> bool:
+    def draws_of_its_own(cls, config: Any) -> bool:
         """Where a model compares with all items instead (``DRAWS_NEGATIVES``), nothing is drawn."""
         return True
 
@@ -113,7 +116,7 @@ class WindowRows(Rows):
         )
 
 
-def _cut(data) -> np.ndarray:
+def _cut(data: SequenceDataset) -> np.ndarray:
     settings = HistoryKeys.of(data.config)
     chunk, overlap = settings.data_split, 0 if "chunks" in referenced(settings.reference) else 1
     size, lengths = data.max_item_list_len + 1, data.train_lengths

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import regex
@@ -17,6 +18,9 @@ from tqdm import tqdm
 from recbole_hllm.data.texts.item_texts import ItemTexts, TextTemplate
 from recbole_hllm.errors import DataError
 from recbole_hllm.storage.cache import digest, read_arrays, write_arrays
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 REFERENCE_BEHAVIOURS = frozenset({"truncation", "special_tokens", "empty_text"})
 
@@ -56,18 +60,24 @@ class CatalogueReport:
         )
 
 
-class RenderedTexts(Sequence):
+class RenderedTexts(Sequence[str]):
     """The texts handed to the tokenizer, rendered when asked for: a catalogue need not hold every text twice.
 
     The padding item 0 has the empty text. An item without a row or without any text has the prompt alone;
     with `row_needed` an item without a row has the empty text instead.
     """
 
-    def __init__(self, item_texts: ItemTexts, template: TextTemplate, row_needed: bool):
+    def __init__(self, item_texts: ItemTexts, template: TextTemplate, row_needed: bool) -> None:
         self.item_texts, self.template, self.row_needed = item_texts, template, row_needed
 
     def __len__(self) -> int:
         return len(self.item_texts.fields)
+
+    @overload
+    def __getitem__(self, item: int) -> str: ...
+
+    @overload
+    def __getitem__(self, item: slice) -> list[str]: ...
 
     def __getitem__(self, item: int | slice) -> str | list[str]:
         if isinstance(item, slice):
@@ -106,7 +116,7 @@ class ItemCatalogue:
         cls,
         item_texts: ItemTexts,
         template: TextTemplate,
-        tokenizer,
+        tokenizer: "PreTrainedTokenizerBase",
         *,
         max_text_length: int,
         cache: Path | None,
@@ -155,7 +165,7 @@ class ItemCatalogue:
         (logger or logging.getLogger(__name__)).info("%s", report)
         return cls(arrays["tokens"], arrays["offsets"], texts, report)
 
-    def lookup(self, ids: np.ndarray | torch.LongTensor) -> tuple[torch.LongTensor, torch.LongTensor]:
+    def lookup(self, ids: np.ndarray | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens of the given items, one after the other, in the order given.
 
         Args:
@@ -182,7 +192,7 @@ def _read(entry: Path, settings: dict) -> dict[str, np.ndarray] | None:
     return None
 
 
-def _private_copy(tokenizer, split_special_tokens: bool):
+def _private_copy(tokenizer: "PreTrainedTokenizerBase", split_special_tokens: bool) -> "PreTrainedTokenizerBase":
     """A fast tokenizer keeps the options of its last call: work on a copy and leave the caller's alone."""
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.split_special_tokens = split_special_tokens
@@ -190,7 +200,7 @@ def _private_copy(tokenizer, split_special_tokens: bool):
     return tokenizer
 
 
-def _check_room(tokenizer, prompt: str, max_text_length: int) -> None:
+def _check_room(tokenizer: "PreTrainedTokenizerBase", prompt: str, max_text_length: int) -> None:
     length = len(tokenizer(prompt)["input_ids"])
     if length >= max_text_length:
         raise DataError(
@@ -199,7 +209,7 @@ def _check_room(tokenizer, prompt: str, max_text_length: int) -> None:
         )
 
 
-def _content(tokenizer) -> str:
+def _content(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Everything of a tokenizer that decides the token ids."""
     if tokenizer.is_fast:
         return digest(tokenizer.backend_tokenizer.to_str(), _filler(tokenizer))
@@ -214,7 +224,7 @@ def _text_digests(texts: RenderedTexts) -> Iterator[str]:
         yield digest(*texts[start : start + TEXTS_PER_DIGEST])
 
 
-def _filler(tokenizer) -> int:
+def _filler(tokenizer: "PreTrainedTokenizerBase") -> int:
     """The token that stands for a text without tokens: an item must have something to be encoded from."""
     names = ("eos_token_id", "sep_token_id", "bos_token_id", "unk_token_id")
     candidates = (getattr(tokenizer, name, None) for name in names)
@@ -224,7 +234,7 @@ def _filler(tokenizer) -> int:
 def _tokenise(
     texts: RenderedTexts,
     prompt: str,
-    tokenizer,
+    tokenizer: "PreTrainedTokenizerBase",
     max_text_length: int,
     reference: frozenset[str],
     batch_size: int,
@@ -246,7 +256,7 @@ def _tokenise(
 
 
 def _encode(
-    texts: list[str], tokenizer, max_text_length: int, reference: frozenset[str]
+    texts: list[str], tokenizer: "PreTrainedTokenizerBase", max_text_length: int, reference: frozenset[str]
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Token ids of each text, all of them and those kept within the limit."""
     encoded = tokenizer(

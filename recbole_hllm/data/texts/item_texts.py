@@ -59,7 +59,7 @@ class TextTemplate:
     missing_words_dropped: bool = False
     field: str = "{key}: {value}"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         try:
             fields_differ = self.field.format(key="", value="a") != self.field.format(key="", value="b")
         except (LookupError, ValueError, AttributeError):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from recbole_hllm.data.texts.catalogue import ItemCatalogue
 from recbole_hllm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,15 @@ class HistoryPrompts:
     max_length: int
 
     @classmethod
-    def build(cls, catalogue: ItemCatalogue, tokenizer, *, text_before: str, separator: str, max_length: int):
+    def build(
+        cls,
+        catalogue: ItemCatalogue,
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        text_before: str,
+        separator: str,
+        max_length: int,
+    ) -> "HistoryPrompts":
         """Prompts in the form a tokenizer gives a text.
 
         Args:
@@ -45,16 +57,16 @@ class HistoryPrompts:
             ConfigError: not any two items fit into a prompt.
         """
         before, after = _special_tokens(tokenizer)
-        text_before, separator = (
+        opening, between = (
             tokenizer(text, add_special_tokens=False)["input_ids"] if text else [] for text in (text_before, separator)
         )
-        head, separator, tail = (np.array(ids, np.int32) for ids in (before + text_before, separator, after))
-        prompts = cls(catalogue, _bounds(catalogue, before, after), head, separator, tail, max_length)
+        head, middle, tail = (np.array(ids, np.int32) for ids in (before + opening, between, after))
+        prompts = cls(catalogue, _bounds(catalogue, before, after), head, middle, tail, max_length)
         longest = int(np.diff(prompts.bounds).max(initial=0))
-        if 2 * longest + len(separator) > prompts._room:
+        if 2 * longest + len(middle) > prompts._room:
             raise ConfigError(
                 f"MAX_PROMPT_LENGTH: of {max_length} tokens {prompts._room} are left for items, and two of the longest "
-                f"texts with the separator take {2 * longest + len(separator)}; raise it, or lower MAX_TEXT_LENGTH"
+                f"texts with the separator take {2 * longest + len(middle)}; raise it, or lower MAX_TEXT_LENGTH"
             )
         return prompts
 
@@ -133,7 +145,7 @@ def _flat(prompts: Iterable[np.ndarray]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.concatenate(prompts).astype(np.int64)), torch.tensor([len(prompt) for prompt in prompts])
 
 
-def _special_tokens(tokenizer) -> tuple[list[int], list[int]]:
+def _special_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], list[int]]:
     """What a tokenizer puts before and after every text."""
     read = tokenizer("a", return_special_tokens_mask=True)
     ids, special = read["input_ids"], read["special_tokens_mask"]

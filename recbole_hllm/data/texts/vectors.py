@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
@@ -114,19 +114,21 @@ def _newest(cache: Path, stem: str, meta: dict) -> dict[str, np.ndarray] | None:
     return next((arrays for file in newest_first if (arrays := _read(file.parent, meta))), None)
 
 
-def _known_rows(found: dict | None, tokens: np.ndarray, width: int, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+def _known_rows(
+    found: Mapping[str, np.ndarray] | None, tokens: np.ndarray, width: int, dtype: type
+) -> tuple[np.ndarray, np.ndarray]:
     """(n_items, width) vectors with the rows that an entry knows, and the ids of the items it does not."""
-    vectors = np.zeros((len(tokens), width), dtype)
+    vectors: np.ndarray = np.zeros((len(tokens), width), dtype)
     row_of = {} if found is None else {hashed.tobytes(): row for row, hashed in enumerate(found["tokens"]) if row}
     rows = np.array([row_of.get(hashed.tobytes(), 0) for hashed in tokens])
     rows[0] = 0
     known = np.flatnonzero(rows)
-    if len(known):
+    if found is not None and len(known):
         vectors[known] = found["vectors"][rows[known]]
     return vectors, 1 + np.flatnonzero(rows[1:] == 0)
 
 
-def _encode_missing(encode, vectors: np.ndarray, missing: np.ndarray) -> np.ndarray:
+def _encode_missing(encode: Callable[[np.ndarray], np.ndarray], vectors: np.ndarray, missing: np.ndarray) -> np.ndarray:
     with tqdm(total=len(missing), desc="encode items", unit="item", disable=len(missing) <= PROGRESS_FROM) as bar:
         for start in range(0, len(missing), BLOCK):
             ids = missing[start : start + BLOCK]
