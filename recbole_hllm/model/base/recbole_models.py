@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 import torch
 from recbole.utils import get_model
@@ -22,4 +23,4 @@ def _sequential_recommender() -> ModuleType:
         torch.autograd.set_detect_anomaly(*before)
 
 
-sequential_recommender = _sequential_recommender()
+sequential_recommender: Any = _sequential_recommender()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -13,6 +13,8 @@ from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.schema import Settings
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.id_table import check_same_training
+
+M = TypeVar("M", bound=nn.Module)
 
 # Keys that say which interactions there are, and which of them are trained on.
 _OF_THE_DATA = (
@@ -69,7 +71,7 @@ def settings_of(
     return settings
 
 
-def with_best_weights(model: nn.Module, folder: Path, key: str) -> nn.Module:
+def with_best_weights(model: M, folder: Path, key: str) -> M:
     """A model made as the run's is, with its best weights, in evaluation mode.
 
     Raises:

@@ -1,5 +1,10 @@
 """BERT4Rec: RecBole's, for batches without a target too."""
 
+from typing import Any
+
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.recbole_models import sequential_recommender
 
@@ -18,7 +23,7 @@ class BERT4Rec(sequential_recommender.BERT4Rec):
         ConfigError: ``mask_ratio`` leaves no place for a masked item.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         if self.mask_item_length < 1:
             raise ConfigError(
@@ -26,7 +31,7 @@ class BERT4Rec(sequential_recommender.BERT4Rec):
                 f"to mask; at least {1 / self.max_seq_length:.2g} is needed"
             )
 
-    def calculate_loss(self, interaction):
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
         """The mean loss of the masked items.
 
         With ``loss_type: BPR`` a masked item without a negative, in a history of all items there are, is not counted.

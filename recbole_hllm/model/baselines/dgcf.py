@@ -1,5 +1,7 @@
 """DGCF: RecBole's, for batches of any size."""
 
+from typing import Any
+
 from recbole.model.general_recommender import DGCF as RecBoleDGCF
 
 
@@ -12,6 +14,8 @@ class DGCF(RecBoleDGCF):
         dataset: the training part of a SequenceDataset.
     """
 
-    def __init__(self, config, dataset):
+    cor_batch_size: int
+
+    def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.cor_batch_size = min(max(self.cor_batch_size, 1), self.n_users, self.n_items)

@@ -1,12 +1,16 @@
 """DIEN: RecBole's, for users without a history too."""
 
+from torch import Tensor
+
 from recbole_hllm.model.base.recbole_models import sequential_recommender
 
 
 class DIEN(sequential_recommender.DIEN):
     """RecBole's DIEN, whose recurrent layers refuse an empty history: it counts as one padding item here."""
 
-    def forward(self, user, item_seq, neg_item_seq, item_seq_len, next_items):
+    def forward(
+        self, user: Tensor, item_seq: Tensor, neg_item_seq: Tensor, item_seq_len: Tensor, next_items: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Logits and the auxiliary loss of a batch.
 
         Args:

@@ -1,13 +1,14 @@
 """HSTU (arXiv 2402.17152) for next-item prediction, as its authors wrote it and as HLLM's authors changed it."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from recbole_hllm.config.keys.baselines import HSTUKeys
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.item_table import INITIAL_STD, ItemTableRecommender, check_heads, position_table
+from recbole_hllm.model.base.next_item import History
 from recbole_hllm.nn.hstu import HSTUBlock, time_buckets
 
 
@@ -34,7 +35,7 @@ class HSTU(ItemTableRecommender):
     settings: HSTUKeys
     IMPLEMENTATIONS = {"meta": {}, "hllm": {"temperature": None, "nce_thres": 0.99}}
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Any, dataset: Any) -> None:
         width = self.Keys.of(config).hidden_size
         super().__init__(config, dataset, width)
         settings, n_heads, dropout = self.settings, self.settings.n_heads, self.settings.hidden_dropout_prob
@@ -48,7 +49,7 @@ class HSTU(ItemTableRecommender):
             for _ in range(settings.n_layers)
         )
 
-    def read_history(self, vectors, history):
+    def read_history(self, vectors: Tensor, history: History) -> Tensor:
         """(B, S, D) item vectors -> (B, S, D) predictions.
 
         Raises:
@@ -61,10 +62,10 @@ class HSTU(ItemTableRecommender):
             x = block(x, buckets)
         return x
 
-    def _time_buckets(self, history):
+    def _time_buckets(self, history: History) -> Tensor | None:
         if not self.faithful:
             return None
-        if history.next_times is None:
+        if history.times is None or history.next_times is None:
             raise ModelError(
                 "HSTU's implementation meta looks at times: its rows need event_time_list and, to recommend, "
                 "event_time (the time of the recommendation); or train with implementation: hllm, which looks at none"

@@ -1,5 +1,7 @@
 """LINE: RecBole's, where every item has a user to compare with."""
 
+from typing import Any
+
 from recbole.model.general_recommender import LINE as RecBoleLINE
 
 from recbole_hllm.errors import DataError
@@ -16,7 +18,7 @@ class LINE(RecBoleLINE):
         DataError: an item that every user has in training.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         for item, users in enumerate(self.used_ids):
             if len(users) >= self.n_users - 1:

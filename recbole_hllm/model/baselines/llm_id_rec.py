@@ -1,13 +1,14 @@
 """LLM-ID: a language model from scratch over a table of item ids (SASRec-1B of arXiv 2409.12740, section 4.4)."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from recbole_hllm.config.keys.baselines import LLMIDRecKeys
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.item_table import ItemTableRecommender
 from recbole_hllm.model.base.llm_fit import check_user_llm, history_lengths
+from recbole_hllm.model.base.next_item import History
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.tuning import tune
 from recbole_hllm.nn.user_encoder import UserEncoder
@@ -31,12 +32,12 @@ class LLMIDRec(ItemTableRecommender):
     settings: LLMIDRecKeys
 
     @classmethod
-    def check_keys(cls, config) -> None:
+    def check_keys(cls, config: Any) -> None:
         """Raises ConfigError or ModelError for values that are wrong whatever the data are."""
         settings = cls.Keys.of(config)
         check_user_llm(_scratch(settings), "user_llm_config", None, history_lengths(settings))
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Any, dataset: Any) -> None:
         self.check_keys(config)
         width = self.Keys.of(config).item_embed_dim
         super().__init__(config, dataset, width)
@@ -44,11 +45,11 @@ class LLMIDRec(ItemTableRecommender):
         tune(self.user_encoder.backbone, "full")
         self.projection = nn.Linear(width, self.user_encoder.hidden_size, bias=False)
 
-    def vectors_of(self, ids):
+    def vectors_of(self, ids: Tensor) -> Tensor:
         """(N,) item ids -> (N, D) projected rows of the table."""
         return self.projection(super().vectors_of(ids))
 
-    def read_history(self, vectors, history):
+    def read_history(self, vectors: Tensor, history: History) -> Tensor:
         """(B, S, D) item vectors -> (B, S, D) predictions by the language model."""
         return self.user_encoder(vectors)
 

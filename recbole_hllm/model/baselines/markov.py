@@ -1,7 +1,10 @@
 """First-order Markov: recommend what most often followed the user's last item."""
 
+from typing import Any
+
 import numpy as np
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_hllm.config.keys.baselines import MarkovKeys
@@ -26,7 +29,7 @@ class Markov(TrainingFree):
 
     Keys = MarkovKeys
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         pairs, counts = np.unique(_followed_by(dataset) @ [self.n_items, 1], return_counts=True)
         self.register_buffer("pairs", torch.from_numpy(pairs))
@@ -38,14 +41,14 @@ class Markov(TrainingFree):
         tie_breaker[best_first] = np.arange(self.n_items)[::-1] / self.n_items
         self.register_buffer("tie_breaker", torch.from_numpy(tie_breaker))
 
-    def predict(self, interaction) -> Tensor:
+    def predict(self, interaction: Interaction) -> Tensor:
         """(B,) score of each row's item, float64."""
         items = interaction[self.ITEM_ID]
         wanted = self._last_items(interaction) * self.n_items + items
         places = torch.searchsorted(self.pairs, wanted).clamp(max=len(self.pairs) - 1)
         return self.counts[places] * (self.pairs[places] == wanted) + self.tie_breaker[items]
 
-    def full_sort_predict(self, interaction) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """(B, n_items) score of every item, float64.
 
         Args:
@@ -60,13 +63,13 @@ class Markov(TrainingFree):
         scores[rows, self.pairs[places] % self.n_items] += self.counts[places]
         return scores
 
-    def _last_items(self, interaction) -> Tensor:
+    def _last_items(self, interaction: Interaction) -> Tensor:
         """(B,) ids, 0 where the history is empty."""
         place = (interaction[self.ITEM_SEQ_LEN] - 1).clamp(min=0)
         return interaction[self.ITEM_SEQ].gather(1, place[:, None])[:, 0]
 
 
-def _followed_by(dataset) -> np.ndarray:
+def _followed_by(dataset: Any) -> np.ndarray:
     """(N, 2) items of every two neighbouring interactions of a sequence, the second of them a training interaction."""
     sequences, positions = dataset.sequences, dataset.training_positions
     positions = positions[positions > sequences.offsets[sequences.of(positions)]]

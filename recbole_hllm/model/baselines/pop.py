@@ -1,7 +1,9 @@
 """Pop: the most frequent items of the training interactions, counted one by one."""
 
 import torch
+from recbole.data.interaction import Interaction
 from recbole.model.general_recommender import Pop as RecBolePop
+from torch import Tensor
 
 from recbole_hllm.model.base.contract import CatalogueScorer
 
@@ -9,7 +11,7 @@ from recbole_hllm.model.base.contract import CatalogueScorer
 class Pop(RecBolePop, CatalogueScorer):
     """RecBole's Pop, which counts an item that occurs several times in a batch once, with that mended."""
 
-    def calculate_loss(self, interaction):
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Counts the batch's items.
 
         Args:

@@ -1,10 +1,11 @@
 """PromptLLM (LEARN, arXiv 2405.03988, Baseline-v1): a frozen language model reads a user's history as one prompt."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
@@ -48,7 +49,7 @@ class PromptReader(SequentialRecommender, Factorised, ReadsWeights):
     settings: PromptLLMKeys | PromptLLMTunedKeys
     input_type = InputType.POINTWISE
 
-    def __init__(self, config, dataset, weights: Weights = Weights.FRESH):
+    def __init__(self, config: Any, dataset: Any, weights: Weights = Weights.FRESH) -> None:
         super().__init__(config, dataset)
         self.settings = settings = self.Keys.of(config)
         self.autocast_dtype, self.token_budget = AUTOCAST_DTYPES[settings.precision], chunk_tokens(settings)
@@ -65,10 +66,10 @@ class PromptReader(SequentialRecommender, Factorised, ReadsWeights):
         # A prompt is read as a long text is.
         self.reader = ItemEncoder(llm, item_emb_token_n=0, max_text_length=length, length_key="MAX_PROMPT_LENGTH")
         check_words(llm, self.prompts.all_tokens(), source)
-        self._table = None
+        self._table: Tensor | None = None
 
     @staticmethod
-    def source(settings) -> str:
+    def source(settings: Any) -> str:
         """Where the tokenizer lies."""
         raise NotImplementedError
 
@@ -96,7 +97,7 @@ class PromptReader(SequentialRecommender, Factorised, ReadsWeights):
             self._table = F.normalize(torch.from_numpy(np.array(vectors)).to(device), dim=-1)
         return self._table
 
-    def user_vectors(self, interaction) -> Tensor:
+    def user_vectors(self, interaction: Interaction) -> Tensor:
         """(B, D) vectors of length 1 of the users' prompts.
 
         Args:
@@ -108,24 +109,24 @@ class PromptReader(SequentialRecommender, Factorised, ReadsWeights):
             vectors = encode_items(self.reader, tokens, lengths, token_budget=self.token_budget)
         return F.normalize(vectors.float(), dim=-1)
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> "PromptReader":
         """Vectors of items are forgotten when training goes on."""
         if mode:
             self._table = None
         return super().train(mode)
 
-    def load_state_dict(self, *args, **kwargs):
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Vectors of items are those of the old weights."""
         self._table = None
         return super().load_state_dict(*args, **kwargs)
 
     # ---- scores ----
 
-    def predict(self, interaction) -> Tensor:
+    def predict(self, interaction: Interaction) -> Tensor:
         """(B,) cosine of each row's user vector and its item's vector."""
         return (self.user_vectors(interaction) * self.item_vectors()[interaction[self.ITEM_ID]]).sum(dim=-1)
 
-    def full_sort_predict(self, interaction) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """(B, n_items) cosine of each row's user vector and every item's vector."""
         return self.user_vectors(interaction) @ self.item_vectors().T
 
@@ -149,7 +150,7 @@ class PromptLLM(PromptReader, TrainingFree):
         return named_source(settings, "language model that reads the histories")
 
     @classmethod
-    def check_keys(cls, config) -> None:
+    def check_keys(cls, config: Any) -> None:
         """Raises ConfigError or ModelError where the language model does not fit the keys, whatever the data are."""
         settings = cls.Keys.of(config)
         spec = frozen_spec(settings, cls.source(settings))

@@ -1,7 +1,9 @@
 """PromptLLMTuned (LEARN, arXiv 2405.03988, Baseline-v2): PromptLLM with a language model tuned on users' histories."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from recbole.data.interaction import Interaction
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from recbole_hllm.config.keys.baselines import PromptLLMTunedKeys
@@ -42,13 +44,13 @@ class PromptLLMTuned(PromptReader):
     settings: PromptLLMTunedKeys
     DRAWS_NEGATIVES = False  # the loss is over the vocabulary
 
-    def __init__(self, config, dataset, weights: Weights = Weights.FRESH):
+    def __init__(self, config: Any, dataset: Any, weights: Weights = Weights.FRESH) -> None:
         self.check_keys(config)
         self._finished = weights is Weights.FOLLOW  # until it is trained again
         super().__init__(config, dataset, weights)
 
     @classmethod
-    def check_keys(cls, config) -> None:
+    def check_keys(cls, config: Any) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
         settings = cls.Keys.of(config)
         source, sizes = settings.item_pretrain_dir, settings.item_llm_config
@@ -58,12 +60,12 @@ class PromptLLMTuned(PromptReader):
             # A finished run's config.yaml names our defaults as if the user had.
             if source and value and not settings.is_default(key):
                 raise ConfigError(f"{key}: is of a language model from scratch; item_pretrain_dir brings its own")
-        if not source and "vocab_size" in sizes:
+        if not source and "vocab_size" in (sizes or {}):
             raise ConfigError("item_llm_config: vocab_size is the number of different tokens in the data; leave it out")
         if not source and settings.item_llm_layers:
             raise ConfigError("item_llm_layers: is of item_pretrain_dir; give num_hidden_layers in item_llm_config")
-        lora = lora_settings(settings)
-        lora = lora if tuning_mode(settings) == "lora" else None
+        of_keys = lora_settings(settings)
+        lora = of_keys if tuning_mode(settings) == "lora" else None
         spec, key = _spec(settings), "item_pretrain_dir" if source else "item_llm_config"
         check_text_llm(spec, key, settings.MAX_PROMPT_LENGTH, lora, length_key="MAX_PROMPT_LENGTH")
         if (skeleton := skeleton_of(spec)) is not None:
@@ -72,7 +74,9 @@ class PromptLLMTuned(PromptReader):
     @staticmethod
     def source(settings: PromptLLMTunedKeys) -> str:
         """The language model's folder, or that of the tokenizer of one from scratch."""
-        return settings.item_pretrain_dir or settings.tokenizer_dir
+        source = settings.item_pretrain_dir or settings.tokenizer_dir
+        assert source is not None, "check_keys"
+        return source
 
     def load_llm(self, weights: Weights) -> PreTrainedModel:
         """The language model as its keys say, and the head over its words in ``lm_head``."""
@@ -91,12 +95,12 @@ class PromptLLMTuned(PromptReader):
         """Those of a finished run's weights; while weights are trained nothing is written."""
         return self._finished and super().vectors_kept()
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> "PromptLLMTuned":
         """Weights that are trained are no finished run's any more."""
         self._finished = self._finished and not mode
         return super().train(mode)
 
-    def calculate_loss(self, interaction):
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Cross-entropy of the next token over the vocabulary, in nats, averaged over tokens.
 
         Args:
@@ -112,7 +116,7 @@ class PromptLLMTuned(PromptReader):
         self.loss_terms = {"next_token": loss.detach(), "tokens": len(losses)}
         return loss
 
-    def positions_read(self, rows) -> int:
+    def positions_read(self, rows: Interaction) -> int:
         """Tokens of the prompts of a batch of training rows."""
         return len(self.prompts.of_windows(rows[self.ITEM_SEQ])[0])
 
@@ -125,7 +129,7 @@ def _spec(settings: PromptLLMTunedKeys, n_words: int | None = None, weights: Wei
     """The language model; one from scratch has as many words as the data."""
     source, sizes = settings.item_pretrain_dir, None
     if not source:
-        sizes = {**settings.item_llm_config, **({"vocab_size": n_words} if n_words else {})}
+        sizes = {**(settings.item_llm_config or {}), **({"vocab_size": n_words} if n_words else {})}
     return BackboneSpec(
         source,
         init="pretrained" if source and weights.are_read else "scratch",

@@ -1,12 +1,13 @@
 """SASRec-NCE: RecBole's SASRec encoder, trained as HLLM is (the ID baseline of arXiv 2409.12740, section 4.4)."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from recbole.model.layers import TransformerEncoder
-from torch import nn
+from torch import Tensor, nn
 
 from recbole_hllm.config.keys.baselines import SASRecNCEKeys
 from recbole_hllm.model.base.item_table import INITIAL_STD, ItemTableRecommender, check_heads, position_table
+from recbole_hllm.model.base.next_item import History
 
 
 class SASRecNCE(ItemTableRecommender):
@@ -26,7 +27,7 @@ class SASRecNCE(ItemTableRecommender):
     Keys: ClassVar[type[SASRecNCEKeys]] = SASRecNCEKeys
     settings: SASRecNCEKeys
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset, self.Keys.of(config).hidden_size)
         settings = self.settings
         check_heads(settings.hidden_size, settings.n_heads)
@@ -45,14 +46,14 @@ class SASRecNCE(ItemTableRecommender):
         )
         self.encoder.apply(_initialise)
 
-    def read_history(self, vectors, history):
+    def read_history(self, vectors: Tensor, history: History) -> Tensor:
         """(B, S, D) item vectors -> (B, S, D) predictions."""
         inputs = self.dropout(self.norm(vectors + self.positions(vectors.shape[1])))
         mask = self.get_attention_mask(history.items)
         return self.encoder(inputs, mask, output_all_encoded_layers=False)[-1]
 
 
-def _initialise(module):
+def _initialise(module: nn.Module) -> None:
     """As RecBole's SASRec does; its layer norms start as torch's."""
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=INITIAL_STD)

@@ -1,10 +1,11 @@
 """TextKNN: nearest neighbours of the history among the item vectors of a frozen language model."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_hllm.config.keys.baselines import TextKNNKeys
@@ -41,15 +42,15 @@ class TextKNN(TrainingFree, Factorised, ReadsWeights):
     # RecBole's name for what a checkpoint holds besides weights: vectors that are read need no LLM.
     other_parameter_name = ["vectors"]
 
-    def __init__(self, config, dataset, weights: Weights = Weights.FRESH):
+    def __init__(self, config: Any, dataset: Any, weights: Weights = Weights.FRESH) -> None:
         super().__init__(config, dataset)
-        self.vectors = None
+        self.vectors: Tensor | None = None
         if weights.are_read:
             self.check_keys(config)
             self.vectors = F.normalize(_encode(self.settings, dataset), dim=-1)
 
     @classmethod
-    def check_files(cls, config) -> None:
+    def check_files(cls, config: Any) -> None:
         """Looks for item texts and the Item LLM's tokenizer.
 
         Raises:
@@ -63,16 +64,17 @@ class TextKNN(TrainingFree, Factorised, ReadsWeights):
         load_tokenizer(_source(settings), settings.trust_remote_code)
 
     @classmethod
-    def check_keys(cls, config) -> None:
+    def check_keys(cls, config: Any) -> None:
         """Raises ConfigError or ModelError where the Item LLM does not fit the keys, whatever the data are."""
         settings = cls.Keys.of(config)
         check_text_llm(frozen_spec(settings, _source(settings)), "item_pretrain_dir", settings.MAX_TEXT_LENGTH)
 
     def item_vectors(self) -> Tensor:
         """(n_items, D) vectors of length 1; row 0 is the padding item's, zeros."""
+        assert self.vectors is not None, "computed, or read with the checkpoint"
         return self.vectors
 
-    def user_vectors(self, interaction) -> Tensor:
+    def user_vectors(self, interaction: Interaction) -> Tensor:
         """(B, D) mean vectors of the last ``knn_history`` items, zeros where the history is empty.
 
         Args:
@@ -83,18 +85,19 @@ class TextKNN(TrainingFree, Factorised, ReadsWeights):
         read = place < length
         if self.settings.knn_history:
             read &= place >= length - self.settings.knn_history
-        total = F.embedding_bag(items, self.vectors, per_sample_weights=read.to(self.vectors.dtype), mode="sum")
+        vectors = self.item_vectors()
+        total = F.embedding_bag(items, vectors, per_sample_weights=read.to(vectors.dtype), mode="sum")
         return total / read.sum(dim=1, keepdim=True).clamp(min=1)
 
-    def predict(self, interaction) -> Tensor:
+    def predict(self, interaction: Interaction) -> Tensor:
         """(B,) cosine of each row's user vector and its item's vector."""
-        return (self._directions(interaction) * self.vectors[interaction[self.ITEM_ID]]).sum(dim=-1)
+        return (self._directions(interaction) * self.item_vectors()[interaction[self.ITEM_ID]]).sum(dim=-1)
 
-    def full_sort_predict(self, interaction) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """(B, n_items) cosine of each row's user vector and every item's vector."""
-        return self._directions(interaction) @ self.vectors.T
+        return self._directions(interaction) @ self.item_vectors().T
 
-    def _directions(self, interaction):
+    def _directions(self, interaction: Interaction) -> Tensor:
         return F.normalize(self.user_vectors(interaction), dim=-1)
 
 
@@ -102,7 +105,7 @@ def _source(settings: TextKNNKeys) -> str:
     return named_source(settings, "Item LLM whose vectors are compared")
 
 
-def _encode(settings: TextKNNKeys, dataset) -> Tensor:
+def _encode(settings: TextKNNKeys, dataset: Any) -> Tensor:
     """(n_items, D) float32 vectors of all items, row 0 zeros."""
     source = _source(settings)
     tokenizer = load_tokenizer(source, settings.trust_remote_code)

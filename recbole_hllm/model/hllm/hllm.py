@@ -2,12 +2,13 @@
 
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from recbole.data.dataset.dataset import Dataset
+from torch import Tensor
 
 from recbole_hllm.config.keys.hllm import HLLMKeys
 from recbole_hllm.data.protocol import referenced
@@ -21,7 +22,7 @@ from recbole_hllm.model.base.item_texts import build_catalogue, read_texts
 from recbole_hllm.model.base.item_vectors import encode_catalogue, encoder_digest, vector_cache
 from recbole_hllm.model.base.language_models import chunk_tokens, lora_settings
 from recbole_hllm.model.base.llm_fit import check_text_llm, check_user_llm, check_words, history_lengths
-from recbole_hllm.model.base.next_item import NextItemRecommender
+from recbole_hllm.model.base.next_item import History, NextItemRecommender
 from recbole_hllm.model.hllm.language_models import (
     build_item_encoder,
     check_tuning,
@@ -36,7 +37,8 @@ from recbole_hllm.model.hllm.language_models import (
 from recbole_hllm.model.hllm.pretrained import export_hllm, load_pretrained_hllm
 from recbole_hllm.nn.backbone import load_backbone, load_tokenizer
 from recbole_hllm.nn.chunked import encode_items
-from recbole_hllm.nn.item_encoder import StoredItemVectors
+from recbole_hllm.nn.item_encoder import ItemEncoder, StoredItemVectors
+from recbole_hllm.nn.losses import InfoNCEResult
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.tuning import tune
 from recbole_hllm.nn.user_encoder import UserEncoder
@@ -64,7 +66,9 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
     settings: HLLMKeys
     FURTHER_VECTORS = 0  # that the User LLM reads after a history
 
-    def __init__(self, config, dataset: Dataset, item_texts: ItemTexts | None = None, weights: Weights = Weights.FRESH):
+    def __init__(
+        self, config: Any, dataset: Dataset, item_texts: ItemTexts | None = None, weights: Weights = Weights.FRESH
+    ) -> None:
         self.check_keys(config)
         super().__init__(config, dataset)
         settings = self.settings
@@ -75,20 +79,22 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         tokenizer = load_tokenizer(source, settings.trust_remote_code)
         self.catalogue = build_catalogue(settings, item_texts or read_texts(settings, dataset), tokenizer, source)
         self.user_encoder = UserEncoder(load_backbone(user_spec(settings, weights)))
-        self.item_encoder = build_item_encoder(settings, self.user_encoder.hidden_size, weights)
-        check_words(self.item_encoder.backbone, self.catalogue.tokens, source)
+        encoder = build_item_encoder(settings, self.user_encoder.hidden_size, weights)
+        self.item_encoder: ItemEncoder | StoredItemVectors = encoder
+        check_words(encoder.backbone, self.catalogue.tokens, source)
         self.add_parts(dataset)
         _log_set_up(self)
         if pretrained_hllm_needed(settings, weights):
+            assert settings.pretrained_hllm is not None, "needed means named"
             load_pretrained_hllm(self, settings.pretrained_hllm)
         tune(self.user_encoder.backbone, settings.user_llm_tuning, lora_settings(settings))
         if self.item_llm_is_frozen:
-            self.item_encoder = self._let_go_of_item_llm(weights)
+            self.item_encoder = self._let_go_of_item_llm(encoder, weights)
         else:
-            tune(self.item_encoder.backbone, settings.item_llm_tuning, lora_settings(settings))
+            tune(encoder.backbone, settings.item_llm_tuning, lora_settings(settings))
 
     @classmethod
-    def check_keys(cls, config) -> None:
+    def check_keys(cls, config: Any) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
         settings = cls.Keys.of(config)
         check_negatives(settings)
@@ -99,7 +105,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
             cls.check_llms(config)
 
     @classmethod
-    def check_llms(cls, config) -> None:
+    def check_llms(cls, config: Any) -> None:
         """Raises ConfigError or ModelError where the two LLMs do not fit the keys, whatever the data are."""
         settings = cls.Keys.of(config)
         item, user, lora = item_spec(settings), user_spec(settings), lora_settings(settings)
@@ -110,21 +116,21 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         tokens = partial(item_emb_token_n, settings)
         check_text_llm(item, "item_pretrain_dir", settings.MAX_TEXT_LENGTH, of_item, tokens)
 
-    def add_parts(self, dataset):
+    def add_parts(self, dataset: Any) -> None:
         """What is trained beside the two LLMs, before weights of ``pretrained_hllm`` are read."""
         self.ids_digest = digest(*map(str, dataset.field2id_token[self.ITEM_ID]))
         self.input_features = build_input_features(self.settings, dataset, self.user_encoder.hidden_size)
 
-    def _let_go_of_item_llm(self, weights: Weights) -> StoredItemVectors:
+    def _let_go_of_item_llm(self, encoder: ItemEncoder, weights: Weights) -> StoredItemVectors:
         """Every item's vector is computed now, or read from the cache; the Item LLM's memory is free again."""
         if weights is Weights.OUTLINE:  # nothing to compute them with
-            vectors = np.zeros((0, self.item_encoder.pooled_size), np.float32)
-            return StoredItemVectors(vectors, self.item_encoder.projection, "00")
-        encoder = self.item_encoder.to(self.settings.device)
+            vectors = np.zeros((0, encoder.pooled_size), np.float32)
+            return StoredItemVectors(vectors, encoder.projection, "00")
+        encoder = encoder.to(self.settings.device)
         source = encoder_digest(encoder)
         return StoredItemVectors(self._vectors_before_projection(encoder, source), encoder.projection, source)
 
-    def _vectors_before_projection(self, encoder, weights=None) -> np.ndarray:
+    def _vectors_before_projection(self, encoder: ItemEncoder, weights: str | None = None) -> np.ndarray:
         return encode_catalogue(
             encoder,
             self.catalogue,
@@ -136,7 +142,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
 
     # ---- what the two language models compute ----
 
-    def vectors_of(self, ids):
+    def vectors_of(self, ids: Tensor) -> Tensor:
         """(N,) item ids -> (N, D) vectors; each distinct item is encoded once, the padding item's vector is 0."""
         distinct, places = torch.unique(ids, return_inverse=True)
         real = distinct[distinct != 0]
@@ -145,9 +151,9 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         padding = vectors.new_zeros(len(distinct) - len(real), vectors.shape[1])
         return torch.cat([padding, vectors])[places]
 
-    def _encode(self, ids):
+    def _encode(self, ids: Tensor) -> Tensor:
         """(N,) ids of real items -> (N, D) vectors."""
-        if self.item_llm_is_frozen:
+        if isinstance(self.item_encoder, StoredItemVectors):
             return self.item_encoder(ids)
         tokens, lengths = self.catalogue.lookup(ids)
         return encode_items(
@@ -158,7 +164,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
             recompute=self.settings.recompute_items and self.training,
         )
 
-    def read_history(self, vectors, history):
+    def read_history(self, vectors: Tensor, history: History) -> Tensor:
         """(B, S, D) item vectors -> (B, S, D) predictions by the User LLM, which reads them with their features.
 
         Raises:
@@ -174,7 +180,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         inputs = self.input_features(vectors, history.items, seconds, history.actions)
         return self.user_encoder(F.dropout(inputs, self.settings.input_dropout, self.training))
 
-    def catalogue_vectors(self):
+    def catalogue_vectors(self) -> Tensor:
         """(n_items, D) vectors of all items, in the precision of the training.
 
         Those of a finished run's weights are read from the cache, or kept there for the next evaluation; while
@@ -182,14 +188,15 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         """
         device = self.logit_scale.device
         with autocast(device, self.autocast_dtype):
-            if self.item_llm_is_frozen or not (self._finished and self.settings.item_vector_cache):
+            kept = self._finished and self.settings.item_vector_cache
+            if isinstance(self.item_encoder, StoredItemVectors) or not kept:
                 return super().catalogue_vectors()
             vectors = np.array(self._vectors_before_projection(self.item_encoder))
             table = self.item_encoder.projection(torch.from_numpy(vectors).to(device))
             table[0] = 0  # the padding item's; a projection has a bias
             return table
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> "HLLM":
         """Weights that are trained are no finished run's any more."""
         self._finished = self._finished and not mode
         return super().train(mode)
@@ -198,10 +205,10 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
 
     def item_reading(self) -> ItemReading:
         """Stored vectors cost no tokens; the Item LLM reads each distinct item of a batch."""
-        if self.item_llm_is_frozen:
+        if isinstance(self.item_encoder, StoredItemVectors):
             return ItemReading(self.item_encoder, np.zeros(self.n_items, int))
         tokens = np.diff(self.catalogue.offsets) + (self.item_encoder.item_emb_tokens is not None)
-        llm = self.item_encoder.backbone.config
+        llm: Any = self.item_encoder.backbone.config
         at_once = self.token_budget if self.settings.recompute_items else None
         return ItemReading(self.item_encoder, tokens, llm.num_hidden_layers, llm.hidden_size, at_once)
 
@@ -224,19 +231,21 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
 
     # ---- training ----
 
-    def report(self, result):
+    def report(self, result: InfoNCEResult) -> None:
         """Also how many items were encoded."""
         super().report(result)
-        rate = self.loss_terms.pop("batches/s") * self.items_encoded
-        self.loss_terms |= {"distinct_items": self.items_encoded, "items/s": rate}
+        terms = dict(self.loss_terms)
+        rate = terms.pop("batches/s") * self.items_encoded
+        self.loss_terms = {**terms, "distinct_items": self.items_encoded, "items/s": rate}
 
-    def parameter_groups(self):
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """Item LLM and the rest with their own learning rates; norms, biases and the logit scale do not decay.
 
         Raises:
             ConfigError: nothing is trained.
         """
-        groups, item_rate = {}, self.settings.item_learning_rate
+        groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
+        item_rate = self.settings.item_learning_rate
         of_item_llm = item_rate is not None and not self.item_llm_is_frozen
         everything_decays = "weight_decay" in referenced(self.settings.reference)
         for name, parameter in self.named_parameters():

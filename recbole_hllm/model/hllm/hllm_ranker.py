@@ -1,10 +1,12 @@
 """HLLMRanker, the discriminative HLLM (arXiv 2409.12740, section 3.3): the probability that a user likes an item."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_hllm.config.keys.hllm import HLLMRankerKeys
@@ -80,7 +82,7 @@ class HLLMRanker(HLLM, LabelledScorer):
         """Whether the history is read without the candidate."""
         return self.settings.fusion == "late"
 
-    def add_parts(self, dataset):
+    def add_parts(self, dataset: Any) -> None:
         """Also the head and the [USER] vector."""
         super().add_parts(dataset)
         settings, width = self.settings, self.user_encoder.hidden_size
@@ -89,7 +91,7 @@ class HLLMRanker(HLLM, LabelledScorer):
         self.target_ids = id_table(dataset.item_num, width) if settings.target_item_id else None
 
     @classmethod
-    def check_keys(cls, config) -> None:
+    def check_keys(cls, config: Any) -> None:
         """Also those of the ranker itself."""
         settings = cls.Keys.of(config)
         if settings.negatives != "shared":
@@ -98,7 +100,7 @@ class HLLMRanker(HLLM, LabelledScorer):
 
     # ---- what is computed ----
 
-    def _histories(self, rows) -> Histories:
+    def _histories(self, rows: Interaction | Mapping[str, Tensor]) -> Histories:
         """Cut to the longest, at least 1; those that late fusion reads alike, once."""
         length = rows[self.ITEM_SEQ_LEN]
         width = max(int(length.max()), 1)
@@ -108,7 +110,7 @@ class HLLMRanker(HLLM, LabelledScorer):
         histories = Histories.of_rows(items, length, events)
         if not self.late:
             return histories
-        read = () if self.input_features.time is None else (EVENT_TIMES, EVENT_TIME)
+        read: tuple[str, ...] = () if self.input_features.time is None else (EVENT_TIMES, EVENT_TIME)
         read += () if self.input_features.action is None else (EVENT_ACTIONS,)
         return histories.distinct([items, *(events[name] for name in read if name in events)])
 
@@ -116,7 +118,9 @@ class HLLMRanker(HLLM, LabelledScorer):
         """(N,) ids and (N, D) vectors of items -> (N, D) what is known of them as candidates."""
         return vectors if self.target_ids is None else vectors + self.target_ids(ids)
 
-    def _read(self, histories: Histories, vectors: Tensor, candidates: Tensor, targets: Tensor):
+    def _read(
+        self, histories: Histories, vectors: Tensor, candidates: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Reads histories with [USER] or, in early fusion, the candidate behind them.
 
         Args:
@@ -129,7 +133,7 @@ class HLLMRanker(HLLM, LabelledScorer):
         """
         items, length, events = histories.items, histories.length, histories.events
         last = torch.zeros_like(length) if self.late else candidates
-        added = self.user_token.expand(len(items), -1) if self.late else targets
+        added = targets if self.user_token is None else self.user_token.expand(len(items), -1)
         times, next_times, actions = None, None, None
         if EVENT_TIMES in events:
             times = _behind(events[EVENT_TIMES], length, events[EVENT_TIME])
@@ -147,7 +151,7 @@ class HLLMRanker(HLLM, LabelledScorer):
 
     # ---- training ----
 
-    def calculate_loss(self, interaction):
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
         """``L_cls + loss_lambda * L_gen``; each distinct item of the batch is encoded once.
 
         Args:
@@ -175,7 +179,7 @@ class HLLMRanker(HLLM, LabelledScorer):
         self.loss_terms |= terms
         return loss
 
-    def _generative(self, outputs, items, sequence, negative, negatives) -> InfoNCEResult:
+    def _generative(self, outputs: Any, items: Any, sequence: Any, negative: Any, negatives: Any) -> InfoNCEResult:
         """InfoNCE of every item of the histories after the first, from the output before it."""
         real = (items[:, 1:] != 0).nonzero(as_tuple=True)  # see NextItemRecommender
         targets = sequence[:, 1:][real]
@@ -194,7 +198,7 @@ class HLLMRanker(HLLM, LabelledScorer):
 
     # ---- scores ----
 
-    def user_vectors(self, interaction) -> Tensor:
+    def user_vectors(self, interaction: Interaction) -> Tensor:
         """(B, D) hidden states at [USER], whatever the candidate.
 
         Raises:
@@ -209,30 +213,30 @@ class HLLMRanker(HLLM, LabelledScorer):
         table = self.item_vectors()
         return self._as_targets(torch.arange(self.n_items, device=table.device), table)
 
-    def _states(self, rows, candidates):
+    def _states(self, rows: Interaction | Mapping[str, Tensor], candidates: Tensor) -> Tensor:
         histories, table = self._histories(rows), self.item_vectors()
         targets = self._as_targets(candidates, table[candidates])
         with autocast(table.device, self.autocast_dtype):
             states = self._read(histories, table[histories.items], candidates, targets)[1]
         return states.float()[histories.of_row]
 
-    def predict(self, interaction) -> Tensor:
+    def predict(self, interaction: Interaction) -> Tensor:
         """(B,) probability of label 1 for each row's item."""
         candidates = interaction[self.ITEM_ID]
         states = self._states(interaction, candidates)
         return self._logits(states, self._as_targets(candidates, self.item_vectors()[candidates])).sigmoid()
 
-    def full_sort_predict(self, interaction) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """(B, n_items) probability of label 1 for every item: late fusion reads each history once."""
         states = self.user_vectors(interaction)[:, None] if self.late else None
         table, at_once = self.item_vectors(), max(1, self.settings.candidates_per_batch // len(interaction))
         parts = []
         for ids in torch.arange(self.n_items, device=table.device).split(at_once):
-            of_items = states if self.late else self._states_of_pairs(interaction, ids)
+            of_items = self._states_of_pairs(interaction, ids) if states is None else states
             parts.append(self._logits(of_items, self._as_targets(ids, table[ids])))
         return torch.cat(parts, dim=1).sigmoid()
 
-    def _states_of_pairs(self, interaction, ids):
+    def _states_of_pairs(self, interaction: Interaction, ids: Tensor) -> Tensor:
         """(B, N, D) hidden states of each row with each of N candidates."""
         rows = {name: values.repeat_interleave(len(ids), dim=0) for name, values in interaction.interaction.items()}
         return self._states(rows, ids.repeat(len(interaction))).view(len(interaction), len(ids), -1)

@@ -1,8 +1,10 @@
 """HLLM's weights from elsewhere and for elsewhere: the official code's checkpoints, and Hugging Face folders."""
 
 import copy
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,7 +31,7 @@ _BY_ID = ("input_features.item.", "input_features.action.", "target_ids.")
 # ---- from elsewhere ----
 
 
-def load_pretrained_hllm(model: nn.Module, path: str | Path) -> None:
+def load_pretrained_hllm(model: Any, path: str | Path) -> None:
     """Loads a checkpoint in the layout of the official code: one flat ``pytorch_model.bin``, weights only.
 
     Heads, poolers and the User LLM's word embeddings, which HLLM does not use, are left out.
@@ -117,7 +119,7 @@ def _our_name(name: str) -> str | None:
 # ---- for elsewhere ----
 
 
-def export_hllm(model: nn.Module, folder: str | Path) -> None:
+def export_hllm(model: Any, folder: str | Path) -> None:
     """See ``HLLM.export``.
 
     Args:
@@ -143,7 +145,7 @@ def export_hllm(model: nn.Module, folder: str | Path) -> None:
 
 
 @contextmanager
-def exporting(folder: Path):
+def exporting(folder: Path) -> Iterator[None]:
     """Around everything that is written into the folder of an export.
 
     Raises:
@@ -157,7 +159,7 @@ def exporting(folder: Path):
         raise ModelError(f"export: cannot write {folder}: {error}") from error
 
 
-def _item_encoder_of(model) -> ItemEncoder:
+def _item_encoder_of(model: Any) -> ItemEncoder:
     """The model's own; a frozen one, which it let go, is read again."""
     if not isinstance(model.item_encoder, StoredItemVectors):
         return model.item_encoder
@@ -171,11 +173,11 @@ def _item_encoder_of(model) -> ItemEncoder:
     return encoder
 
 
-def _save_llm(llm, folder: Path) -> None:
+def _save_llm(llm: Any, folder: Path) -> None:
     llm.save_pretrained(folder, state_dict={name: _on_cpu(weight) for name, weight in merged_weights(llm)})
 
 
-def save_without_words(llm, folder: Path) -> None:
+def save_without_words(llm: Any, folder: Path) -> None:
     """A Hugging Face folder of a language model that reads vectors. Its word embeddings were freed: a table of one zero
     row stands for them, so that any program loads the folder."""
     llm.set_input_embeddings(nn.Embedding.from_pretrained(torch.zeros(1, behaviour_of(llm).input_size)))

@@ -1,5 +1,7 @@
 """Content vectors of LEARN (arXiv 2405.03988, section 3.1): of a language model as it is, of ids, or of nothing."""
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -37,7 +39,7 @@ class Content(nn.Module):
         normalised: bring vectors to length 1.
     """
 
-    def __init__(self, table: nn.Module, width: int, normalised: bool):
+    def __init__(self, table: nn.Module, width: int, normalised: bool) -> None:
         super().__init__()
         self.table, self.width, self.normalised = table, width, normalised
 
@@ -62,7 +64,7 @@ def content_source(settings: LEARNKeys) -> str | None:
     return settings.item_pretrain_dir or LANGUAGE_MODELS[kind] if kind in LANGUAGE_MODELS else None
 
 
-def build_content(settings: LEARNKeys, dataset, item_texts: ItemTexts | None, weights: Weights) -> Content:
+def build_content(settings: LEARNKeys, dataset: Any, item_texts: ItemTexts | None, weights: Weights) -> Content:
     """The content vectors that the key ``content`` asks for.
 
     Those of a language model are computed now, or read from the cache; it is let go before any training.
@@ -79,21 +81,21 @@ def build_content(settings: LEARNKeys, dataset, item_texts: ItemTexts | None, we
     return Content(table, table.vectors.shape[1], settings.content_normalised)
 
 
-def _id_table(n_items, width) -> nn.Embedding:
+def _id_table(n_items: int, width: int) -> nn.Embedding:
     table = nn.Embedding(n_items, width, padding_idx=0)
     with torch.no_grad():
         table.weight[1:].normal_(std=_ID_STD)
     return table
 
 
-def _random_table(seed, n_items, width) -> StoredItemVectors:
+def _random_table(seed: int, n_items: int, width: int) -> StoredItemVectors:
     """Vectors that say nothing but which item it is, and stay as they are."""
     vectors = np.random.default_rng(seed).standard_normal((n_items, width), np.float32)
     vectors[0] = 0
     return StoredItemVectors(vectors, nn.Identity(), digest("random", seed, n_items, width))
 
 
-def _text_table(settings: LEARNKeys, dataset, item_texts, weights) -> StoredItemVectors:
+def _text_table(settings: LEARNKeys, dataset: Any, item_texts: ItemTexts | None, weights: Weights) -> StoredItemVectors:
     encoder, source = _encoder(settings, weights)
     if weights is Weights.OUTLINE:  # nothing to compute them with
         return StoredItemVectors(np.zeros((0, encoder.out_features), np.float32), nn.Identity(), "00")
@@ -114,10 +116,11 @@ def _text_table(settings: LEARNKeys, dataset, item_texts, weights) -> StoredItem
     return StoredItemVectors(vectors, nn.Identity(), made_by)
 
 
-def _encoder(settings: LEARNKeys, weights) -> tuple[ContentEncoder, str]:
+def _encoder(settings: LEARNKeys, weights: Weights) -> tuple[ContentEncoder, str]:
     """The language model with its pooling, and whose tokenizer it reads with."""
     spec, pooling = _spec(settings, weights)
     backbone, source, end_token = load_backbone(spec), spec.source, None
+    assert source is not None, "_spec names one"
     _check_direction(settings, backbone)
     if pooling == "eos":
         end_token = load_tokenizer(source, settings.trust_remote_code).eos_token_id
@@ -128,7 +131,9 @@ def _encoder(settings: LEARNKeys, weights) -> tuple[ContentEncoder, str]:
 
 def _spec(settings: LEARNKeys, weights: Weights = Weights.FRESH) -> tuple[BackboneSpec, str]:
     """The language model, whose weights are in no checkpoint, and its pooling."""
-    source, own_pooling = sentence_encoder(content_source(settings))
+    named = content_source(settings)
+    assert named is not None, "content comes from a language model"
+    source, own_pooling = sentence_encoder(named)
     pooling = settings.content_pooling or own_pooling or "mean"
     if settings.content == "llm" and pooling == "cls":
         raise ConfigError(
@@ -146,7 +151,7 @@ def _spec(settings: LEARNKeys, weights: Weights = Weights.FRESH) -> tuple[Backbo
     return spec, pooling
 
 
-def _check_direction(settings: LEARNKeys, llm) -> None:
+def _check_direction(settings: LEARNKeys, llm: Any) -> None:
     kind, ahead = settings.content, is_bidirectional(llm)
     if ahead != (kind == "bert"):
         looks = "looks ahead" if ahead else "is causal"

@@ -2,9 +2,10 @@
 
 from logging import Logger
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_hllm.config.keys.language_models import LoraKeys
@@ -84,7 +85,9 @@ class LEARN(TwoTowers, ReadsWeights):
     settings: LEARNKeys
     DRAWS_NEGATIVES = False  # by a sampler: those of a user are the other users' targets, or the catalogue
 
-    def __init__(self, config, dataset, item_texts: ItemTexts | None = None, weights: Weights = Weights.FRESH):
+    def __init__(
+        self, config: Any, dataset: Any, item_texts: ItemTexts | None = None, weights: Weights = Weights.FRESH
+    ) -> None:
         self.check_keys(config)
         super().__init__(config, dataset)
         settings = self.settings
@@ -102,7 +105,7 @@ class LEARN(TwoTowers, ReadsWeights):
         _log_set_up(self.logger, settings)
 
     @classmethod
-    def check_keys(cls, config) -> None:
+    def check_keys(cls, config: Any) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
         settings = cls.Keys.of(config)
         check_content_keys(settings)
@@ -140,7 +143,7 @@ class LEARN(TwoTowers, ReadsWeights):
     def read(self, tower: PreferenceTower, items: Tensor) -> Tensor:
         """(B, S) items padded on the right -> (B, S, D) outputs of a tower; those at padding mean nothing."""
 
-        def read(rows, longest):
+        def read(rows: Tensor, longest: int) -> Tensor:
             return tower(self.content(items[rows, :longest]))
 
         return read_by_length(read, (items != 0).sum(1), items.shape[1])
@@ -165,7 +168,7 @@ class LEARN(TwoTowers, ReadsWeights):
         table[0] = 0
         return table
 
-    def user_vectors(self, interaction) -> Tensor:
+    def user_vectors(self, interaction: Interaction) -> Tensor:
         """(B, D) vectors of users at their last item, not normalised.
 
         Args:
@@ -179,7 +182,7 @@ class LEARN(TwoTowers, ReadsWeights):
 
     # ---- training ----
 
-    def calculate_loss(self, interaction):
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Dense all-action loss (section 3.3) of places drawn from each history and from its targets.
 
         With ``negatives: catalogue`` the negatives are items read alone, as by the published code's fine-tuning.
@@ -205,16 +208,16 @@ class LEARN(TwoTowers, ReadsWeights):
         self.loss_terms = {"all_action": loss.detach(), "logit_scale": scale.detach().exp()}
         return loss
 
-    def positions_read(self, rows) -> int:
+    def positions_read(self, rows: Interaction) -> int:
         """Places of a batch that towers read: of histories, of targets, and items of the catalogue."""
         places = int((rows[self.ITEM_SEQ] != 0).sum())
         if self.targets_read == "content":
             return places
         targets = rows[TARGET_ITEMS]
         read = int((targets != 0).sum()) if self.targets_read == "causal" else len(targets[targets != 0].unique())
-        return places + read + (len(self._negatives("cpu")) if self.catalogue_is_negative else 0)
+        return places + read + (len(self._negatives(torch.device("cpu"))) if self.catalogue_is_negative else 0)
 
-    def _negatives(self, device) -> Tensor:
+    def _negatives(self, device: torch.device) -> Tensor:
         """(N,) ids of all items, or of ``num_negatives`` different ones."""
         number = self.settings.num_negatives
         if number is None:
@@ -232,7 +235,7 @@ class LEARN(TwoTowers, ReadsWeights):
         return sample_places((items != 0).float(), number)
 
 
-def build_reader(settings: LEARNKeys, weights: Weights) -> torch.nn.Module:
+def build_reader(settings: LEARNKeys, weights: Weights) -> CausalTransformer | UserEncoder:
     """What stands between the two projections of a tower: a transformer from scratch, or a language model."""
     if settings.preference == "llm":
         reader = UserEncoder(load_backbone(_reader_spec(settings, weights)))
@@ -261,7 +264,7 @@ def _reader_spec(settings: LEARNKeys, weights: Weights = Weights.FRESH) -> Backb
     )
 
 
-def _begin_as(model: LEARN, dataset) -> None:
+def _begin_as(model: LEARN, dataset: Any) -> None:
     """The best weights of the run that ``pretrained_learn`` names, of these items or others.
 
     Raises:
@@ -270,7 +273,7 @@ def _begin_as(model: LEARN, dataset) -> None:
         ModelError: its weights do not fit.
     """
     settings = model.settings
-    folder = Path(settings.pretrained_learn).expanduser()
+    folder = Path(settings.pretrained_learn or "").expanduser()
     of_texts = settings.content in LANGUAGE_MODELS  # other vectors belong to the items they were made for
     theirs = settings_of(folder, "pretrained_learn", ["LEARN", "LEARNScorer"], dataset, other_items=of_texts)
     further = {"random": ("seed",)}.get(settings.content, ())

@@ -61,13 +61,13 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
     input_type = InputType.POINTWISE
     READS_NUMBERS = True  # the ranker does
 
-    def __init__(self, config, dataset, weights: Weights = Weights.FRESH):
+    def __init__(self, config: Any, dataset: Any, weights: Weights = Weights.FRESH) -> None:
         self.check_keys(config)
         super().__init__()
         self.settings = settings = self.Keys.of(config)
         self.n_items, self.ITEM_ID, self.LABEL = dataset.item_num, settings.ITEM_ID_FIELD, settings.LABEL_FIELD
         self.item_columns, self.features = dataset.item_feat, settings.learn_features
-        self.learn = None
+        self.learn: LEARN | None = None
         if self.features:
             with torch.random.fork_rng():  # the ranker starts as it would alone
                 self.learn = _learn(config, dataset, weights)
@@ -85,7 +85,7 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
         self.logger.info(f"LEARNRanker: {settings.ranker} with LEARN's {', '.join(self.features) or 'nothing'}")
 
     @classmethod
-    def check_keys(cls, config) -> None:
+    def check_keys(cls, config: Any) -> None:
         """Raises ConfigError for values that are wrong whatever the data are."""
         settings = cls.Keys.of(config)
         names = settings.learn_features
@@ -96,12 +96,12 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
         _ranker_keys(config)
 
     @classmethod
-    def further_keys(cls, config) -> set[str]:
+    def further_keys(cls, config: Any) -> set[str]:
         """Keys that are read beside those of the property file: the ranker's."""
         return set(_ranker_keys(config))
 
     @classmethod
-    def needs(cls, config) -> dict[str, tuple[str, dict]]:
+    def needs(cls, config: Any) -> dict[str, tuple[str, dict]]:
         """A LEARN trained on the same labelled rows' past."""
         settings = cls.Keys.of(config)
         if not settings.learn_features:
@@ -121,7 +121,7 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
         settings = read_saved(folder / "config.yaml") if (folder / "config.yaml").is_file() else {}
         return {key: settings[key] for key in _KEYS_OF_LEARN if key in settings}
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> "LEARNRanker":
         """LEARN stays as it is."""
         super().train(mode)
         if self.learn:
@@ -130,26 +130,27 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
 
     # ---- what the ranker reads ----
 
-    def learn_vectors(self, rows) -> tuple[Tensor, Tensor]:
+    def learn_vectors(self, rows: Interaction) -> tuple[Tensor, Tensor]:
         """(B, D) of each row's user, from its own history, and of its item; both of length 1."""
+        assert self.learn is not None, "learn_features"
         with torch.no_grad():
             users = self.learn.user_vectors(rows)
             items = self.learn.item_vectors()[rows[self.ITEM_ID]]
         return F.normalize(users, dim=-1), F.normalize(items, dim=-1)
 
-    def _with_features(self, rows) -> tuple[Interaction, Tensor | None]:
+    def _with_features(self, rows: Interaction) -> tuple[Interaction, Tensor | None]:
         """The rows with LEARN's fields, and (B,) logits of the fusion."""
         if not self.features:
             return rows, None
         users, items = self.learn_vectors(rows)
         middle, logits = self.fusion(users, items) if self.fusion else (None, None)
-        vectors = {"user": users, "item": items, "middle": middle}
+        vectors: dict[str, Any] = {"user": users, "item": items, "middle": middle}
         fields = {FEATURES[name]: as_float_sequence(vectors[name]) for name in self.features}
         return Interaction({**rows.interaction, **fields}), logits
 
     # ---- training and scores ----
 
-    def calculate_loss(self, interaction):
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
         """The ranker's loss, and ``fusion_weight`` times the cross-entropy of the fusion.
 
         Args:
@@ -165,12 +166,12 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
             loss = loss + self.settings.fusion_weight * fusion
         return loss
 
-    def predict(self, interaction) -> Tensor:
+    def predict(self, interaction: Interaction) -> Tensor:
         """(B,) probability of label 1; features of the item are looked up by its id."""
         rows = Interaction({**interaction.interaction, **self._columns_of(interaction[self.ITEM_ID])})
         return self.ranker.predict(self._with_features(rows)[0])
 
-    def full_sort_predict(self, interaction) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """(B, n_items) the same of every item."""
         parts, count = [], len(interaction)
         for ids in torch.arange(self.n_items, device=interaction[self.ITEM_ID].device).split(
@@ -199,7 +200,7 @@ def as_float_sequence(vectors: Tensor) -> Tensor:
     return torch.stack([vectors * size, numbers], dim=-1)
 
 
-def _learn(config, dataset, weights: Weights) -> LEARN:
+def _learn(config: Any, dataset: Any, weights: Weights) -> LEARN:
     """The LEARN that ``learn`` names, with its best weights; without them where a checkpoint, or nothing, follows."""
     settings = LEARNRankerKeys.of(config)
     folder = Path(settings.learn or "").expanduser()
@@ -239,14 +240,14 @@ def _middle_size(hidden: list[int]) -> int:
 class _RankerConfig:
     """The keys of the run, over them RecBole's defaults for the ranker unless the user gave others, and ours."""
 
-    def __init__(self, config, own: dict):
+    def __init__(self, config: Any, own: dict) -> None:
         self.config, self.own = config, {**_ranker_keys(config), **own}
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> Any:
         return self.own[key] if key in self.own else self.config[key]
 
 
-def _ranker_keys(config) -> dict:
+def _ranker_keys(config: Any) -> dict:
     settings = LEARNRankerKeys.of(config)
     ranker, given = settings.ranker, settings.ranker_keys or {}
     defaults = read_yaml(recbole_folder() / "properties" / "model" / f"{ranker}.yaml")
@@ -256,7 +257,7 @@ def _ranker_keys(config) -> dict:
     return {**defaults, **of_the_run, **given}
 
 
-def _with_fields(dataset, sizes: dict[str, int]):
+def _with_fields(dataset: Any, sizes: dict[str, int]) -> Any:
     """The data set as if its interactions had these columns of float sequences."""
     view = copy.copy(dataset)
     view.field2type = {**dataset.field2type, **dict.fromkeys(sizes, FeatureType.FLOAT_SEQ)}

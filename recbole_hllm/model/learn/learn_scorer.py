@@ -2,6 +2,9 @@
 
 from typing import ClassVar
 
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
 from recbole_hllm.config.keys.learn import LEARNScorerKeys
 from recbole_hllm.model.base.contract import LabelledScorer
 from recbole_hllm.model.learn.learn import LEARN
@@ -24,10 +27,10 @@ class LEARNScorer(LEARN, LabelledScorer):
     settings: LEARNScorerKeys
     similarity = "other"  # half of 1 + the cosine
 
-    def predict(self, interaction):
+    def predict(self, interaction: Interaction) -> Tensor:
         """(B,) each row's cosine c as a number from 0 to 1, (1 + c) / 2; no probability."""
         return (1 + super().predict(interaction)) / 2
 
-    def full_sort_predict(self, interaction):
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """(B, n_items) the same of every item."""
         return (1 + super().full_sort_predict(interaction)) / 2

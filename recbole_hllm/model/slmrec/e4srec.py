@@ -1,11 +1,12 @@
 """E4SRec (the teacher of SLMRec, arXiv 2405.17890, section 3.1): a language model over a frozen table of item ids."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
@@ -73,7 +74,9 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
     similarity = "dot"
     DRAWS_NEGATIVES = False  # the loss is over the whole catalogue
 
-    def __init__(self, config, dataset, table: Tensor | None = None, weights: Weights = Weights.FRESH):
+    def __init__(
+        self, config: Any, dataset: Any, table: Tensor | None = None, weights: Weights = Weights.FRESH
+    ) -> None:
         self.check_keys(config)
         super().__init__(config, dataset)
         self.settings = settings = self.Keys.of(config)
@@ -97,7 +100,7 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         _log_set_up(self)
 
     @classmethod
-    def check_keys(cls, config) -> None:
+    def check_keys(cls, config: Any) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
         settings = cls.Keys.of(config)
         spec = llm_spec(settings)
@@ -108,7 +111,7 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         check_language_model(settings, spec)
 
     @classmethod
-    def check_row(cls, config, key: str, row) -> None:
+    def check_row(cls, config: Any, key: str, row: Any) -> None:
         """Raises ConfigError where a row of the same table, that ``key`` names, could not be what it is for.
 
         Args:
@@ -123,12 +126,12 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
             )
 
     @classmethod
-    def training_rows(cls, keys) -> type[Rows]:
+    def training_rows(cls, keys: Mapping[str, Any]) -> type[Rows]:
         """The kind of rows that the key ``training_rows`` names."""
         return TRAINING_ROWS[keys["training_rows"]]
 
     @classmethod
-    def needs(cls, config) -> dict[str, tuple[str, dict]]:
+    def needs(cls, config: Any) -> dict[str, tuple[str, dict]]:
         """Key -> model and keys of the prerequisite run where the key names none."""
         settings = cls.Keys.of(config)
         if settings.pretrained_e4srec:
@@ -136,7 +139,7 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         keys = {**over_default(settings, "item_table_keys"), "hidden_size": settings.item_embed_dim}
         return {"item_table": ("SASRec", keys)}
 
-    def _first_table(self, dataset, weights) -> Tensor:
+    def _first_table(self, dataset: Any, weights: Weights) -> Tensor:
         """The table to start with; zeros where a checkpoint, an export or nothing at all brings it."""
         path, width = self.settings.item_table, self.settings.item_embed_dim
         if not weights.are_read or self.settings.pretrained_e4srec:
@@ -145,7 +148,7 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
             raise ConfigError("item_table: name the folder of a run of SASRec (run() trains one where it is empty)")
         return read_id_table(path, "item_table", width, dataset)
 
-    def _tune(self):
+    def _tune(self) -> None:
         mode = tuning_mode(self.settings)
         self.lora_alpha = self.settings.lora_alpha if mode == "lora" else None
         tune(self.llm.backbone, mode, lora_settings(self.settings))
@@ -160,7 +163,7 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
 
     # ---- what is read ----
 
-    def read_rows(self, rows, layers: Sequence[int] = ()) -> tuple[list[Tensor], Tensor, Tensor]:
+    def read_rows(self, rows: Interaction, layers: Sequence[int] = ()) -> tuple[list[Tensor], Tensor, Tensor]:
         """Reads a batch of training rows, of similar length together.
 
         Args:
@@ -189,7 +192,7 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
             order.append(some)
         return [torch.cat(parts) for parts in zip(*states, strict=True)], torch.cat(kept), torch.cat(order)
 
-    def _read(self, items, lengths, layers, every_position) -> list[Tensor]:
+    def _read(self, items: Tensor, lengths: Tensor, layers: Sequence[int], every_position: bool) -> list[Tensor]:
         vectors = self.input_proj(self.item_table(items))
         return self.llm(vectors, layers) if every_position else self.llm.last(vectors, lengths, layers)
 
@@ -203,7 +206,7 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
 
     # ---- training ----
 
-    def calculate_loss(self, interaction):
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Cross-entropy of the next item over the whole catalogue (SLMRec, equation 4), averaged over targets."""
         states, targets, _ = self.read_rows(interaction)
         loss = self.target_loss(states[-1], targets)
@@ -216,7 +219,7 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         Of a large catalogue the logits of some positions at a time, which are computed again in the backward pass.
         """
 
-        def summed(outputs, targets):
+        def summed(outputs: Tensor, targets: Tensor) -> Tensor:
             return F.cross_entropy(self.logits(outputs, head), targets, reduction="sum")
 
         size = max(1, MAX_LOGITS // self.n_items)
@@ -231,7 +234,7 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         """(n_items, D) rows of the frozen table."""
         return self.item_table.weight
 
-    def user_vectors(self, interaction) -> Tensor:
+    def user_vectors(self, interaction: Interaction) -> Tensor:
         """(B, D) what the language model, in the precision of the training, expects next; to be multiplied with item
         vectors, in float32.
 
@@ -246,17 +249,17 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
                 order.append(some)
             return self.score(torch.cat(outputs)[torch.argsort(torch.cat(order))]).float()
 
-    def predict(self, interaction) -> Tensor:
+    def predict(self, interaction: Interaction) -> Tensor:
         """(B,) logit of each row's item."""
         return (self.user_vectors(interaction) * self.item_table(interaction[self.ITEM_ID])).sum(-1)
 
-    def full_sort_predict(self, interaction) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """(B, n_items) logits of all items."""
         return self.user_vectors(interaction) @ self.item_table.weight.T
 
     # ---- for plans and other programs ----
 
-    def positions_read(self, rows) -> int:
+    def positions_read(self, rows: Interaction) -> int:
         """Items, and the instruction's tokens with every row."""
         return int((rows[self.ITEM_SEQ] != 0).sum()) + self.instruction_length * len(rows)
 

@@ -86,6 +86,7 @@ def instruction_tokens(settings: E4SRecKeys) -> tuple[list[int], list[int]]:
     before, after = instruction_texts(settings)
     if not settings.instruction:
         return [], []
+    assert settings.user_pretrain_dir is not None, "instruction_texts"
     tokenizer = load_tokenizer(settings.user_pretrain_dir, settings.trust_remote_code)
     first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     words = [tokenizer(text, add_special_tokens=False).input_ids if text else [] for text in (before, after)]

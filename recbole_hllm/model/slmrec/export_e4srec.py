@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,7 +19,7 @@ REST_OF_E4SREC = "e4srec.safetensors"
 _REST = ("item_table.weight", "input_proj.weight", "input_proj.bias", "score.weight", "llm.before", "llm.after")
 
 
-def export_e4srec(model: nn.Module, folder: str | Path) -> None:
+def export_e4srec(model: Any, folder: str | Path) -> None:
     """Writes the model; see ``E4SRec.export``."""
     own, folder = model.state_dict(), Path(folder)
     rest = {name: own[name].detach().cpu().contiguous() for name in _REST}
@@ -46,7 +47,7 @@ def exported_e4srec(pretrained_e4srec: str | Path | None) -> Path | None:
     return folder
 
 
-def load_exported(model: nn.Module, folder: Path) -> None:
+def load_exported(model: Any, folder: Path) -> None:
     """Everything beside the language model, which was built from the same folder.
 
     Raises:

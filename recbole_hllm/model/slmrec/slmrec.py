@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
 
 from recbole_hllm.config.keys.slmrec import SLMRecKeys
 from recbole_hllm.data.protocol import referenced
@@ -55,7 +56,7 @@ class SLMRec(E4SRec):
     settings: SLMRecKeys
     NUMBERED_ROWS = True  # the teacher's states are stored by row
 
-    def __init__(self, config, dataset, weights: Weights = Weights.FRESH):
+    def __init__(self, config: Any, dataset: Any, weights: Weights = Weights.FRESH) -> None:
         self.check_keys(config)
         teacher = _teacher_to_start_from(config, dataset) if weights.are_read else None
         table = None if teacher is None else teacher.item_table.weight.detach()
@@ -71,7 +72,8 @@ class SLMRec(E4SRec):
         heads = self.ends[:-1] if self.term_weights["heads"] else ()
         self.heads = nn.ModuleList(nn.Linear(self.llm.hidden_size, width, bias=False) for _ in heads)
         self.online = settings.distillation == "online" and self.aligned
-        self.states, self.balance_told = None, False
+        self.states: Any = None  # FreshStates, or those of a teacher that is not read again
+        self.balance_told = False
         parts = " + ".join(f"{weight:g} {name}" for name, weight in self.term_weights.items() if weight)
         self.logger.info(f"distillation: {settings.distillation}, {parts or 'nothing but the first weights'}")
         if settings.distillation == "online":
@@ -93,7 +95,7 @@ class SLMRec(E4SRec):
         return _taught(self.term_weights)
 
     @classmethod
-    def check_keys(cls, config) -> None:
+    def check_keys(cls, config: Any) -> None:
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
         settings = cls.Keys.of(config)
         if settings.pretrained_e4srec:
@@ -114,7 +116,7 @@ class SLMRec(E4SRec):
         check_keys_fit(config, any(weights.values()), _taught(weights))
 
     @classmethod
-    def check_row(cls, config, key: str, row) -> None:
+    def check_row(cls, config: Any, key: str, row: Any) -> None:
         """Raises ConfigError where a row of the same table, that ``key`` names, could not be what it is for.
 
         Args:
@@ -126,7 +128,7 @@ class SLMRec(E4SRec):
             check_keys_fit(config, any(weights.values()), _taught(weights), row)
 
     @classmethod
-    def needs(cls, config) -> dict[str, tuple[str, dict]]:
+    def needs(cls, config: Any) -> dict[str, tuple[str, dict]]:
         """Offline a trained teacher, which has the table; online the table."""
         settings = cls.Keys.of(config)
         if settings.distillation == "online":
@@ -159,7 +161,7 @@ class SLMRec(E4SRec):
                 f"teacher, which was made from {read}"
             )
 
-    def _states_of(self, teacher, dataset):
+    def _states_of(self, teacher: E4SRec, dataset: Any) -> Any:
         """The teacher's states, kept on the disk unless that is not wanted."""
         settings = self.settings
         teacher.to(settings.device)
@@ -167,7 +169,7 @@ class SLMRec(E4SRec):
             return CachedStates.of(teacher, settings, dataset)
         return FreshStates(teacher.requires_grad_(False), settings.blocks, frozen=True)
 
-    def _states_to_plan_with(self, config, dataset):
+    def _states_to_plan_with(self, config: Any, dataset: Any) -> Any:
         """What takes the time of the teacher's states, without its weights."""
         settings = self.settings
         if settings.teacher_cache:
@@ -179,7 +181,7 @@ class SLMRec(E4SRec):
 
     # ---- training ----
 
-    def calculate_loss(self, interaction):
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
         """The loss above, averaged over targets; ``loss_terms`` has its parts.
 
         Raises:
@@ -205,7 +207,7 @@ class SLMRec(E4SRec):
         self.loss_terms = {name: value.detach() for name, value in terms.items()}
         return loss
 
-    def watch(self, terms):
+    def watch(self, terms: Mapping[str, float]) -> None:
         """Warns once where the distance of states, which are long in pretrained language models, is all of the loss.
 
         Args:
@@ -238,7 +240,7 @@ def _taught(weights: Mapping[str, float]) -> bool:
     return bool(weights["cos"] or weights["norm"])
 
 
-def _teacher_to_start_from(config, dataset) -> E4SRec | None:
+def _teacher_to_start_from(config: Any, dataset: Any) -> E4SRec | None:
     """The trained teacher, of a finished run; None where there is none."""
     settings = SLMRecKeys.of(config)
     wanted = settings.distillation != "online" and settings.teacher

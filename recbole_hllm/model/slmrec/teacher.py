@@ -6,9 +6,11 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_hllm.config.keys.language_models import LoraKeys
@@ -41,7 +43,7 @@ _OF_ONE_MODEL = {
 # ---- the model ----
 
 
-def computed_by(llm_config, lora_alpha: float | None) -> dict:
+def computed_by(llm_config: Any, lora_alpha: float | None) -> dict:
     """What decides, beside the weights, what a model computes from its items; depth is not of it.
 
     Args:
@@ -61,7 +63,7 @@ def keys_of_teacher(settings: SLMRecKeys) -> dict:
     return {**brought, **keys}
 
 
-def teacher_config(config, made: Mapping | None = None):
+def teacher_config(config: Any, made: Mapping | None = None) -> Any:
     """The student's Config with the values that make its teacher, which reads the keys of an E4SRec.
 
     Args:
@@ -75,14 +77,14 @@ def teacher_config(config, made: Mapping | None = None):
     return config.with_values({**E4SRecKeys.checked(own), "item_table": None, "model": "teacher"})
 
 
-def read_teacher(config, dataset) -> E4SRec:
+def read_teacher(config: Any, dataset: Any) -> E4SRec:
     """The teacher of the run that ``teacher`` names, with its best weights, in evaluation mode.
 
     Raises:
         ConfigError: no finished run of E4SRec there, or one of other data.
         ModelError: its weights are damaged or do not fit.
     """
-    folder = Path(SLMRecKeys.of(config).teacher).expanduser()
+    folder = Path(SLMRecKeys.of(config).teacher or "").expanduser()
     made = teacher_config(config, settings_of(folder, "teacher", ["E4SRec"], dataset))
     return with_best_weights(E4SRec(made, dataset, weights=Weights.FOLLOW), folder, "teacher")
 
@@ -114,12 +116,13 @@ class FreshStates:
         outputs, targets: of the last batch, (P, H) and (P,).
     """
 
-    def __init__(self, teacher: E4SRec, blocks: int, frozen: bool = False):
+    def __init__(self, teacher: E4SRec, blocks: int, frozen: bool = False) -> None:
         self.teacher, self.frozen = teacher, frozen
         self.ends = ends_of(teacher.llm.depth, blocks, "the teacher's")
-        self.outputs = self.targets = None
+        self.outputs: Tensor | None = None
+        self.targets: Tensor | None = None
 
-    def __call__(self, rows, order: Tensor) -> list[Tensor]:
+    def __call__(self, rows: Interaction, order: Tensor) -> list[Tensor]:
         """(P, H) states at the end of each block, for the positions of a batch of training rows in reading order.
 
         Args:
@@ -142,10 +145,10 @@ class UnknownStates:
         blocks: how many states of each position are wanted.
     """
 
-    def __init__(self, student: E4SRec, blocks: int):
+    def __init__(self, student: E4SRec, blocks: int) -> None:
         self.student, self.blocks = student, blocks
 
-    def __call__(self, rows, order: Tensor) -> list[Tensor]:
+    def __call__(self, rows: Interaction, order: Tensor) -> list[Tensor]:
         """As ``FreshStates``."""
         positions = int(_positions_of(rows, self.student, order).sum())
         return [torch.zeros(positions, self.student.llm.hidden_size, device=order.device)] * self.blocks
@@ -159,10 +162,10 @@ class CachedStates:
         offsets: (R + 1,) where each row's positions begin.
     """
 
-    def __init__(self, states: np.ndarray, offsets: np.ndarray):
+    def __init__(self, states: np.ndarray, offsets: np.ndarray) -> None:
         self.states, self.offsets = states, offsets
 
-    def __call__(self, rows, order: Tensor) -> list[Tensor]:
+    def __call__(self, rows: Interaction, order: Tensor) -> list[Tensor]:
         """As ``FreshStates``."""
         numbers = rows[ROW_NUMBER][order].cpu().numpy()
         begin, end = self.offsets[numbers], self.offsets[numbers + 1]
@@ -171,7 +174,7 @@ class CachedStates:
         return list(taken.unbind(1))
 
     @classmethod
-    def of(cls, teacher: E4SRec, settings: SLMRecKeys, dataset) -> "CachedStates":
+    def of(cls, teacher: E4SRec, settings: SLMRecKeys, dataset: Any) -> "CachedStates":
         """From the disk, or computed and kept there, under a key of the teacher's weights and the training rows.
 
         Args:
@@ -196,7 +199,15 @@ class CachedStates:
             return cls._kept(teacher, settings, dataset, ends, entry, meta)
 
     @classmethod
-    def _kept(cls, teacher, settings, dataset, ends, entry, meta) -> "CachedStates":
+    def _kept(
+        cls,
+        teacher: E4SRec,
+        settings: SLMRecKeys,
+        dataset: Any,
+        ends: tuple[int, ...],
+        entry: Path,
+        meta: dict[str, Any],
+    ) -> "CachedStates":
         found = read_arrays(entry, meta)
         if found is not None:
             logger.info("teacher states: from %s", entry)
@@ -212,11 +223,12 @@ class CachedStates:
             np.save(folder / "offsets.npy", offsets)
         logger.info("teacher states: %.0f MB in %.1f s", size / 1e6, time.perf_counter() - start)
         kept = read_arrays(entry, meta)
+        assert kept is not None, "written above, and locked"
         return cls(kept["states"], kept["offsets"])
 
 
 @torch.no_grad()
-def _compute(teacher, settings, dataset, ends, states) -> None:
+def _compute(teacher: E4SRec, settings: SLMRecKeys, dataset: Any, ends: tuple[int, ...], states: np.ndarray) -> None:
     """Fills ``states`` row after row, in evaluation mode and the precision of the training."""
     device, dtype, size, done = settings.device, AUTOCAST_DTYPES[settings.precision], settings.train_batch_size, 0
     teacher.eval()
@@ -232,19 +244,19 @@ def _compute(teacher, settings, dataset, ends, states) -> None:
         done += len(batch)
 
 
-def _positions_of(rows, teacher, order) -> Tensor:
+def _positions_of(rows: Interaction, teacher: E4SRec, order: Tensor) -> Tensor:
     """(B,) how many targets each row has, in reading order."""
     if not teacher.every_position:
         return torch.ones_like(order)
     return (rows[teacher.ITEM_SEQ][:, 1:] != 0).sum(1)[order]
 
 
-def _offsets(dataset, every_position: bool) -> np.ndarray:
+def _offsets(dataset: Any, every_position: bool) -> np.ndarray:
     lengths = np.diff(dataset.rows.windows, axis=1)[:, 0] - 1 if every_position else np.ones(len(dataset), np.int64)
     return np.concatenate([[0], np.cumsum(lengths)])
 
 
-def _rows_digest(dataset, every_position: bool) -> str:
+def _rows_digest(dataset: Any, every_position: bool) -> str:
     """What the training rows hold, in order."""
     bounds = dataset.rows.windows if every_position else dataset.targets
     return digest(np.asarray(bounds), dataset.sequences.items, dataset.sequences.offsets, dataset.max_item_list_len)

@@ -1,6 +1,7 @@
 """Whether a student can begin as the first layers of its teacher: by their keys, before one is trained; as models."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.keys.slmrec import E4SRecKeys, SLMRecKeys
@@ -14,7 +15,7 @@ from recbole_hllm.nn.backbone import config_of, skeleton_of
 from recbole_hllm.nn.probe import behaviour_of
 
 
-def check_keys_fit(config, in_blocks: bool, taught: bool, row=None) -> None:
+def check_keys_fit(config: Any, in_blocks: bool, taught: bool, row: Any = None) -> None:
     """What would otherwise be told after a teacher was trained.
 
     Args:
@@ -58,7 +59,7 @@ def check_keys_fit(config, in_blocks: bool, taught: bool, row=None) -> None:
         )
 
 
-def _check_width(spec) -> None:
+def _check_width(spec: Any) -> None:
     skeleton = skeleton_of(spec)
     if skeleton is not None and (width := behaviour_of(skeleton).output_size) != skeleton.config.hidden_size:
         raise ConfigError(
@@ -68,7 +69,7 @@ def _check_width(spec) -> None:
         )
 
 
-def _check_names(config, settings: SLMRecKeys) -> None:
+def _check_names(config: Any, settings: SLMRecKeys) -> None:
     keys = over_default(settings, "teacher_keys")
     known = config.internal_config_dict.keys() - (SLMRecKeys.keys.keys() - E4SRecKeys.keys.keys())
     check_same_data(settings, "teacher_keys", keys)
