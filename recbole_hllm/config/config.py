@@ -82,9 +82,9 @@ class Config(RecBoleConfig):
 
     def __init__(
         self,
-        model: str | None = None,
+        model: str | type | None = None,
         dataset: str | None = None,
-        config_file_list: Sequence[str | Path] | None = None,
+        config_file_list: str | Path | Sequence[str | Path] | None = None,
         config_dict: dict[str, Any] | None = None,
         arguments: dict[str, Any] | None = None,
     ) -> None:
@@ -137,7 +137,7 @@ class Config(RecBoleConfig):
     def _load_cmd_line(self) -> dict[str, Any]:
         return self._convert_config_dict(self._arguments)
 
-    def _get_model_and_dataset(self, model: str | None, dataset: str | None) -> tuple[str, Any, str]:
+    def _get_model_and_dataset(self, model: str | type | None, dataset: str | None) -> tuple[str, Any, str]:
         given = self.external_config_dict
         model, dataset = model or given.get("model"), dataset or given.get("dataset")
         model = known_name(model) if isinstance(model, (str, type)) else model

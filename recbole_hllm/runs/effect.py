@@ -2,13 +2,15 @@
 
 import inspect
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from recbole.utils import FeatureType, ModelType
 
+from recbole_hllm.config.config import Config
 from recbole_hllm.config.keys.recbole import OptimisationKeys
 from recbole_hllm.config.keys.run import ScheduleKeys
 from recbole_hllm.config.nested import COLUMN_LISTS
@@ -39,7 +41,7 @@ _OPTIMISATION = (*OptimisationKeys.keys, *ScheduleKeys.keys)
 _HISTORIES = ("MAX_ITEM_LIST_LENGTH", "ITEM_LIST_LENGTH_FIELD")
 
 
-def tell_of_run(config) -> None:
+def tell_of_run(config: Config) -> None:
     """Warns of keys and columns without effect on a run, in one line for each reason."""
     reasons: dict[str, list[str]] = {}
     for key, why in without_effect(config).items():
@@ -68,14 +70,14 @@ def tell_of_table(configs: dict, given: Collection[str]) -> None:
         _warn(line)
 
 
-def _warn(line) -> None:
+def _warn(line: str) -> None:
     logging.getLogger().warning(line)
 
 
 # ---- keys ----
 
 
-def without_effect(config) -> dict[str, str]:
+def without_effect(config: Config) -> dict[str, str]:
     """Keys given with another value than their default that nothing reads in this run, each with the reason.
 
     A switch that is off asks for nothing. Keys of a run that is made for this one are checked with that run.
@@ -85,7 +87,8 @@ def without_effect(config) -> dict[str, str]:
         key for key, value in config.external_config_dict.items()
         if value not in (None, default(key)) and (value is not False or default(key) is not None)
     ]  # fmt: skip
-    why, read = _reasons(config), _read_by_all() | _read_by(model) | keys_of_needed(config)
+    # mypy takes a class that is an argument for one of its objects.
+    why, read = _reasons(config), _read_by_all() | _read_by(model) | keys_of_needed(config)  # type: ignore[arg-type]
     if config.spec.rows.labelled:
         read |= read_yaml(properties_folder() / "labelled.yaml").keys()
     read |= model.further_keys(config)
@@ -94,7 +97,7 @@ def without_effect(config) -> dict[str, str]:
     }
 
 
-def _reasons(config) -> dict[str, str]:
+def _reasons(config: Config) -> dict[str, str]:
     """Keys that other keys, or the kind of model, take the effect from."""
     model, rows, name = config.spec.model, config.spec.rows, config["model"]
     why = dict.fromkeys(_PICKLES, "everything of a run is in its folder, and nothing is pickled")
@@ -129,7 +132,7 @@ def _read_by_all() -> frozenset[str]:
     files = [recbole_folder() / "properties" / name for name in ("overall.yaml", "dataset/sample.yaml")]
     of_files = [read_yaml(file).keys() for file in (*files, properties_folder() / "overall.yaml")]
     keys = _FURTHER.union(general_arguments, training_arguments, evaluation_arguments, dataset_arguments, *of_files)
-    return keys - _UNREAD - _OF_TABLES
+    return frozenset(keys - _UNREAD - _OF_TABLES)
 
 
 @lru_cache
@@ -141,14 +144,15 @@ def _read_by(model: type) -> frozenset[str]:
             # One module holds the ancestors of all RecBole's models.
             alone = ancestor.__module__.endswith("abstract_recommender")
             with suppress(OSError, TypeError):  # a class of a notebook
-                keys |= looked_up(inspect.getsource(ancestor if alone else inspect.getmodule(ancestor)))
+                part: Any = ancestor if alone else inspect.getmodule(ancestor)
+                keys |= looked_up(inspect.getsource(part))
     return frozenset(keys)
 
 
 # ---- columns ----
 
 
-def unread_columns(config) -> list[str]:
+def unread_columns(config: Config) -> list[str]:
     """What to say of columns that keys name and no file has, and of numbers that a model does not read."""
     headers = _headers(config)
     if not headers:
@@ -164,11 +168,11 @@ def unread_columns(config) -> list[str]:
     return lines + _unread_numbers(config, headers)
 
 
-def _missing(key, columns, there) -> list[str]:
+def _missing(key: str, columns: Iterable[str], there: Collection[str]) -> list[str]:
     return [f"{key}: there is no column '{column}'{did_you_mean(column, there)}" for column in columns]
 
 
-def _headers(config) -> dict[str, dict]:
+def _headers(config: Config) -> dict[str, dict]:
     """The columns of each of the data set's files; none where one cannot be read, which is an error when it is."""
     names = config["benchmark_filename"]
     inter = f"{names[0]}.inter" if isinstance(names, list) and names else "inter"
@@ -183,7 +187,7 @@ def _headers(config) -> dict[str, dict]:
     return headers
 
 
-def _unread_numbers(config, headers) -> list[str]:
+def _unread_numbers(config: Config, headers: dict[str, dict[str, Any]]) -> list[str]:
     """Float columns are features of RecBole's models only where ``numerical_features`` names them."""
     if not reads_numbers(config):
         return []
@@ -198,7 +202,7 @@ def _unread_numbers(config, headers) -> list[str]:
     return [f"{', '.join(unread)}: these {what}"] if unread else []
 
 
-def _loaded(config, kind, header) -> list[str]:
+def _loaded(config: Config, kind: str, header: Mapping[str, Any]) -> list[str]:
     load, unload = config["load_col"], (config["unload_col"] or {}).get(kind, ())
     columns = header if load is None or load.get(kind) == "*" else load.get(kind, ())
     return [column for column in header if column in columns and column not in unload]

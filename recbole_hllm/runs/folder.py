@@ -2,20 +2,25 @@
 
 import re
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import yaml
 
+from recbole_hllm.config.config import Config
 from recbole_hllm.config.keys.next_item import HistoryKeys
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import NOT_SAVED
 from recbole_hllm.data.protocol import fingerprint
+from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.storage.files import finite, json_text, write_json, write_text, writing
+from recbole_hllm.training.trainer import Trainer
 
 # Keys of what is several runs in one folder: a table, a search, stages.
 KEYS = "keys.yaml"
@@ -25,7 +30,7 @@ _FILES = ("config.yaml", "metrics.json", "costs.json", "protocol.json", "ranks-v
 _FOLDERS = ("best", "last", "tensorboard")
 
 
-def new_folder(config, run_dir: str | Path | None, resumed: dict | None = None) -> Path:
+def new_folder(config: Config, run_dir: str | Path | None, resumed: dict | None = None) -> Path:
     """Makes the folder with its config.yaml.
 
     Args:
@@ -46,7 +51,7 @@ def new_folder(config, run_dir: str | Path | None, resumed: dict | None = None) 
 
 
 @contextmanager
-def forgotten_unless_begun(folder: Path, new: bool, errors: type[Exception]):
+def forgotten_unless_begun(folder: Path, new: bool, errors: type[Exception]) -> Iterator[None]:
     """Where a run fails before its first training step, its folder stays free for the corrected one.
 
     Its log stays, for tables that say why a row failed.
@@ -63,7 +68,7 @@ def forgotten_unless_begun(folder: Path, new: bool, errors: type[Exception]):
         raise
 
 
-def keep_settings(folder: Path, config) -> None:
+def keep_settings(folder: Path, config: Config) -> None:
     """Writes the run's config.yaml."""
     write_yaml(folder / "config.yaml", saved_keys(config.settings))
 
@@ -105,7 +110,7 @@ def unused_folder(dataset: str, name: str) -> Path:
     return next(folder for folder in (Path("runs", dataset, name) for name in names) if not folder.exists())
 
 
-def check_same_run(folder: Path, saved: dict, config) -> None:
+def check_same_run(folder: Path, saved: dict, config: Config) -> None:
     """Raises ConfigError where the settings of the run in a folder are of another model or data set."""
     settings = RunKeys.of(config)
     if (saved.get("model"), saved.get("dataset")) != (settings.model, settings.dataset):
@@ -115,7 +120,7 @@ def check_same_run(folder: Path, saved: dict, config) -> None:
         )
 
 
-def refuse_existing(folder: Path, names) -> None:
+def refuse_existing(folder: Path, names: Iterable[str]) -> None:
     """Raises ConfigError where writing these names into a folder would overwrite something."""
     there = [name for name in names if (folder / name).exists()]
     if there:
@@ -172,7 +177,9 @@ def add_evaluation(folder: Path, content: dict) -> None:
                 continue
 
 
-def write_results(folder: Path, config, data, loaders, trainer, result: dict, seconds: dict) -> None:
+def write_results(
+    folder: Path, config: Config, data: SequenceDataset, loaders: Any, trainer: Trainer, result: dict, seconds: dict
+) -> None:
     """Writes metrics.json, protocol.json (what rows of one table have in common) and costs.json.
 
     Args:
@@ -223,7 +230,7 @@ def write_results(folder: Path, config, data, loaders, trainer, result: dict, se
     )
 
 
-def peak_memory(device) -> int | None:
+def peak_memory(device: torch.device) -> int | None:
     """Bytes: the GPU's peak where one is used, the process's otherwise; None where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -239,7 +246,7 @@ def peak_memory(device) -> int | None:
     return getrusage(RUSAGE_SELF).ru_maxrss
 
 
-def forget_peak_memory(device) -> None:
+def forget_peak_memory(device: torch.device) -> None:
     """Lets ``peak_memory`` begin anew, where the system can."""
     if device.type == "cuda":
         if torch.cuda.is_initialized():  # before, there is no peak, and asking fails
@@ -249,7 +256,7 @@ def forget_peak_memory(device) -> None:
         Path("/proc/self/clear_refs").write_text("5")  # proc(5): VmHWM becomes the present size
 
 
-def _device_name(device) -> str:
+def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{torch.get_num_threads()} CPU threads"

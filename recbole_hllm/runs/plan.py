@@ -1,11 +1,14 @@
 """What a training will cost, before it starts: parameters, tokens, FLOPs, memory, and time from a few timed steps."""
 
 import time
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 from torch import nn
 
@@ -13,7 +16,7 @@ from recbole_hllm.config.config import Config
 from recbole_hllm.config.keys.language_models import CheckpointingKeys
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.loader import check_sizes, data_preparation
-from recbole_hllm.data.rows.dataset import create_dataset
+from recbole_hllm.data.rows.dataset import SequenceDataset, create_dataset
 from recbole_hllm.model.base.contract import NeedsRuns, Weights
 from recbole_hllm.runs.effect import tell_of_run
 from recbole_hllm.runs.folder import peak_memory
@@ -31,7 +34,13 @@ TRAINED_BYTES, FROZEN_BYTES = 16, 4
 KEPT_VALUES, VALUE_BYTES = 17, 4
 
 
-def plan(model=None, dataset=None, config_file_list=None, config_dict=None, arguments=None) -> dict:
+def plan(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: str | Path | Sequence[str | Path] | None = None,
+    config_dict: dict[str, Any] | None = None,
+    arguments: dict[str, Any] | None = None,
+) -> dict:
     """Estimates what ``run`` with these arguments would cost; nothing is trained, and nothing written but what a
     cache keeps: tokenised texts, and vectors of a frozen Item LLM.
 
@@ -55,7 +64,7 @@ def plan(model=None, dataset=None, config_file_list=None, config_dict=None, argu
     check_sizes(config, train, *evaluated)
     skeleton = config.spec.outline(config, train._dataset)
     work = _work(config, skeleton, train)
-    result = {
+    result: dict[str, Any] = {
         "model": settings.model,
         "dataset": settings.dataset,
         "first": to_be_made(config),
@@ -97,18 +106,17 @@ def plan_text(result: dict) -> str:
     return "\n".join(lines)
 
 
-def _parameters(model) -> dict[str, tuple[int, int]]:
+def _parameters(model: Any) -> dict[str, tuple[int, int]]:
     """Part -> all and trained parameters, the whole last."""
-    counts: dict[str, list[int]] = {}
+    counts: dict[str, tuple[int, int]] = {}
     for name, parameter in model.named_parameters():
-        count = counts.setdefault(name.split(".")[0], [0, 0])
-        count[0] += parameter.numel()
-        count[1] += parameter.numel() * parameter.requires_grad
-    whole = tuple(map(sum, zip(*counts.values(), strict=True))) if counts else (0, 0)
-    return {**{part: tuple(count) for part, count in counts.items()}, "all": whole}
+        part, number = name.split(".")[0], parameter.numel()
+        total, trained = counts.get(part, (0, 0))
+        counts[part] = (total + number, trained + number * parameter.requires_grad)
+    return {**counts, "all": (sum(total for total, _ in counts.values()), sum(own for _, own in counts.values()))}
 
 
-def _work(config, model, train) -> dict[str, float]:
+def _work(config: Config, model: Any, train: Any) -> dict[str, float]:
     """Tokens, positions and FLOPs of an epoch, from some of its batches."""
     reading, counts = model.item_reading(), []
     for rows in islice(train, SAMPLED_BATCHES):
@@ -126,7 +134,7 @@ def _work(config, model, train) -> dict[str, float]:
     return {"item_tokens": item_tokens, "positions": positions, "flops": flops}
 
 
-def _ids_of(config, dataset, rows) -> dict[str, torch.Tensor]:
+def _ids_of(config: Config, dataset: SequenceDataset, rows: Interaction) -> dict[str, torch.Tensor]:
     """Items of a batch: those read by the user model, a labelled row's candidate among them, and those beside."""
     settings = RunKeys.of(config)
     item = settings.ITEM_ID_FIELD
@@ -139,7 +147,7 @@ def _ids_of(config, dataset, rows) -> dict[str, torch.Tensor]:
     return {"read": torch.cat(read, dim=1), **beside}
 
 
-def _flops(part, tokens, config, recomputed=False) -> float:
+def _flops(part: Any, tokens: float, config: Config, recomputed: bool = False) -> float:
     """Two FLOPs per weight of a matrix and token forward, again where recomputed, for the gradient of its input, and,
     if it is trained, for its own."""
     weights = trained = 0
@@ -153,7 +161,7 @@ def _flops(part, tokens, config, recomputed=False) -> float:
     return 2.0 * tokens * (weights * (1 + again + bool(trained)) + trained)
 
 
-def _memory(config, model, work, batches) -> dict[str, float]:
+def _memory(config: Config, model: Any, work: dict[str, float], batches: int) -> dict[str, float]:
     total, trained = _parameters(model)["all"]
     return {
         "weights": FROZEN_BYTES * total,
@@ -162,7 +170,7 @@ def _memory(config, model, work, batches) -> dict[str, float]:
     }
 
 
-def _activations(config, model, work, batches) -> float:
+def _activations(config: Config, model: Any, work: dict[str, float], batches: int) -> float:
     """Of the Item LLM, the largest part of a language model recommender's."""
     reading = model.item_reading()
     if reading is None:
@@ -174,7 +182,7 @@ def _activations(config, model, work, batches) -> float:
     return VALUE_BYTES * KEPT_VALUES * tokens * reading.hidden_size * layers
 
 
-def _free_memory(device) -> float:
+def _free_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if not Path("/proc/meminfo").is_file():  # the steps will show
@@ -184,17 +192,17 @@ def _free_memory(device) -> float:
     return int(available.split()[1]) * 1024
 
 
-def _timed(config, train) -> dict[str, float]:
+def _timed(config: Config, train: Any) -> dict[str, float]:
     """Seconds of a step, by running some; the model is thrown away."""
     settings = RunKeys.of(config)
     init_seed(settings.seed, settings.reproducibility)
     # Prerequisite runs are not waited for: other weights take the same time.
     weights = Weights.STAND_IN if issubclass(config.spec.model, NeedsRuns) else Weights.FRESH
     model = config.spec.build(config, train._dataset, weights).to(settings.device)
-    return _time_steps(Trainer(config, model, "unused"), train)
+    return _time_steps(Trainer(config, model, Path("unused")), train)
 
 
-def _time_steps(trainer, train) -> dict[str, float]:
+def _time_steps(trainer: Trainer, train: Any) -> dict[str, float]:
     seconds = []
     batches = islice(train, 1 + TIMED_STEPS)
     trainer.model.train()

@@ -2,8 +2,9 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
+from typing import Any
 
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.keys.learn import ContentKeys
@@ -27,7 +28,7 @@ _OF_TEXTS = ("llm", "bert")
 _OWN_KINDS = ("General", "Evaluation", "Dataset")
 
 
-def complete(config, run_dir: str | Path | None, run: Callable) -> None:
+def complete(config: Config, run_dir: str | Path | None, run: Callable) -> None:
     """Sets, in the config, each key that names a run which has to come first.
 
     A key that is empty stands for a run that is made now, in the folder of the cache, and found there the next time;
@@ -67,13 +68,13 @@ def complete(config, run_dir: str | Path | None, run: Callable) -> None:
             _set(config, f"{key}_keys", made_like)
 
 
-def needed_runs(config) -> dict[str, tuple[str, dict]]:
+def needed_runs(config: Config) -> dict[str, tuple[str, dict]]:
     """Key -> model and keys of each run that the model is built on; none for most models."""
     model = config.spec.model
     return model.needs(config) if issubclass(model, NeedsRuns) else {}
 
 
-def _rehearse(config) -> None:
+def _rehearse(config: Config) -> None:
     """Builds the model, without weights, on the data: what is wrong with either is known before anything is trained."""
     logging.disable(logging.WARNING)  # the run itself will say the same
     try:
@@ -84,13 +85,14 @@ def _rehearse(config) -> None:
         logging.disable(logging.NOTSET)
 
 
-def to_be_made(config) -> list[tuple[str, str]]:
+def to_be_made(config: Config) -> list[tuple[str, str]]:
     """(key, model) of each run that ``complete`` would make, in that order.
 
     Raises:
         UserError: as ``complete``.
     """
-    model, dataset, missing = config.spec.model, RunKeys.of(config).dataset, []
+    model, dataset = config.spec.model, RunKeys.of(config).dataset
+    missing: list[tuple[str, str]] = []
     if not issubclass(model, NeedsRuns):
         return missing
     model.check_keys(config)
@@ -107,26 +109,28 @@ def to_be_made(config) -> list[tuple[str, str]]:
     return missing
 
 
-def _defaults(model, config) -> Config:
+def _defaults(model: str, config: Config) -> Config:
     """Of another model on the same files."""
     of_files = DataKeys.keys.keys() - {"model"}
     return Config(model, config_dict={key: value for key, value in config.settings.items() if key in of_files})
 
 
-def _set(config, key, value) -> None:
+def _set(config: Config, key: str, value: Any) -> None:
     config.final_config_dict[key] = config.settings[key] = value
 
 
-def _kept(given, needed, dataset) -> bool:
+def _kept(given: Any, needed: str, dataset: str) -> bool:
     """Whether a folder is named as those that are made here."""
     return re.fullmatch(f"{needed}-{re.escape(dataset)}-[0-9a-f]{{24}}", Path(given).name) is not None
 
 
-def _deleted(given: Path, needed, dataset) -> bool:
+def _deleted(given: Path, needed: str, dataset: str) -> bool:
     return _kept(given, needed, dataset) and not given.exists()
 
 
-def _tell_if_made_otherwise(config, key, needed, keys, given, run_dir) -> None:
+def _tell_if_made_otherwise(
+    config: Config, key: str, needed: str, keys: dict[str, Any], given: Any, run_dir: str | Path | None
+) -> None:
     """One made here stands in the ``config.yaml`` of the run it was made for; other keys there do not change it."""
     try:
         file = Path(given) / "config.yaml"
@@ -141,13 +145,13 @@ def _tell_if_made_otherwise(config, key, needed, keys, given, run_dir) -> None:
         )
 
 
-def keys_of_needed(config) -> set[str]:
+def keys_of_needed(config: Config) -> Set[str]:
     """Keys of the runs that come first, and those that they share with this one; ``complete`` tells of them."""
     keys = [_defaults(name, config).internal_config_dict.keys() for name, _ in needed_runs(config).values()]
     return INHERITED.union(*keys) if keys else set()
 
 
-def _tell_keys_of_it(config, key, needed, keys) -> None:
+def _tell_keys_of_it(config: Config, key: str, needed: str, keys: dict[str, Any]) -> None:
     """Keys of the run that comes first, given as if they were this one's, would be read by nothing."""
     own = config.internal_config_dict.keys() | config.spec.model.further_keys(config)
     theirs = _defaults(needed, config)
@@ -170,7 +174,7 @@ def _tell_keys_of_it(config, key, needed, keys) -> None:
                 _tell_keys_of_it(config, further, model, its_keys)
 
 
-def _tell_of_texts(config, key, found: Path) -> None:
+def _tell_of_texts(config: Config, key: str, found: Path) -> None:
     """What is read of the items is settled in a run that is trained."""
     there = read_saved(found / "config.yaml") if (found / "config.yaml").is_file() else {}
     given = config.external_config_dict.get("text_keys")
@@ -181,7 +185,7 @@ def _tell_of_texts(config, key, found: Path) -> None:
         )
 
 
-def _tell_what_is_not_read(config, key, needed, given) -> None:
+def _tell_what_is_not_read(config: Config, key: str, needed: str, given: Any) -> None:
     """A run that the user names was made with keys of its own; those here that would make one say nothing."""
     made = _defaults(needed, config)
     further = needed_runs(made) if issubclass(config.spec.model, made.spec.model) else {}
@@ -192,7 +196,7 @@ def _tell_what_is_not_read(config, key, needed, given) -> None:
             logging.getLogger().warning(f"{name} has no effect: {key} names a run that is trained already")
 
 
-def _says_otherwise(config, name, there: dict) -> bool:
+def _says_otherwise(config: Config, name: Any, there: dict) -> bool:
     """Whether a key is given, and not what the run of the keys ``there`` was made with."""
     given = config[name]
     if given in (None, config.internal_config_dict.get(name)):
@@ -200,7 +204,7 @@ def _says_otherwise(config, name, there: dict) -> bool:
     return not isinstance(given, dict) or any(there.get(key) != value for key, value in given.items())
 
 
-def _row(key, given, run_dir) -> Path:
+def _row(key: str, given: str, run_dir: str | Path | None) -> Path:
     if not run_dir:
         raise ConfigError(f"{key}: {given} is for a row of a table, and this run is none; name a folder")
     folder = Path(run_dir).absolute().parent / given.removeprefix(ROW)
@@ -212,14 +216,28 @@ def _row(key, given, run_dir) -> Path:
     return folder
 
 
-def _made(config, key, needed, keys, run, run_dir) -> Path:
+def _made(
+    config: Config,
+    key: str,
+    needed: str,
+    keys: dict[str, Any],
+    run: Callable[..., dict[str, Any]],
+    run_dir: str | Path | None,
+) -> Path:
     """The folder of the run, which is made unless it is there; by one process, others wait for it."""
     folder, made = _folder_of(config, key, needed, keys, run_dir)
     with locked(folder, f"{key}: the {needed} in {folder}"):
         return _found_or_run(key, needed, folder, made, run)
 
 
-def _folder_of(config, key, needed, keys, run_dir, other_limit: float | None = None) -> tuple[Path, Config]:
+def _folder_of(
+    config: Config,
+    key: str,
+    needed: str,
+    keys: dict[str, Any],
+    run_dir: str | Path | None,
+    other_limit: float | None = None,
+) -> tuple[Path, Config]:
     """Where the run of these keys and data lies, or would, and its config.
 
     One that had all the time it wanted is as good as one with a limit.
@@ -245,10 +263,11 @@ def _folder_of(config, key, needed, keys, run_dir, other_limit: float | None = N
     for limit in (None, other_limit, own_limit):
         folder = cache / f"{needed}-{settings.dataset}-{digest({**content, _LIMIT: limit}, files)}"
         if limit == own_limit or (folder / "costs.json").is_file():
-            return folder, made
+            break
+    return folder, made
 
 
-def _found_or_run(key, needed, folder, made, run) -> Path:
+def _found_or_run(key: str, needed: str, folder: Path, made: Any, run: Callable[..., dict[str, Any]]) -> Path:
     if (folder / "costs.json").is_file():
         logging.getLogger().info(f"{key}: the {needed} in {folder}")
         return folder
@@ -261,7 +280,7 @@ def _found_or_run(key, needed, folder, made, run) -> Path:
     return folder
 
 
-def _inherited(config, needed) -> dict:
+def _inherited(config: Config, needed: str) -> dict:
     """What the run to be made has in common with the one that needs it: data, split and evaluation; and every key that
     both have, where it is of the model that this one is built on."""
     settings = {key: value for key, value in config.settings.items() if key != "model"}
@@ -274,7 +293,7 @@ def _inherited(config, needed) -> dict:
     return {key: value for key, value in settings.items() if key in shared}
 
 
-def _held_by(value):
+def _held_by(value: Any) -> list[Any]:
     """Hashes of what is in a file, a run's folder or another one; a name that is none of these stays as it is."""
     path = Path(str(value)).expanduser()
     if not value or not path.exists():
@@ -286,12 +305,12 @@ def _held_by(value):
     return [entry for file in files for entry in (str(file.relative_to(path)), file_digest(file))]
 
 
-def _files(made) -> list[str]:
+def _files(made: Any) -> list[str]:
     """Hashes of the interactions, of what filters them, and of texts that are read, so that changed data have runs of
     their own."""
     settings = RunKeys.of(made)
     folder, filtering = Path(settings.data_path), settings.val_interval or settings.filter_inter_by_user_or_item
-    patterns = ("*.inter", "*.item", "*.user") if filtering else ("*.inter",)
+    patterns: tuple[str, ...] = ("*.inter", "*.item", "*.user") if filtering else ("*.inter",)
     if ContentKeys.of(made).content in _OF_TEXTS and not filtering:
         patterns += ("*.item",)
     every = [of_format.name for pattern in patterns for of_format in files_of(Path(pattern))]

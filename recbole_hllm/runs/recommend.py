@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from recbole.utils import FeatureType
 
 from recbole_hllm.data.files.formats import read_header
 from recbole_hllm.data.loader import EvalLoader
+from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.data.texts.item_texts import TextTemplate, read_item_texts
 from recbole_hllm.errors import ConfigError, DataError, did_you_mean
 from recbole_hllm.runs.run import Run
@@ -55,7 +57,7 @@ def recommend(run: Run, users: Sequence[str] | None = None, k: int = 10) -> list
     whose = part.inter_feat[data.uid_field][torch.from_numpy(rows)]
     history, held_out = part.histories(rows), part.positives(rows)
 
-    def ids(items):
+    def ids(items: Any) -> list[str]:
         return data.id2token(data.iid_field, items.numpy()).tolist()
 
     return [
@@ -69,7 +71,7 @@ def recommend(run: Run, users: Sequence[str] | None = None, k: int = 10) -> list
     ]
 
 
-def _number(data, user: str) -> int:
+def _number(data: SequenceDataset, user: str) -> int:
     known = data.field2token_id[data.uid_field]
     if str(user) not in known:
         raise DataError(f"user {user!r} is not in '{data.dataset_name}'{did_you_mean(str(user), known)}")

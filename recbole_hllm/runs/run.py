@@ -2,10 +2,11 @@
 
 import logging
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
 from recbole.utils import init_seed
 
 from recbole_hllm.config.config import Config
@@ -16,7 +17,7 @@ from recbole_hllm.data.rows.dataset import SequenceDataset, create_dataset
 from recbole_hllm.errors import ConfigError, UserError
 from recbole_hllm.evaluation.metrics import known_metrics
 from recbole_hllm.evaluation.segments import describe, segment_metrics, segment_table
-from recbole_hllm.model.base.contract import Weights
+from recbole_hllm.model.base.contract import Recommender, Weights
 from recbole_hllm.registry import known_name, model_names
 from recbole_hllm.runs.effect import tell_of_run
 from recbole_hllm.runs.folder import (
@@ -43,7 +44,7 @@ class Run:
     """A run read back from its folder: the config, the model with its best weights, and the data."""
 
     config: Config
-    model: torch.nn.Module
+    model: Recommender
     dataset: SequenceDataset
     train_data: object
     valid_data: object
@@ -51,7 +52,14 @@ class Run:
     run_dir: Path
 
 
-def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_dir=None, arguments=None) -> dict:
+def run(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: str | Path | Sequence[str | Path] | None = None,
+    config_dict: dict[str, Any] | None = None,
+    run_dir: str | Path | None = None,
+    arguments: dict[str, Any] | None = None,
+) -> dict:
     """Trains a model, evaluates its best weights and keeps everything in one folder.
 
     With ``resume`` the unfinished run in ``run_dir`` goes on with its own settings, keys given now on top; with
@@ -98,13 +106,13 @@ def run(model=None, dataset=None, config_file_list=None, config_dict=None, run_d
             return _run(config, folder)
 
 
-def _is_row(files) -> bool:
+def _is_row(files: Any) -> bool:
     """Whether a run's files are those of a table of several models, which has told what no row reads."""
     models = [read_yaml(file).get("model") for file in files]
     return any(isinstance(names, list) and len(names) > 1 for names in models)
 
 
-def _run(config, folder):
+def _run(config: Config, folder: Path) -> dict[str, Any]:
     start, settings = time.perf_counter(), RunKeys.of(config)
     forget_peak_memory(settings.device)  # of a prerequisite run
     if settings.precision == "bf16" != fast_precision(settings.device):
@@ -138,10 +146,11 @@ def _run(config, folder):
     return {**result, "run_dir": str(folder)}
 
 
-def _keep_evaluation(folder, data, trainer, test_data):
+def _keep_evaluation(folder: Path, data: SequenceDataset, trainer: Trainer, test_data: Any) -> None:
     """The rank of each target, or the score of each labelled row, and metrics by segment of those of the test."""
     if trainer.labelled:
-        keep_scores(folder, describe(trainer.eval_collector.take_scores(), data) if test_data else None)
+        scores = trainer.eval_collector.take_scores() if test_data else None
+        keep_scores(folder, None if scores is None else describe(scores, data))
     else:
         ranks = {"valid": trainer.valid_ranks, "test": trainer.eval_collector.take_ranks()}
         keep_ranks(folder, **{phase: describe(kept, data) for phase, kept in ranks.items() if kept})
@@ -149,7 +158,9 @@ def _keep_evaluation(folder, data, trainer, test_data):
         write_json(folder / "segments.json", segment_table(folder))
 
 
-def evaluate_run(run_dir, config_dict=None, model=None) -> dict:
+def evaluate_run(
+    run_dir: str | Path | None, config_dict: dict[str, Any] | None = None, model: str | type | None = None
+) -> dict:
     """Evaluates a finished run again, with other keys if wanted, and adds ``evaluation-<n>.json`` to its folder.
 
     Args:
@@ -179,13 +190,16 @@ def evaluate_run(run_dir, config_dict=None, model=None) -> dict:
         if loaded.test_data:
             collector = trainer.eval_collector
             evaluated = collector.take_scores() if trainer.labelled else collector.take_ranks()
+            assert evaluated is not None, "the test has rows"
             segments = {"segments": segment_metrics(describe(evaluated, loaded.dataset), loaded.config)}
         add_evaluation(folder, {"changed": changed, **result, **segments})
         logging.getLogger().info(f"valid {result['valid_result']}, test {result['test_result']}")
     return {**result, "run_dir": str(folder)}
 
 
-def load_run(run_dir, config_dict=None, model=None) -> Run:
+def load_run(
+    run_dir: str | Path | None, config_dict: dict[str, Any] | None = None, model: str | type | None = None
+) -> Run:
     """Reads a finished run back: config, model with its best weights in evaluation mode, data set and loaders.
 
     Args:
@@ -209,12 +223,12 @@ def load_run(run_dir, config_dict=None, model=None) -> Run:
     init_seed(keys.seed, keys.reproducibility)
     data = create_dataset(config)
     loaders = data_preparation(config, data)
-    model = config.spec.build(config, loaders[0]._dataset, Weights.FOLLOW).to(keys.device)
-    load_model(folder / "best", model)
-    return Run(config, model.eval(), data, *loaders, folder)
+    recommender = config.spec.build(config, loaders[0]._dataset, Weights.FOLLOW).to(keys.device)
+    load_model(folder / "best", recommender)
+    return Run(config, recommender.eval(), data, *loaders, folder)
 
 
-def _settings(folder: Path, model) -> dict:
+def _settings(folder: Path, model: str | type | None) -> dict:
     """Settings of the run in a folder; a class of the user's has to be given again.
 
     Raises:
@@ -230,7 +244,11 @@ def _settings(folder: Path, model) -> dict:
     return settings
 
 
-def merge_keys(config_file_list=(), config_dict=None, arguments=None) -> dict:
+def merge_keys(
+    config_file_list: Iterable[str | Path] = (),
+    config_dict: dict[str, Any] | None = None,
+    arguments: dict[str, Any] | None = None,
+) -> dict:
     """Keys of YAML files, a dict and a command line, later ones winning, in the types that YAML has; models and metrics
     by their names."""
     given = {key: from_file(value, key) for file in config_file_list for key, value in read_yaml(file).items()}
@@ -245,7 +263,7 @@ def merge_keys(config_file_list=(), config_dict=None, arguments=None) -> dict:
     return given
 
 
-def _log_data(config, data, loaders):
+def _log_data(config: Config, data: SequenceDataset, loaders: Any) -> None:
     counts, settings = data.statistics(), RunKeys.of(config)
     parts, kind = [len(loader._dataset) if loader else 0 for loader in loaders], loaders[0]._dataset.rows.name
     logging.getLogger().info(

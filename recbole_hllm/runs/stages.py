@@ -4,14 +4,16 @@ LLM on stored item vectors, with longer histories; nothing any more, and the vec
 import copy
 import gc
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.parsing import read_yaml
 from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import MAY_CHANGE, NOT_SAVED, SHARED
 from recbole_hllm.errors import ConfigError, naming
-from recbole_hllm.model.base.contract import Staged
+from recbole_hllm.model.base.contract import Exports, Staged
 from recbole_hllm.registry import known_name
 from recbole_hllm.runs.folder import (
     KEYS,
@@ -47,7 +49,14 @@ _OF_ALL_STAGES = SHARED | NOT_SAVED | {"training_stage"}
 _COSTS = ("parameters_total", "parameters_trained", "epochs", "stop_reason", "training_seconds")
 
 
-def run_stages(model=None, dataset=None, config_file_list=None, config_dict=None, run_dir=None, arguments=None) -> dict:
+def run_stages(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: str | Path | Sequence[str | Path] | None = None,
+    config_dict: dict[str, Any] | None = None,
+    run_dir: str | Path | None = None,
+    arguments: dict[str, Any] | None = None,
+) -> dict:
     """Runs the stages that ``training_stage`` names, each in a run folder ``stage-<n>`` of its own, as ``run`` does.
 
     1. Both LLMs are trained as their keys say; the best weights go to ``stage-1/export`` (``HLLM.export``).
@@ -82,7 +91,7 @@ def run_stages(model=None, dataset=None, config_file_list=None, config_dict=None
     given = {**merge_keys(files), **now}
     if given.get("evaluate_only"):
         raise ConfigError("evaluate_only: one run at a time; give the run_dir of one stage, PATH/stage-2")
-    if given.get("resume") or is_schedule(run_dir) and not none_begun(Path(run_dir)):
+    if given.get("resume") or is_schedule(run_dir) and not none_begun(Path(run_dir or "")):
         given = {**_read_keys(run_dir), **given}
     stages = read_stages(given.get("training_stage"))
     folder = Path(run_dir) if run_dir else unused_folder(str(given.get("dataset")), f"{given.get('model')}-stages")
@@ -99,7 +108,7 @@ def run_stages(model=None, dataset=None, config_file_list=None, config_dict=None
     return _report(folder)
 
 
-def read_stages(value) -> list[int]:
+def read_stages(value: Any) -> list[int]:
     """``training_stage`` as a list: one stage, or several that follow each other.
 
     Raises:
@@ -124,7 +133,7 @@ def is_schedule(run_dir: str | Path | None) -> bool:
 # ---- keys ----
 
 
-def _read_keys(run_dir) -> dict:
+def _read_keys(run_dir: str | Path | None) -> dict:
     """Keys of the schedule in a folder, which is to go on."""
     if not run_dir:
         raise ConfigError("resume: name the folder of the unfinished stages, run_dir")
@@ -133,7 +142,7 @@ def _read_keys(run_dir) -> dict:
     return saved_keys(read_saved(Path(run_dir, KEYS)))
 
 
-def _check_names(given, now, stages) -> None:
+def _check_names(given: dict[str, Any], now: dict[str, Any], stages: list[int]) -> None:
     """Raises ConfigError for names of stages, and keys of a stage, that would be ignored or contradict the schedule."""
     if "," in str(given.get("model")) or isinstance(given.get("model"), list):
         raise ConfigError(f"training_stage: {given['model']}: one model is trained in stages, no table of several")
@@ -153,15 +162,15 @@ def _check_names(given, now, stages) -> None:
             raise ConfigError(f"key '{shown}': stage {number} is not run; training_stage is {given['training_stage']}")
 
 
-def _fixed(stage, folder=Path()) -> dict:
+def _fixed(stage: int, folder: Path = Path()) -> dict:
     """Keys that a stage sets itself."""
     export = {"pretrained_hllm": str(_stage_folder(folder.resolve(), stage - 1) / _EXPORT)} if stage > 1 else {}
     return {**_FIXED[stage], **export}
 
 
-def _keys_of(stage, given, folder) -> dict:
+def _keys_of(stage: int, given: dict[str, Any], folder: Path) -> dict:
     """The keys of one stage's run. Stage 3 uses the model of stage 2, so it has its history length and all the rest."""
-    own = {}
+    own: dict[str, Any] = {}
     for number in (2, 3) if stage == 3 else (stage,):
         own |= {key.split(".", 1)[1]: value for key, value in given.items() if key.startswith(f"stage{number}.")}
     own |= {**_fixed(stage, folder), "training_stage": None}
@@ -169,7 +178,7 @@ def _keys_of(stage, given, folder) -> dict:
     return {key: value for key, value in weaker.items() if key.rpartition(".")[2] not in own} | own
 
 
-def _checked(stage, keys, stages) -> Config:
+def _checked(stage: int, keys: dict[str, Any], stages: list[int]) -> Config:
     """The config of a stage, before hours are spent on an earlier one.
 
     Raises:
@@ -203,7 +212,7 @@ def _check_llms(configs: dict[int, Config]) -> None:
             config.spec.model.check_llms(config)
 
 
-def _config(stage, keys) -> Config:
+def _config(stage: int, keys: dict[str, Any]) -> Config:
     with naming(f"stage {stage}"):
         return Config(config_dict=keys)
 
@@ -211,11 +220,13 @@ def _config(stage, keys) -> Config:
 # ---- folders ----
 
 
-def _stage_folder(folder, stage) -> Path:
+def _stage_folder(folder: Path, stage: int) -> Path:
     return folder / f"stage-{stage}"
 
 
-def _check_folders(folder, stages, configs, run_dir, resumed) -> None:
+def _check_folders(
+    folder: Path, stages: list[int], configs: Mapping[int, Config], run_dir: str | Path | None, resumed: bool
+) -> None:
     """Raises ConfigError where a stage is of another model or data set, something would be overwritten, or the stage
     before the first is not there."""
     first = stages[0]
@@ -239,7 +250,7 @@ def _check_folders(folder, stages, configs, run_dir, resumed) -> None:
         )
 
 
-def _check_finished(folder, given) -> None:
+def _check_finished(folder: Path, given: dict[str, Any]) -> None:
     """Raises ConfigError where a finished stage, which is not repeated, had another value of a key."""
     for stage in STAGES:
         own = _stage_folder(folder, stage)
@@ -260,7 +271,7 @@ def _check_finished(folder, given) -> None:
 # ---- runs ----
 
 
-def _run_stage(stage, keys, folder) -> None:
+def _run_stage(stage: int, keys: dict[str, Any], folder: Path) -> None:
     """Runs a stage or what is left of it; its ``export/`` appears whole and last."""
     own = _stage_folder(folder, stage)
     if (own / _EXPORT).is_dir():
@@ -275,10 +286,11 @@ def _run_stage(stage, keys, folder) -> None:
         if stage == 3:
             write_vectors(finished, new)
         else:
+            assert isinstance(finished.model, Exports), "a model of stages"
             finished.model.export(new)
 
 
-def _report(folder) -> dict:
+def _report(folder: Path) -> dict:
     """Writes and prints the table of the finished stages."""
     done = [stage for stage in STAGES if (_stage_folder(folder, stage) / _EXPORT).is_dir()]
     rows = [_row(stage, _stage_folder(folder, stage)) for stage in done]
@@ -289,7 +301,7 @@ def _report(folder) -> dict:
     return {"stages": rows, "run_dir": str(folder)}
 
 
-def _row(stage, own) -> dict:
+def _row(stage: int, own: Path) -> dict:
     metrics, costs, protocol = (read_json(own / f"{name}.json") for name in ("metrics", "costs", "protocol"))
     return {
         "stage": stage,
@@ -300,7 +312,7 @@ def _row(stage, own) -> dict:
     }
 
 
-def _cell(value) -> str:
+def _cell(value: Any) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 

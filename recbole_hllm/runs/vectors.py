@@ -42,11 +42,11 @@ def write_vectors(run: Run, folder: str | Path) -> None:
     users, sequences = data.latest_sequences()
     steps = np.split(sequences, range(settings.eval_batch_size, len(sequences), settings.eval_batch_size))
     of_users = (model.user_vectors(data.latest_rows(step).to(settings.device)) for step in steps)
-    of_users = chain([next(of_users)], of_users)  # a model that cannot compute them says so before there are files
+    first = next(of_users)  # a model that cannot compute them says so before there are files
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        _write_rows(folder / "item_vectors.npy", items.shape, map(finish, [items]))
-        _write_rows(folder / "user_vectors.npy", (len(users), items.shape[1]), map(finish, of_users))
+        _write_rows(folder / "item_vectors.npy", (len(items), items.shape[1]), map(finish, [items]))
+        _write_rows(folder / "user_vectors.npy", (len(users), items.shape[1]), map(finish, chain([first], of_users)))
     for name, field, ids in (("item", data.iid_field, np.arange(1, data.item_num)), ("user", data.uid_field, users)):
         write_text(folder / f"{name}_ids.txt", "".join(f"{token}\n" for token in data.id2token(field, ids)))
 

@@ -27,12 +27,12 @@ def below(rows: list[dict], configs: Mapping[str, Config], folders: Mapping[str,
     return [block for block in [*blocks, *_examples(rows, configs, folders)] if block]
 
 
-def _reading(rows, metric, folders) -> list[str]:
+def _reading(rows: list[dict], metric: str, folders: Mapping[str, Path]) -> list[str]:
     values = {row["model"]: by_user(folders[row["model"]], metric) for row in rows if "error" not in row}
     return reading(rows, metric, {model: sums for model, sums in values.items() if sums is not None})
 
 
-def _examples(rows, configs, folders) -> list[list[str]]:
+def _examples(rows: list[dict], configs: Mapping[str, Config], folders: Mapping[str, Path]) -> list[list[str]]:
     """Recommendations of the first trained row that ranks items, where ``show_recommendations`` asks for them."""
     for row in rows:
         config, trains_nothing = configs[row["model"]], row.get("costs", {}).get("stop_reason") == COUNTED_ONCE

@@ -1,5 +1,7 @@
 """A second table behind the first: each row beside one of them, such as a student beside its teacher."""
 
+from typing import Any
+
 from recbole_hllm.tables.table import results_of, value_of
 from recbole_hllm.units import MISSING, format_count, format_seconds
 
@@ -45,17 +47,17 @@ def ratio_lines(rows: list[dict], reference: str) -> list[list[str]]:
     return [[heading], ["| " + " | ".join(line) + " |" for line in lines]]
 
 
-def _value(value) -> str:
+def _value(value: Any) -> str:
     return MISSING if value is None else f"{value:.4f}"
 
 
-def _difference(value, reference) -> str:
+def _difference(value: Any, reference: Any) -> str:
     if value is None or not reference:
         return MISSING
     return f"{100 * (value / reference - 1):+.1f} %"
 
 
-def _multiple(value, reference) -> str:
+def _multiple(value: Any, reference: Any) -> str:
     if value is None or not reference:
         return ""
     multiple = value / reference

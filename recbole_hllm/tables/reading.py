@@ -1,7 +1,8 @@
 """Plain sentences that read a table: who leads and by how much, what chance explains, and what training adds."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -52,8 +53,8 @@ def reading(rows: list[dict], metric: str, by_user: Mapping[str, np.ndarray] | N
 
 def _ranked(rows: list[dict], metric: str) -> list[dict]:
     """Rows with a value of a metric, the best first."""
-    known = [row for row in rows if value_of(row, metric) is not None]
-    return sorted(known, key=lambda row: value_of(row, metric), reverse=not is_smaller_better(metric))
+    known = [(value, row) for row in rows if (value := value_of(row, metric)) is not None]
+    return [row for _, row in sorted(known, key=lambda pair: pair[0], reverse=not is_smaller_better(metric))]
 
 
 def _best(ranked: list[dict], metric: str) -> list[str]:
@@ -74,6 +75,7 @@ def _lead(ranked: list[dict], metric: str) -> str:
 def _distance(row: dict, other: dict, metric: str) -> str:
     """12 % above SASRec (0.0580)."""
     value, reference = value_of(row, metric), value_of(other, metric)
+    assert value is not None and reference is not None, "rows are ranked by it"
     amount = f"{abs(value - reference):.4f}"  # percent of 0, or of a number below it, say nothing
     if reference > 0:
         percent = abs(100 * (value / reference - 1))
@@ -93,7 +95,7 @@ def _elsewhere(rows: list[dict], ranked: list[dict], metric: str, others: list[s
     )
 
 
-def _verb(best) -> str:
+def _verb(best: Collection[str]) -> str:
     return "leads" if len(best) == 1 else "tie"
 
 
@@ -102,7 +104,7 @@ def _verb(best) -> str:
 
 def _chance(ranked: list[dict], metric: str, by_user: Mapping[str, np.ndarray]) -> list[str]:
     seeds = "Each row is one run with one seed: before you name a winner, repeat the rows with other seeds."
-    errors = None if len(_best(ranked, metric)) > 1 else _standard_errors(*ranked[:2], by_user)
+    errors = None if len(_best(ranked, metric)) > 1 else _standard_errors(ranked[0], ranked[1], by_user)
     if errors is None:
         return [seeds]
     users = by_user[ranked[0]["model"]].shape[1]
@@ -151,7 +153,7 @@ def _training(ranked: list[dict], metric: str, by_user: Mapping[str, np.ndarray]
     ]
 
 
-def _list(names) -> str:
+def _list(names: Any) -> str:
     """A, B and C."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last

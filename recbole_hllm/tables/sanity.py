@@ -1,5 +1,7 @@
 """Sanity rows: models that train nothing, in every table, so that it shows what a trained model must beat."""
 
+from typing import Any
+
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.keys.baselines import FrozenLLMKeys
 from recbole_hllm.config.keys.language_models import ItemTextKeys
@@ -43,7 +45,7 @@ def with_sanity_rows(models: list[str], keys: dict) -> tuple[list[str], dict, di
     return models, keys, left_out
 
 
-def _names(value) -> list[str]:
+def _names(value: Any) -> list[str]:
     """The sanity rows that a value of the key stands for."""
     if value is None or isinstance(value, bool):
         return list(SANITY_MODELS if value else ())
@@ -57,7 +59,7 @@ def _names(value) -> list[str]:
     return list(names)
 
 
-def _lacking(model, keys) -> str | None:
+def _lacking(model: str, keys: dict[str, Any]) -> str | None:
     """Why this data set, or this installation, has no row of a model; None where it has."""
     config = Config(model, config_dict=keys)
     try:

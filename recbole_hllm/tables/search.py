@@ -1,6 +1,9 @@
 """Equal tuning effort: the same number of trials for every model of a table, the best by validation as its row."""
 
 import math
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from recbole.utils import ModelType
@@ -23,6 +26,7 @@ from recbole_hllm.runs.run import merge_keys
 from recbole_hllm.storage.files import read_json, write_text
 from recbole_hllm.tables import search_report
 from recbole_hllm.tables.side_by_side import (
+    Table,
     as_files,
     finish,
     mark_incomparable,
@@ -40,7 +44,14 @@ _BEST = "best.yaml"
 _LARGE = 10_000_000
 
 
-def search(models=None, dataset=None, config_file_list=None, config_dict=None, run_dir=None, arguments=None) -> dict:
+def search(
+    models: str | Sequence[str | type] | None = None,
+    dataset: str | None = None,
+    config_file_list: str | Path | Sequence[str | Path] | None = None,
+    config_dict: dict[str, Any] | None = None,
+    run_dir: str | Path | None = None,
+    arguments: dict[str, Any] | None = None,
+) -> dict:
     """Runs ``trials`` trials of each model and makes one table of each model's best.
 
     A trial is a run with values drawn from the model's key ``search``, at random from the model's seed, no combination
@@ -64,17 +75,19 @@ def search(models=None, dataset=None, config_file_list=None, config_dict=None, r
     """
     given = merge_keys(as_files(config_file_list), config_dict, arguments)
     table = prepare(models, dataset, given, run_dir, words=arguments or ())
-    table = table._replace(trials=_number_of_trials(table))
+    number = _number_of_trials(table)
+    table = table._replace(trials=number)
     if table.saved:
         _check_same_search(table)
     elif not none_begun(table.folder):
         refuse_existing(table.folder, (*_REPORTS, _BEST))
     spaces = _spaces(table)
-    draws = {model: draw(space, table.trials, table.configs[model]["seed"]) for model, space in spaces.items()}
+    draws = {model: draw(space, number, table.configs[model]["seed"]) for model, space in spaces.items()}
     for model in spaces:
         _check_values(table, model, spaces[model], draws[model])
     start(table)
-    folder, picked, trials = table.folder, {}, []
+    folder, trials = table.folder, []
+    picked: dict[str, dict] = {}
     for model in table.models:
         if model in draws:
             done = [_run_trial(table, model, *numbered) for numbered in enumerate(draws[model], 1)]
@@ -104,9 +117,9 @@ def draw(space: dict, trials: int, seed: int) -> list[dict]:
     return [{key: combination[key] for key in space} for combination in drawn]
 
 
-def _draw_one_by_one(space, trials, random) -> list[dict]:
+def _draw_one_by_one(space: dict[str, list], trials: int, random: Any) -> list[dict]:
     """Distinct combinations, in memory and time of those alone."""
-    drawn = []
+    drawn: list[dict] = []
     while len(drawn) < trials:
         combination = {key: space[key][random.randint(len(space[key]))] for key in sorted(space)}
         if combination not in drawn:
@@ -117,14 +130,14 @@ def _draw_one_by_one(space, trials, random) -> list[dict]:
 # ---- what is asked for ----
 
 
-def _number_of_trials(table) -> int:
+def _number_of_trials(table: Table) -> int:
     trials = DECLARED["trials"].checked(table.trials)
     if trials is None:
         raise ConfigError("trials: say how many of each model, such as trials: 4")
     return trials
 
 
-def _check_same_search(table):
+def _check_same_search(table: Table) -> None:
     """Finished trials are not repeated, so what they have in common must stay."""
     if table.saved.get("trials") is None:
         raise ConfigError(f"run_dir: {table.folder} is a table without trials; search in another folder")
@@ -141,7 +154,7 @@ def _check_same_search(table):
         )
 
 
-def _spaces(table) -> dict[str, dict[str, list]]:
+def _spaces(table: Table) -> dict[str, dict[str, list]]:
     """The space of each model that has one.
 
     Raises:
@@ -163,7 +176,7 @@ def _spaces(table) -> dict[str, dict[str, list]]:
     return spaces
 
 
-def _leaves_no_validation(config) -> bool:
+def _leaves_no_validation(config: Config) -> bool:
     """Whether the split has no validation part: LS test_only, or a ratio of 0 in its place in RS or TS."""
     if config["benchmark_filename"] is not None:  # its files are the parts
         return False
@@ -172,7 +185,7 @@ def _leaves_no_validation(config) -> bool:
     return split == {"LS": "test_only"} or isinstance(ratios, list) and 0 in ratios[1:2]
 
 
-def _space(table, model, config) -> dict[str, list]:
+def _space(table: Table, model: str, config: Config) -> dict[str, list]:
     """Keys and values to draw from."""
     name, space = f"{model}.search", config["search"]
     if not isinstance(space, dict) or not space:
@@ -185,7 +198,7 @@ def _space(table, model, config) -> dict[str, list]:
     # A variant may have the space of its model; what it is given itself is stronger.
     space = {key: values for key, values in space.items() if f"{model}.{key}" not in table.keys}
     combinations = math.prod(map(len, space.values()))
-    if combinations < table.trials:
+    if table.trials is not None and combinations < table.trials:
         raise ConfigError(
             f"{name}: {combinations} combination{'s' if combinations != 1 else ''} of values, fewer than "
             f"{table.trials} trials; give more values, or fewer trials to all models"
@@ -193,7 +206,7 @@ def _space(table, model, config) -> dict[str, list]:
     return space
 
 
-def _check_space(name, space, config):
+def _check_space(name: str, space: dict[str, list], config: Config) -> None:
     """Raises ConfigError for a key that cannot be searched, and for values that are no list of different ones."""
     for key, values in space.items():
         if key in SHARED:
@@ -209,7 +222,7 @@ def _check_space(name, space, config):
             raise ConfigError(f"{name}: {key}: {values} has a value twice")
 
 
-def _check_values(table, model, space, draws):
+def _check_values(table: Table, model: str, space: dict[str, list], draws: list[dict]) -> None:
     """Makes and checks the config of every trial, and one with every value that was not drawn."""
     others = [{**draws[0], key: value} for key, values in space.items() for value in values]
     for keys in draws + others:
@@ -220,18 +233,18 @@ def _check_values(table, model, space, draws):
             raise ConfigError(f"{model}.search: {search_report.in_words(keys)}: {error}") from error
 
 
-def _trial_config(table, model, keys) -> Config:
+def _trial_config(table: Table, model: str, keys: dict[str, Any]) -> Config:
     return Config(model, config_dict={**table.keys, **_prefixed(model, keys)})
 
 
-def _prefixed(model, keys) -> dict:
+def _prefixed(model: str, keys: dict[str, Any]) -> dict:
     return {f"{model}.{key}": value for key, value in keys.items()}
 
 
 # ---- the runs ----
 
 
-def _run_trial(table, model, number, keys) -> dict:
+def _run_trial(table: Table, model: str, number: int, keys: dict[str, Any]) -> dict:
     """The row of a trial, with ``trial`` and ``keys``, and ``error`` if it failed."""
     folder = table.folder / model / f"trial-{number}"
     make_folder(folder.parent)
@@ -248,7 +261,7 @@ def _run_trial(table, model, number, keys) -> dict:
     return row
 
 
-def _check_same_data(table, row):
+def _check_same_data(table: Table, row: dict) -> None:
     """Marks a trial on other data than the one that finished first, perhaps before the search went on elsewhere."""
     finished = [file for model in table.models for file in sorted((table.folder / model).glob("trial-*/costs.json"))]
     if finished:
@@ -257,14 +270,14 @@ def _check_same_data(table, row):
         mark_incomparable(row, read_json(first / "protocol.json"), name)
 
 
-def _run(table, model, file, folder) -> dict:
+def _run(table: Table, model: str, file: Path, folder: Path) -> dict:
     """The row of a run in a process of its own, or of one that finished before."""
     if (folder / "costs.json").is_file():  # what a run writes last
         return read_row(model, folder)
     return run_alone(model, file, folder, [*own_words(model, table.keys, folder), "--trials=None"])
 
 
-def _pick(rows, bigger) -> dict:
+def _pick(rows: list[dict], bigger: bool) -> dict:
     """The row with the best validation score, the first of equal ones; why there is none if all failed."""
     done = [row for row in rows if "error" not in row]
     if not done:
@@ -276,10 +289,10 @@ def _pick(rows, bigger) -> dict:
 # ---- what is told ----
 
 
-def _best(table, picked) -> dict:
+def _best(table: Table, picked: Mapping[str, dict]) -> dict:
     """The chosen values, ``<Model>.<key>``; a variant has one of its own for each key that the line of its model sets,
     which would be its too."""
-    best = {}
+    best: dict[str, Any] = {}
     for model, row in picked.items():
         if "keys" in row:
             settings = _trial_config(table, model, row["keys"]).settings
@@ -288,14 +301,14 @@ def _best(table, picked) -> dict:
     return best
 
 
-def _told(table, draws) -> str:
+def _told(table: Table, draws: Collection[str]) -> str:
     """A line of the table's header."""
     once = [model for model in table.models if model not in draws]
     others = f" ({', '.join(once)}: one run)" if once else ""
     return f"best of {table.trials} trials by {table.configs[table.models[0]]['valid_metric']}{others}"
 
 
-def _write_reports(table, spaces, trials):
+def _write_reports(table: Table, spaces: dict[str, dict[str, list]], trials: list[dict]) -> None:
     first = table.configs[table.models[0]]
     header = {
         "dataset": first["dataset"],

@@ -7,6 +7,8 @@ model.
 
 import json
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -36,7 +38,7 @@ def trial_of(row: dict, picked: bool) -> dict:
     }
 
 
-def in_words(keys: dict) -> str:
+def in_words(keys: Mapping[str, Any]) -> str:
     """learning_rate 0.001, n_layers 2."""
     return ", ".join(f"{key} {value}" for key, value in keys.items())
 
@@ -63,7 +65,7 @@ def to_csv(trials: list[dict], header: dict) -> str:
     return pd.DataFrame(lines, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
-def _cell(value):
+def _cell(value: Any) -> str | int | float:
     return value if isinstance(value, (int, float, str)) else json.dumps(value, ensure_ascii=False)
 
 
@@ -80,7 +82,7 @@ def to_markdown(trials: list[dict], header: dict) -> str:
     names = ["model", "trial", "keys", f"{metric} (validation)", "picked", "epochs", "stopped", "training"]
     lines = [names, ["---", "---:", "---", "---:", "---", "---:", "---", "---:"], *map(_line, trials)]
     table = ["| " + " | ".join(line) + " |" for line in lines]
-    times = {}
+    times: dict[str, float] = {}
     for trial in trials:
         times[trial["model"]] = times.get(trial["model"], 0.0) + (trial["training_seconds"] or 0.0)
     below = ["- Training of all trials: " + ", ".join(f"{model} {format_seconds(t)}" for model, t in times.items())]
@@ -93,12 +95,12 @@ def to_markdown(trials: list[dict], header: dict) -> str:
     return "\n\n".join("\n".join(block) for block in (above, table, below)) + "\n"
 
 
-def _space_in_words(space) -> str:
+def _space_in_words(space: Mapping[str, list]) -> str:
     combinations = math.prod(map(len, space.values()))
     return f"{in_words(space)} ({combinations} combination{'s' if combinations != 1 else ''})"
 
 
-def _line(trial) -> list[str]:
+def _line(trial: dict) -> list[str]:
     score = MISSING if trial["valid_score"] is None else f"{trial['valid_score']:.4f}"
     cells = [
         trial["model"],

@@ -4,9 +4,10 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from recbole_hllm import own_models
 from recbole_hllm.config.config import Config
@@ -62,7 +63,14 @@ class Table(NamedTuple):
     saved: dict
 
 
-def compare(models, dataset=None, config_file_list=None, config_dict=None, run_dir=None, arguments=None) -> dict:
+def compare(
+    models: str | Sequence[str | type],
+    dataset: str | None = None,
+    config_file_list: str | Path | Sequence[str | Path] | None = None,
+    config_dict: dict[str, Any] | None = None,
+    run_dir: str | Path | None = None,
+    arguments: dict[str, Any] | None = None,
+) -> dict:
     """Trains and evaluates models one after the other and writes one table.
 
     Args:
@@ -88,12 +96,14 @@ def compare(models, dataset=None, config_file_list=None, config_dict=None, run_d
     return finish(table, rows)
 
 
-def as_files(config_file_list) -> list:
+def as_files(config_file_list: str | Path | Sequence[str | Path] | None) -> list:
     """A list of config files; a single one may come without, as for ``run``."""
     return [config_file_list] if isinstance(config_file_list, (str, Path)) else list(config_file_list or ())
 
 
-def prepare(models, dataset, given, run_dir, words=()) -> Table:
+def prepare(
+    models: Any, dataset: str | None, given: dict[str, Any], run_dir: str | Path | None, words: Collection[str] = ()
+) -> Table:
     """Checks everything that can be, before anything runs or is written; arguments and errors are ``compare``'s.
 
     Args:
@@ -126,13 +136,13 @@ def prepare(models, dataset, given, run_dir, words=()) -> Table:
     return Table(models, given, trials, configs, left_out, folder, saved)
 
 
-def _names(models) -> list[str]:
+def _names(models: Any) -> list[str]:
     if isinstance(models, str):
         models = filter(None, map(str.strip, models.split(",")))
     return list(map(known_name, models or ()))
 
 
-def _without_rows(others: set[str], given: dict, words) -> dict:
+def _without_rows(others: set[str], given: dict, words: Collection[str]) -> dict:
     """Without what is said of rows that a file lists in its ``model`` and this table does not ask for.
 
     Raises:
@@ -147,14 +157,14 @@ def _without_rows(others: set[str], given: dict, words) -> dict:
     return kept
 
 
-def start(table) -> None:
+def start(table: Table) -> None:
     """Makes the table's folder, with the keys that make the same table again."""
     make_folder(table.folder)
     trials = {"trials": table.trials} if table.trials is not None else {}
     write_yaml(table.folder / KEYS, {"model": table.models, **trials, **saved_keys(table.keys)})
 
 
-def finish(table, rows, **told) -> dict:
+def finish(table: Table, rows: list[dict], **told: Any) -> dict:
     """Writes and prints the table of finished rows; returns what ``compare`` does.
 
     Args:
@@ -179,13 +189,13 @@ def finish(table, rows, **told) -> dict:
     }
 
 
-def _folder_of(table, row) -> Path:
+def _folder_of(table: Table, row: dict) -> Path:
     """Of a row's run: in a search, that of the trial picked."""
     trial = [f"trial-{row['trial']}"] if "trial" in row else []
     return table.folder.joinpath(row["model"], *trial)
 
 
-def _read_keys(folder, dataset) -> dict:
+def _read_keys(folder: Path, dataset: str | None) -> dict:
     """Keys of the table in a folder, which is to go on."""
     keys = saved_keys(read_saved(folder / KEYS)) if (folder / KEYS).is_file() else {}
     if "dataset" not in keys:
@@ -195,7 +205,7 @@ def _read_keys(folder, dataset) -> dict:
     return keys
 
 
-def own_words(model, given, folder) -> list[str]:
+def own_words(model: str, given: dict[str, Any], folder: Path) -> list[str]:
     """What a row's process is told besides the table's keys; a row that was never begun is no run to go on with."""
     unsaved = given.keys() - saved_keys(given).keys() - {"resume"}
     own = ("", model, base_model(model))
@@ -203,7 +213,7 @@ def own_words(model, given, folder) -> list[str]:
     return words + ["--resume=True"] * bool(given.get("resume") and (folder / "config.yaml").is_file())
 
 
-def _check(models, given, left_out, folder) -> dict[str, Config]:
+def _check(models: Any, given: dict[str, Any], left_out: dict[str, str], folder: Path) -> dict[str, Config]:
     """Makes every model's config, before hours are spent on the first one's training."""
     for key in given:
         prefix, dot, rest = key.partition(".")
@@ -232,7 +242,7 @@ def _check(models, given, left_out, folder) -> dict[str, Config]:
     return configs
 
 
-def _check_reference(configs) -> None:
+def _check_reference(configs: Mapping[str, Config]) -> None:
     """Rows may differ in behaviours of published code, unless these decide what is evaluated."""
     shared = {row: referenced(config["reference"]) & SHARED_REFERENCE for row, config in configs.items()}
     (first, wanted), *others = shared.items()
@@ -244,7 +254,7 @@ def _check_reference(configs) -> None:
             )
 
 
-def _check_importable(configs) -> None:
+def _check_importable(configs: Mapping[str, Config]) -> None:
     """Raises ConfigError for a class of the user's that the rows' processes cannot import."""
     models = [model for model in own_models.registered() if model.__name__ in map(base_model, configs)]
     metrics = {name.lower() for config in configs.values() for name in config["metrics"]}
@@ -256,7 +266,7 @@ def _check_importable(configs) -> None:
             )
 
 
-def _check_rows_before(model, configs, folder) -> None:
+def _check_rows_before(model: str, configs: Mapping[str, Config], folder: Path) -> None:
     """A model that needs another row's run finds it made before its own, and fit for it."""
     config, before = configs[model], list(configs)[: list(configs).index(model)]
     for key in needed_runs(config):
@@ -273,7 +283,7 @@ def _check_rows_before(model, configs, folder) -> None:
             )
 
 
-def _config(model, given) -> Config:
+def _config(model: str, given: dict[str, Any]) -> Config:
     """A row's; an error of a key that was given for this row alone names the row."""
     try:
         return Config(model, config_dict=given)
@@ -284,7 +294,7 @@ def _config(model, given) -> Config:
 
 
 @contextmanager
-def _row_named(model):
+def _row_named(model: str) -> Iterator[None]:
     """Names the row whose keys are wrong, where it has keys of its own."""
     try:
         yield
@@ -292,7 +302,7 @@ def _row_named(model):
         raise ConfigError(f"{model}: {error}" if base_model(model) != model else str(error)) from None
 
 
-def run_alone(model, keys, folder, words) -> dict:
+def run_alone(model: str, keys: Path, folder: Path, words: Sequence[str]) -> dict:
     """One model in a new process: a process's peak memory never falls, and a crash leaves the other rows alone."""
     command = [sys.executable, "-m", "recbole_hllm.cli", f"--model={model}"]
     command += [f"--config_files={keys}", f"--run_dir={folder}", *words]
@@ -307,7 +317,7 @@ def run_alone(model, keys, folder, words) -> dict:
     return read_row(model, folder)
 
 
-def _why(code, log) -> str:
+def _why(code: int, log: Path) -> str:
     """Why a run ended, in one line: what it says itself, or that it crashed and where the traceback is."""
     error = last_error(log)
     if error is None:
@@ -315,7 +325,7 @@ def _why(code, log) -> str:
     return error if code == _USER_ERROR else f"crashed ({error}); its traceback is in {log}"
 
 
-def read_row(model, folder) -> dict:
+def read_row(model: str, folder: Path) -> dict:
     """A table's row from the folder of a finished run."""
     row = {**read_json(folder / "metrics.json"), "model": model}
     row["costs"], row["protocol"] = read_json(folder / "costs.json"), read_json(folder / "protocol.json")
@@ -324,7 +334,7 @@ def read_row(model, folder) -> dict:
     return row
 
 
-def _header(rows, dataset) -> dict:
+def _header(rows: list[dict], dataset: str | None) -> dict:
     """What all rows share; a row that differs is a mistake of this program or of its files, and is said."""
     done = [row for row in rows if "error" not in row]
     if not done:
@@ -348,12 +358,12 @@ def _header(rows, dataset) -> dict:
     }
 
 
-def _weights(row) -> str:
+def _weights(row: dict) -> str:
     """Which weights of a run are tested."""
     return "weights of the last epoch (no validation)" if row["best_valid_score"] is None else "best validation weights"
 
 
-def mark_incomparable(row, protocol, name) -> None:
+def mark_incomparable(row: dict, protocol: Any, name: str) -> None:
     """A row without the data, targets or candidates of ``name``, which has that protocol, loses its results."""
     other = row["protocol"]["fingerprint"]
     differing = [key for key, value in protocol["fingerprint"].items() if other.get(key) != value]
@@ -364,14 +374,14 @@ def mark_incomparable(row, protocol, name) -> None:
         logging.getLogger().error(f"{row['model']}: {row['error']}")
 
 
-def one_or_each(values: dict):
+def one_or_each(values: dict) -> Any:
     """The one value that all rows have; the value of each in words where they differ."""
     if len(set(values.values())) == 1:
         return next(iter(values.values()))
     return ", ".join(f"{model} {value}" for model, value in values.items())
 
 
-def _history_lengths(rows) -> int | str | None:
+def _history_lengths(rows: list[dict]) -> int | str | None:
     """The one length of all rows, in training and evaluation; those of each row where they differ."""
     lengths = {
         row["model"]: (row["protocol"]["history_length"], row["protocol"]["history_length_test"]) for row in rows

@@ -18,6 +18,7 @@ do not count; other keys go into the JSON as they are. The header is a dict of w
 
 import json
 import math
+from collections.abc import Callable
 
 import pandas as pd
 
@@ -99,7 +100,7 @@ def _metric_names(rows: list[dict]) -> list[str]:
     return list(dict.fromkeys(metric for row in rows for metric in results_of(row)))
 
 
-def _cells(rows: list[dict], best: str, escape=str) -> tuple[list[str], list[list[str]]]:
+def _cells(rows: list[dict], best: str, escape: Callable[[str], str] = str) -> tuple[list[str], list[list[str]]]:
     """Column names, and the text of each row's cells; ``best`` is the format of a metric's best value."""
     metrics = _metric_names(rows)
     columns = {metric: _metric_cells(rows, metric, best) for metric in metrics}

@@ -36,7 +36,7 @@ class CommandLine:
         ConfigError: a word that belongs to no key, a key given twice, or a path that is missing.
     """
 
-    def __init__(self, words: list[str]):
+    def __init__(self, words: list[str]) -> None:
         self.arguments = parse_arguments(words)
         self.files = _config_files(self.arguments)
         self.run_dir = _path("run_dir", self.arguments.pop("run_dir", ""))
