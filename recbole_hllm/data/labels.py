@@ -10,7 +10,7 @@ from recbole_hllm.data.protocol import TRAINED_ON, check_ratios
 from recbole_hllm.errors import ConfigError
 
 
-def check_labelled_settings(model: str, keys: dict) -> None:
+def check_labelled_settings(model: str, keys: dict[str, Any]) -> None:
     """Whether a config's keys fit labelled rows.
 
     Raises:
@@ -62,7 +62,7 @@ def has_label_column(path: Path, keys: Any) -> bool:
     return path.is_file() and keys["LABEL_FIELD"] in read_header(path, keys["field_separator"], keys.get("encoding"))
 
 
-def chosen_ratios(eval_args: dict) -> list[float]:
+def chosen_ratios(eval_args: dict[str, Any]) -> list[float]:
     """Shares of training, validation and test interactions.
 
     Raises:

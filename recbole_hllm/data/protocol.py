@@ -149,7 +149,7 @@ def _count_short(sequences: Any, split: Any, wanted: Sequence[str]) -> int:
     return users - int(in_all.sum())
 
 
-def fingerprint(dataset: Any, parts: dict, candidates: dict[str, np.ndarray | None]) -> dict[str, str | int]:
+def fingerprint(dataset: Any, parts: dict[str, Any], candidates: dict[str, np.ndarray | None]) -> dict[str, str | int]:
     """Numbers and digests that two rows of one table must have in common.
 
     Args:

@@ -47,7 +47,7 @@ def _entropy(items: np.ndarray) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def training_counter(counts: np.ndarray) -> Counter:
+def training_counter(counts: np.ndarray) -> Counter[Any]:
     """How often each item occurs in the training interactions, as RecBole's metrics of popularity read it.
 
     Args:

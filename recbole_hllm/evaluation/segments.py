@@ -48,7 +48,7 @@ def describe(evaluated: Mapping[str, np.ndarray], dataset: Any) -> dict[str, np.
 
 def segment_table(
     run_dir: str | Path, segments_user: Sequence[float] | None = None, segments_item: Sequence[float] | None = None
-) -> dict[str, list[dict]]:
+) -> dict[str, list[dict[str, Any]]]:
     """Metrics by segment of a finished run's test, whatever its model; nothing is evaluated again.
 
     Args:
@@ -76,7 +76,7 @@ def segment_table(
     return segment_metrics(_read(folder / kept[0]), keys)
 
 
-def segment_metrics(evaluated: Mapping[str, np.ndarray], keys: Mapping) -> dict[str, list[dict]]:
+def segment_metrics(evaluated: Mapping[str, np.ndarray], keys: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """``segment_table`` of ranks or scores in memory.
 
     Metrics are RecBole's, not rounded, of the segment's part of the evaluation alone; None where that has no value.
@@ -95,7 +95,7 @@ def segment_metrics(evaluated: Mapping[str, np.ndarray], keys: Mapping) -> dict[
     """
     measure = _of_scores if "score" in evaluated else _of_ranks
     metrics = [name.lower() for name in _listed(keys["metrics"])]
-    table: dict[str, list[dict]] = {}
+    table: dict[str, list[dict[str, Any]]] = {}
     for key, array in SEGMENTED_BY.items():
         bounds = sorted(set(_listed(DECLARED[key].checked(keys[key]))))
         segment_of = np.searchsorted(bounds, evaluated[array], side="right")
@@ -106,12 +106,12 @@ def segment_metrics(evaluated: Mapping[str, np.ndarray], keys: Mapping) -> dict[
     return table
 
 
-def _of_scores(inside: Any, metrics: Any, keys: Any, array: Any) -> dict:
+def _of_scores(inside: Any, metrics: Any, keys: Any, array: Any) -> dict[str, Any]:
     values = value_metrics(metrics, inside["user"], inside["label"], inside["score"])
     return {"rows": len(inside["score"]), **values}
 
 
-def _of_ranks(inside: Any, metrics: Any, keys: Any, array: Any) -> dict:
+def _of_ranks(inside: Any, metrics: Any, keys: Any, array: Any) -> dict[str, Any]:
     ranks = inside["rank"]
     together = keys["eval_targets"] == "together"
     rows = inside["user"] if together else np.arange(len(ranks))
@@ -179,7 +179,7 @@ def _label(first: int, end: int | None) -> str:
     return str(first) if end == first + 1 else f"{first}-{end - 1}"
 
 
-def _listed(value: Any) -> list:
+def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 

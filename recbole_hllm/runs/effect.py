@@ -52,7 +52,7 @@ def tell_of_run(config: Config) -> None:
         _warn(line)
 
 
-def tell_of_table(configs: dict, given: Collection[str]) -> None:
+def tell_of_table(configs: dict[str, Any], given: Collection[str]) -> None:
     """Warns of keys without effect on any row of a table, and of those given for one row that does not read them.
 
     Args:
@@ -172,7 +172,7 @@ def _missing(key: str, columns: Iterable[str], there: Collection[str]) -> list[s
     return [f"{key}: there is no column '{column}'{did_you_mean(column, there)}" for column in columns]
 
 
-def _headers(config: Config) -> dict[str, dict]:
+def _headers(config: Config) -> dict[str, dict[str, Any]]:
     """The columns of each of the data set's files; none where one cannot be read, which is an error when it is."""
     names = config["benchmark_filename"]
     inter = f"{names[0]}.inter" if isinstance(names, list) and names else "inter"

@@ -30,7 +30,7 @@ _FILES = ("config.yaml", "metrics.json", "costs.json", "protocol.json", "ranks-v
 _FOLDERS = ("best", "last", "tensorboard")
 
 
-def new_folder(config: Config, run_dir: str | Path | None, resumed: dict | None = None) -> Path:
+def new_folder(config: Config, run_dir: str | Path | None, resumed: dict[str, Any] | None = None) -> Path:
     """Makes the folder with its config.yaml.
 
     Args:
@@ -73,12 +73,12 @@ def keep_settings(folder: Path, config: Config) -> None:
     write_yaml(folder / "config.yaml", saved_keys(config.settings))
 
 
-def saved_keys(keys: dict) -> dict:
+def saved_keys(keys: dict[str, Any]) -> dict[str, Any]:
     """Keys and values without those of one call, ``<Model>.<key>`` included."""
     return {key: value for key, value in keys.items() if key.rpartition(".")[2] not in NOT_SAVED}
 
 
-def read_settings(folder: Path) -> dict:
+def read_settings(folder: Path) -> dict[str, Any]:
     """Keys and values of the run in a folder.
 
     Raises:
@@ -89,7 +89,7 @@ def read_settings(folder: Path) -> dict:
     return _beside_stage_before(folder, saved_keys(read_saved(folder / "config.yaml")))
 
 
-def _beside_stage_before(folder: Path, settings: dict) -> dict:
+def _beside_stage_before(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """A stage is made of the export of the one before, which lies beside it still where their folder was moved."""
     export = Path(settings.get("pretrained_hllm") or "")
     if export.is_dir() or not re.fullmatch(r"stage-\d/export", "/".join(export.parts[-2:])):
@@ -110,7 +110,7 @@ def unused_folder(dataset: str, name: str) -> Path:
     return next(folder for folder in (Path("runs", dataset, name) for name in names) if not folder.exists())
 
 
-def check_same_run(folder: Path, saved: dict, config: Config) -> None:
+def check_same_run(folder: Path, saved: dict[str, Any], config: Config) -> None:
     """Raises ConfigError where the settings of the run in a folder are of another model or data set."""
     settings = RunKeys.of(config)
     if (saved.get("model"), saved.get("dataset")) != (settings.model, settings.dataset):
@@ -143,12 +143,12 @@ def make_folder(folder: Path) -> None:
         raise ConfigError(f"run_dir: cannot make {folder}: {error.strerror}") from error
 
 
-def write_yaml(path: Path, content: dict) -> None:
+def write_yaml(path: Path, content: dict[str, Any]) -> None:
     """Raises ConfigError where the file cannot be written."""
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def keep_ranks(folder: Path, **ranks_of: dict | None) -> None:
+def keep_ranks(folder: Path, **ranks_of: dict[str, Any] | None) -> None:
     """Per-user ranks of the best weights: ranks-valid.npz and ranks-test.npz, each with the arrays given."""
     for phase, ranks in ranks_of.items():
         if ranks and len(ranks["rank"]):
@@ -156,14 +156,14 @@ def keep_ranks(folder: Path, **ranks_of: dict | None) -> None:
                 np.savez_compressed(path, **ranks)
 
 
-def keep_scores(folder: Path, scores: dict | None) -> None:
+def keep_scores(folder: Path, scores: dict[str, Any] | None) -> None:
     """Scores of the test's labelled rows by the best weights: scores-test.npz, with the arrays given."""
     if scores:
         with writing(path := folder / "scores-test.npz"):
             np.savez_compressed(path, **scores)
 
 
-def add_evaluation(folder: Path, content: dict) -> None:
+def add_evaluation(folder: Path, content: dict[str, Any]) -> None:
     """Writes evaluation-<n>.json behind those there are; none of them is overwritten."""
     with writing(folder / "evaluation-<n>.json"):
         while True:
@@ -178,7 +178,13 @@ def add_evaluation(folder: Path, content: dict) -> None:
 
 
 def write_results(
-    folder: Path, config: Config, data: SequenceDataset, loaders: Any, trainer: Trainer, result: dict, seconds: dict
+    folder: Path,
+    config: Config,
+    data: SequenceDataset,
+    loaders: Any,
+    trainer: Trainer,
+    result: dict[str, Any],
+    seconds: dict[str, Any],
 ) -> None:
     """Writes metrics.json, protocol.json (what rows of one table have in common) and costs.json.
 

@@ -40,7 +40,7 @@ def plan(
     config_file_list: str | Path | Sequence[str | Path] | None = None,
     config_dict: dict[str, Any] | None = None,
     arguments: dict[str, Any] | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Estimates what ``run`` with these arguments would cost; nothing is trained, and nothing written but what a
     cache keeps: tokenised texts, and vectors of a frozen Item LLM.
 
@@ -79,7 +79,7 @@ def plan(
     return result
 
 
-def plan_text(result: dict) -> str:
+def plan_text(result: dict[str, Any]) -> str:
     """What ``plan`` returns, as lines to read."""
     lines = [f"{result['model']} on {result['dataset']}, estimated before any training:"]
     if result["first"]:

@@ -28,7 +28,7 @@ _OF_TEXTS = ("llm", "bert")
 _OWN_KINDS = ("General", "Evaluation", "Dataset")
 
 
-def complete(config: Config, run_dir: str | Path | None, run: Callable) -> None:
+def complete(config: Config, run_dir: str | Path | None, run: Callable[..., Any]) -> None:
     """Sets, in the config, each key that names a run which has to come first.
 
     A key that is empty stands for a run that is made now, in the folder of the cache, and found there the next time;
@@ -68,7 +68,7 @@ def complete(config: Config, run_dir: str | Path | None, run: Callable) -> None:
             _set(config, f"{key}_keys", made_like)
 
 
-def needed_runs(config: Config) -> dict[str, tuple[str, dict]]:
+def needed_runs(config: Config) -> dict[str, tuple[str, dict[str, Any]]]:
     """Key -> model and keys of each run that the model is built on; none for most models."""
     model = config.spec.model
     return model.needs(config) if issubclass(model, NeedsRuns) else {}
@@ -196,7 +196,7 @@ def _tell_what_is_not_read(config: Config, key: str, needed: str, given: Any) ->
             logging.getLogger().warning(f"{name} has no effect: {key} names a run that is trained already")
 
 
-def _says_otherwise(config: Config, name: Any, there: dict) -> bool:
+def _says_otherwise(config: Config, name: Any, there: dict[str, Any]) -> bool:
     """Whether a key is given, and not what the run of the keys ``there`` was made with."""
     given = config[name]
     if given in (None, config.internal_config_dict.get(name)):
@@ -280,7 +280,7 @@ def _found_or_run(key: str, needed: str, folder: Path, made: Any, run: Callable[
     return folder
 
 
-def _inherited(config: Config, needed: str) -> dict:
+def _inherited(config: Config, needed: str) -> dict[str, Any]:
     """What the run to be made has in common with the one that needs it: data, split and evaluation; and every key that
     both have, where it is of the model that this one is built on."""
     settings = {key: value for key, value in config.settings.items() if key != "model"}

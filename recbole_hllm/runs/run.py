@@ -59,7 +59,7 @@ def run(
     config_dict: dict[str, Any] | None = None,
     run_dir: str | Path | None = None,
     arguments: dict[str, Any] | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Trains a model, evaluates its best weights and keeps everything in one folder.
 
     With ``resume`` the unfinished run in ``run_dir`` goes on with its own settings, keys given now on top; with
@@ -160,7 +160,7 @@ def _keep_evaluation(folder: Path, data: SequenceDataset, trainer: Trainer, test
 
 def evaluate_run(
     run_dir: str | Path | None, config_dict: dict[str, Any] | None = None, model: str | type | None = None
-) -> dict:
+) -> dict[str, Any]:
     """Evaluates a finished run again, with other keys if wanted, and adds ``evaluation-<n>.json`` to its folder.
 
     Args:
@@ -228,7 +228,7 @@ def load_run(
     return Run(config, recommender.eval(), data, *loaders, folder)
 
 
-def _settings(folder: Path, model: str | type | None) -> dict:
+def _settings(folder: Path, model: str | type | None) -> dict[str, Any]:
     """Settings of the run in a folder; a class of the user's has to be given again.
 
     Raises:
@@ -248,7 +248,7 @@ def merge_keys(
     config_file_list: Iterable[str | Path] = (),
     config_dict: dict[str, Any] | None = None,
     arguments: dict[str, Any] | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Keys of YAML files, a dict and a command line, later ones winning, in the types that YAML has; models and metrics
     by their names."""
     given = {key: from_file(value, key) for file in config_file_list for key, value in read_yaml(file).items()}

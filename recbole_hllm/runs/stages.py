@@ -56,7 +56,7 @@ def run_stages(
     config_dict: dict[str, Any] | None = None,
     run_dir: str | Path | None = None,
     arguments: dict[str, Any] | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Runs the stages that ``training_stage`` names, each in a run folder ``stage-<n>`` of its own, as ``run`` does.
 
     1. Both LLMs are trained as their keys say; the best weights go to ``stage-1/export`` (``HLLM.export``).
@@ -133,7 +133,7 @@ def is_schedule(run_dir: str | Path | None) -> bool:
 # ---- keys ----
 
 
-def _read_keys(run_dir: str | Path | None) -> dict:
+def _read_keys(run_dir: str | Path | None) -> dict[str, Any]:
     """Keys of the schedule in a folder, which is to go on."""
     if not run_dir:
         raise ConfigError("resume: name the folder of the unfinished stages, run_dir")
@@ -162,13 +162,13 @@ def _check_names(given: dict[str, Any], now: dict[str, Any], stages: list[int]) 
             raise ConfigError(f"key '{shown}': stage {number} is not run; training_stage is {given['training_stage']}")
 
 
-def _fixed(stage: int, folder: Path = Path()) -> dict:
+def _fixed(stage: int, folder: Path = Path()) -> dict[str, Any]:
     """Keys that a stage sets itself."""
     export = {"pretrained_hllm": str(_stage_folder(folder.resolve(), stage - 1) / _EXPORT)} if stage > 1 else {}
     return {**_FIXED[stage], **export}
 
 
-def _keys_of(stage: int, given: dict[str, Any], folder: Path) -> dict:
+def _keys_of(stage: int, given: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The keys of one stage's run. Stage 3 uses the model of stage 2, so it has its history length and all the rest."""
     own: dict[str, Any] = {}
     for number in (2, 3) if stage == 3 else (stage,):
@@ -290,7 +290,7 @@ def _run_stage(stage: int, keys: dict[str, Any], folder: Path) -> None:
             finished.model.export(new)
 
 
-def _report(folder: Path) -> dict:
+def _report(folder: Path) -> dict[str, Any]:
     """Writes and prints the table of the finished stages."""
     done = [stage for stage in STAGES if (_stage_folder(folder, stage) / _EXPORT).is_dir()]
     rows = [_row(stage, _stage_folder(folder, stage)) for stage in done]
@@ -301,7 +301,7 @@ def _report(folder: Path) -> dict:
     return {"stages": rows, "run_dir": str(folder)}
 
 
-def _row(stage: int, own: Path) -> dict:
+def _row(stage: int, own: Path) -> dict[str, Any]:
     metrics, costs, protocol = (read_json(own / f"{name}.json") for name in ("metrics", "costs", "protocol"))
     return {
         "stage": stage,
@@ -316,7 +316,7 @@ def _cell(value: Any) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def stages_table(rows: list[dict]) -> str:
+def stages_table(rows: list[dict[str, Any]]) -> str:
     """Results of stages as a Markdown table: each metric in validation and test, and what the training took.
 
     Args:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from recbole_hllm.config.config import Config
 from recbole_hllm.evaluation.segments import by_user
@@ -13,7 +14,7 @@ from recbole_hllm.tables.table import results_of
 from recbole_hllm.training.trainer import COUNTED_ONCE
 
 
-def below(rows: list[dict], configs: Mapping[str, Config], folders: Mapping[str, Path]) -> list[list[str]]:
+def below(rows: list[dict[str, Any]], configs: Mapping[str, Config], folders: Mapping[str, Path]) -> list[list[str]]:
     """Blocks of lines of Markdown, for a table's file and for the console.
 
     Args:
@@ -27,12 +28,14 @@ def below(rows: list[dict], configs: Mapping[str, Config], folders: Mapping[str,
     return [block for block in [*blocks, *_examples(rows, configs, folders)] if block]
 
 
-def _reading(rows: list[dict], metric: str, folders: Mapping[str, Path]) -> list[str]:
+def _reading(rows: list[dict[str, Any]], metric: str, folders: Mapping[str, Path]) -> list[str]:
     values = {row["model"]: by_user(folders[row["model"]], metric) for row in rows if "error" not in row}
     return reading(rows, metric, {model: sums for model, sums in values.items() if sums is not None})
 
 
-def _examples(rows: list[dict], configs: Mapping[str, Config], folders: Mapping[str, Path]) -> list[list[str]]:
+def _examples(
+    rows: list[dict[str, Any]], configs: Mapping[str, Config], folders: Mapping[str, Path]
+) -> list[list[str]]:
     """Recommendations of the first trained row that ranks items, where ``show_recommendations`` asks for them."""
     for row in rows:
         config, trains_nothing = configs[row["model"]], row.get("costs", {}).get("stop_reason") == COUNTED_ONCE

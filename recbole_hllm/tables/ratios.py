@@ -15,7 +15,7 @@ _COSTS = {
 }
 
 
-def ratio_lines(rows: list[dict], reference: str) -> list[list[str]]:
+def ratio_lines(rows: list[dict[str, Any]], reference: str) -> list[list[str]]:
     """A heading and a Markdown table; nothing where the reference has no result.
 
     Args:

@@ -25,7 +25,7 @@ _ANY_RULE = ("a rule without training", "they have learned less than it knows")
 _BEYOND_CHANCE = 2
 
 
-def reading(rows: list[dict], metric: str, by_user: Mapping[str, np.ndarray] | None = None) -> list[str]:
+def reading(rows: list[dict[str, Any]], metric: str, by_user: Mapping[str, np.ndarray] | None = None) -> list[str]:
     """Sentences for a table of several rows; none where no row has a result.
 
     Args:
@@ -51,13 +51,13 @@ def reading(rows: list[dict], metric: str, by_user: Mapping[str, np.ndarray] | N
     ]
 
 
-def _ranked(rows: list[dict], metric: str) -> list[dict]:
+def _ranked(rows: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
     """Rows with a value of a metric, the best first."""
     known = [(value, row) for row in rows if (value := value_of(row, metric)) is not None]
     return [row for _, row in sorted(known, key=lambda pair: pair[0], reverse=not is_smaller_better(metric))]
 
 
-def _best(ranked: list[dict], metric: str) -> list[str]:
+def _best(ranked: list[dict[str, Any]], metric: str) -> list[str]:
     """Names of the rows that share the best value."""
     return [row["model"] for row in ranked if value_of(row, metric) == value_of(ranked[0], metric)]
 
@@ -65,14 +65,14 @@ def _best(ranked: list[dict], metric: str) -> list[str]:
 # ---- who leads ----
 
 
-def _lead(ranked: list[dict], metric: str) -> str:
+def _lead(ranked: list[dict[str, Any]], metric: str) -> str:
     best = _best(ranked, metric)
     note = " (less is better)" if is_smaller_better(metric) else ""
     lead = f"{_list(best)} {_verb(best)} in {metric}{note} with {value_of(ranked[0], metric):.4f}"
     return lead if len(best) == len(ranked) else f"{lead}, {_distance(ranked[0], ranked[len(best)], metric)}"
 
 
-def _distance(row: dict, other: dict, metric: str) -> str:
+def _distance(row: dict[str, Any], other: dict[str, Any], metric: str) -> str:
     """12 % above SASRec (0.0580)."""
     value, reference = value_of(row, metric), value_of(other, metric)
     assert value is not None and reference is not None, "rows are ranked by it"
@@ -83,9 +83,9 @@ def _distance(row: dict, other: dict, metric: str) -> str:
     return f"{amount} {'above' if value > reference else 'below'} {other['model']} ({reference:.4f})"
 
 
-def _elsewhere(rows: list[dict], ranked: list[dict], metric: str, others: list[str]) -> str:
+def _elsewhere(rows: list[dict[str, Any]], ranked: list[dict[str, Any]], metric: str, others: list[str]) -> str:
     """Which rows are best in the other metrics."""
-    led_by: dict[tuple, list[str]] = {}
+    led_by: dict[tuple[Any, ...], list[str]] = {}
     for name in others:
         led_by.setdefault(tuple(_best(_ranked(rows, name), name)), []).append(name)
     too = led_by.pop(tuple(_best(ranked, metric)), [])
@@ -102,7 +102,7 @@ def _verb(best: Collection[str]) -> str:
 # ---- what chance explains ----
 
 
-def _chance(ranked: list[dict], metric: str, by_user: Mapping[str, np.ndarray]) -> list[str]:
+def _chance(ranked: list[dict[str, Any]], metric: str, by_user: Mapping[str, np.ndarray]) -> list[str]:
     seeds = "Each row is one run with one seed: before you name a winner, repeat the rows with other seeds."
     errors = None if len(_best(ranked, metric)) > 1 else _standard_errors(ranked[0], ranked[1], by_user)
     if errors is None:
@@ -112,7 +112,7 @@ def _chance(ranked: list[dict], metric: str, by_user: Mapping[str, np.ndarray]) 
     return [f"The difference is {errors:.1f} standard errors over {users:,} test users, {judged}.", seeds]
 
 
-def _standard_errors(row: dict, other: dict, by_user: Mapping[str, np.ndarray]) -> float | None:
+def _standard_errors(row: dict[str, Any], other: dict[str, Any], by_user: Mapping[str, np.ndarray]) -> float | None:
     """How many standard errors two rows differ by, compared user by user; None where that is not known.
 
     A metric is a ratio of sums over users, so that users with more evaluated rows count for more.
@@ -130,7 +130,7 @@ def _standard_errors(row: dict, other: dict, by_user: Mapping[str, np.ndarray]) 
 # ---- what training adds ----
 
 
-def _training(ranked: list[dict], metric: str, by_user: Mapping[str, np.ndarray]) -> list[str]:
+def _training(ranked: list[dict[str, Any]], metric: str, by_user: Mapping[str, np.ndarray]) -> list[str]:
     """How the trained rows stand to the best of those that train nothing."""
     rules = [row for row in ranked if row.get("costs", {}).get("stop_reason") == COUNTED_ONCE]
     trained = [row for row in ranked if row not in rules]

@@ -14,7 +14,7 @@ SANITY_MODELS = ("Pop", "Markov", "TextKNN")
 _READING = (*FrozenLLMKeys.keys, *(key for key in ItemTextKeys.keys if key not in RunKeys.keys))
 
 
-def with_sanity_rows(models: list[str], keys: dict) -> tuple[list[str], dict, dict[str, str]]:
+def with_sanity_rows(models: list[str], keys: dict[str, Any]) -> tuple[list[str], dict[str, Any], dict[str, str]]:
     """Adds the rows that ``sanity_rows`` asks for behind the models of a table, none of them twice.
 
     Args:

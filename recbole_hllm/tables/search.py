@@ -51,7 +51,7 @@ def search(
     config_dict: dict[str, Any] | None = None,
     run_dir: str | Path | None = None,
     arguments: dict[str, Any] | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Runs ``trials`` trials of each model and makes one table of each model's best.
 
     A trial is a run with values drawn from the model's key ``search``, at random from the model's seed, no combination
@@ -87,7 +87,7 @@ def search(
         _check_values(table, model, spaces[model], draws[model])
     start(table)
     folder, trials = table.folder, []
-    picked: dict[str, dict] = {}
+    picked: dict[str, dict[str, Any]] = {}
     for model in table.models:
         if model in draws:
             done = [_run_trial(table, model, *numbered) for numbered in enumerate(draws[model], 1)]
@@ -101,7 +101,7 @@ def search(
     return {**result, "trials": trials}
 
 
-def draw(space: dict, trials: int, seed: int) -> list[dict]:
+def draw(space: dict[str, Any], trials: int, seed: int) -> list[dict[str, Any]]:
     """The first ``trials`` combinations of a space in an order drawn from the seed.
 
     Args:
@@ -117,9 +117,9 @@ def draw(space: dict, trials: int, seed: int) -> list[dict]:
     return [{key: combination[key] for key in space} for combination in drawn]
 
 
-def _draw_one_by_one(space: dict[str, list], trials: int, random: Any) -> list[dict]:
+def _draw_one_by_one(space: dict[str, list[Any]], trials: int, random: Any) -> list[dict[str, Any]]:
     """Distinct combinations, in memory and time of those alone."""
-    drawn: list[dict] = []
+    drawn: list[dict[str, Any]] = []
     while len(drawn) < trials:
         combination = {key: space[key][random.randint(len(space[key]))] for key in sorted(space)}
         if combination not in drawn:
@@ -154,7 +154,7 @@ def _check_same_search(table: Table) -> None:
         )
 
 
-def _spaces(table: Table) -> dict[str, dict[str, list]]:
+def _spaces(table: Table) -> dict[str, dict[str, list[Any]]]:
     """The space of each model that has one.
 
     Raises:
@@ -185,7 +185,7 @@ def _leaves_no_validation(config: Config) -> bool:
     return split == {"LS": "test_only"} or isinstance(ratios, list) and 0 in ratios[1:2]
 
 
-def _space(table: Table, model: str, config: Config) -> dict[str, list]:
+def _space(table: Table, model: str, config: Config) -> dict[str, list[Any]]:
     """Keys and values to draw from."""
     name, space = f"{model}.search", config["search"]
     if not isinstance(space, dict) or not space:
@@ -206,7 +206,7 @@ def _space(table: Table, model: str, config: Config) -> dict[str, list]:
     return space
 
 
-def _check_space(name: str, space: dict[str, list], config: Config) -> None:
+def _check_space(name: str, space: dict[str, list[Any]], config: Config) -> None:
     """Raises ConfigError for a key that cannot be searched, and for values that are no list of different ones."""
     for key, values in space.items():
         if key in SHARED:
@@ -222,7 +222,7 @@ def _check_space(name: str, space: dict[str, list], config: Config) -> None:
             raise ConfigError(f"{name}: {key}: {values} has a value twice")
 
 
-def _check_values(table: Table, model: str, space: dict[str, list], draws: list[dict]) -> None:
+def _check_values(table: Table, model: str, space: dict[str, list[Any]], draws: list[dict[str, Any]]) -> None:
     """Makes and checks the config of every trial, and one with every value that was not drawn."""
     others = [{**draws[0], key: value} for key, values in space.items() for value in values]
     for keys in draws + others:
@@ -237,14 +237,14 @@ def _trial_config(table: Table, model: str, keys: dict[str, Any]) -> Config:
     return Config(model, config_dict={**table.keys, **_prefixed(model, keys)})
 
 
-def _prefixed(model: str, keys: dict[str, Any]) -> dict:
+def _prefixed(model: str, keys: dict[str, Any]) -> dict[str, Any]:
     return {f"{model}.{key}": value for key, value in keys.items()}
 
 
 # ---- the runs ----
 
 
-def _run_trial(table: Table, model: str, number: int, keys: dict[str, Any]) -> dict:
+def _run_trial(table: Table, model: str, number: int, keys: dict[str, Any]) -> dict[str, Any]:
     """The row of a trial, with ``trial`` and ``keys``, and ``error`` if it failed."""
     folder = table.folder / model / f"trial-{number}"
     make_folder(folder.parent)
@@ -261,7 +261,7 @@ def _run_trial(table: Table, model: str, number: int, keys: dict[str, Any]) -> d
     return row
 
 
-def _check_same_data(table: Table, row: dict) -> None:
+def _check_same_data(table: Table, row: dict[str, Any]) -> None:
     """Marks a trial on other data than the one that finished first, perhaps before the search went on elsewhere."""
     finished = [file for model in table.models for file in sorted((table.folder / model).glob("trial-*/costs.json"))]
     if finished:
@@ -270,14 +270,14 @@ def _check_same_data(table: Table, row: dict) -> None:
         mark_incomparable(row, read_json(first / "protocol.json"), name)
 
 
-def _run(table: Table, model: str, file: Path, folder: Path) -> dict:
+def _run(table: Table, model: str, file: Path, folder: Path) -> dict[str, Any]:
     """The row of a run in a process of its own, or of one that finished before."""
     if (folder / "costs.json").is_file():  # what a run writes last
         return read_row(model, folder)
     return run_alone(model, file, folder, [*own_words(model, table.keys, folder), "--trials=None"])
 
 
-def _pick(rows: list[dict], bigger: bool) -> dict:
+def _pick(rows: list[dict[str, Any]], bigger: bool) -> dict[str, Any]:
     """The row with the best validation score, the first of equal ones; why there is none if all failed."""
     done = [row for row in rows if "error" not in row]
     if not done:
@@ -289,7 +289,7 @@ def _pick(rows: list[dict], bigger: bool) -> dict:
 # ---- what is told ----
 
 
-def _best(table: Table, picked: Mapping[str, dict]) -> dict:
+def _best(table: Table, picked: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """The chosen values, ``<Model>.<key>``; a variant has one of its own for each key that the line of its model sets,
     which would be its too."""
     best: dict[str, Any] = {}
@@ -308,7 +308,7 @@ def _told(table: Table, draws: Collection[str]) -> str:
     return f"best of {table.trials} trials by {table.configs[table.models[0]]['valid_metric']}{others}"
 
 
-def _write_reports(table: Table, spaces: dict[str, dict[str, list]], trials: list[dict]) -> None:
+def _write_reports(table: Table, spaces: dict[str, dict[str, list[Any]]], trials: list[dict[str, Any]]) -> None:
     first = table.configs[table.models[0]]
     header = {
         "dataset": first["dataset"],

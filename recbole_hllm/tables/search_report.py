@@ -18,7 +18,7 @@ from recbole_hllm.units import MISSING, format_seconds
 _COSTS = ("epochs", "best_epoch", "converged", "stop_reason", "training_seconds")
 
 
-def trial_of(row: dict, picked: bool) -> dict:
+def trial_of(row: dict[str, Any], picked: bool) -> dict[str, Any]:
     """What is told of a trial.
 
     Args:
@@ -43,12 +43,12 @@ def in_words(keys: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in keys.items())
 
 
-def to_json(trials: list[dict], header: dict) -> str:
+def to_json(trials: list[dict[str, Any]], header: dict[str, Any]) -> str:
     """Header and trials as they are."""
     return json_text({"header": header, "trials": trials})
 
 
-def to_csv(trials: list[dict], header: dict) -> str:
+def to_csv(trials: list[dict[str, Any]], header: dict[str, Any]) -> str:
     """A line for each trial, with a column for each key that any model searches; values that are no numbers as JSON."""
     searched = list(dict.fromkeys(key for space in header["spaces"].values() for key in space))
     lines = [
@@ -69,7 +69,7 @@ def _cell(value: Any) -> str | int | float:
     return value if isinstance(value, (int, float, str)) else json.dumps(value, ensure_ascii=False)
 
 
-def to_markdown(trials: list[dict], header: dict) -> str:
+def to_markdown(trials: list[dict[str, Any]], header: dict[str, Any]) -> str:
     """Spaces above, a line for each trial, the picked one of each model bold, and what failed below."""
     metric = header["valid_metric"]
     above = [
@@ -95,12 +95,12 @@ def to_markdown(trials: list[dict], header: dict) -> str:
     return "\n\n".join("\n".join(block) for block in (above, table, below)) + "\n"
 
 
-def _space_in_words(space: Mapping[str, list]) -> str:
+def _space_in_words(space: Mapping[str, list[Any]]) -> str:
     combinations = math.prod(map(len, space.values()))
     return f"{in_words(space)} ({combinations} combination{'s' if combinations != 1 else ''})"
 
 
-def _line(trial: dict) -> list[str]:
+def _line(trial: dict[str, Any]) -> list[str]:
     score = MISSING if trial["valid_score"] is None else f"{trial['valid_score']:.4f}"
     cells = [
         trial["model"],

@@ -55,12 +55,12 @@ class Table(NamedTuple):
     """
 
     models: list[str]
-    keys: dict
+    keys: dict[str, Any]
     trials: int | None
     configs: dict[str, Config]
     left_out: dict[str, str]
     folder: Path
-    saved: dict
+    saved: dict[str, Any]
 
 
 def compare(
@@ -70,7 +70,7 @@ def compare(
     config_dict: dict[str, Any] | None = None,
     run_dir: str | Path | None = None,
     arguments: dict[str, Any] | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Trains and evaluates models one after the other and writes one table.
 
     Args:
@@ -96,7 +96,7 @@ def compare(
     return finish(table, rows)
 
 
-def as_files(config_file_list: str | Path | Sequence[str | Path] | None) -> list:
+def as_files(config_file_list: str | Path | Sequence[str | Path] | None) -> list[Any]:
     """A list of config files; a single one may come without, as for ``run``."""
     return [config_file_list] if isinstance(config_file_list, (str, Path)) else list(config_file_list or ())
 
@@ -142,7 +142,7 @@ def _names(models: Any) -> list[str]:
     return list(map(known_name, models or ()))
 
 
-def _without_rows(others: set[str], given: dict, words: Collection[str]) -> dict:
+def _without_rows(others: set[str], given: dict[str, Any], words: Collection[str]) -> dict[str, Any]:
     """Without what is said of rows that a file lists in its ``model`` and this table does not ask for.
 
     Raises:
@@ -164,7 +164,7 @@ def start(table: Table) -> None:
     write_yaml(table.folder / KEYS, {"model": table.models, **trials, **saved_keys(table.keys)})
 
 
-def finish(table: Table, rows: list[dict], **told: Any) -> dict:
+def finish(table: Table, rows: list[dict[str, Any]], **told: Any) -> dict[str, Any]:
     """Writes and prints the table of finished rows; returns what ``compare`` does.
 
     Args:
@@ -189,13 +189,13 @@ def finish(table: Table, rows: list[dict], **told: Any) -> dict:
     }
 
 
-def _folder_of(table: Table, row: dict) -> Path:
+def _folder_of(table: Table, row: dict[str, Any]) -> Path:
     """Of a row's run: in a search, that of the trial picked."""
     trial = [f"trial-{row['trial']}"] if "trial" in row else []
     return table.folder.joinpath(row["model"], *trial)
 
 
-def _read_keys(folder: Path, dataset: str | None) -> dict:
+def _read_keys(folder: Path, dataset: str | None) -> dict[str, Any]:
     """Keys of the table in a folder, which is to go on."""
     keys = saved_keys(read_saved(folder / KEYS)) if (folder / KEYS).is_file() else {}
     if "dataset" not in keys:
@@ -302,7 +302,7 @@ def _row_named(model: str) -> Iterator[None]:
         raise ConfigError(f"{model}: {error}" if base_model(model) != model else str(error)) from None
 
 
-def run_alone(model: str, keys: Path, folder: Path, words: Sequence[str]) -> dict:
+def run_alone(model: str, keys: Path, folder: Path, words: Sequence[str]) -> dict[str, Any]:
     """One model in a new process: a process's peak memory never falls, and a crash leaves the other rows alone."""
     command = [sys.executable, "-m", "recbole_hllm.cli", f"--model={model}"]
     command += [f"--config_files={keys}", f"--run_dir={folder}", *words]
@@ -325,7 +325,7 @@ def _why(code: int, log: Path) -> str:
     return error if code == _USER_ERROR else f"crashed ({error}); its traceback is in {log}"
 
 
-def read_row(model: str, folder: Path) -> dict:
+def read_row(model: str, folder: Path) -> dict[str, Any]:
     """A table's row from the folder of a finished run."""
     row = {**read_json(folder / "metrics.json"), "model": model}
     row["costs"], row["protocol"] = read_json(folder / "costs.json"), read_json(folder / "protocol.json")
@@ -334,7 +334,7 @@ def read_row(model: str, folder: Path) -> dict:
     return row
 
 
-def _header(rows: list[dict], dataset: str | None) -> dict:
+def _header(rows: list[dict[str, Any]], dataset: str | None) -> dict[str, Any]:
     """What all rows share; a row that differs is a mistake of this program or of its files, and is said."""
     done = [row for row in rows if "error" not in row]
     if not done:
@@ -358,12 +358,12 @@ def _header(rows: list[dict], dataset: str | None) -> dict:
     }
 
 
-def _weights(row: dict) -> str:
+def _weights(row: dict[str, Any]) -> str:
     """Which weights of a run are tested."""
     return "weights of the last epoch (no validation)" if row["best_valid_score"] is None else "best validation weights"
 
 
-def mark_incomparable(row: dict, protocol: Any, name: str) -> None:
+def mark_incomparable(row: dict[str, Any], protocol: Any, name: str) -> None:
     """A row without the data, targets or candidates of ``name``, which has that protocol, loses its results."""
     other = row["protocol"]["fingerprint"]
     differing = [key for key, value in protocol["fingerprint"].items() if other.get(key) != value]
@@ -374,14 +374,14 @@ def mark_incomparable(row: dict, protocol: Any, name: str) -> None:
         logging.getLogger().error(f"{row['model']}: {row['error']}")
 
 
-def one_or_each(values: dict) -> Any:
+def one_or_each(values: dict[str, Any]) -> Any:
     """The one value that all rows have; the value of each in words where they differ."""
     if len(set(values.values())) == 1:
         return next(iter(values.values()))
     return ", ".join(f"{model} {value}" for model, value in values.items())
 
 
-def _history_lengths(rows: list[dict]) -> int | str | None:
+def _history_lengths(rows: list[dict[str, Any]]) -> int | str | None:
     """The one length of all rows, in training and evaluation; those of each row where they differ."""
     lengths = {
         row["model"]: (row["protocol"]["history_length"], row["protocol"]["history_length_test"]) for row in rows

@@ -19,6 +19,7 @@ do not count; other keys go into the JSON as they are. The header is a dict of w
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 
@@ -43,7 +44,7 @@ _STATISTICS = ("users", "items", "interactions", "mean_length")
 _SETTINGS = ("split", "targets", "masking", "candidates", "metrics", "history_length", "seed", "precision")
 
 
-def build_table(rows: list[dict]) -> pd.DataFrame:
+def build_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """One line per model: ``model``, its metrics, its costs as plain numbers, and ``error`` if any failed."""
     metrics = _metric_names(rows)
     errors = ["error"] if any("error" in row for row in rows) else []
@@ -60,17 +61,17 @@ def build_table(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["model", *metrics, *COSTS, *errors], dtype=object)
 
 
-def to_csv(rows: list[dict]) -> str:
+def to_csv(rows: list[dict[str, Any]]) -> str:
     """The plain numbers of ``build_table``, comma-separated."""
     return build_table(rows).to_csv(index=False, lineterminator="\n")
 
 
-def to_json(rows: list[dict], header: dict) -> str:
+def to_json(rows: list[dict[str, Any]], header: dict[str, Any]) -> str:
     """Header and rows as they are; numbers that are not finite become null."""
     return json.dumps(finite({"header": header, "rows": rows}), indent=2, ensure_ascii=False) + "\n"
 
 
-def to_markdown(rows: list[dict], header: dict, *further: list[str]) -> str:
+def to_markdown(rows: list[dict[str, Any]], header: dict[str, Any], *further: list[str]) -> str:
     """The table as people read it: best values bold, header above, what to beware of below, ``further`` blocks of lines
     behind that."""
     names, lines = _cells(rows, best="**{}**", escape=lambda text: text.replace("|", "\\|"))
@@ -82,7 +83,7 @@ def to_markdown(rows: list[dict], header: dict, *further: list[str]) -> str:
     return "\n\n".join("\n".join(block) for block in (above, table, below, *further, *parts) if block) + "\n"
 
 
-def to_console(rows: list[dict], header: dict) -> str:
+def to_console(rows: list[dict[str, Any]], header: dict[str, Any]) -> str:
     """The same table with aligned columns; ``*`` marks the best values."""
     names, lines = _cells(rows, best="{}*")
     widths = [max(map(len, column)) for column in zip(names, *lines, strict=True)]
@@ -95,12 +96,14 @@ def to_console(rows: list[dict], header: dict) -> str:
     return "\n\n".join("\n".join(block) for block in (above, table, _notes(rows)) if block) + "\n"
 
 
-def _metric_names(rows: list[dict]) -> list[str]:
+def _metric_names(rows: list[dict[str, Any]]) -> list[str]:
     """All metrics of all rows, in order of their first appearance."""
     return list(dict.fromkeys(metric for row in rows for metric in results_of(row)))
 
 
-def _cells(rows: list[dict], best: str, escape: Callable[[str], str] = str) -> tuple[list[str], list[list[str]]]:
+def _cells(
+    rows: list[dict[str, Any]], best: str, escape: Callable[[str], str] = str
+) -> tuple[list[str], list[list[str]]]:
     """Column names, and the text of each row's cells; ``best`` is the format of a metric's best value."""
     metrics = _metric_names(rows)
     columns = {metric: _metric_cells(rows, metric, best) for metric in metrics}
@@ -121,18 +124,18 @@ def _cells(rows: list[dict], best: str, escape: Callable[[str], str] = str) -> t
     return [escape(name) for name in names], lines
 
 
-def results_of(row: dict) -> dict[str, float]:
+def results_of(row: dict[str, Any]) -> dict[str, float]:
     """A row's metrics; none for a row that failed or has nothing to test."""
     return {} if "error" in row else row.get("test_result") or {}
 
 
-def value_of(row: dict, metric: str) -> float | None:
+def value_of(row: dict[str, Any], metric: str) -> float | None:
     """A row's value of a metric; None where it is absent or not a finite number."""
     value = results_of(row).get(metric)
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def _metric_cells(rows: list[dict], metric: str, best: str) -> list[str]:
+def _metric_cells(rows: list[dict[str, Any]], metric: str, best: str) -> list[str]:
     """The digits the run kept, four to seven. Ties are all best; a value alone is not best, nor is 0 everywhere."""
     values = [value_of(row, metric) for row in rows]
     known = [value for value in values if value is not None]
@@ -147,7 +150,7 @@ def _metric_cells(rows: list[dict], metric: str, best: str) -> list[str]:
     return cells
 
 
-def _segment_lines(rows: list[dict], header: dict) -> list[list[str]]:
+def _segment_lines(rows: list[dict[str, Any]], header: dict[str, Any]) -> list[list[str]]:
     """Headings and Markdown tables of segments x models: in the metric that chose the epochs if it has segments, then,
     of labelled rows, in the others."""
     parted = [row for row in rows if "segments" in row and "error" not in row]
@@ -162,7 +165,7 @@ def _segment_lines(rows: list[dict], header: dict) -> list[list[str]]:
     return [block for metric in shown for block in _segments_of(parted, metric, counted)]
 
 
-def _segments_of(parted: list[dict], metric: str, counted: str) -> list[list[str]]:
+def _segments_of(parted: list[dict[str, Any]], metric: str, counted: str) -> list[list[str]]:
     names = ["interactions in training", counted, *(row["model"].replace("|", "\\|") for row in parted)]
     lines = [names, ["---"] + ["---:"] * (len(names) - 1)]
     for kind, label in (("history_length", "user"), ("popularity", "item")):
@@ -176,7 +179,7 @@ def _segments_of(parted: list[dict], metric: str, counted: str) -> list[list[str
     return [[heading], ["| " + " | ".join(line) + " |" for line in lines]]
 
 
-def _header_lines(header: dict) -> list[tuple[str, str]]:
+def _header_lines(header: dict[str, Any]) -> list[tuple[str, str]]:
     """(label, value) of what all rows share; the data set and its statistics share a line."""
     statistics = [f"{format_integer(header[key])} {key}" for key in _STATISTICS[:3] if key in header]
     if "mean_length" in header:
@@ -191,7 +194,7 @@ def _header_lines(header: dict) -> list[tuple[str, str]]:
     return lines
 
 
-def _notes(rows: list[dict]) -> list[str]:
+def _notes(rows: list[dict[str, Any]]) -> list[str]:
     """What the reader must know before comparing: rows that did not converge, rows that failed."""
     notes = []
     stopped = [

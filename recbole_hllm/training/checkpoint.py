@@ -50,7 +50,7 @@ def _replaced(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.replaced")
 
 
-def save_model(folder: Path, model: AbstractRecommender, state: dict) -> None:
+def save_model(folder: Path, model: AbstractRecommender, state: dict[str, Any]) -> None:
     """Writes ``weights.safetensors`` and ``state.json``.
 
     RecBole models keep some state outside their weights (``other_parameter``): tensors go into the weights file,
@@ -77,7 +77,7 @@ def save_model(folder: Path, model: AbstractRecommender, state: dict) -> None:
     write_json(folder / "state.json", state)
 
 
-def load_model(folder: Path, model: AbstractRecommender) -> dict:
+def load_model(folder: Path, model: AbstractRecommender) -> dict[str, Any]:
     """Loads what ``save_model`` wrote into a model of the same shape and returns its state.
 
     Raises:
@@ -101,7 +101,7 @@ def load_model(folder: Path, model: AbstractRecommender) -> dict:
     return state
 
 
-def _unlike(saved: dict, own: dict) -> str:
+def _unlike(saved: dict[str, Any], own: dict[str, Any]) -> str:
     """What to do about weights that only one of the two has, or has in another shape; nothing where there are none."""
     names = [name for name in saved.keys() | own.keys() if name not in saved or name not in own]
     names += [name for name in saved.keys() & own.keys() if saved[name].shape != own[name].shape]
@@ -126,7 +126,9 @@ def _check_state(file: Any, state: Any, tensors: Mapping[str, Tensor], model: An
         raise ModelError(f"{file}: {sorted(saved ^ needed)} of {type(model).__name__} do not fit the checkpoint")
 
 
-def save_training(folder: Path, optimizer: torch.optim.Optimizer, shuffling: torch.Generator, loop: dict) -> None:
+def save_training(
+    folder: Path, optimizer: torch.optim.Optimizer, shuffling: torch.Generator, loop: dict[str, Any]
+) -> None:
     """Writes what the next epoch needs besides the weights: optimizer, random generators and ``loop`` (plain)."""
     state = optimizer.state_dict()
     tensors, plain = {"rng.torch": torch.get_rng_state(), "rng.shuffling": shuffling.get_state()}, {}
@@ -149,7 +151,7 @@ def save_training(folder: Path, optimizer: torch.optim.Optimizer, shuffling: tor
     write_json(folder / "training.json", {"loop": loop, "plain": plain, "groups": groups, "generators": generators})
 
 
-def load_training(folder: Path, optimizer: torch.optim.Optimizer, shuffling: torch.Generator) -> dict:
+def load_training(folder: Path, optimizer: torch.optim.Optimizer, shuffling: torch.Generator) -> dict[str, Any]:
     """Restores what ``save_training`` wrote and returns ``loop``.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from recbole_hllm.doors import is_place, load_place
 from recbole_hllm.errors import ConfigError
@@ -45,7 +46,7 @@ class CommandLine:
             _make_known(place)
 
     @cached_property
-    def given(self) -> dict:
+    def given(self) -> dict[str, Any]:
         """Keys and values of the files and the words; of a table that goes on, its own, too."""
         from recbole_hllm.runs.run import merge_keys
 
@@ -141,7 +142,7 @@ def _make_known(place: str) -> None:
     (register_metric if of_metric else register_model)(thing)
 
 
-def _keys_of_table(folder: Path) -> dict:
+def _keys_of_table(folder: Path) -> dict[str, Any]:
     """Keys of the table in a folder: which models, and whether there are trials; none where it is no table's."""
     from recbole_hllm.config.renamed import read_saved
 

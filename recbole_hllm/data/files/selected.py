@@ -11,7 +11,7 @@ from recbole_hllm.errors import ConfigError
 _USUAL_FEATURES = ("class", "categories", "category", "genres", "genre", "brand", "tag", "tags")
 
 
-def choose_selected(model: str, path: Path, keys: dict, given: Any) -> list[str]:
+def choose_selected(model: str, path: Path, keys: dict[str, Any], given: Any) -> list[str]:
     """Value of ``selected_features``: RecBole's default is the column of its own example.
 
     Args:

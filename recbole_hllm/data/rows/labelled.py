@@ -53,7 +53,7 @@ class SeveralRows(torch.utils.data.BatchSampler):
     Labelled data has at least two training rows, one of each class.
     """
 
-    def __iter__(self) -> Iterator:
+    def __iter__(self) -> Iterator[Any]:
         batches = super().__iter__()
         held = next(batches)
         for batch in batches:
@@ -69,7 +69,7 @@ class SeveralRows(torch.utils.data.BatchSampler):
         return max(super().__len__() - (rows % self.batch_size == 1), 1)
 
 
-class GroupSampler(torch.utils.data.Sampler):
+class GroupSampler(torch.utils.data.Sampler[int]):
     """Rows in the random order of the groups they belong to, and in their own order inside a group.
 
     Args:
@@ -83,7 +83,7 @@ class GroupSampler(torch.utils.data.Sampler):
     def __len__(self) -> int:
         return len(self.groups)
 
-    def __iter__(self) -> Iterator:
+    def __iter__(self) -> Iterator[Any]:
         place = torch.randperm(int(self.groups.max()) + 1, generator=self.generator)
         return iter(torch.argsort(place[self.groups], stable=True).tolist())
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import regex
@@ -183,7 +183,7 @@ class ItemCatalogue:
         return torch.from_numpy(self.tokens[places].astype(np.int64)), torch.from_numpy(lengths)
 
 
-def _read(entry: Path, settings: dict) -> dict[str, np.ndarray] | None:
+def _read(entry: Path, settings: dict[str, Any]) -> dict[str, np.ndarray] | None:
     """An entry that holds what it should; None for any other."""
     arrays = read_arrays(entry, settings)
     if arrays is None or arrays.keys() == set(_ARRAYS):

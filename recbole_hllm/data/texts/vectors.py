@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ def cached_item_vectors(
     catalogue: ItemCatalogue,
     *,
     width: int,
-    settings: dict,
+    settings: dict[str, Any],
     cache: Path | None,
     dtype: type = np.float32,
 ) -> np.ndarray:
@@ -95,7 +96,7 @@ def _token_digests(catalogue: ItemCatalogue) -> np.ndarray:
     return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, _DIGEST_BYTES)
 
 
-def _read(entry: Path, meta: dict) -> dict[str, np.ndarray] | None:
+def _read(entry: Path, meta: dict[str, Any]) -> dict[str, np.ndarray] | None:
     """An entry that holds what it should; None for any other."""
     arrays = read_arrays(entry, meta)
     if arrays is None:
@@ -107,7 +108,7 @@ def _read(entry: Path, meta: dict) -> dict[str, np.ndarray] | None:
     return None
 
 
-def _newest(cache: Path, stem: str, meta: dict) -> dict[str, np.ndarray] | None:
+def _newest(cache: Path, stem: str, meta: dict[str, Any]) -> dict[str, np.ndarray] | None:
     """The newest sound entry of the same settings."""
     files = [file for file in cache.glob(f"{stem}-*/meta.json") if file.is_file()]
     newest_first = sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)

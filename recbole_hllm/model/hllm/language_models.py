@@ -1,6 +1,7 @@
 """The keys of HLLM's two language models: where each comes from, how it starts, what of it is trained."""
 
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
@@ -88,7 +89,7 @@ def user_spec(settings: HLLMKeys, weights: Weights = Weights.FRESH) -> BackboneS
 
 
 def _spec(
-    settings: HLLMKeys, llm: LLMKeys, source: str | None, llm_config: dict | None, weights_are_read: bool
+    settings: HLLMKeys, llm: LLMKeys, source: str | None, llm_config: dict[str, Any] | None, weights_are_read: bool
 ) -> BackboneSpec:
     pretrained = is_pretrained(settings, llm)
     if pretrained and llm_config:

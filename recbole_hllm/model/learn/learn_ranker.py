@@ -101,7 +101,7 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
         return set(_ranker_keys(config))
 
     @classmethod
-    def needs(cls, config: Any) -> dict[str, tuple[str, dict]]:
+    def needs(cls, config: Any) -> dict[str, tuple[str, dict[str, Any]]]:
         """A LEARN trained on the same labelled rows' past."""
         settings = cls.Keys.of(config)
         if not settings.learn_features:
@@ -112,7 +112,7 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
         return {"learn": ("LEARNScorer", keys)}
 
     @classmethod
-    def made_like(cls, folder: Path) -> dict:
+    def made_like(cls, folder: Path) -> dict[str, Any]:
         """The keys that a LEARN was made with; kept in ``learn_keys``, they let a ranker be read without its folder.
 
         Args:
@@ -240,14 +240,14 @@ def _middle_size(hidden: list[int]) -> int:
 class _RankerConfig:
     """The keys of the run, over them RecBole's defaults for the ranker unless the user gave others, and ours."""
 
-    def __init__(self, config: Any, own: dict) -> None:
+    def __init__(self, config: Any, own: dict[str, Any]) -> None:
         self.config, self.own = config, {**_ranker_keys(config), **own}
 
     def __getitem__(self, key: str) -> Any:
         return self.own[key] if key in self.own else self.config[key]
 
 
-def _ranker_keys(config: Any) -> dict:
+def _ranker_keys(config: Any) -> dict[str, Any]:
     settings = LEARNRankerKeys.of(config)
     ranker, given = settings.ranker, settings.ranker_keys or {}
     defaults = read_yaml(recbole_folder() / "properties" / "model" / f"{ranker}.yaml")

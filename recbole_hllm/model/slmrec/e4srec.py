@@ -131,7 +131,7 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         return TRAINING_ROWS[keys["training_rows"]]
 
     @classmethod
-    def needs(cls, config: Any) -> dict[str, tuple[str, dict]]:
+    def needs(cls, config: Any) -> dict[str, tuple[str, dict[str, Any]]]:
         """Key -> model and keys of the prerequisite run where the key names none."""
         settings = cls.Keys.of(config)
         if settings.pretrained_e4srec:

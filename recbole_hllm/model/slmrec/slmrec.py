@@ -128,7 +128,7 @@ class SLMRec(E4SRec):
             check_keys_fit(config, any(weights.values()), _taught(weights), row)
 
     @classmethod
-    def needs(cls, config: Any) -> dict[str, tuple[str, dict]]:
+    def needs(cls, config: Any) -> dict[str, tuple[str, dict[str, Any]]]:
         """Offline a trained teacher, which has the table; online the table."""
         settings = cls.Keys.of(config)
         if settings.distillation == "online":

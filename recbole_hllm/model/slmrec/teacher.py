@@ -43,7 +43,7 @@ _OF_ONE_MODEL = {
 # ---- the model ----
 
 
-def computed_by(llm_config: Any, lora_alpha: float | None) -> dict:
+def computed_by(llm_config: Any, lora_alpha: float | None) -> dict[str, Any]:
     """What decides, beside the weights, what a model computes from its items; depth is not of it.
 
     Args:
@@ -56,14 +56,14 @@ def computed_by(llm_config: Any, lora_alpha: float | None) -> dict:
     return {**kept, "user_llm_tuning": "without LoRA" if lora_alpha is None else f"lora_alpha {lora_alpha}"}
 
 
-def keys_of_teacher(settings: SLMRecKeys) -> dict:
+def keys_of_teacher(settings: SLMRecKeys) -> dict[str, Any]:
     """What ``teacher_keys`` say of a teacher that has yet to be trained; an exported one brings its language model."""
     keys = over_default(settings, "teacher_keys")
     brought = dict.fromkeys(("user_llm_config", "instruction")) if keys.get("pretrained_e4srec") else {}
     return {**brought, **keys}
 
 
-def teacher_config(config: Any, made: Mapping | None = None) -> Any:
+def teacher_config(config: Any, made: Mapping[str, Any] | None = None) -> Any:
     """The student's Config with the values that make its teacher, which reads the keys of an E4SRec.
 
     Args:

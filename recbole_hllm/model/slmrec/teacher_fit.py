@@ -107,5 +107,5 @@ def _unlike(settings: SLMRecKeys, made: E4SRecKeys, own_lora: bool, their_lora: 
     return [key for key in keys if (getattr(settings, key) or None) != (getattr(made, key) or None)]
 
 
-def _apart(first: Mapping, second: Mapping) -> list[str]:
+def _apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
