@@ -76,9 +76,21 @@ def tree_of(file):
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
-def imports_of(tree):
-    """Dotted names of everything imported anywhere in a file."""
+def for_type_checkers(tree):
+    """The statements of ``if TYPE_CHECKING``, which are never run."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield from node.body
+
+
+def imports_of(tree):
+    """Dotted names of everything that a file imports anywhere when it is run."""
+    never_run = set(for_type_checkers(tree))
+    yield from imported_by(node for node in ast.walk(tree) if node not in never_run)
+
+
+def imported_by(nodes):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -96,6 +108,12 @@ def test_imports_follow_the_arrows(file):
     assert room in ARROWS, f"where does {room} stand?"
     imported = {room_of_import(name) for name in imports_of(tree_of(file)) if name.startswith("recbole_hllm.")}
     assert imported - {room} <= ARROWS[room]
+
+
+def test_type_checkers_alone_import_no_room_but_the_public_names(file):
+    names = {name for name in imported_by(for_type_checkers(tree_of(file))) if name.startswith("recbole_hllm.")}
+    public = {f"{module}.{name}" for name, module in recbole_hllm._PUBLIC.items()}
+    assert names == (public if name_of(file) == "__init__.py" else set())
 
 
 def test_nn_knows_nothing_of_recbole_and_nobody_of_its_quick_start(file):
