@@ -1,6 +1,6 @@
 """glibc's allocator, set to keep the memory of freed tensors for the next ones; the command line calls it at its start.
 
-By default glibc asks the kernel for the memory of each large tensor anew and gives it back when the tensor is freed. A
+By default glibc asks the kernel for new memory for each large tensor and gives it back when the tensor is freed. A
 training step makes and frees the same tensors again and again, so the kernel clears the same pages in every step.
 """
 
@@ -36,7 +36,7 @@ def keep_freed_memory(environ: Mapping[str, str] = os.environ) -> bool:
     Raises:
         ConfigError: ``RECBOLE_HLLM_MALLOC`` is neither 0 nor 1.
     """
-    wanted = environ.get(SWITCH, "1")
+    wanted = environ.get(SWITCH) or "1"
     if wanted not in ("0", "1"):
         raise ConfigError(f"the environment variable {SWITCH} is '{wanted}', which is neither 0 nor 1")
     if wanted == "0" or _set_by_user(environ):

@@ -97,7 +97,8 @@ def is_importable(thing: type) -> bool:
 
 def folder_of(thing: type) -> Path:
     """The folder from which the module of a class is imported, one of ``sys.path``."""
-    return Path(inspect.getfile(thing)).resolve().parents[thing.__module__.count(".")]
+    file = Path(inspect.getfile(thing)).resolve()
+    return file.parents[thing.__module__.count(".") + (file.stem == "__init__")]
 
 
 def load_place(place: str, where: str) -> Any:
@@ -129,11 +130,11 @@ def load_place(place: str, where: str) -> Any:
         wanted = place.partition(":")[2]
         public = [name for name in names if not name.startswith("_")]
         raise ConfigError(f"{where}: {module} has no '{wanted}'{did_you_mean(wanted, public)}") from error
-    except Exception as error:  # whatever a module of somebody else ends with
+    except (Exception, SystemExit) as error:  # a script that reads its own words when imported, say
         raise _failed(where, module, error) from error
 
 
-def _failed(where: str, module: str, error: Exception) -> ConfigError:
+def _failed(where: str, module: str, error: BaseException) -> ConfigError:
     if isinstance(error, SyntaxError):
         return ConfigError(f"{where}: {module} cannot be imported: {error.filename}, line {error.lineno}: {error.msg}")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]

@@ -24,7 +24,7 @@ def register(model: type, taken: tuple[str, ...]) -> None:
     """
     if not (isinstance(model, type) and issubclass(model, AbstractRecommender)):
         raise ConfigError(
-            f"model: {getattr(model, '__name__', model)} is no recommender of RecBole's kind: derive the class from "
+            f"model: {getattr(model, '__name__', model)} is not a RecBole recommender: derive the class from "
             "SequentialRecommender, GeneralRecommender or ContextRecommender of recbole.model.abstract_recommender"
         )
     name, there = model.__name__, _registered.get(model.__name__, model)

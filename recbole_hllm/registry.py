@@ -164,7 +164,8 @@ def get_spec(name: str) -> ModelSpec:
     if name not in _stock_names() and (model := own_models.find(name)) is not None:
         return _own_spec(model)
     if name not in model_names():
-        raise ConfigError(f"model: there is no model named '{name}'{did_you_mean(name, model_names())}")
+        hint = did_you_mean(name, model_names()) or "; a class of your own is given as package.module:Class"
+        raise ConfigError(f"model: there is no model named '{name}'{hint}")
     # Refused models stay unimported: their modules may need further packages.
     reason, model = _REFUSED.get(name), None
     if reason is None:

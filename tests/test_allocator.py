@@ -50,6 +50,7 @@ ANSWER = "from recbole_hllm.allocator import keep_freed_memory; print(keep_freed
 @glibc_only
 def test_it_says_whether_it_did():
     assert printed(ANSWER) == printed(ANSWER, RECBOLE_HLLM_MALLOC="1") == "True"
+    assert printed(ANSWER, RECBOLE_HLLM_MALLOC="") == "True", "as if it were not set"
 
 
 @pytest.mark.parametrize(

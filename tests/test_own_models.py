@@ -139,17 +139,19 @@ def test_keys_are_those_of_its_file_and_of_what_it_is_built_on(package, settings
         ("nothing_here.models:Wide", "there is no module 'nothing_here' in the current folder or in PYTHONPATH"),
         ("{package}.nothing:Wide", "there is no module '{package}.nothing' in the current folder"),
         ("{package}.models:Widd", "{package}.models has no 'Widd'; did you mean 'Wide'?"),
-        ("{package}.models:number", "5 is no recommender of RecBole's kind: derive the class from SequentialRec"),
-        ("{package}.models:Found", "Found is no recommender of RecBole's kind"),
+        ("{package}.models:number", "5 is not a RecBole recommender: derive the class from SequentialRec"),
+        ("{package}.models:Found", "Found is not a RecBole recommender"),
         ("{package}.models:Pop", "there is a model named 'Pop' already, of RecBole or this package; rename {package}"),
         ("{package}.wrong:Wide", "{package}.wrong cannot be imported: {folder}/wrong.py, line 2: ZeroDivisionError"),
         ("{package}.needs:Wide", "{package}.needs cannot be imported: {folder}/needs.py, line 1: ModuleNotFoundError"),
+        ("{package}.script:Wide", "{package}.script cannot be imported: {folder}/script.py, line 2: SystemExit: 3"),
         ("{package}.typo:Wide", "{package}.typo cannot be imported: {folder}/typo.py, line 3: "),
         ("{package}/models.py:Wide", "is neither a name nor NAME@VARIANT of letters, digits, - and _, nor package.mod"),
     ],
 )
 def test_places_without_a_recommender(package, given, message, capsys):
     (package / "wrong.py").write_text("x = 1\n1 / 0\n")
+    (package / "script.py").write_text("import sys\nsys.exit(3)\n")
     (package / "needs.py").write_text("import nothing_like_it\n")
     (package / "typo.py").write_text("x = 1\n\ndef f(:\n")
     names = {"package": package.name, "folder": package}
@@ -188,7 +190,7 @@ def test_a_folder_names_the_class_and_imports_nothing(package, settings_of, tmp_
     model = get_spec("Wide").model
     own_models._registered.clear()
     metrics._added.clear()
-    with pytest.raises(ConfigError, match="is a run of Wide, and a folder imports no code: give the class again"):
+    with pytest.raises(ConfigError, match="is a run of Wide, and a folder never imports code: give the class again"):
         load_run(folder)
     with pytest.raises(ConfigError, match="no metric named 'Found'"):
         load_run(folder, model=given)
@@ -197,7 +199,7 @@ def test_a_folder_names_the_class_and_imports_nothing(package, settings_of, tmp_
     assert cli.main(["evaluate", f"--run_dir={folder}", imports]) == 0
     assert load_run(folder, model=import_module(given.partition(":")[0]).Wide).config.spec.model is model
     (folder / "config.yaml").write_text(yaml.safe_dump({**saved, "model": given}))
-    with pytest.raises(ConfigError, match="config.yaml: model: .*:Wide: a file names no code to import"):
+    with pytest.raises(ConfigError, match="config.yaml: model: .*:Wide: a file must not name code to import"):
         load_run(folder)
 
 
@@ -212,6 +214,15 @@ def test_rows_of_a_table_in_processes_of_their_own(package, settings_of, tmp_pat
     assert table["failed"] == [] and [row["model"] for row in table["rows"]] == ["Wide", "Pop"]
     assert all("found@3" in row["test_result"] for row in table["rows"])
     assert yaml.safe_load((tmp_path / "t" / "Wide" / "config.yaml").read_text())["units"] == 4
+
+
+def test_the_folder_that_a_class_is_imported_from(package):
+    """Not that of the package itself, whose modules would stand before those of Python's library."""
+    (package / "__init__.py").write_text("from recbole.model.sequential_recommender.sasrec import SASRec\n"
+                                         "class Inner(SASRec):\n    pass\n")  # fmt: skip
+    sys.path.append(str(package.parent))
+    for name in (f"{package.name}:Inner", place(package, "Wide")):
+        assert doors.folder_of(doors.load_place(name, "model")) == package.parent
 
 
 def test_a_class_that_no_other_process_can_import(settings_of, tmp_path):
@@ -230,7 +241,7 @@ def test_help_shows_its_keys(package, capsys):
 
 @pytest.mark.parametrize("words, message", [
     (["--imports=Wide"], "--imports: 'Wide' is not package.module:Class"),
-    (["--imports=json:loads"], "loads is no recommender of RecBole's kind"),
+    (["--imports=json:loads"], "loads is not a RecBole recommender"),
 ])  # fmt: skip
 def test_imports_that_are_no_classes(words, message, capsys):
     assert cli.main([*words, "--dataset=toy"]) == 2

@@ -211,7 +211,7 @@ class Config(RecBoleConfig):
         """Defaults of a model of others; they cannot be of what the rows of a table share."""
         content = read_yaml(file)
         if shared := [key for key in content if key in SHARED]:
-            raise ConfigError(f"{file}: '{shared[0]}' is shared by all rows of a table, and no key of one model")
+            raise ConfigError(f"{file}: '{shared[0]}' is shared by all rows of a table, so one model cannot set it")
         self.internal_config_dict.update({key: from_file(value, key) for key, value in content.items()})
 
     def _get_final_config_dict(self) -> dict[str, Any]:

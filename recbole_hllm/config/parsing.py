@@ -91,7 +91,7 @@ def _refuse_code(file: str | Path, content: dict[Any, Any]) -> None:
         for name in names:
             if is_place(str(name).partition("@")[0].strip()):
                 raise ConfigError(
-                    f"config file {file}: {key}: {name}: a file names no code to import: write the name of the class, "
+                    f"config file {file}: {key}: {name}: a file must not name code to import: write the class's name, "
                     f"and give --imports={name} (in Python register_model, register_metric)"
                 )
 

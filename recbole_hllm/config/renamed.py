@@ -50,7 +50,7 @@ def refuse_renamed(shown: str, where: str = "") -> None:
     if key in _NAMES:
         raise ConfigError(f"key '{shown}'{where} is called '{prefix}{dot}{_NAMES[key]}' now")
     if key in _REPLACED:
-        raise ConfigError(f"key '{shown}'{where} is no key any more: {_REPLACED[key]}")
+        raise ConfigError(f"key '{shown}'{where} no longer exists: {_REPLACED[key]}")
 
 
 def upgraded(settings: dict[str, Any]) -> dict[str, Any]:

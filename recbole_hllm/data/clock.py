@@ -4,7 +4,7 @@ import numpy as np
 
 from recbole_hllm.errors import DataError
 
-# Seconds since 1970 of the beginning of 1973 and of the year 2100: counters lie before, milliseconds behind.
+# Seconds since 1970 of the beginning of 1973 and of the year 2100: counters lie before, milliseconds after.
 _EARLIEST, _LATEST = 94_694_400, 4_102_444_800
 
 
@@ -23,11 +23,11 @@ def check_clock_times(
     typical = float(np.median(timestamps))
     if typical < _EARLIEST:
         raise DataError(
-            f"{key}: the timestamps of {name}.inter (half of them below {typical:g}) are no seconds since 1970 but "
+            f"{key}: the timestamps of {name}.inter (half of them below {typical:g}) are not seconds since 1970 but "
             f"counters, such as positions in a history: they have no {lacking}; {instead}"
         )
     if typical > _LATEST:
         raise DataError(
-            f"{key}: the timestamps of {name}.inter (half of them above {typical:g}) are no seconds since 1970, "
+            f"{key}: the timestamps of {name}.inter (half of them above {typical:g}) are not seconds since 1970, "
             f"probably milliseconds; divide them, or {instead}"
         )

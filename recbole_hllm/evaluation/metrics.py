@@ -109,7 +109,7 @@ def _check(metric: type) -> None:
     name = getattr(metric, "__name__", metric)
     if not (isinstance(metric, type) and issubclass(metric, AbstractMetric)):
         bases = "TopkMetric, LossMetric or AbstractMetric of recbole.evaluator.base_metric"
-        raise ConfigError(f"metrics: {name} is no metric: derive it from {bases}")
+        raise ConfigError(f"metrics: {name} is not a metric: derive it from {bases}")
     kind = getattr(metric, "metric_type", None)
     needs = NEEDS.get(kind, ())
     if not needs or not set(getattr(metric, "metric_need", ["nothing"])) <= set(needs):
@@ -140,6 +140,7 @@ def check_metrics(metrics: Sequence[str], labelled: bool, model: str) -> None:
     for metric in other:
         if find_metric(str(metric), not labelled) is None:
             hint = did_you_mean(str(metric), metric_names(labelled))
+            hint = hint or "; a class of your own is given as package.module:Class"
             raise ConfigError(f"metrics: there is no metric named '{metric}'{hint}")
     if other and labelled:
         raise ConfigError(f"metrics: {other}: labelled rows of {model} have {', '.join(metric_names(True))} only")

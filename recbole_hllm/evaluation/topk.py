@@ -113,9 +113,9 @@ class TopKCollector(Collector):
         Returns:
             ``user``, ``target`` and ``rank``, each (targets,) int64, in evaluation order; a row's several
             targets in order of their id. 1 is the best rank. A target in the top-k list ranks by its place
-            there, any other one by the number of scores above its own, but behind the list. So
+            there, any other one by the number of scores above its own, but after the list. So
             ``rank <= k`` is what RecBole counts as a hit at every k of ``topk``. The exception is a target
-            that was masked (score -inf): it ranks just behind the row's candidates, by definition.
+            that was masked (score -inf): it ranks just after the row's candidates, by definition.
         """
         batches, self._ranks = self._ranks, []
         empty = np.empty(0, dtype=np.int64)

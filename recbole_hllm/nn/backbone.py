@@ -265,7 +265,7 @@ def _model_config(spec: BackboneSpec, folder: str | None, gguf_file: str | None)
         known = _known_config(folder, gguf_file, spec.trust_remote_code)
         if not changes:
             return known
-        # built anew, not changed in place, so that derived values (head size, layer types) follow the changes
+        # built again, not changed in place, so that derived values (head size, layer types) follow the changes
         config_class = type(known)
         stored, _ = PreTrainedConfig.get_config_dict(folder, gguf_file=gguf_file)
         if changes.pop("model_type", known.model_type) != known.model_type:

@@ -24,7 +24,7 @@ class ContentEncoder(ItemEncoder):
     Args:
         backbone: a language model without head.
         pooling: ``mean`` over the text's tokens; ``cls``, its first token, which tokenizers of BERT type put there;
-            ``last``, its last token; or ``eos``, an end token behind it.
+            ``last``, its last token; or ``eos``, an end token after it.
         end_token: id of the end token, for ``eos``.
         max_text_length: longest text in tokens.
 

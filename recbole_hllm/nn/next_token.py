@@ -119,7 +119,7 @@ def next_token_losses(
     given: Tensor,
     head: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Cross-entropy of each token over the whole vocabulary, told from the hidden state of the token before.
+    """Cross-entropy of each token over the whole vocabulary, from the hidden state of the token before.
 
     Logits are computed again in the backward pass, so that those of a whole batch are never held.
 

@@ -11,7 +11,7 @@ INITIAL_STD = 0.02
 
 
 class CausalTransformer(nn.Module):
-    """Layers of BERT's kind under a causal mask. Without positions, order is told by what each place can see.
+    """Layers of BERT's kind under a causal mask. Without positions, only the mask shows the order.
 
     Args:
         hidden_size, n_layers, n_heads, inner_size: sizes.
@@ -66,7 +66,7 @@ class PreferenceTower(nn.Module):
 def recency_weights(lengths: Tensor, width: int, alpha: float, beta: float) -> Tensor:
     """(B, width) weights ``log(alpha + i (beta - alpha) / (N - 1))``, over their maximum, of place i of N = lengths.
 
-    The oldest place is 0; a place behind the last has weight 0, a place alone 1 (LEARN, version 2, section 3.4).
+    The oldest place is 0; a place after the last has weight 0, a place alone 1 (LEARN, version 2, section 3.4).
 
     Args:
         lengths: (B,) N of each row.

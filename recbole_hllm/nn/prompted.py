@@ -15,7 +15,7 @@ from recbole_hllm.nn.words import drop_input_embeddings, word_embeddings
 class PromptedLLM(nn.Module):
     """Reads ``[text before] item vectors [text after]`` (SLMRec, arXiv 2405.17890, section 3.1).
 
-    The rows are padded on the right, the text after stands right behind the last item: padding lies in the future of
+    The rows are padded on the right, the text after follows the last item directly: padding lies in the future of
     all that is read, so that causal attention needs no mask.
 
     Args:
@@ -39,7 +39,7 @@ class PromptedLLM(nn.Module):
         self.n_positions = behaviour.n_positions
 
     def forward(self, vectors: Tensor, layers: Sequence[int] = ()) -> list[Tensor]:
-        """Outputs at every item; only without a text after, which would have to stand behind each of them.
+        """Outputs at every item; only without a text after, which would have to follow each of them.
 
         Args:
             vectors: (B, S, I) item vectors, ``input_size`` wide, oldest first.
@@ -58,7 +58,7 @@ class PromptedLLM(nn.Module):
         return [state[:, before.shape[1] :] for state in self._read(torch.cat([before, vectors], 1), layers)]
 
     def last(self, vectors: Tensor, lengths: Tensor, layers: Sequence[int] = ()) -> list[Tensor]:
-        """Outputs where everything has been read: behind the text after, or at the last item where there is none.
+        """Outputs where everything has been read: after the text after, or at the last item where there is none.
 
         Args:
             vectors: (B, S, I) item vectors, padded on the right.

@@ -37,7 +37,7 @@ def read_by_length(read: Callable[[Tensor, int], Tensor], lengths: Tensor, width
         width: positions of a row, padding included.
 
     Returns:
-        (B, width, D) outputs, 0 behind the longest of a row's group.
+        (B, width, D) outputs, 0 after the longest of a row's group.
     """
     groups = similar_lengths(lengths)
     outputs = [F.pad(read(rows, longest), (0, 0, 0, width - longest)) for rows, longest in groups]

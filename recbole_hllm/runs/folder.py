@@ -104,7 +104,7 @@ def _beside_stage_before(folder: Path, settings: dict[str, Any]) -> dict[str, An
 
 
 def unused_folder(dataset: str, name: str) -> Path:
-    """runs/<dataset>/<name>-<time>, with a number behind it where two start within a second."""
+    """runs/<dataset>/<name>-<time>, with a number after it where two start within a second."""
     stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     names = (stem, *(f"{stem}-{number}" for number in range(2, 1000)))
     return next(folder for folder in (Path("runs", dataset, name) for name in names) if not folder.exists())
@@ -125,7 +125,7 @@ def refuse_existing(folder: Path, names: Iterable[str]) -> None:
     there = [name for name in names if (folder / name).exists()]
     if there:
         raise ConfigError(
-            f"run_dir: {folder} already holds a run ({', '.join(there)}); name another folder, or go on with it: "
+            f"run_dir: {folder} already holds a run ({', '.join(there)}); name another folder, or resume it: "
             "--resume=True"
         )
 
@@ -164,7 +164,7 @@ def keep_scores(folder: Path, scores: dict[str, Any] | None) -> None:
 
 
 def add_evaluation(folder: Path, content: dict[str, Any]) -> None:
-    """Writes evaluation-<n>.json behind those there are; none of them is overwritten."""
+    """Writes evaluation-<n>.json after those there are; none of them is overwritten."""
     with writing(folder / "evaluation-<n>.json"):
         while True:
             there = (re.fullmatch(r"evaluation-([0-9]+)\.json", path.name) for path in folder.iterdir())
@@ -253,7 +253,7 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Lets ``peak_memory`` begin anew, where the system can."""
+    """Resets ``peak_memory``, where the system can."""
     if device.type == "cuda":
         if torch.cuda.is_initialized():  # before, there is no peak, and asking fails
             torch.cuda.reset_peak_memory_stats(device)

@@ -152,7 +152,7 @@ def keys_of_needed(config: Config) -> Set[str]:
 
 
 def _tell_keys_of_it(config: Config, key: str, needed: str, keys: dict[str, Any]) -> None:
-    """Keys of the run that comes first, given as if they were this one's, would be read by nothing."""
+    """Keys of the prerequisite run, given as if they were this one's, would be read by nothing."""
     own = config.internal_config_dict.keys() | config.spec.model.further_keys(config)
     theirs = _defaults(needed, config)
     given = config.external_config_dict
@@ -206,12 +206,12 @@ def _says_otherwise(config: Config, name: Any, there: dict[str, Any]) -> bool:
 
 def _row(key: str, given: str, run_dir: str | Path | None) -> Path:
     if not run_dir:
-        raise ConfigError(f"{key}: {given} is for a row of a table, and this run is none; name a folder")
+        raise ConfigError(f"{key}: {given} is for a row of a table, and this run is not one; name a folder")
     folder = Path(run_dir).absolute().parent / given.removeprefix(ROW)
     if not (folder / "costs.json").is_file():
         raise ConfigError(
-            f"{key}: {given}: {folder} is no finished run; the rows of a table are made in order, so this one "
-            "must stand before, and not have failed; in a search, name a folder"
+            f"{key}: {given}: {folder} is not a finished run; the rows of a table run in order, so this row "
+            "must come earlier, and must not have failed; in a search, name a folder"
         )
     return folder
 
@@ -252,7 +252,7 @@ def _folder_of(
     try:
         made = Config(needed, config_dict={**inherited, **keys})
     except ConfigError as error:
-        raise ConfigError(f"{key} is empty, so a run of {needed} is to come first ({key}_keys): {error}") from error
+        raise ConfigError(f"{key} is empty, so {needed} would be trained first ({key}_keys): {error}") from error
     content = {
         name: _held_by(value) if name in SOURCES else value
         for name, value in saved_keys(made.settings).items()

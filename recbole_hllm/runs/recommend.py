@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from recbole.utils import FeatureType
 
-from recbole_hllm.data.files.formats import read_header
+from recbole_hllm.data.files.formats import find_table, read_header
 from recbole_hllm.data.loader import EvalLoader
 from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.data.texts.item_texts import TextTemplate, read_item_texts
@@ -79,11 +79,11 @@ def _number(data: SequenceDataset, user: str) -> int:
 
 
 def item_names(run: Run) -> dict[str, str]:
-    """What each item of the data is called: the first of ``text_keys``, or of the text columns of ``<dataset>.item``;
+    """What each item of the data is called: the first of ``text_keys``, or of the text columns of the item table;
     its id where it has no text."""
     config, data = run.config, run.dataset
     ids = list(map(str, data.field2id_token[data.iid_field]))
-    path = Path(config["data_path"]) / f"{config['dataset']}.item"
+    path = find_table(Path(config["data_path"]) / f"{config['dataset']}.item")
     reading = {"field_separator": config["field_separator"], "encoding": config["encoding"] or "utf-8"}
     header = read_header(path, *reading.values()) if path.is_file() else {}
     keys = config["text_keys"] or [name for name, kind in header.items() if kind == FeatureType.TOKEN_SEQ]

@@ -107,7 +107,7 @@ def run(
 
 
 def _is_row(files: Any) -> bool:
-    """Whether a run's files are those of a table of several models, which has told what no row reads."""
+    """Whether a run's files are those of a table of several models, which has warned of what no row reads."""
     models = [read_yaml(file).get("model") for file in files]
     return any(isinstance(names, list) and len(names) > 1 for names in models)
 
@@ -238,7 +238,7 @@ def _settings(folder: Path, model: str | type | None) -> dict[str, Any]:
     name = str(settings.get("model"))
     if model is None and name not in model_names():
         raise ConfigError(
-            f"run_dir: {folder} is a run of {name}, and a folder imports no code: give the class again, "
+            f"run_dir: {folder} is a run of {name}, and a folder never imports code: give the class again, "
             f"--model=package.module:{name}, in Python model="
         )
     return settings

@@ -114,6 +114,8 @@ def read_stages(value: Any) -> list[int]:
     Raises:
         ConfigError: anything else.
     """
+    if value is None:
+        raise ConfigError("training_stage is not set: give --training_stage=[1,2,3], or a part of it, or one stage")
     stages = value if isinstance(value, list) else [value]
     known = all(type(stage) is int and stage in STAGES for stage in stages)
     if not known or not stages or stages != list(range(stages[0], stages[-1] + 1)):
@@ -145,7 +147,7 @@ def _read_keys(run_dir: str | Path | None) -> dict[str, Any]:
 def _check_names(given: dict[str, Any], now: dict[str, Any], stages: list[int]) -> None:
     """Raises ConfigError for names of stages, and keys of a stage, that would be ignored or contradict the schedule."""
     if "," in str(given.get("model")) or isinstance(given.get("model"), list):
-        raise ConfigError(f"training_stage: {given['model']}: one model is trained in stages, no table of several")
+        raise ConfigError(f"training_stage: {given['model']}: one model is trained in stages, not a table of several")
     for shown in given:
         match = re.fullmatch(r"stage([^.]*)\.(.*)", shown)
         if match is None:

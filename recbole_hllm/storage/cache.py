@@ -71,7 +71,7 @@ def locked(entry: Path, what: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.info("%s is being made by another process, which is waited for", what)
+            logger.info("%s is being made by another process; waiting for it", what)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -1,4 +1,4 @@
-"""A second table behind the first: each row beside one of them, such as a student beside its teacher."""
+"""A second table after the first: each row beside one of them, such as a student beside its teacher."""
 
 from typing import Any
 

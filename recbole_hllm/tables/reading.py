@@ -139,14 +139,14 @@ def _training(ranked: list[dict[str, Any]], metric: str, by_user: Mapping[str, n
     rule, limit = rules[0], value_of(rules[0], metric)
     does, meaning = _RULES.get(base_model(rule["model"]), _ANY_RULE)
     above = ranked[: ranked.index(rule)]
-    behind = [row["model"] for row in trained if row not in above or value_of(row, metric) == limit]
-    if len(behind) == len(trained):
+    below = [row["model"] for row in trained if row not in above or value_of(row, metric) == limit]
+    if len(below) == len(trained):
         return [f"{rule['model']} trains nothing ({does}), and no trained row passes it: {meaning}."]
     errors = _standard_errors(trained[0], rule, by_user)
     by = "" if errors is None else f", {errors:.1f} standard errors"
-    also = [row["model"] for row in trained[1:] if row["model"] not in behind]
+    also = [row["model"] for row in trained[1:] if row["model"] not in below]
     others = f"; {_list(also)} {'passes' if len(also) == 1 else 'pass'} it too" if also else ""
-    others += f"; {_list(behind)} {'does' if len(behind) == 1 else 'do'} not pass it" if behind else ""
+    others += f"; {_list(below)} {'does' if len(below) == 1 else 'do'} not pass it" if below else ""
     return [
         f"The best row that trains nothing is {rule['model']} ({does}): {trained[0]['model']} is "
         f"{_distance(trained[0], rule, metric)}{by}{others}."

@@ -15,7 +15,7 @@ _READING = (*FrozenLLMKeys.keys, *(key for key in ItemTextKeys.keys if key not i
 
 
 def with_sanity_rows(models: list[str], keys: dict[str, Any]) -> tuple[list[str], dict[str, Any], dict[str, str]]:
-    """Adds the rows that ``sanity_rows`` asks for behind the models of a table, none of them twice.
+    """Adds the rows that ``sanity_rows`` asks for after the models of a table, none of them twice.
 
     Args:
         models: names of the models asked for.

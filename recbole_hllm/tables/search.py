@@ -286,7 +286,7 @@ def _pick(rows: list[dict[str, Any]], bigger: bool) -> dict[str, Any]:
     return (max if bigger else min)(done, key=lambda row: row["best_valid_score"])
 
 
-# ---- what is told ----
+# ---- what is reported ----
 
 
 def _best(table: Table, picked: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

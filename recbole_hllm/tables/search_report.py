@@ -19,7 +19,7 @@ _COSTS = ("epochs", "best_epoch", "converged", "stop_reason", "training_seconds"
 
 
 def trial_of(row: dict[str, Any], picked: bool) -> dict[str, Any]:
-    """What is told of a trial.
+    """What is reported of a trial.
 
     Args:
         row: of a table, with ``trial`` and ``keys``.

@@ -74,8 +74,8 @@ def compare(
     """Trains and evaluates models one after the other and writes one table.
 
     Args:
-        models: two or more model names, a list or parted by commas, or variants such as ``HLLM@scratch`` with keys of
-            their own; the rows of ``sanity_rows`` come behind them.
+        models: two or more model names, a list or separated by commas, or variants like ``HLLM@scratch`` with keys of
+            their own; the rows of ``sanity_rows`` come after them.
         dataset, config_file_list, config_dict, arguments: as for ``run``, for all models; a key ``<Model>.<key>``
             is for one of them.
         run_dir: folder of the table, with a run folder ``<Model>/`` for each.
@@ -164,14 +164,14 @@ def start(table: Table) -> None:
     write_yaml(table.folder / KEYS, {"model": table.models, **trials, **saved_keys(table.keys)})
 
 
-def finish(table: Table, rows: list[dict[str, Any]], **told: Any) -> dict[str, Any]:
+def finish(table: Table, rows: list[dict[str, Any]], **further: Any) -> dict[str, Any]:
     """Writes and prints the table of finished rows; returns what ``compare`` does.
 
     Args:
-        told: further lines of the header.
+        further: further lines of the header.
     """
     header = _header(rows, table.keys["dataset"])
-    header = {**header, "valid_metric": table.configs[table.models[0]]["valid_metric"], **told}
+    header = {**header, "valid_metric": table.configs[table.models[0]]["valid_metric"], **further}
     if table.left_out:
         header["left_out"] = [f"{model} ({reason})" for model, reason in table.left_out.items()]
     blocks = below(rows, table.configs, {row["model"]: _folder_of(table, row) for row in rows})
@@ -206,7 +206,7 @@ def _read_keys(folder: Path, dataset: str | None) -> dict[str, Any]:
 
 
 def own_words(model: str, given: dict[str, Any], folder: Path) -> list[str]:
-    """What a row's process is told besides the table's keys; a row that was never begun is no run to go on with."""
+    """Words passed to a row's process besides the table's keys; a row that was never begun is no run to go on with."""
     unsaved = given.keys() - saved_keys(given).keys() - {"resume"}
     own = ("", model, base_model(model))
     words = [f"--{key}={given[key]}" for key in given if key in unsaved and key.rpartition(".")[0] in own]
@@ -329,7 +329,7 @@ def read_row(model: str, folder: Path) -> dict[str, Any]:
     """A table's row from the folder of a finished run."""
     row = {**read_json(folder / "metrics.json"), "model": model}
     row["costs"], row["protocol"] = read_json(folder / "costs.json"), read_json(folder / "protocol.json")
-    if (folder / "segments.json").is_file():  # nothing to test, nothing to part
+    if (folder / "segments.json").is_file():  # without a test there are no segments
         row["segments"] = read_json(folder / "segments.json")
     return row
 

@@ -13,7 +13,7 @@ and ``segments``, what ``evaluation.segments.segment_table`` returns, where ther
 or, for a model that failed, ``{"model": "HLLM", "error": "what went wrong"}``, whose metrics, if it has any,
 do not count; other keys go into the JSON as they are. The header is a dict of what all rows share: ``dataset``,
 ``users``, ``items``, ``interactions``, ``mean_length``, then ``split``, ``targets``, ``masking``, ``candidates``,
-``metrics``, ``history_length``, ``seed``, ``precision``; absent keys are left out, further ones are shown behind these.
+``metrics``, ``history_length``, ``seed``, ``precision``; absent keys are left out, further ones are shown after these.
 """
 
 import json
@@ -73,7 +73,7 @@ def to_json(rows: list[dict[str, Any]], header: dict[str, Any]) -> str:
 
 def to_markdown(rows: list[dict[str, Any]], header: dict[str, Any], *further: list[str]) -> str:
     """The table as people read it: best values bold, header above, what to beware of below, ``further`` blocks of lines
-    behind that."""
+    after that."""
     names, lines = _cells(rows, best="**{}**", escape=lambda text: text.replace("|", "\\|"))
     alignment = ["---"] + ["---:"] * (len(names) - 1)
     table = ["| " + " | ".join(line) + " |" for line in (names, alignment, *lines)]

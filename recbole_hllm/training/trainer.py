@@ -92,7 +92,7 @@ class Trainer(RecBoleTrainer):
     @cached_property
     def tensorboard(self) -> SummaryWriter:
         """Opened when first written to: an evaluation alone writes none."""
-        # What a killed run wrote behind its last checkpoint is written again.
+        # What a killed run wrote after its last checkpoint is written again.
         return SummaryWriter(str(self.run_dir / "tensorboard"), purge_step=self.steps or None)
 
     def _record(self, tag: str, value: Any, step: Any, walltime: Any = None) -> None:
@@ -372,7 +372,7 @@ class Trainer(RecBoleTrainer):
         self.training_seconds = loop["training_seconds"]
         self.schedule.last_epoch = loop["schedule_steps"]
         self.scaler.load_state_dict(loop["scaler"])
-        self.logger.info(f"going on with epoch {self.epochs_run}")
+        self.logger.info(f"resuming with epoch {self.epochs_run}")
 
     def resume_checkpoint(self, resume_file: Any) -> None:
         """RecBole's checkpoints are pickles; set ``resume: True`` with the run's folder instead."""

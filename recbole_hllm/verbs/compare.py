@@ -6,7 +6,7 @@ usage: recbole-hllm compare --model=NAME[,NAME...] --dataset=NAME [--key=value .
   --model=HLLM,HLLM@small   a variant is a row with keys of its own, --HLLM@small.key=value
   --Model.key=value         a key for one of the models, such as --SASRec.n_layers=4
   --run_dir=PATH            folder of the table, with a run folder PATH/MODEL for each row
-  --resume --run_dir=PATH   go on with an unfinished table
+  --resume --run_dir=PATH   continue an unfinished table
 
 Without a verb, several models make a table, too.
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from recbole_hllm.cli import VERBS
 from recbole_hllm.doors import package_of
-from recbole_hllm.errors import ConfigError, UserError
+from recbole_hllm.errors import ConfigError, UserError, did_you_mean
 from recbole_hllm.verbs.line import parse_arguments
 
 _USAGE = """\
@@ -26,7 +26,7 @@ Without a verb it is run, or compare for several models. Often used:
   --dataset=NAME            folder and file name under data_path; ml-100k comes with RecBole
   --config_files="A B"      YAML property files, RecBole's style; later ones win; --config_file is the same
   --run_dir=PATH            folder of the run (PATH/<Model>/ for several models); default under runs/
-  --resume --run_dir=PATH   go on with an unfinished run, with its own model, dataset and keys
+  --resume --run_dir=PATH   continue an unfinished run, with its own model, dataset and keys
   --Model.key=value         a key for one of several models, such as --SASRec.n_layers=4
   --evaluate_only, --trials, --training_stage, --plan   ask for evaluate, search, stages, plan
 
@@ -43,6 +43,9 @@ def main(words: list[str]) -> int:
     if verb is None:
         print(help_text(models))
     else:
+        if verb not in VERBS:
+            hint = did_you_mean(verb, VERBS) or "; the keys of a model: help --model=NAME"
+            raise ConfigError(f"there is no verb named '{verb}'{hint}")
         print(VERBS.load(verb).__doc__, *_pages(models), sep="\n")
     return 0
 
@@ -89,9 +92,9 @@ def _pages(models: str | None) -> list[str]:
 def _files(model: str) -> list[Path]:
     """The model's and those of the models that it is built on, the keys of which it has too."""
     from recbole_hllm.config.places import properties_folder, recbole_folder
-    from recbole_hllm.registry import get_spec, known_name, model_names, property_files
+    from recbole_hllm.registry import base_model, get_spec, known_name, model_names, property_files
 
-    name = known_name(model)
+    name = base_model(known_name(model))
     try:
         return property_files(get_spec(name).model)
     except UserError:

@@ -12,7 +12,7 @@ _ASKED_BY = {
     "plan": "--plan",
     "stages": "training_stage",
     "search": "trials",
-    "compare": "several models",
+    "compare": "more than one model",
     "evaluate": "evaluate_only",
 }
 
@@ -88,7 +88,7 @@ class CommandLine:
     def refuse_others(self, verb: str, *within: str) -> None:
         """Raises ConfigError where the keys ask for another verb than ``verb`` and those that it does ``within``."""
         if self.asked not in (verb, "run", *within):
-            raise ConfigError(f"{verb}: with {_ASKED_BY[self.asked]} it is '{self.asked}'; choose one of the two")
+            raise ConfigError(f"{verb}: {_ASKED_BY[self.asked]} asks for '{self.asked}'; leave one of the two out")
 
     def refuse_keys_of_others(self) -> None:
         """A file's keys may be for models that are not run; those of the command line are meant for this run.
@@ -118,7 +118,10 @@ def parse_arguments(words: list[str]) -> dict[str, str]:
     while words:
         word = words.pop(0)
         if not word.startswith("--") or word == "--":
-            raise ConfigError(f"'{word}' belongs to no key: write --key=value (several words in quotes)")
+            from recbole_hllm.cli import VERBS
+
+            hint = "; a verb is the first word" if word in VERBS else ""
+            raise ConfigError(f"'{word}' belongs to no key: write --key=value (several words in quotes){hint}")
         key, equals, value = word[2:].partition("=")
         if not equals:
             value = words.pop(0) if words and not words[0].startswith("--") else "True"
@@ -136,7 +139,7 @@ def _make_known(place: str) -> None:
     from recbole_hllm.registry import register_model
 
     if not is_place(place):
-        raise ConfigError(f"--imports: '{place}' is not package.module:Class; several are parted by spaces, in quotes")
+        raise ConfigError(f"--imports: '{place}' is not package.module:Class; separate several by spaces, in quotes")
     thing = load_place(place, f"--imports: {place}")
     of_metric = isinstance(thing, type) and issubclass(thing, AbstractMetric)
     (register_metric if of_metric else register_model)(thing)
@@ -157,7 +160,7 @@ def _switched_on(value: str) -> bool:
 
 
 def _config_files(arguments: dict[str, str]) -> list[str]:
-    """RecBole's style: several files in one value, parted by spaces; a single one may have spaces in its name.
+    """RecBole's style: several files in one value, separated by spaces; a single one may have spaces in its name.
 
     Raises:
         ConfigError: they are given under both names, or not named at all.

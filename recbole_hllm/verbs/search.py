@@ -5,7 +5,7 @@ usage: recbole-hllm search --trials=N --model=NAME[,NAME...] --dataset=NAME --NA
   --trials=4                runs of each model; the best on validation is its row
   --SASRec.search="{'learning_rate': [0.001, 0.0003]}"    keys and the values to draw from, of each model
   --run_dir=PATH            folder of the search
-  --resume --run_dir=PATH   go on with a search; finished trials stay, and there may be more trials than before
+  --resume --run_dir=PATH   continue a search; finished trials stay, and there may be more trials than before
 
 Without a verb, --trials asks for it.
 """

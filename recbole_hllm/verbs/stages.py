@@ -5,7 +5,7 @@ usage: recbole-hllm stages --training_stage=[1,2,3] --model=NAME --dataset=NAME 
   --training_stage=[1,2,3]  stages of HLLM's schedule: both LLMs, the User LLM on stored vectors, vectors written
   --stage2.key=value        a key for one stage
   --run_dir=PATH            folder of the schedule; with it, training_stage may add a stage later
-  --resume --run_dir=PATH   go on with an unfinished schedule
+  --resume --run_dir=PATH   continue an unfinished schedule
 
 Without a verb, --training_stage asks for it.
 """

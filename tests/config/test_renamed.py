@@ -12,7 +12,7 @@ from recbole_hllm.errors import ConfigError
 def test_an_old_name_is_an_error_that_names_the_new_one():
     with pytest.raises(ConfigError, match="^key 'E4SRec.llm_layers' in f.yaml is called 'E4SRec.user_llm_layers' now$"):
         refuse_renamed("E4SRec.llm_layers", " in f.yaml")
-    with pytest.raises(ConfigError, match=r"^key 'reduction' is no key any more: reference: \[distillation_sum\]"):
+    with pytest.raises(ConfigError, match=r"^key 'reduction' no longer exists: reference: \[distillation_sum\]"):
         refuse_renamed("reduction")
     refuse_renamed("user_llm_layers")
 

@@ -88,7 +88,7 @@ def made(name="Mine", base=AbstractMetric, **attributes):
     [
         (made("NDCG", TopkMetric), "there is a metric named 'NDCG' already"),
         (made("uauc", LossMetric), "there is a metric named 'uauc' already"),
-        (dict, "dict is no metric: derive it from TopkMetric"),
+        (dict, "dict is not a metric: derive it from TopkMetric"),
         (made(), "Mine: metric_type must be EvaluatorType.RANKING or .VALUE"),
         (made(metric_type=EvaluatorType.RANKING), "metric_need a list of what it reads, out of rec.topk, rec.items"),
         (made(base=LossMetric, metric_need=["rec.topk"]), "out of rec.score, data.label, data.users"),

@@ -56,7 +56,7 @@ def test_a_run_that_failed_later_stays(settings_of, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="stopped"):
         run("SASRec", config_dict=settings_of("SASRec"), run_dir=tmp_path / "run")
     monkeypatch.undo()
-    with pytest.raises(ConfigError, match="already holds a run .*; name another folder, or go on with it"):
+    with pytest.raises(ConfigError, match="already holds a run .*; name another folder, or resume it"):
         run("SASRec", config_dict=settings_of("SASRec"), run_dir=tmp_path / "run")
     run(run_dir=tmp_path / "run", config_dict={"resume": True})
     assert load_run(tmp_path / "run").model

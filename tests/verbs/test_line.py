@@ -58,16 +58,19 @@ def test_a_verb_is_what_its_keys_are(verb, key, function, alone, monkeypatch):
     [
         (["comapre", *ON], "'comapre' is not a verb (run, compare, search, stages, plan, evaluate, help)"),
         (["comapre", *ON], "did you mean 'compare'?"),
-        (["run", "--model=SASRec,Pop", *ON], "run: with several models it is 'compare'"),
-        (["run", "--model=SASRec", "--trials=2", *ON], "run: with trials it is 'search'"),
-        (["compare", "--model=SASRec,Pop", "--plan", *ON], "compare: with --plan it is 'plan'"),
-        (["evaluate", "--training_stage=1", *ON], "evaluate: with training_stage it is 'stages'"),
+        (["run", "--model=SASRec,Pop", *ON], "run: more than one model asks for 'compare'"),
+        (["run", "--model=SASRec", "--trials=2", *ON], "run: trials asks for 'search'"),
+        (["compare", "--model=SASRec,Pop", "--plan", *ON], "compare: --plan asks for 'plan'"),
+        (["evaluate", "--training_stage=1", *ON], "evaluate: training_stage asks for 'stages'"),
         (["search", "--model=SASRec", *ON], "trials: say how many"),
         (["plan", "--model=SASRec", "--trials=2", *ON], "leave trials out"),
         (["plan", "--model=HLLM", "--training_stage=1", *ON], "leave training_stage out"),
         (["plan", "--model=SASRec", "--Pop.seed=1", *ON], "'Pop' is not a model of this run"),
         (["evaluate"], "run_dir: name the folder"),
         (["run", "SASRec"], "'SASRec' belongs to no key"),
+        (["--model=SASRec", "run"], "(several words in quotes); a verb is the first word"),
+        (["stages", "--model=HLLM", *ON], "training_stage is not set: give --training_stage=[1,2,3]"),
+        (["help", "HLLM"], "there is no verb named 'HLLM'; the keys of a model: help --model=NAME"),
         (["help", "pln"], "there is no verb named 'pln'; did you mean 'plan'?"),
     ],
 )
@@ -86,8 +89,8 @@ def test_each_verb_has_a_page_of_its_own(capsys):
         assert max(map(len, pages[0].splitlines())) <= 120
         cli.main([])
         assert f"\n  {verb:<10} {pages[0].partition(chr(10))[0]}\n" in capsys.readouterr().out
-    assert cli.main(["help", "run", "--model=Markov"]) == 0
-    assert "\nsanity_rows" not in (page := capsys.readouterr().out) and "# ---- Markov ----" in page
+    assert cli.main(["help", "run", "--model=Markov@other"]) == 0
+    assert "\nsanity_rows" not in (page := capsys.readouterr().out) and "# ---- Markov@other ----" in page
 
 
 def test_help_loads_neither_recbole_nor_torch():

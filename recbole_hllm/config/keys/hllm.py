@@ -127,8 +127,8 @@ class RankingKeys(Settings):
 
     fusion: str = key(
         "late",
-        "late: a [USER] vector behind the history, scored with each candidate by the head. early: the candidate "
-        "itself behind the history.",
+        "late: a [USER] vector after the history, scored with each candidate by the head. early: the candidate "
+        "itself after the history.",
         choices=("late", "early"),
     )  # fmt: skip
     head_input: str = key(

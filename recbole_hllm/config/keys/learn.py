@@ -40,7 +40,7 @@ class ContentKeys(Settings):
     item_llm_layers: int | None = default(None)
     content_pooling: str | None = key(
         None,
-        "mean over the text's tokens, cls (the first), last, or eos (an end token behind). Empty: the folder's "
+        "mean over the text's tokens, cls (the first), last, or eos (an end token after the text). Empty: the folder's "
         "own, or mean.",
         choices=("mean", "cls", "last", "eos"),
     )
@@ -85,14 +85,14 @@ class PreferenceKeys(Settings):
     dropout: float = key(0.1, "Of layers and attention weights.", scope=TRAINING, least=0, most=1)
     position_embedding: bool = key(
         False,
-        "Learned vectors of positions; without, order is told by the causal mask alone, as in the published code.",
+        "Learned vectors of positions; without them only the causal mask shows the order, as in the published code.",
     )
     user_pretrain_dir: str | None = default(
         None, "Of preference: llm, a pretrained causal language model, as item_pretrain_dir."
     )
     user_llm_layers: int | None = default(None, "Keep its first k layers only.")
     user_llm_tuning: str = default("lora", "full, lora or frozen.")
-    output_size: int = key(64, "Size of the vectors of users and items, behind the online projection.", least=1)
+    output_size: int = key(64, "Size of the vectors of users and items, after the online projection.", least=1)
 
 
 class TowerKeys(Settings):
@@ -148,7 +148,7 @@ class LEARNLossKeys(TwoTowerKeys):
 
     history_samples: int | None = key(
         10,
-        "Places of a history that are compared, drawn anew in every step. Empty: all.",
+        "Places of a history that are compared, drawn again in every step. Empty: all.",
         scope=TRAINING, least=1,
     )  # fmt: skip
     target_samples: int | None = key(
@@ -177,7 +177,7 @@ class LEARNLossKeys(TwoTowerKeys):
     )
     num_negatives: int | None = default(
         None,
-        "With negatives: catalogue, so many items, drawn anew in every step. Empty: all, which is for "
+        "With negatives: catalogue, so many items, drawn again in every step. Empty: all, which is for "
         "catalogues of thousands.",
     )
     mask_same_items: bool = key(

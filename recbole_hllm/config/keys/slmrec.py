@@ -109,7 +109,7 @@ class ReadingKeys(HistoryKeys):
     )
     training_rows: str = key(
         "positions",
-        "positions: every item of a history predicts the next in one pass, cheapest; no text behind {items}. "
+        "positions: every item of a history predicts the next in one pass, cheapest; no text after {items}. "
         "prefix: a row for each beginning of a history (E4SRec). user: the longest of them only (SLMRec's code), "
         "cheap and with the fewest targets.",
         scope=TRAINING, choices=("positions", "prefix", "user"),
@@ -150,7 +150,7 @@ class E4SRecTrainingKeys(RunKeys):
 class E4SRecKeys(ItemTableKeys, LanguageModelKeys, E4SRecLoraKeys, ReadingKeys, E4SRecTrainingKeys, E4SRecComputeKeys):
     """E4SRec, the teacher of SLMRec (arXiv 2405.17890): a language model over the frozen item table of a
     trained SASRec. These defaults run offline on a CPU: a small Llama from scratch. Published:
-    user_pretrain_dir LLaMA-2-7B, user_llm_init: True, user_llm_tuning: lora, an instruction with text behind the items,
+    user_pretrain_dir LLaMA-2-7B, user_llm_init: True, user_llm_tuning: lora, an instruction with text after the items,
     training_rows: user, MAX_ITEM_LIST_LENGTH: 30, epochs: 3, train_batch_size: 32. E4SRec's own paper:
     item_embed_dim: 64, training_rows: prefix, learning_rate: 3e-4.
     """

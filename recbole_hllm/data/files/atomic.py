@@ -325,7 +325,7 @@ class AtomicDataset(SequentialDataset):
             file = self._table_file("item")
             message = f"{file}: {len(missing)} of {len(items)} items have no row, such as {missing[0]}"
             if self.config["strict_data"]:
-                raise DataError(f"{message}. Add them, or set strict_data: False to go on without their features")
+                raise DataError(f"{message}. Add them, or set strict_data: False to continue without their features")
             self.logger.warning(f"{message}; their features are empty")
 
     def _remap_ID_all(self) -> None:

@@ -32,7 +32,7 @@ def find_table(path: Path) -> Path:
     """
     there = [file for file in files_of(path) if file.is_file()]
     if len(there) > 1:
-        raise DataError(f"{there[0]} and {there[1].name} are both there; keep one of them")
+        raise DataError(f"{there[0]} and {there[1].name} both exist; keep one of them")
     return there[0] if there else path
 
 

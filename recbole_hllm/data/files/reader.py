@@ -42,10 +42,10 @@ def read_header(path: Path, separator: str = "\t", encoding: str | None = None) 
         if not name or kind not in kinds:
             raise DataError(
                 f"{path}, line 1: column '{column}' must be name:type with a type of {', '.join(kinds)}, "
-                f"columns parted by {separator!r} (field_separator)"
+                f"columns separated by {separator!r} (field_separator)"
             )
         if name in columns:
-            raise DataError(f"{path}, line 1: column '{name}' is there twice")
+            raise DataError(f"{path}, line 1: column '{name}' occurs twice")
         columns[name] = kinds[kind]
     return columns
 
@@ -101,7 +101,7 @@ def split_numbers(values: pd.Series, separator: str, path: Path) -> list[np.ndar
             cells.append(np.array([word for word in cell.split(separator) if word], dtype=np.float64))
         except ValueError as error:
             raise DataError(
-                f"{path}, line {line_of(label)}, column {values.name}: '{cell}' is not a list of numbers parted by "
+                f"{path}, line {line_of(label)}, column {values.name}: '{cell}' is not a list of numbers separated by "
                 f"{separator!r} (seq_separator)"
             ) from error
     return cells

@@ -19,7 +19,7 @@ from recbole_hllm.errors import ConfigError, DataError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
-# What pandas.read_csv takes for a missing value unless told otherwise.
+# What pandas.read_csv takes for a missing value by default.
 MISSING_WORDS = frozenset(
     ["#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"]
     + ["N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"]
@@ -36,7 +36,7 @@ def _unescape(text: str) -> str:
 
 @dataclass(frozen=True)
 class TextTemplate:
-    """How the fields of an item become one text: the prompt, then each value not empty behind its key.
+    """How the fields of an item become one text: the prompt, then each value that is not empty, after its key.
 
     Args:
         text_keys: names of the fields, in the order in which they are written.
@@ -180,7 +180,7 @@ def _rows(path: Path, columns: list[str], separator: str, encoding: str) -> Iter
 
 
 def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
-    """(line number, line without its end) behind the header. Only a line feed ends a line: texts may hold U+2028."""
+    """(line number, line without its end) after the header. Only a line feed ends a line: texts may hold U+2028."""
     try:
         with open(path, encoding=codec_of(encoding), newline="\n") as file:
             for number, line in enumerate(file, 1):

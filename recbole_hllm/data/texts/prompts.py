@@ -127,7 +127,7 @@ class HistoryPrompts:
             start += count - 1
 
     def in_own_words(self) -> tuple["HistoryPrompts", int]:
-        """The same with tokens numbered anew, for a language model that knows no other words.
+        """The same with tokens renumbered, for a language model that knows no other words.
 
         Returns:
             the prompts, with a catalogue of such tokens, and how many different tokens there are.

@@ -27,7 +27,7 @@ class History:
 
     Args:
         items: (B, S) item ids, 0 is padding.
-        times: (B, S) seconds of each of them, float64; None in rows made by hand without.
+        times: (B, S) seconds of each of them, float64; None in rows not built by our loaders, without times.
         next_times: (B, S) seconds of the item after each of them, the one to predict.
         actions: (B, S) numbers of their actions; None without ``action_field``.
     """

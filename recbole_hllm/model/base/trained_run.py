@@ -37,7 +37,7 @@ def check_same_data(settings: RunKeys, key: str, keys: Mapping[str, Any]) -> Non
         keys: keys and values.
 
     Raises:
-        ConfigError: one of them does; it would be told after that run was trained.
+        ConfigError: one of them does; otherwise the error would come only after that run was trained.
     """
     for name in _OF_THE_DATA:
         if name in keys and keys[name] != getattr(settings, name):

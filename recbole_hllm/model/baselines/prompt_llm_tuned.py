@@ -28,7 +28,7 @@ class PromptLLMTuned(PromptReader):
     """Baseline-v2 of LEARN's paper: first tuned by next-token prediction on the prompts of the training histories.
 
     Training rows are windows of S + 1 items, each written as one prompt, or as several where it is too long. All tokens
-    behind a prompt's first item are predicted, so that every training item but a user's first is predicted once. The
+    after a prompt's first item are predicted, so that every training item but a user's first is predicted once. The
     language model's own head gives the logits of words, with its scales, caps and biases.
 
     Args:

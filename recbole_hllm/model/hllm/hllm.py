@@ -168,7 +168,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         """(B, S, D) item vectors -> (B, S, D) predictions by the User LLM, which reads them with their features.
 
         Raises:
-            ModelError: rows made by hand lack times or actions that the model was trained with.
+            ModelError: rows not built by our loaders lack times or actions that the model was trained with.
         """
         seconds = history.times if self.settings.time_of == "item" else history.next_times
         for wanted, given, field in (

@@ -62,8 +62,8 @@ class Histories:
 class HLLMRanker(HLLM, LabelledScorer):
     """HLLM with a head, trained on labelled interactions by ``L_cls + lambda * L_gen``.
 
-    Early fusion reads the history with the candidate behind it and scores the hidden state there. Late fusion reads
-    the history with a learned [USER] vector behind it; a head scores that hidden state, which no candidate changes,
+    Early fusion reads the history with the candidate after it and scores the hidden state there. Late fusion reads
+    the history with a learned [USER] vector after it; a head scores that hidden state, which no candidate changes,
     with the candidate's vector. L_cls is the binary cross-entropy, L_gen the loss of HLLM at the history's positions.
 
     Args:
@@ -121,7 +121,7 @@ class HLLMRanker(HLLM, LabelledScorer):
     def _read(
         self, histories: Histories, vectors: Tensor, candidates: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Reads histories with [USER] or, in early fusion, the candidate behind them.
+        """Reads histories with [USER] or, in early fusion, the candidate after them.
 
         Args:
             histories: H of them.
@@ -136,13 +136,13 @@ class HLLMRanker(HLLM, LabelledScorer):
         added = targets if self.user_token is None else self.user_token.expand(len(items), -1)
         times, next_times, actions = None, None, None
         if EVENT_TIMES in events:
-            times = _behind(events[EVENT_TIMES], length, events[EVENT_TIME])
-            # The row's last place has nothing behind it: its time is that of the request too.
-            next_times = _behind(times[:, 1:], length, events[EVENT_TIME])
+            times = _append(events[EVENT_TIMES], length, events[EVENT_TIME])
+            # The row's last place has nothing after it: its time is that of the request too.
+            next_times = _append(times[:, 1:], length, events[EVENT_TIME])
         if EVENT_ACTIONS in events:  # what the user will do with the candidate is not known
             actions = F.pad(events[EVENT_ACTIONS], (0, 1))
-        history = History(_behind(items, length, last), times, next_times, actions)
-        outputs = self.read_history(_behind(vectors, length, added), history)
+        history = History(_append(items, length, last), times, next_times, actions)
+        outputs = self.read_history(_append(vectors, length, added), history)
         return outputs, self.gather_indexes(outputs, length)
 
     def _logits(self, state: Tensor, targets: Tensor) -> Tensor:
@@ -242,8 +242,8 @@ class HLLMRanker(HLLM, LabelledScorer):
         return self._states(rows, ids.repeat(len(interaction))).view(len(interaction), len(ids), -1)
 
 
-def _behind(values: Tensor, length: Tensor, last: Tensor) -> Tensor:
-    """(B, S, ...) rows and (B, ...) what comes behind the first ``length`` of each -> (B, S + 1, ...)."""
+def _append(values: Tensor, length: Tensor, last: Tensor) -> Tensor:
+    """(B, S, ...) rows and (B, ...) what comes after the first ``length`` of each -> (B, S + 1, ...)."""
     longer = torch.cat([values, torch.zeros_like(values[:, :1])], dim=1)
     longer[torch.arange(len(length), device=length.device), length] = last.to(longer.dtype)
     return longer

@@ -49,7 +49,8 @@ def load_pretrained_hllm(model: Any, path: str | Path) -> None:
         dropped = [name for name in weights if name.startswith(_BY_ID)]
         weights = {name: weight for name, weight in weights.items() if name not in dropped}
         if dropped:
-            model.logger.warning(f"pretrained_hllm: {path} is of other items, so {', '.join(dropped)} start anew")
+            names = ", ".join(dropped)
+            model.logger.warning(f"pretrained_hllm: {path} is of other items, so {names} start from scratch")
     elsewhere = (*_OF_LLMS, "logit_scale") if exported_folder(path) else ()
     unknown = sorted(weights.keys() - own.keys())
     missing = sorted(name for name in own.keys() - weights.keys() if not name.startswith(elsewhere))

@@ -36,7 +36,7 @@ _SEEN_IN_NO_SHAPE = (
     "text_separator", "preference", "n_heads", "position_embedding", "item_tower", "shared_towers",
 )  # fmt: skip
 _OF_A_TRANSFORMER = ("hidden_size", "n_layers", "n_heads", "inner_size", "dropout", "position_embedding")
-# Keys of how texts are written are not told: a table often gives them to all of its rows.
+# Keys of how texts are written get no warning: a table often gives them to all of its rows.
 _OF_TEXTS = ("item_pretrain_dir", "item_llm_layers", "content_pooling", "content_dtype", "content_normalised")
 # Where a key has a value -> keys that nothing reads then.
 _UNREAD = {

@@ -119,9 +119,9 @@ def check_table_keys(settings: E4SRecKeys) -> None:
 
 
 def check_text_after(settings: E4SRecKeys, after: Sized) -> None:
-    """Raises ConfigError for text behind the items, ``after``, where each of them is trained on."""
+    """Raises ConfigError for text after the items, ``after``, where each of them is trained on."""
     if len(after) and settings.training_rows == "positions":
         raise ConfigError(
-            "training_rows: positions trains on every item of a history at once, and the instruction's text behind "
-            f"{_ITEMS} cannot stand behind each of them; take training_rows: prefix or user, or end with {_ITEMS}"
+            "training_rows: positions trains on every item of a history at once, and the instruction's text after "
+            f"{_ITEMS} cannot follow each of them; take training_rows: prefix or user, or end with {_ITEMS}"
         )

@@ -16,7 +16,7 @@ from recbole_hllm.nn.probe import behaviour_of
 
 
 def check_keys_fit(config: Any, in_blocks: bool, taught: bool, row: Any = None) -> None:
-    """What would otherwise be told after a teacher was trained.
+    """What would otherwise be refused only after a teacher was trained.
 
     Args:
         config: of the student.

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from recbole.utils import FeatureType
 
-from recbole_hllm import Config, create_dataset
+from recbole_hllm import Config, create_dataset, load_run, run
 from recbole_hllm.data.files import formats
 from recbole_hllm.data.files.formats import find_table, is_atomic, read_header, read_table
 from recbole_hllm.data.texts.item_texts import read_item_texts
 from recbole_hllm.errors import ConfigError, DataError
+from recbole_hllm.runs.recommend import item_names
 
 
 def read_json_header(path, separator, encoding):
@@ -52,6 +53,13 @@ def shop(write_dataset, tmp_path):
     return write_dataset(tmp_path, "shop", rows, items=("item_id:token\ttitle:token_seq\tbrand:token", items))
 
 
+def test_items_have_titles_in_any_format(as_json, shop, settings_of, tmp_path):
+    keys = {**settings_of("Pop"), "data_path": str(tmp_path), "dataset": "shop", "topk": [3], "valid_metric": "MRR@3"}
+    run("Pop", config_dict=keys, run_dir=tmp_path / "run")
+    as_json(shop / "shop.item")
+    assert item_names(load_run(tmp_path / "run"))["a"] == "Steel ruler"
+
+
 def built(folder, **keys):
     config = Config("SASRec", "shop", config_dict={"data_path": str(folder.parent), **keys})
     data = create_dataset(config)
@@ -83,7 +91,7 @@ def test_one_file_of_a_table(shop, as_json):
     atomic = (shop / "shop.inter").read_text()
     as_json(shop / "shop.inter")
     (shop / "shop.inter").write_text(atomic)
-    with pytest.raises(DataError, match="shop.inter and shop.inter.json are both there; keep one"):
+    with pytest.raises(DataError, match="shop.inter and shop.inter.json both exist; keep one"):
         built(shop)
 
 

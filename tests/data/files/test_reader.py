@@ -43,7 +43,7 @@ def test_header_keeps_order_and_types(file):
         ("item_id:text\n1\n", ["line 1", "'item_id:text'", "token_seq"]),
         (":token\n1\n", ["line 1", "':token'"]),
         ("item_id:token,title:token\n1,x\n", ["line 1", "field_separator"]),
-        ("a:token\ta:float\n1\t2\n", ["line 1", "column 'a' is there twice"]),
+        ("a:token\ta:float\n1\t2\n", ["line 1", "column 'a' occurs twice"]),
         (b"a:token\tb\xff:token\n", ["line 1", "not valid utf-8", "`encoding`"]),
     ],
 )

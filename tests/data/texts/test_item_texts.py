@@ -177,7 +177,7 @@ def test_missing_file_says_what_to_do(tmp_path):
         (HEADER, "a header but no item"),
         ("item_id:token\ttitle\na\tA\n", "line 1: column 'title' must be name:type"),
         ("item_id:token\ttitle:text\na\tA\n", "line 1: column 'title:text'.*token_seq"),
-        ("item_id:token,title:token_seq\na,A\n", r"parted by '\\t' \(field_separator\)"),
+        ("item_id:token,title:token_seq\na,A\n", r"separated by '\\t' \(field_separator\)"),
         ("id:token\ttitle:token_seq\na\tA\n", r"line 1: no column 'item_id' \(the item column\).*id, title"),
         ("item_id:token\ttitles:token_seq\na\tA\n", r"'title' \(text_keys\).*'titles'\?; there are item_id"),
         (HEADER + "a\tA\tx\nb\tB\n", "line 3: 2 columns, but the header has 3"),

@@ -91,7 +91,7 @@ def test_another_limit_is_no_other_run_for_one_that_is_named(made, caplog):
 @pytest.mark.parametrize(
     "wrong, said",
     [
-        ({"item_table_keys": {"n_layer": 1}}, "item_table is empty, so a run of SASRec is to come first "
+        ({"item_table_keys": {"n_layer": 1}}, "item_table is empty, so SASRec would be trained first "
          ".item_table_keys.: unknown key 'n_layer'; did you mean 'n_layers'"),
         ({"item_table_keys": {"epochs": -1}}, r"item_table_keys.: epochs: -1 must be at least 0"),
         ({"item_table_keys": "n_layers"}, "^item_table_keys: 'n_layers' is not a dict"),

@@ -116,7 +116,7 @@ def test_costs_tell_what_recommending_needs(keys_of, taught_by, tmp_path):
         ({"pretrained_e4srec": "there"}, "pretrained_e4srec: a student begins as the first layers"),
         ({"distillation": "online", "teacher": "there"}, "teacher: with distillation: online the teacher is trained"),
         ({"distillation": "online", "distill_cos": 0, "distill_norm": 0}, "online needs distill_cos or distill_norm"),
-        ({"distill": ["cos"]}, "key 'distill' is no key any more: a weight of 0 leaves a term out: distill_cos, "),
+        ({"distill": ["cos"]}, "key 'distill' no longer exists: a weight of 0 leaves a term out: distill_cos, "),
         ({"reference": ["distilation_sum"]}, "reference: .'distilation_sum'. unknown; there are"),
         ({"teacher_keys": {"user_llm_layers": 4, "blocks": 2}}, "teacher_keys: unknown key 'blocks' of E4SRec"),
         ({"teacher_keys": {"user_inter_num_interval": "[3,inf)"}}, "teacher_keys: user_inter_num_interval: .* other"),
