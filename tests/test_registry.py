@@ -93,9 +93,9 @@ def test_an_unknown_model_is_answered_with_the_nearest(name, nearest):
         get_spec(name)
 
 
-def test_nothing_near_is_no_hint():
+def test_nothing_near_is_no_name():
     assert did_you_mean("qqqqqq", ["epochs", "seed"]) == ""
-    with pytest.raises(ConfigError, match="no model named 'qqqqqq'$"):
+    with pytest.raises(ConfigError, match="no model named 'qqqqqq'; a class of your own is given as"):
         get_spec("qqqqqq")
 
 

@@ -13,14 +13,14 @@ from recbole_hllm.training.trainer import COUNTED_ONCE
 
 # Sanity row -> what it does, and what it means that no trained row passes it.
 _RULES = {
-    "Pop": ("it counts interactions", "they know little beyond what is popular"),
+    "Pop": ("it counts interactions", "popularity alone says as much about the next item"),
     "Markov": (
         "it counts which item directly followed which",
-        "the last item says more about the next one than they have learned from whole histories",
+        "the last item alone says as much about the next one as whole histories",
     ),
-    "TextKNN": ("it compares texts", "likeness of texts says more about the next item than they have learned"),
+    "TextKNN": ("it compares texts", "similar texts alone say as much about the next item"),
 }
-_ANY_RULE = ("a rule without training", "they have learned less than it knows")
+_ANY_RULE = ("a rule without training", "the rule alone says as much about the next item")
 # From so many standard errors on, chance gives a difference as large in fewer than one of 20 comparisons.
 _BEYOND_CHANCE = 2
 
