@@ -12,6 +12,7 @@ from recbole.utils import ModelType
 from recbole_hllm import own_models
 from recbole_hllm.config.parsing import read_yaml
 from recbole_hllm.config.places import properties_folder, recbole_folder
+from recbole_hllm.config.schema import DECLARED
 from recbole_hllm.data.rows.base import Rows
 from recbole_hllm.data.rows.interaction import InteractionRows
 from recbole_hllm.data.rows.labelled import LabelledRows
@@ -220,6 +221,12 @@ def property_files(model: type) -> list[Path]:
 def own_files(model: type) -> list[Path]:
     """Those of ``property_files`` that stand beside modules of others."""
     return list(filter(None, dict.fromkeys(map(own_models.own_property_file, reversed(model.__mro__)))))
+
+
+def keys_of_its_own(model: type[Recommender]) -> set[str]:
+    """Keys of a class of others that go by a name which a model of ours has for a key too, with another meaning."""
+    named = {key for file in own_files(model) for key in read_yaml(file)} - model.Keys.keys.keys()
+    return {key for key in named if key in DECLARED and DECLARED[key].default is not ...}  # those are RecBole's
 
 
 def own_keys() -> set[str]:

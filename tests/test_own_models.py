@@ -125,6 +125,11 @@ def test_keys_are_those_of_its_file_and_of_what_it_is_built_on(package, settings
         Config(config_dict={**keys, "unit": 3})
     with pytest.raises(ConfigError, match="units: 'many' is not a number"):
         Config(config_dict={**keys, "units": "many"})
+    with pytest.raises(ConfigError, match="n_layers: 'many' is not a number"):
+        Config(config_dict={**keys, "n_layers": "many"})
+    (package / "Wide.yaml").write_text("units: 8\nfusion: sum\nblocks: [1, 2]\n")
+    assert Config(config_dict=keys)["fusion"] == "sum", "not HLLMRanker's"
+    assert Config(config_dict={**keys, "blocks": "[3]"})["blocks"] == [3]
     (package / "Wide.yaml").write_text("units: 8\ntopk: [3]\n")
     with pytest.raises(ConfigError, match="Wide.yaml: 'topk' is shared by all rows of a table"):
         Config(config_dict=keys)

@@ -12,6 +12,7 @@ import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
+from recbole_hllm import registry
 from recbole_hllm.config.nested import read_nested
 from recbole_hllm.config.parsing import (
     YamlLoader,
@@ -35,7 +36,7 @@ from recbole_hllm.data.negatives import check_loss, check_negatives, compares_wi
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
 from recbole_hllm.evaluation.metrics import check_metrics, check_valid_metric, is_smaller_better, known_metrics
-from recbole_hllm.registry import base_model, get_spec, known_name, model_names, own_files, own_keys, recbole_base
+from recbole_hllm.registry import base_model, get_spec, known_name, model_names, recbole_base
 
 # Arguments of the command line and of `run()`, which are no keys of a config.
 _RUN_ARGUMENTS = {"config_files", "config_file", "run_dir"}
@@ -178,10 +179,10 @@ class Config(RecBoleConfig):
         if key in _DERIVED_KEYS:
             instead = "; see use_gpu and gpu_id" if key == "device" else ""
             raise ConfigError(f"key '{shown}'{where} is set by the program itself{instead}")
-        refuse_renamed(str(shown), where)
+        refuse_renamed(str(shown), where, self.external_config_dict[shown])
         if key in listed_keys() or key.startswith("alias_of_") or key in keys_read_by_recbole():
             return
-        if key not in (own := own_keys()):
+        if key not in (own := registry.own_keys()):
             raise ConfigError(f"unknown key '{shown}'{where}{did_you_mean(key, listed_keys() | own)}")
 
     def _apply_model_keys(self, name: str) -> None:
@@ -202,7 +203,7 @@ class Config(RecBoleConfig):
         for file in ("overall.yaml", *models, f"dataset/{dataset}.yaml"):
             if (folder / file).is_file():
                 self._update_internal_config_dict(folder / file)
-        for own in own_files(model_class):
+        for own in registry.own_files(model_class):
             self._load_own_keys(own)
         if self.spec.rows.labelled:
             self._update_internal_config_dict(folder / "labelled.yaml")
@@ -241,9 +242,8 @@ class Config(RecBoleConfig):
         return final
 
     def _check_values(self, final: dict[str, Any]) -> None:
-        own = self.model_class.Keys.keys
-        for key in final.keys() & DECLARED.keys():
-            final[key] = own.get(key, DECLARED[key]).checked(final[key])
+        for key in (final.keys() & DECLARED.keys()) - registry.keys_of_its_own(self.model_class):
+            final[key] = self.model_class.Keys.keys.get(key, DECLARED[key]).checked(final[key])
 
     def _check_names(self, final: dict[str, Any]) -> None:
         if final["training_stage"] is not None:

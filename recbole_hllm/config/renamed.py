@@ -39,18 +39,22 @@ _OF_THE_HLLM_CODE = [
 ]  # fmt: skip
 
 
-def refuse_renamed(shown: str, where: str = "") -> None:
+def refuse_renamed(shown: str, where: str = "", value: Any = None) -> None:
     """Raises ConfigError for a name that a key had before.
 
     Args:
         shown: the key as it was given, ``<Model>.<key>`` or ``<key>``.
         where: what the error says of its place, such as `` in FILE``.
+        value: of the key; a dict may be of keys of another run, or of a search.
     """
     prefix, dot, key = shown.rpartition(".")
     if key in _NAMES:
         raise ConfigError(f"key '{shown}'{where} is called '{prefix}{dot}{_NAMES[key]}' now")
     if key in _REPLACED:
         raise ConfigError(f"key '{shown}'{where} no longer exists: {_REPLACED[key]}")
+    if isinstance(value, dict) and (key == "search" or key.endswith("_keys")):
+        for name in value:
+            refuse_renamed(str(name), f" in {shown}{where}")
 
 
 def upgraded(settings: dict[str, Any]) -> dict[str, Any]:
@@ -65,6 +69,8 @@ def upgraded(settings: dict[str, Any]) -> dict[str, Any]:
         prefix, dot, key = name.rpartition(".")
         if key.endswith("_keys") and isinstance(value, dict):
             value = upgraded(value)
+        if key == "search" and isinstance(value, dict):
+            value = {_NAMES.get(of_space, of_space): values for of_space, values in value.items()}
         if key in _NAMES and not _of_the_other_content(key, prefix + dot, settings):
             made[f"{prefix}{dot}{_NAMES[key]}"] = value
         elif key not in _NAMES and key not in _REPLACED:

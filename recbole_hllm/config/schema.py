@@ -50,7 +50,8 @@ class Key:
         scope: see ``Scope``.
         least, most: bounds of a number, which are allowed themselves; of each number of a list.
         choices: the words it may be.
-        written: its text is written into texts, so that '' and '~' are texts as well and do not mean "empty".
+        written: its text is written into texts, so that '' and '~' are texts as well and do not mean "empty"; None is
+            ''.
         source: it names a file, a folder or a hub id; two places that hold the same are the same value.
         filled: '' and [] are empty as well.
         reported: it only chooses what is reported or how fast, so that the same weights come of another value.
@@ -112,6 +113,8 @@ class Key:
             return None
         if value is None and self.types == (bool,) and not self.filled:  # an empty switch is as by default
             return None if self.default is ... else self.default
+        if value is None and self.written:  # an empty text
+            return ""
         if value is None or (self.filled and value in ("", [], {})):
             raise ConfigError(f"{self.name} must not be empty")
         if bool in self.types:

@@ -1,7 +1,7 @@
 """What all rows of a table share: the split, the masking and the candidates, read from the config once."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,25 @@ def referenced(value: Any) -> frozenset[str]:
     if unknown:
         raise ConfigError(f"reference: {unknown} unknown; there are {sorted(REFERENCE)}")
     return frozenset(names)
+
+
+def check_same_reference(values: Mapping[str, Any]) -> None:
+    """Runs that are compared may differ in behaviours of published code, unless these decide what is evaluated.
+
+    Args:
+        values: of ``reference``, by what an error calls the run.
+
+    Raises:
+        ConfigError: two of them are not evaluated alike.
+    """
+    shared = {run: referenced(value) & SHARED_REFERENCE for run, value in values.items()}
+    (first, wanted), *others = shared.items()
+    for run, names in others:
+        if names != wanted:
+            raise ConfigError(
+                f"reference: {', '.join(sorted(names ^ wanted))} would be of {first} or {run} alone, and decides what "
+                "is evaluated; give it to all of them"
+            )
 
 
 def build_split(dataset: Any) -> seq.Split:

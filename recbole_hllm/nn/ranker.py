@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-HEAD_INPUTS = ("concat", "product", "both")
-
 
 class RankingHead(nn.Module):
     """A perceptron over one vector, or over a user's and an item's, with one output.

@@ -12,6 +12,7 @@ from recbole_hllm.config.config import Config
 from recbole_hllm.config.parsing import read_yaml
 from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import MAY_CHANGE, NOT_SAVED, SHARED
+from recbole_hllm.data.protocol import check_same_reference
 from recbole_hllm.errors import ConfigError, naming
 from recbole_hllm.model.base.contract import Exports, Staged
 from recbole_hllm.registry import known_name
@@ -98,6 +99,7 @@ def run_stages(
     _check_names(given, now, stages)
     keys = {stage: _keys_of(stage, given, folder) for stage in stages}
     configs = {stage: _checked(stage, keys[stage], stages) for stage in stages}
+    check_same_reference({f"stage {stage}": config["reference"] for stage, config in configs.items()})
     _check_llms(configs)
     _check_folders(folder, stages, configs, run_dir, bool(given.get("resume")))
     _check_finished(folder, given)

@@ -12,6 +12,7 @@ from sklearn.model_selection import ParameterGrid
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.schema import DECLARED
 from recbole_hllm.config.scopes import MAY_CHANGE, NEVER_SEARCHED, SHARED
+from recbole_hllm.data.protocol import check_same_reference
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
 from recbole_hllm.registry import base_model
 from recbole_hllm.runs.folder import (
@@ -228,6 +229,7 @@ def _check_values(table: Table, model: str, space: dict[str, list[Any]], draws: 
     for keys in draws + others:
         try:
             config = _trial_config(table, model, keys)
+            check_same_reference({"the table": table.configs[model]["reference"], "a trial": config["reference"]})
             config.spec.model.check_keys(config)
         except UserError as error:
             raise ConfigError(f"{model}.search: {search_report.in_words(keys)}: {error}") from error

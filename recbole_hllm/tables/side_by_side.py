@@ -14,7 +14,7 @@ from recbole_hllm.config.config import Config
 from recbole_hllm.config.parsing import ROW
 from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import SHARED
-from recbole_hllm.data.protocol import SHARED_REFERENCE, referenced
+from recbole_hllm.data.protocol import check_same_reference
 from recbole_hllm.doors import folder_of, is_importable, place_of
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.evaluation.metrics import registered_metrics
@@ -226,7 +226,7 @@ def _check(models: Any, given: dict[str, Any], left_out: dict[str, str], folder:
     if reference and reference not in models:
         raise ConfigError(f"ratios_to: '{reference}' is not a row of this table ({', '.join(models)})")
     configs = {model: _config(model, given) for model in models}
-    _check_reference(configs)
+    check_same_reference({row: config["reference"] for row, config in configs.items()})
     for model, config in configs.items():
         with _row_named(model):
             config.spec.model.check_keys(config)
@@ -240,18 +240,6 @@ def _check(models: Any, given: dict[str, Any], left_out: dict[str, str], folder:
             "no table can hold both, make one for each"
         )
     return configs
-
-
-def _check_reference(configs: Mapping[str, Config]) -> None:
-    """Rows may differ in behaviours of published code, unless these decide what is evaluated."""
-    shared = {row: referenced(config["reference"]) & SHARED_REFERENCE for row, config in configs.items()}
-    (first, wanted), *others = shared.items()
-    for row, names in others:
-        if names != wanted:
-            raise ConfigError(
-                f"reference: {', '.join(sorted(names ^ wanted))} would be of {first} or {row} alone, and decides what "
-                "is evaluated; give it to all rows"
-            )
 
 
 def _check_importable(configs: Mapping[str, Config]) -> None:

@@ -7,14 +7,14 @@ import torch
 from recbole_hllm.errors import ConfigError
 
 
-def check_schedule(kind: str, warmup_ratio: float) -> None:
+def check_schedule(kind: str | None, warmup_ratio: float) -> None:
     """Raises ConfigError for a warm-up outside 0..1."""
     if kind == "cosine" and not 0 <= warmup_ratio < 1:
         raise ConfigError(f"warmup_ratio: {warmup_ratio} must be at least 0 and below 1")
 
 
 def build_schedule(
-    optimizer: torch.optim.Optimizer, kind: str, total_steps: int, warmup_ratio: float, start_at_zero: bool
+    optimizer: torch.optim.Optimizer, kind: str | None, total_steps: int, warmup_ratio: float, start_at_zero: bool
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """A scheduler to step after each optimizer step.
 
@@ -27,7 +27,7 @@ def build_schedule(
         ConfigError: a warm-up outside 0..1.
     """
     check_schedule(kind, warmup_ratio)
-    if kind == "none":
+    if kind != "cosine":
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     warmup = warmup_ratio * total_steps
 

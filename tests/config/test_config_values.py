@@ -16,6 +16,19 @@ def refused(message, *arguments, **keywords):
     return str(error.value)
 
 
+# ---- what is empty ----
+
+
+@pytest.mark.parametrize(
+    "model, key, value, read",
+    [("SASRec", "scheduler", None, None), ("SASRec", "scheduler", "constant", "constant"),
+     ("SASRec", "reference", None, None), ("SASRec", "sanity_rows", None, None), ("SASRec", "state", None, None),
+     ("TextKNN", "item_prompt", None, ""), ("TextKNN", "text_separator", None, "")],
+)  # fmt: skip
+def test_a_key_that_may_be_left_empty_is_read(toy, model, key, value, read):
+    assert Config(model, "toy", config_dict={**toy, key: value}).settings[key] == read
+
+
 # ---- unreadable files and unknown keys ----
 
 

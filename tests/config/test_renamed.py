@@ -3,6 +3,7 @@
 import pytest
 
 from recbole_hllm.config import renamed
+from recbole_hllm.config.config import Config
 from recbole_hllm.config.renamed import refuse_renamed, upgraded
 from recbole_hllm.config.schema import DECLARED
 from recbole_hllm.data.protocol import REFERENCE
@@ -30,6 +31,16 @@ def test_settings_of_an_earlier_run_have_the_new_names():
         "model": "SLMRec", "user_pretrain_dir": "x", "user_llm_layers": 2, "teacher_keys": {"user_llm_layers": 8},
         "SLMRec.user_llm_tuning": "lora", "implementation": "hllm", "reference": False,
     }  # fmt: skip
+
+
+def test_old_names_inside_of_searches_and_keys_of_other_runs(toy):
+    assert upgraded({"HSTU.search": {"variant": ["meta", "hllm"]}}) == {
+        "HSTU.search": {"implementation": ["meta", "hllm"]}
+    }
+    with pytest.raises(ConfigError, match="^key 'llm_layers' in teacher_keys is called 'user_llm_layers' now$"):
+        Config("SLMRec", "toy", config_dict={**toy, "teacher_keys": {"llm_layers": 8}})
+    with pytest.raises(ConfigError, match="^key 'variant' in HSTU.search is called 'implementation' now$"):
+        Config("HSTU", "toy", config_dict={**toy, "HSTU.search": {"variant": ["meta", "hllm"]}})
 
 
 def test_settings_with_new_names_stay_as_they_are():

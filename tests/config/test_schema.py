@@ -114,7 +114,7 @@ def test_a_key_is_declared_once():
      (bool | list[str], {}, ["a"], ["a"]), (bool | list[str], {}, False, False),
      (list[int], {"least": 1}, [4, 2.0], [4, 2]), (dict[str, int], {}, {"a": 1}, {"a": 1}),
      (str, {"choices": ("a", "b")}, "a", "a"), (list[str], {}, "a", "a"), (str, {"filled": False}, "", ""),
-     (bool, {}, None, True)],
+     (bool, {}, None, True), (str, {"written": True}, None, "")],
 )  # fmt: skip
 def test_a_value_is_brought_into_the_type_of_its_key(hint, arguments, value, result):
     default = True if hint is bool else None

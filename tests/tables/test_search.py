@@ -267,6 +267,10 @@ def replaced(keys, **changed):
             {"SASRec_search": {"learning_rate": [0.1, 0.2, 0.3, "fast"]}},
             "SASRec.search: learning_rate fast: learning_rate: 'fast' is not a number",
         ),
+        (
+            {"SASRec_search": {"reference": [["warmup"], ["mask_target"], False]}},
+            "reference: mask_target would be of the table or a trial alone, and decides what is evaluated",
+        ),
         ({"SASRec_search": {"precision": ["fp32", "bf16", "fp8"]}}, "SASRec.search: precision fp8: precision: 'fp8'"),
         ({"GRU4Rec_search": {"learning_rate": [0.1]}}, "'GRU4Rec' is not a model of this run (SASRec, BPR, Markov)"),
         ({"SASRek_search": {"learning_rate": [0.1]}}, "'SASRek' is not a model; did you mean 'SASRec'"),

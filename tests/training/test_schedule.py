@@ -26,6 +26,11 @@ def rates(kind, total, warmup_ratio=0.1, start_at_zero=False, steps=None):
     return used
 
 
+@pytest.mark.parametrize("kind", ["none", "constant", None])
+def test_a_constant_rate_has_three_names(kind):
+    assert rates(kind, 3) == [1.0, 1.0, 1.0]
+
+
 def test_warm_up_and_cosine():
     cosine = [0.5 * (1 + math.cos(math.pi * step / 18)) for step in range(18)]
     assert rates("cosine", 20) == pytest.approx([1 / 2, 1.0, *cosine])

@@ -64,7 +64,7 @@ class BaselineTrainingKeys(RunKeys):
     learner: str = default("adamw", "Optimizer.")
     learning_rate: float = default(0.001, "Learning rate.")
     weight_decay: float = default(0.0, "AdamW's; not applied to norms, biases and the logit scale.")
-    scheduler: str = default("none", "Learning rate over the steps: none or cosine.")
+    scheduler: str | None = default("none", "Learning rate over the steps: none or cosine.")
     epochs: int = default(200, "Most epochs.")
     train_batch_size: int = default(128, "Histories per batch.")
 
@@ -165,7 +165,7 @@ class LLMIDRecTrainingKeys(BaselineTrainingKeys):
     learner: str = default("adamw", "Optimizer.")
     learning_rate: float = default(0.001)
     weight_decay: float = default(0.1, "AdamW's; not applied to norms, biases and the logit scale.")
-    scheduler: str = default("cosine", "Learning rate over the steps: none or cosine.")
+    scheduler: str | None = default("cosine", "Learning rate over the steps: none or cosine.")
     warmup_ratio: float = default(0.0, "Share of all steps in which the learning rate rises.")
     epochs: int = default(30, "Most epochs.")
     train_batch_size: int = default(128, "Histories per batch.")
@@ -338,7 +338,7 @@ class TunedTrainingKeys(RunKeys):
         {"max_norm": 1.0},
         "Gradients longer than this are shortened to it.",
     )
-    scheduler: str = default("cosine", "Learning rate over the steps: none or cosine.")
+    scheduler: str | None = default("cosine", "Learning rate over the steps: none or cosine.")
     epochs: int = default(1, "Most epochs.")
     stopping_step: float = default(10, "Validations without a better one before stopping; the schedule ends the run.")
     train_batch_size: int = default(16, "Chunks of histories per batch.")

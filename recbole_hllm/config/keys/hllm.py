@@ -74,7 +74,7 @@ class HLLMTrainingKeys(RunKeys):
         scope=TRAINING, least=0,
     )  # fmt: skip
     weight_decay: float = default(0.01, "AdamW's; not applied to norms, biases and the logit scale.")
-    scheduler: str = default("cosine", "Learning rate over the steps: none or cosine.")
+    scheduler: str | None = default("cosine", "Learning rate over the steps: none or cosine.")
     precision: str | None = default(
         "auto",
         "Autocast: bf16, fp16 or fp32; auto is bf16 where the GPU or CPU has instructions for it, else fp32.",

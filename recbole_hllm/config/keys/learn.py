@@ -207,7 +207,7 @@ class LEARNTrainingKeys(RunKeys):
     learner: str = default("adamw", "Optimizer.")
     learning_rate: float = default(0.0005, "Learning rate.")
     weight_decay: float = default(0.01, "AdamW's.")
-    scheduler: str = default("cosine", "Learning rate over the steps: none or cosine.")
+    scheduler: str | None = default("cosine", "Learning rate over the steps: none or cosine.")
     warmup_ratio: float = default(0.1, "Share of all steps in which the learning rate rises.")
     epochs: int = default(20, "Most epochs.")
     stopping_step: float = default(10, "Validations without a better one before stopping.")

@@ -71,7 +71,7 @@ class MachineKeys(Settings):
     gpu_id: str | None = key(..., "Which, counted from 0.", scope=PLACE)
     worker: int = key(..., "Processes that load batches.", scope=PLACE, least=0)
     show_progress: bool = key(..., "Show progress bars.", scope=PLACE)
-    state: str = key(..., "Level of the log.", scope=PLACE)
+    state: str | None = key(..., "Level of the log. Empty: info.", scope=PLACE)
     log_wandb: bool = key(..., "Log to Weights & Biases.", scope=TRAINING, reported=True)
     wandb_project: str | None = key(..., "Project there.", scope=TRAINING, reported=True)
 

@@ -82,7 +82,7 @@ class OurEvaluationKeys(Settings):
         "The same by the item's interactions in training: 0, 1 to 29, from 30 on.",
         scope=PROTOCOL, least=1, reported=True,
     )  # fmt: skip
-    sanity_rows: bool | list[str] = key(
+    sanity_rows: bool | list[str] | None = key(
         True,
         "Rows that every table of several models gets after those named: True for Pop, Markov and TextKNN (where items "
         "have texts), or some of these names.",
@@ -131,10 +131,10 @@ class ScheduleKeys(Settings):
     title = "Training"
 
     gradient_accumulation_steps: int = key(1, "Batches per optimizer step.", scope=TRAINING, least=1)
-    scheduler: str = key(
+    scheduler: str | None = key(
         "none",
         "Learning rate over the steps of all epochs: none (constant) or cosine (to 0, after warm-up).",
-        scope=TRAINING, choices=("none", "cosine"),
+        scope=TRAINING, choices=("none", "constant", "cosine"),
     )  # fmt: skip
     warmup_ratio: float = key(
         0.1, "Share of all steps in which the learning rate of `scheduler: cosine` rises.", scope=TRAINING
@@ -176,7 +176,7 @@ class CompatibilityKeys(Settings):
 
     title = "Compatibility"
 
-    reference: bool | list[str] = key(
+    reference: bool | list[str] | None = key(
         False,
         "Behaviours of published code to reproduce: True for all, or names of the table in docs/official-hllm.md. Rows "
         "of a table may differ in those that do not change what is evaluated.",

@@ -136,7 +136,7 @@ class E4SRecTrainingKeys(RunKeys):
         {"max_norm": 1.0},
         "Gradients longer than this are shortened to it.",
     )
-    scheduler: str = default("cosine", "Learning rate over the steps: none or cosine.")
+    scheduler: str | None = default("cosine", "Learning rate over the steps: none or cosine.")
     warmup_ratio: float = default(0.05, "Share of all steps in which the learning rate rises.")
     epochs: int = default(10, "Most epochs.")
     stopping_step: float = default(10, "Validations without a better one before stopping; the schedule ends the run.")
