@@ -100,7 +100,7 @@ def test_a_missing_model_or_data_set_says_how_to_give_it(model, dataset, key):
 
 
 def test_a_model_that_is_no_name(toy):
-    refused("model: Config is no recommender of RecBole", StockConfig, "toy")
+    refused("model: Config is not a RecBole recommender", StockConfig, "toy")
     refused("no model named 'SASRek'; did you mean 'SASRec'", "SASRek", "toy")
     refused("'S3Rec' of RecBole does not run", "S3Rec", "toy")
 

@@ -289,7 +289,7 @@ def test_a_row_of_the_table(settings_of, keys, tmp_path, started):
 def test_errors_of_rows(made, tmp_path):
     with pytest.raises(ConfigError, match="^item_table: row:SASRec is for a row of a table, and this run is none"):
         made(item_table="row:SASRec")
-    with pytest.raises(ConfigError, match=f"row:SASRec: {tmp_path}/SASRec is no finished run; the rows .* in order"):
+    with pytest.raises(ConfigError, match=f"row:SASRec: {tmp_path}/SASRec is not a finished run; the rows .* in order"):
         made(item_table="row:SASRec", run_dir=tmp_path / "E4SRec")
 
 
