@@ -287,7 +287,7 @@ def test_a_row_of_the_table(settings_of, keys, tmp_path, started):
 
 
 def test_errors_of_rows(made, tmp_path):
-    with pytest.raises(ConfigError, match="^item_table: row:SASRec is for a row of a table, and this run is none"):
+    with pytest.raises(ConfigError, match="^item_table: row:SASRec is for a row of a table, and this run is not one"):
         made(item_table="row:SASRec")
     with pytest.raises(ConfigError, match=f"row:SASRec: {tmp_path}/SASRec is not a finished run; the rows .* in order"):
         made(item_table="row:SASRec", run_dir=tmp_path / "E4SRec")
@@ -323,7 +323,7 @@ def test_one_process_at_a_time_makes_it(tmp_path, caplog):
     caplog.set_level("INFO")
     waiting = threading.Thread(target=second)
     waiting.start()
-    while "which is waited for" not in caplog.text and not done.is_set():
+    while "waiting for it" not in caplog.text and not done.is_set():
         time.sleep(0.01)
     assert not done.is_set()
     first.kill()
@@ -337,7 +337,7 @@ def test_what_two_runs_need_at_once_is_made_once(keys, tmp_path, caplog):
 
     def start(config_dict, run_dir):
         started.append(run_dir)
-        while "which is waited for" not in caplog.text and len(started) == 1:
+        while "waiting for it" not in caplog.text and len(started) == 1:
             time.sleep(0.01)
         return run(config_dict=config_dict, run_dir=run_dir)
 

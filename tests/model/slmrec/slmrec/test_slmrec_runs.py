@@ -59,7 +59,7 @@ def test_states_that_another_process_computes_are_waited_for(build, tmp_path, mo
 
     def slow(*arguments):
         computed.append(arguments)
-        while "which is waited for" not in caplog.text and len(computed) == 1:
+        while "waiting for it" not in caplog.text and len(computed) == 1:
             time.sleep(0.01)
         compute(*arguments)
 
