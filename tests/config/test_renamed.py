@@ -26,11 +26,33 @@ def test_new_names_are_keys_and_old_ones_are_not():
 
 def test_settings_of_an_earlier_run_have_the_new_names():
     old = {"model": "SLMRec", "llm_pretrain_dir": "x", "llm_layers": 2, "teacher_keys": {"llm_layers": 8},
-           "SLMRec.llm_tuning": "lora", "variant": "hllm", "reference": False}  # fmt: skip
+           "SLMRec.llm_tuning": "lora", "reference": False}  # fmt: skip
     assert upgraded(old) == {
         "model": "SLMRec", "user_pretrain_dir": "x", "user_llm_layers": 2, "teacher_keys": {"user_llm_layers": 8},
-        "SLMRec.user_llm_tuning": "lora", "implementation": "hllm", "reference": False,
+        "SLMRec.user_llm_tuning": "lora", "reference": False,
     }  # fmt: skip
+    assert upgraded({"model": "HSTU", "variant": "hllm"}) == {"model": "HSTU", "implementation": "hllm"}
+    assert upgraded({"model": "HLLM", "user_llm_layers": 2, "llm_layers": 4}) == {"model": "HLLM", "user_llm_layers": 2}
+
+
+def test_a_key_for_all_rows_of_a_table_becomes_one_of_those_that_had_it():
+    """HLLM has keys of the new names too, and of a row the key with its name is stronger."""
+    old = {"model": ["HLLM", "E4SRec", "LEARN@x"], "user_llm_layers": 2, "llm_layers": 4, "E4SRec.llm_init": True,
+           "negatives": "per_position", "negatives_from": "catalogue"}  # fmt: skip
+    assert upgraded(old) == {
+        "model": ["HLLM", "E4SRec", "LEARN@x"], "user_llm_layers": 2, "E4SRec.user_llm_layers": 4,
+        "E4SRec.user_llm_init": True, "negatives": "per_position", "LEARN.negatives": "catalogue",
+    }  # fmt: skip
+    table = {"model": "HLLM,SLMRec", "reference": True, "reduction": "sum", "distill": ["cos", "heads"]}
+    assert upgraded(table) == {
+        "model": "HLLM,SLMRec", "reference": True, "SLMRec.distill_norm": 0.0,
+        "SLMRec.reference": [*renamed._OF_THE_HLLM_CODE, "distillation_sum"],
+    }  # fmt: skip
+
+
+def test_a_users_model_may_have_a_key_of_an_old_name():
+    own = {"model": "Mine", "variant": "x", "Mine@a.reduction": "sum", "seed": 1}
+    assert upgraded(own) == own
 
 
 def test_old_names_inside_of_searches_and_keys_of_other_runs(toy):
