@@ -179,11 +179,10 @@ class Config(RecBoleConfig):
         if key in _DERIVED_KEYS:
             instead = "; see use_gpu and gpu_id" if key == "device" else ""
             raise ConfigError(f"key '{shown}'{where} is set by the program itself{instead}")
-        if key not in registry.own_keys():
-            refuse_renamed(str(shown), where, self.external_config_dict[shown])
-        if key in listed_keys() or key.startswith("alias_of_") or key in keys_read_by_recbole():
+        if key in (own := registry.own_keys()):
             return
-        if key not in (own := registry.own_keys()):
+        refuse_renamed(str(shown), where, self.external_config_dict[shown])
+        if key not in listed_keys() and not key.startswith("alias_of_") and key not in keys_read_by_recbole():
             raise ConfigError(f"unknown key '{shown}'{where}{did_you_mean(key, listed_keys() | own)}")
 
     def _apply_model_keys(self, name: str) -> None:

@@ -75,7 +75,9 @@ def upgraded(settings: dict[str, Any]) -> dict[str, Any]:
         settings: what its ``config.yaml`` or ``keys.yaml`` holds, ``<Model>.<key>`` included; dicts of keys for
             another run, such as ``teacher_keys``, are upgraded as well.
     """
-    rows, made, replaced = _rows(settings), {}, {}
+    rows = _rows(settings)
+    made: dict[str, Any] = {}
+    replaced: dict[str, dict[str, Any]] = {}
     for name, value in settings.items():
         prefix, _, key = name.rpartition(".")
         if key.endswith("_keys") and isinstance(value, dict):
