@@ -38,7 +38,7 @@ def fast_precision(device: torch.device) -> str:
     """``bf16`` where the GPU or the CPU has instructions for it; emulated it is slower than ``fp32``."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch has none
     return "bf16" if any(capabilities.get(name) for name in _CPU_BF16) else "fp32"
 
 
@@ -161,7 +161,7 @@ def plain(value: Any, key: str) -> Any:
 
 
 def as_default(key: str, value: Any, default: Any) -> Any:
-    """A value in the type of the key's default, where the default tells it and the schema does not know the key.
+    """A value in the type of the key's default, where the default has one and the schema does not know the key.
 
     Raises:
         ConfigError: it cannot be that type.

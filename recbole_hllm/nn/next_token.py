@@ -1,4 +1,4 @@
-"""Next-token prediction: how well a causal language model tells each token of a text from those before it."""
+"""Next-token prediction: how well a causal language model predicts each token of a text from those before it."""
 
 from collections.abc import Callable
 from typing import Any

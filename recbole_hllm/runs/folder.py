@@ -237,7 +237,7 @@ def write_results(
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes: the GPU's peak where one is used, the process's otherwise; None where the system does not tell."""
+    """Bytes: the GPU's peak where one is used, the process's otherwise; None where the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")

@@ -84,7 +84,7 @@ def plan_text(result: dict[str, Any]) -> str:
     lines = [f"{result['model']} on {result['dataset']}, estimated before any training:"]
     if result["first"]:
         made = ", then ".join(f"{model} ({key})" for key, model in result["first"])
-        lines.append(f"  trained first, once      {made}: not counted below; --plan --model=NAME tells of each")
+        lines.append(f"  trained first, once      {made}: not counted below; --plan --model=NAME estimates each")
     for part, (total, trained) in result["parameters"].items():
         lines.append(f"  parameters {part:<14} {total:>15,}, trained {trained:,}")
     lines.append(f"  an epoch has {result['batches']:,} batches, {result['positions']:,.0f} positions read")

@@ -146,7 +146,7 @@ def _tell_if_made_otherwise(
 
 
 def keys_of_needed(config: Config) -> Set[str]:
-    """Keys of the runs that come first, and those that they share with this one; ``complete`` tells of them."""
+    """Keys of the prerequisite runs, and those that they share with this one; ``complete`` warns of them."""
     keys = [_defaults(name, config).internal_config_dict.keys() for name, _ in needed_runs(config).values()]
     return INHERITED.union(*keys) if keys else set()
 

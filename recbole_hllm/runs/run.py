@@ -80,7 +80,7 @@ def run(
     Raises:
         UserError: with what is wrong, where, and what to do.
     """
-    files = [config_file_list] if isinstance(config_file_list, (str, Path)) else list(config_file_list or [])
+    files = as_files(config_file_list)
     given = merge_keys(files, config_dict, arguments)
     if given.get("evaluate_only"):
         return evaluate_run(run_dir, {**given, **({"dataset": dataset} if dataset else {})}, model)
@@ -242,6 +242,11 @@ def _settings(folder: Path, model: str | type | None) -> dict[str, Any]:
             f"--model=package.module:{name}, in Python model="
         )
     return settings
+
+
+def as_files(config_file_list: str | Path | Sequence[str | Path] | None) -> list[Any]:
+    """A list of config files; a single one may come without, as for ``run``."""
+    return [config_file_list] if isinstance(config_file_list, (str, Path)) else list(config_file_list or ())
 
 
 def merge_keys(

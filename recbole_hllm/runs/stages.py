@@ -27,7 +27,7 @@ from recbole_hllm.runs.folder import (
     unused_folder,
     write_yaml,
 )
-from recbole_hllm.runs.run import load_run, merge_keys, run
+from recbole_hllm.runs.run import as_files, load_run, merge_keys, run
 from recbole_hllm.runs.vectors import write_vectors
 from recbole_hllm.storage.files import read_json, write_json, write_text
 from recbole_hllm.storage.logs import check_wandb
@@ -85,7 +85,7 @@ def run_stages(
             or an earlier stage that is missing, unfinished, or had other keys.
         UserError: as ``run``, when a stage's turn comes.
     """
-    files = [config_file_list] if isinstance(config_file_list, (str, Path)) else list(config_file_list or [])
+    files = as_files(config_file_list)
     model = known_name(model) if isinstance(model, (str, type)) else model
     named = {key: value for key, value in (("model", model), ("dataset", dataset)) if value}
     now = {**merge_keys((), config_dict, arguments), **named}

@@ -66,7 +66,7 @@ def logging_to(file: Path, level: str | None) -> Iterator[None]:
 
 
 def last_error(file: Path) -> str | None:
-    """The last error a log file tells of, in one line; None if there is none."""
+    """The last error in a log file, in one line; None if there is none."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     errors = [match[1] for line in lines if (match := _ERROR_LINE.match(line))]
     return errors[-1] if errors else None

@@ -42,7 +42,7 @@ def reading(rows: list[dict[str, Any]], metric: str, by_user: Mapping[str, np.nd
     if len(ranked) == 1:
         return [f"Only {ranked[0]['model']} has a value of {metric}: there is nothing to compare it with."]
     if not any(value_of(row, metric) for row in ranked):
-        return [f"Every row has 0 in {metric}: it cannot tell them apart."]
+        return [f"Every row has 0 in {metric}: it does not distinguish the rows."]
     others = [name for name in metrics if name != metric and len({value_of(row, name) for row in rows} - {None}) > 1]
     return [
         f"{_lead(ranked, metric)}{_elsewhere(rows, ranked, metric, others)}.",

@@ -23,12 +23,11 @@ from recbole_hllm.runs.folder import (
     saved_keys,
     write_yaml,
 )
-from recbole_hllm.runs.run import merge_keys
+from recbole_hllm.runs.run import as_files, merge_keys
 from recbole_hllm.storage.files import read_json, write_text
 from recbole_hllm.tables import search_report
 from recbole_hllm.tables.side_by_side import (
     Table,
-    as_files,
     finish,
     mark_incomparable,
     one_or_each,

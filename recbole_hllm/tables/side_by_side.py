@@ -30,7 +30,7 @@ from recbole_hllm.runs.folder import (
     write_yaml,
 )
 from recbole_hllm.runs.prerequisites import needed_runs
-from recbole_hllm.runs.run import merge_keys
+from recbole_hllm.runs.run import as_files, merge_keys
 from recbole_hllm.storage.files import read_json, write_text
 from recbole_hllm.storage.logs import check_wandb, last_error
 from recbole_hllm.tables.below import below
@@ -94,11 +94,6 @@ def compare(
     keys, given, folder = table.folder / KEYS, table.keys, table.folder
     rows = [run_alone(model, keys, folder / model, own_words(model, given, folder / model)) for model in table.models]
     return finish(table, rows)
-
-
-def as_files(config_file_list: str | Path | Sequence[str | Path] | None) -> list[Any]:
-    """A list of config files; a single one may come without, as for ``run``."""
-    return [config_file_list] if isinstance(config_file_list, (str, Path)) else list(config_file_list or ())
 
 
 def prepare(

@@ -99,7 +99,7 @@ def test_tables_with_little_to_say():
     assert reading([row("A", ndcg_at_10=0.1), failed, untested], "ndcg@10") == only_a
     assert reading([row("A", ndcg_at_10=0.1), row("B", ndcg_at_10=float("nan"))], "ndcg@10") == only_a
     nothing_found = [row("A", ndcg_at_10=0.0), row("B", ndcg_at_10=0)]
-    assert reading(nothing_found, "ndcg@10") == ["Every row has 0 in ndcg@10: it cannot tell them apart."]
+    assert reading(nothing_found, "ndcg@10") == ["Every row has 0 in ndcg@10: it does not distinguish the rows."]
     level = [row("A", ndcg_at_10=0.1), row("B", ndcg_at_10=0.1), row("C", ndcg_at_10=0.1)]
     assert reading(level, "ndcg@10") == ["A, B and C tie in ndcg@10 with 0.1000.", SEEDS]
     rules = [rule("Pop", ndcg_at_10=0.1), rule("Markov", ndcg_at_10=0.2)]

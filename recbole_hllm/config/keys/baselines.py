@@ -7,6 +7,7 @@ from recbole_hllm.config.keys.language_models import (
     ComputeKeys,
     EncodingKeys,
     ItemTextKeys,
+    LLMTrainingKeys,
     LoraKeys,
 )
 from recbole_hllm.config.keys.next_item import HistoryKeys, NextItemLossKeys, TableSizeKeys
@@ -326,21 +327,12 @@ class TunedLoraKeys(LoraKeys):
     lora_target_modules: str | list[str] | None = default(None)
 
 
-class TunedTrainingKeys(RunKeys):
+class TunedTrainingKeys(LLMTrainingKeys):
     """How the language model is tuned."""
 
     title = "Training"
 
-    learner: str = default("adamw", "Optimizer.")
-    learning_rate: float = default(0.001, "Learning rate.")
-    weight_decay: float = default(0.01, "AdamW's.")
-    clip_grad_norm: dict[str, Any] | None = default(
-        {"max_norm": 1.0},
-        "Gradients longer than this are shortened to it.",
-    )
-    scheduler: str | None = default("cosine", "Learning rate over the steps: none or cosine.")
     epochs: int = default(1, "Most epochs.")
-    stopping_step: float = default(10, "Validations without a better one before stopping; the schedule ends the run.")
     train_batch_size: int = default(16, "Chunks of histories per batch.")
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recbole_hllm.config.keys.run import RunKeys
-from recbole_hllm.config.schema import Scope, Settings, key
+from recbole_hllm.config.schema import Scope, Settings, default, key
 
 PLACE, CALL, TRAINING = Scope.PLACE, Scope.CALL, Scope.TRAINING
 TUNING = ("full", "lora", "frozen")
@@ -180,3 +180,16 @@ class CheckpointingKeys(Settings):
     title = "Memory and speed"
 
     gradient_checkpointing: bool = key(False, "The same inside the LLMs, layer by layer.", scope=TRAINING)
+
+
+class LLMTrainingKeys(RunKeys):
+    """How a model is trained that is a language model as a whole."""
+
+    title = "Training"
+
+    learner: str = default("adamw", "Optimizer.")
+    learning_rate: float = default(0.001, "Learning rate.")
+    weight_decay: float = default(0.01, "AdamW's.")
+    clip_grad_norm: dict[str, Any] | None = default({"max_norm": 1.0})
+    scheduler: str | None = default("cosine", "Learning rate over the steps: none or cosine.")
+    stopping_step: float = default(10, "Validations without a better one before stopping; the schedule ends the run.")

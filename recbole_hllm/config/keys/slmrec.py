@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from recbole_hllm.config.keys.language_models import CheckpointingKeys, ComputeKeys, LoraKeys
+from recbole_hllm.config.keys.language_models import CheckpointingKeys, ComputeKeys, LLMTrainingKeys, LoraKeys
 from recbole_hllm.config.keys.next_item import HistoryKeys, TableSizeKeys
-from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.schema import Scope, Settings, default, key
 
 PLACE, TRAINING = Scope.PLACE, Scope.TRAINING
@@ -18,8 +17,8 @@ class ItemTableKeys(TableSizeKeys):
     item_table: str | None = key(
         None,
         "Folder of a run of SASRec (or another model of ids), RecBole's own .pth of these files, filters and "
-        "split (which it does not tell), or row:SASRec in a table. Empty: a SASRec is trained first, and kept in "
-        "the cache.",
+        "split (which such a file does not hold), or row:SASRec in a table. Empty: a SASRec is trained first, and kept "
+        "in the cache.",
         source=True,
     )
     item_embed_dim: int = default(128)
@@ -124,22 +123,13 @@ class ReadingKeys(HistoryKeys):
     )
 
 
-class E4SRecTrainingKeys(RunKeys):
+class E4SRecTrainingKeys(LLMTrainingKeys):
     """How E4SRec is trained."""
 
     title = "Training"
 
-    learner: str = default("adamw", "Optimizer.")
-    learning_rate: float = default(0.001, "Learning rate.")
-    weight_decay: float = default(0.01, "AdamW's.")
-    clip_grad_norm: dict[str, Any] | None = default(
-        {"max_norm": 1.0},
-        "Gradients longer than this are shortened to it.",
-    )
-    scheduler: str | None = default("cosine", "Learning rate over the steps: none or cosine.")
     warmup_ratio: float = default(0.05, "Share of all steps in which the learning rate rises.")
     epochs: int = default(10, "Most epochs.")
-    stopping_step: float = default(10, "Validations without a better one before stopping; the schedule ends the run.")
     train_batch_size: int = default(64, "Histories per batch.")
     precision: str | None = default(
         "auto",

@@ -57,7 +57,7 @@ def read_table(path: Path, columns: list[str], separator: str = "\t", encoding: 
         columns: names of columns that the file has.
 
     Returns:
-        One row per line that is not blank; ``line_of`` tells the line of an index label.
+        One row per line that is not blank; ``line_of`` gives the line of an index label.
 
     Raises:
         DataError: names the file, line and, for a wrong value, the column.

@@ -60,7 +60,7 @@ class PrefixRows(Rows):
         """Rows as the files of ``benchmark_filename`` hold them, of longer histories the last items."""
         data, rows = self.data, take(self.table, index)
         lengths, longest = rows[data.item_list_length_field], rows[data.item_list_field].shape[1]
-        if self.timed:  # such files tell the time of the target only
+        if self.timed:  # such files hold the time of the target only
             times = torch.from_numpy(data.sequences.timestamps[self.positions])[index]
             real = torch.arange(longest) < lengths[:, None]
             rows.update(Interaction({EVENT_TIMES: times[:, None] * real, EVENT_TIME: times}))

@@ -1,4 +1,4 @@
-"""LEARN (arXiv 2405.03988): towers over frozen content vectors, trained to tell what follows from what was before."""
+"""LEARN (arXiv 2405.03988): towers over frozen content vectors, trained to predict what follows a history."""
 
 from logging import Logger
 from pathlib import Path
