@@ -1,12 +1,14 @@
-"""Reads RecBole's atomic files: tab-separated, a ``name:type`` header, no quoting."""
+"""Reads RecBole's atomic files: tab-separated, a ``name:type`` header, no quoting; as they are or compressed."""
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from recbole.utils import FeatureType
 
 from recbole_hllm.errors import ConfigError, DataError
@@ -14,6 +16,31 @@ from recbole_hllm.errors import ConfigError, DataError
 # What stands for a missing value: in text columns nothing does but an empty cell, an item may be called NA.
 _EMPTY = [""]
 _NO_NUMBER = ["", "nan", "NaN", "NA", "N/A", "null", "NULL", "None"]
+# Endings of the names of compressed files, and how they are.
+COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """What is in a file, uncompressed, as a stream to read from once.
+
+    Raises:
+        OSError: there is no such file; reading, too, raises it where the file ends too early or is damaged.
+    """
+    file = open(path, "rb")
+    return pa.CompressedInputStream(file, COMPRESSED[path.suffix]) if path.suffix in COMPRESSED else file
+
+
+def open_text(path: Path, codec: str, newline: str = "") -> TextIO:
+    """The same as text; ``newline`` as for ``open``."""
+    return io.TextIOWrapper(open_bytes(path), encoding=codec, newline=newline)
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """What a file that cannot be opened or read to its end means for the user."""
+    if path.suffix in COMPRESSED and path.is_file():
+        reason = f"it ends too early or is damaged ({error}); compress or copy it again"
+        return DataError(f"{path} cannot be read as {COMPRESSED[path.suffix]}: {reason}")
+    return DataError(f"{path}: {error.strerror or error}")
 
 
 def read_header(path: Path, separator: str = "\t", encoding: str | None = None) -> dict[str, FeatureType]:
@@ -27,10 +54,10 @@ def read_header(path: Path, separator: str = "\t", encoding: str | None = None) 
     if len(separator) != 1:
         raise ConfigError(f"field_separator: {separator!r} must be a single character")
     try:
-        with open(path, encoding=codec_of(encoding), newline="") as stream:
+        with open_text(path, codec_of(encoding)) as stream:
             line = stream.readline().rstrip("\r\n")
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise undecodable(path, error) from error
     if not line:
@@ -70,12 +97,14 @@ def read_table(path: Path, columns: list[str], separator: str = "\t", encoding: 
     options = dict(
         sep=separator, header=None, names=list(header), skiprows=1, usecols=columns, quoting=csv.QUOTE_NONE,
         keep_default_na=False, na_values={name: _EMPTY if dtypes[name] is str else _NO_NUMBER for name in columns},
-        encoding=codec, skip_blank_lines=False,
+        skip_blank_lines=False,
     )  # fmt: skip
     try:
-        table = pd.read_csv(path, dtype=dtypes, float_precision="round_trip", **options)
+        with open_text(path, codec) as stream:
+            table = pd.read_csv(stream, dtype=dtypes, float_precision="round_trip", **options)
     except ValueError as error:
-        raise _wrong_number(path, pd.read_csv(path, dtype=str, **options), dtypes) or error from error
+        with open_text(path, codec) as stream:
+            raise _wrong_number(path, pd.read_csv(stream, dtype=str, **options), dtypes) or error from error
     return table.drop(index=blank)[columns]
 
 
@@ -125,7 +154,7 @@ def _check_lines(path: Path, header: Any, separator: str, codec: str) -> list[in
     """
     blank, label = [], -1
     try:
-        with open(path, encoding=codec, newline="") as stream:
+        with open_text(path, codec) as stream:
             stream.readline()
             for label, line in enumerate(stream):
                 if line.count(separator) == len(header) - 1 and line not in ("\n", "\r\n"):
@@ -139,6 +168,8 @@ def _check_lines(path: Path, header: Any, separator: str, codec: str) -> list[in
                 blank.append(label)
     except UnicodeDecodeError as error:
         raise undecodable(path, error) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
     if len(blank) == label + 1:
         raise DataError(f"{path} has a header but no rows")
     return blank
@@ -146,8 +177,8 @@ def _check_lines(path: Path, header: Any, separator: str, codec: str) -> list[in
 
 def undecodable(path: Path, error: UnicodeDecodeError) -> DataError:
     """Text is decoded in blocks, so the error does not know its line: the bytes are read again to find it."""
-    with open(path, "rb") as stream:
-        for number, line in enumerate(stream, 1):
+    with open_bytes(path) as stream:
+        for number, line in enumerate(io.BufferedReader(stream), 1):
             try:
                 line.decode(error.encoding)
             except UnicodeDecodeError:
