@@ -59,7 +59,7 @@ def read_threshold(keys: Any) -> tuple[str, float | None]:
 
 def has_label_column(path: Path, keys: Any) -> bool:
     """Whether the interaction file has the column ``LABEL_FIELD``; False without a file."""
-    return path.is_file() and keys["LABEL_FIELD"] in read_header(path, keys["field_separator"], keys.get("encoding"))
+    return path.exists() and keys["LABEL_FIELD"] in read_header(path, keys["field_separator"], keys.get("encoding"))
 
 
 def chosen_ratios(eval_args: dict[str, Any]) -> list[float]:

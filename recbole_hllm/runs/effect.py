@@ -180,7 +180,7 @@ def _headers(config: Config) -> dict[str, dict[str, Any]]:
     for kind, suffix in (("inter", inter), ("user", "user"), ("item", "item")):
         try:
             path = find_table(Path(config["data_path"]) / f"{config['dataset']}.{suffix}")
-            if path.is_file():
+            if path.exists():
                 headers[kind] = read_header(path, config["field_separator"], config["encoding"])
         except UserError:
             return {}

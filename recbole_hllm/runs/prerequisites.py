@@ -13,7 +13,7 @@ from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.parsing import ROW, read_yaml
 from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import INHERITED, SOURCES, WITHOUT_WEIGHT
-from recbole_hllm.data.files.formats import files_of
+from recbole_hllm.data.files.formats import files_of, parts_of
 from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.data.rows.dataset import create_dataset
 from recbole_hllm.errors import ConfigError
@@ -314,4 +314,5 @@ def _files(made: Any) -> list[str]:
     if ContentKeys.of(made).content in _OF_TEXTS and not filtering:
         patterns += ("*.item",)
     every = [of_format.name for pattern in patterns for of_format in files_of(Path(pattern))]
-    return [file_digest(file) for pattern in every for file in sorted(folder.glob(pattern))]
+    tables = [table for pattern in every for table in sorted(folder.glob(pattern))]
+    return [file_digest(part) for table in tables for part in parts_of(table)]

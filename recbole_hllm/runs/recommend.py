@@ -85,7 +85,7 @@ def item_names(run: Run) -> dict[str, str]:
     ids = list(map(str, data.field2id_token[data.iid_field]))
     path = find_table(Path(config["data_path"]) / f"{config['dataset']}.item")
     reading = {"field_separator": config["field_separator"], "encoding": config["encoding"] or "utf-8"}
-    header = read_header(path, *reading.values()) if path.is_file() else {}
+    header = read_header(path, *reading.values()) if path.exists() else {}
     keys = config["text_keys"] or [name for name, kind in header.items() if kind == FeatureType.TOKEN_SEQ]
     if not header or not keys:
         return {item: item for item in ids}

@@ -1,6 +1,5 @@
 """AtomicDataset: which interactions, users and items RecBole's atomic files hold, after the filters."""
 
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,19 +7,26 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from recbole.data.dataset import SequentialDataset
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_hllm.data.files import formats
+from recbole_hllm.data.files.cached import CACHED_BYTES, VERSION, Prepared, contents, obtain
+from recbole_hllm.data.files.choice import choose
 from recbole_hllm.data.files.columns import check_columns, check_interactions, check_unique
 from recbole_hllm.data.files.float_columns import check_numerical
 from recbole_hllm.data.files.formats import find_table, read_header, read_table
+from recbole_hllm.data.files.ids import match_side_features, number_actions, number_alike
+from recbole_hllm.data.files.interactions import PHASE, Choice, fill_numbers, filtered, number_sequences, sort
 from recbole_hllm.data.files.raw_numbers import warn_of_raw_numbers
-from recbole_hllm.data.files.reader import line_of, split_numbers, split_sequences
 from recbole_hllm.data.files.sources import where_to_get
+from recbole_hllm.data.files.table import Table, joined
+from recbole_hllm.data.files.tokens import Tokens
 from recbole_hllm.data.rows.padded_histories import leave_padding_out
 from recbole_hllm.errors import ConfigError, DataError, UserError
+from recbole_hllm.storage.cache import cache_folder, digest
 
-_MOST_ACTIONS = 1000
 # Filters, and their values that leave everything as it is.
 _FILTERS: dict[str, tuple[Any, ...]] = {
     "rm_dup_inter": (None,),
@@ -28,17 +34,19 @@ _FILTERS: dict[str, tuple[Any, ...]] = {
     "user_inter_num_interval": (None, "[0,inf)"),
     "item_inter_num_interval": (None, "[0,inf)"),
 }
-_INTERVAL = re.compile(r"[\[(]([^,]*),([^,]*)[\])]")
 
 
 class AtomicDataset(SequentialDataset):
     """RecBole's data set, read, filtered and numbered the same way for every model.
 
     Ids and interactions depend on ``<name>.inter`` and the filters only: rows of ``.user`` and ``.item`` add features,
-    never users or items.
+    never users or items. ``field2id_token`` of ids are ``Tokens``.
 
     Attributes:
-        timestamps: (T,) float64 times of the rows of ``inter_feat``; zeros where ready-made histories have none.
+        inter_feat: the interactions by user, file of ``benchmark_filename`` and time: int32 ids, 0 for a missing one,
+            and numbers, perhaps in a memory-mapped file.
+        timestamps: (T,) times of the rows of ``inter_feat``: int32 or int64 where all are whole numbers, else float64;
+            zeros where ready-made histories have none.
         actions: (T,) int64 number, from 1 on, of each row's value of ``action_field``; None without that key.
         phase: (T,) the file of ``benchmark_filename`` a row came from, 0 training, 1 validation, 2 test.
     """
@@ -47,7 +55,6 @@ class AtomicDataset(SequentialDataset):
     user_feat: Any
     item_feat: Any
     field2seqlen: dict[str, int]
-    file_size_list: list[int]
 
     def __init__(self, config: Any) -> None:
         try:
@@ -64,42 +71,34 @@ class AtomicDataset(SequentialDataset):
         self.item_list_field = self.config["ITEM_ID_FIELD"] + self.config["LIST_SUFFIX"]
 
     def _load_data(self, token: str, dataset_path: Any) -> None:
+        """What the tables' headers say, and the rows of users and items; interactions are read when all is known that
+        filters them."""
         for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
             if not self.config[key]:
                 raise ConfigError(f"{key} must name a column of {token}.inter")
         if self.benchmark_filename_list is not None:
             self._check_benchmark(self.benchmark_filename_list)
-        missing = [file for file in self._inter_files() if not file.is_file()]
+        missing = [file for file in self._inter_files() if not file.exists()]
         if missing:
             hint = where_to_get(token) or "see data_path and dataset, and RecBole's page on atomic files"
             raise DataError(f"data set '{token}': there is no {missing[0]}; {hint}")
-        super()._load_data(token, dataset_path)
-        if self.histories_given:
-            leave_padding_out(self, lambda: self._ids_in_file("item", self.iid_field))
+        self._inter_columns = {file: self._describe(file, FeatureSource.INTERACTION) for file in self._inter_files()}
+        self.user_feat = self._load_user_or_item_feat(token, dataset_path, FeatureSource.USER, "uid_field")
+        self.item_feat = self._load_user_or_item_feat(token, dataset_path, FeatureSource.ITEM, "iid_field")
+        self._load_additional_feat(token, dataset_path)
 
-    def _table_file(self, table: str) -> Path:
+    def table_file(self, table: str) -> Path:
         """The file of ``inter``, ``user``, ``item``, or of another table."""
         return find_table(Path(self.dataset_path) / f"{self.dataset_name}.{table}")
 
     def _inter_files(self) -> list[Path]:
         names = self.benchmark_filename_list
-        return [self._table_file(table) for table in (["inter"] if names is None else [f"{n}.inter" for n in names])]
-
-    def _load_inter_feat(self, token: str, dataset_path: Any) -> None:
-        """RecBole's, with files of any format."""
-        tables: list[Any] = []
-        lengths: dict[str, int] = {}
-        for file in self._inter_files():
-            tables.append(self._load_feat(file, FeatureSource.INTERACTION))
-            lengths = {name: max(length, lengths.get(name, 0)) for name, length in self.field2seqlen.items()}
-        self.inter_feat, self.field2seqlen = tables[0], lengths
-        if self.benchmark_filename_list is not None:
-            self.inter_feat, self.file_size_list = pd.concat(tables, ignore_index=True), list(map(len, tables))
+        return [self.table_file(table) for table in (["inter"] if names is None else [f"{n}.inter" for n in names])]
 
     def _load_user_or_item_feat(self, token: str, dataset_path: Any, source: Any, field_name: Any) -> Any:
         """RecBole's, with files of any format."""
-        file, field = self._table_file(source.value), getattr(self, field_name)
-        feat = self._load_feat(file, source) if file.is_file() else None
+        file, field = self.table_file(source.value), getattr(self, field_name)
+        feat = self._load_feat(file, source) if file.exists() else None
         if feat is not None:
             feat.drop_duplicates(subset=[field], keep="first", inplace=True)
         if field in self.field2source:
@@ -132,31 +131,65 @@ class AtomicDataset(SequentialDataset):
             load = load | needed[source] | (filters if needed[source] else set())
         return load, unload and unload - filters
 
-    def _load_feat(self, filepath: Path, source: Any) -> pd.DataFrame | None:
+    @property
+    def _reading(self) -> dict[str, Any]:
+        """How tables are to be read."""
+        aliases = {*(self.config["alias_of_item_id"] or ()), *(self.config["alias_of_user_id"] or ())}
+        ids = sorted({self.uid_field, self.iid_field, self.item_list_field, *aliases})
+        return {"separator": self.config["field_separator"], "encoding": self.config["encoding"], "ids": ids}
+
+    def _describe(self, path: Path, source: Any) -> dict[str, FeatureType]:
+        """The columns of a table to be read, and what RecBole keeps of them."""
         load, unload = self._get_load_and_unload_col(source)
         if load == set():
-            return None
-        separator, encoding = self.config["field_separator"], self.config["encoding"]
-        header = read_header(filepath, separator, encoding)
+            return {}
+        header = read_header(path, **self._reading)
         names = [name for name in header if (load is None or name in load) and name not in (unload or ())]
-        self._check_columns(filepath, source, header, names)
+        self._check_columns(path, source, header, names)
         id_field = {FeatureSource.USER: self.uid_field, FeatureSource.ITEM: self.iid_field}.get(source)
         if names == [id_field]:
-            return None  # nothing but ids, which .inter knows
-        table = read_table(filepath, names, separator, encoding)
+            return {}  # nothing but ids, which .inter knows
+        for name in names:
+            kind = header[name]
+            if source != "link":
+                self.field2source[name], self.field2type[name] = source, kind
+            if "float" in kind.value:
+                self.field2bucketnum[name] = 2
+            if not kind.value.endswith("seq"):
+                self.field2seqlen[name] = 1
+        return {name: header[name] for name in names}
+
+    def _load_feat(self, filepath: Path, source: Any) -> pd.DataFrame | None:
+        kinds = self._describe(Path(filepath), source)
+        if not kinds:
+            return None
+        table = read_table(Path(filepath), list(kinds), **self._reading)
+        id_field = {FeatureSource.USER: self.uid_field, FeatureSource.ITEM: self.iid_field}.get(source)
         if id_field:
             check_unique(filepath, table[id_field].dropna())
-        elif source == FeatureSource.INTERACTION:
-            self._check_interactions(filepath, table)
-        for name in names:
-            self._set_column(filepath, table, name, header[name], source)
+        for name, kind in kinds.items():
+            if kind.value.endswith("seq"):
+                cells = formats.split(table[name], kind, self.config["seq_separator"], filepath)
+                table[name] = self._cut(filepath, name, cells)
         return table
 
     def _check_columns(self, path: Path, source: Any, header: Any, names: Any) -> None:
         check_columns(self, path, source, header, names)
 
-    def _check_interactions(self, path: Path, table: pd.DataFrame) -> None:
+    def _check_interactions(self, path: Path, table: Table) -> None:
         check_interactions(self, path, table)
+
+    def _checked(self) -> Any:
+        """What ``_check_interactions`` depends on beside the columns: JSON-able."""
+
+    def _cut(self, path: Path, name: str, cells: Sequence[Any]) -> list[Any]:
+        """Sequences, at most as long as ``seq_len`` says."""
+        limit = (self.config["seq_len"] or {}).get(name)
+        if cut := sum(len(cell) > limit for cell in cells) if limit is not None else 0:
+            self.logger.info(f"{path}: {cut} of {len(cells)} cells of {name} are cut to {limit} (seq_len)")
+        kept = [cell[:limit] for cell in cells]
+        self.field2seqlen[name] = max(map(len, kept))
+        return kept
 
     def _init_alias(self) -> None:
         """RecBole takes an alias that is no column of ids for one, or ends without a word."""
@@ -170,194 +203,110 @@ class AtomicDataset(SequentialDataset):
                     raise ConfigError(f"{key}: '{name}' is a {kind.value} column, not token or token_seq")
         super()._init_alias()
 
-    def _set_column(self, path: Path, table: pd.DataFrame, name: str, kind: FeatureType, source: Any) -> None:
-        """What RecBole keeps of a column, and its sequences as arrays."""
-        if source != "link":
-            self.field2source[name], self.field2type[name] = source, kind
-        if "float" in kind.value:
-            self.field2bucketnum[name] = 2
-        if not kind.value.endswith("seq"):
-            self.field2seqlen[name] = 1
-            return
-        separator = self.config["seq_separator"]
-        if kind == FeatureType.FLOAT_SEQ:
-            cells = split_numbers(table[name], separator, path)
-        else:
-            cells = split_sequences(table[name], separator)
-        limit = (self.config["seq_len"] or {}).get(name)
-        table[name] = [cell[:limit] for cell in cells]
-        if cut := sum(len(cell) > limit for cell in cells) if limit is not None else 0:
-            self.logger.info(f"{path}: {cut} of {len(cells)} cells of {name} are cut to {limit} (seq_len)")
-        self.field2seqlen[name] = max(map(len, table[name]))
+    # ---- interactions ----
 
-    # ---- filtering, ids and order ----
+    def _data_processing(self) -> None:
+        self._take(self._interactions())
+        super()._data_processing()
 
     def _data_filtering(self) -> None:
-        """RecBole's filters in its order, and how many interactions each leaves out."""
-        filters = {
-            "rm_dup_inter": self._remove_duplication,
-            "val_interval": self._filter_by_field_value,
-            "filter_inter_by_user_or_item": self._filter_inter_by_user_or_item,
-            "user_inter_num_interval, item_inter_num_interval": self._filter_by_inter_num,
-        }
-        self._filter_nan_user_or_item()
-        for keys, leave_out in filters.items():
-            before = len(self.inter_feat)
-            leave_out()
-            if gone := before - len(self.inter_feat):
-                self.logger.info(f"{keys}: {gone} of {before} interactions are left out")
-        self._reset_index()
+        """Done where interactions are read."""
 
-    def _filter_nan_user_or_item(self) -> None:
-        """Drops interactions without a user or item, with a warning."""
-        for field, side in ((self.uid_field, "user_feat"), (self.iid_field, "item_feat")):
-            for name in ("inter_feat", side):
-                feat = getattr(self, name)
-                if feat is not None and feat[field].isna().any():
-                    empty = feat.index[feat[field].isna()]
-                    self.logger.warning(
-                        f"{self.dataset_name}.{name.removesuffix('_feat')}: {len(empty)} rows without {field} are left "
-                        f"out, the first in line {line_of(empty[0])}"
-                    )
-                    setattr(self, name, feat.drop(index=empty))
+    def _take(self, ready: Prepared) -> None:
+        phase, times = ready.columns.pop(PHASE, None), ready.columns.get(self.time_field)
+        self.inter_feat, self._tokens = pd.DataFrame(ready.columns, copy=False), ready.tokens
+        rows = len(self.inter_feat)
+        self.phase = np.broadcast_to(np.int8(0), rows) if phase is None else phase
+        self.timestamps = np.zeros(rows) if times is None else times
 
-    def _remove_duplication(self) -> None:
-        keep = self.config["rm_dup_inter"]
-        if keep is not None:
-            in_time = self.inter_feat.sort_values(self.time_field, kind="stable")
-            self.inter_feat = in_time.drop_duplicates([self.uid_field, self.iid_field], keep=keep)
+    def _interactions(self) -> Prepared:
+        """Read, filtered, sorted and numbered; from the cache where it holds the same."""
+        files = [part for file in self._inter_columns for part in formats.parts_of(file)]
+        kinds = [kind for columns in self._inter_columns.values() for kind in columns.values()]
+        self.inter_feat = None  # for RecBole's field2feats
+        choice = choose(self, {name for columns in self._inter_columns.values() for name in columns})
+        large = sum(file.stat().st_size for file in files) >= CACHED_BYTES
+        if not large or any(kind.value.endswith("seq") for kind in kinds):
+            return self._prepare(choice)
+        folder = cache_folder(self.config["cache_dir"], self.dataset_path)
+        settings = {
+            "columns": [[(name, kind.value) for name, kind in one.items()] for one in self._inter_columns.values()],
+            "reading": self._reading, "checked": self._checked(), "benchmark": self.benchmark_filename_list,
+            "fields": [choice.user, choice.item, choice.time],
+            "filters": [choice.once, choice.values, choice.of_users, choice.of_items],
+            "rows": [[key, field, digest(*Tokens(texts).buffers())] for key, field, texts in choice.of_rows],
+        }  # fmt: skip
+        name = f"interactions-{self.dataset_name}-{digest([str(file.resolve()) for file in files], settings)}"
+        meta = {"version": VERSION, "files": contents(files, folder), "settings": settings}
+        return obtain(folder / name, meta, lambda: self._prepare(choice))
 
-    def _parse_intervals_str(self, intervals_str: Any) -> Any:
-        for interval in [] if intervals_str is None else str(intervals_str).split(";"):
-            match = _INTERVAL.fullmatch(interval.strip())
-            try:
-                legal = match and float(match[1]) <= float(match[2])
-            except ValueError:
-                legal = False
-            if not legal:
-                raise ConfigError(
-                    f"'{interval}' is not an interval such as [5,inf) or (0,1], needed in user_inter_num_interval, "
-                    "item_inter_num_interval and val_interval"
-                )
-        return super()._parse_intervals_str(intervals_str)
+    def _prepare(self, choice: Choice) -> Prepared:
+        table = self._read()
+        said = filtered(table, choice) if self.benchmark_filename_list is None else []
+        kinds = {name: kind for columns in self._inter_columns.values() for name, kind in columns.items()}
+        number_sequences(table, kinds)
+        if self.item_list_field not in table.columns or self.benchmark_filename_list is None:
+            sort(table, self.uid_field, self.time_field)
+        fill_numbers(table, kinds)
+        return Prepared(table.columns, table.tokens, said)
 
-    def _filter_by_field_value(self) -> None:
-        """``val_interval``; with a user or item that is filtered out, or has no row, its interactions go too."""
-        for field, allowed in (self.config["val_interval"] or {}).items():
-            self._check_filter(field, allowed)
-        super()._filter_by_field_value()
-        for _, field, feat in self._side_features():
-            if any(name in feat and name != field for name in self.config["val_interval"] or ()):
-                self.inter_feat = self.inter_feat[self.inter_feat[field].isin(feat[field])]
+    def _read(self) -> Table:
+        tables = []
+        for file, kinds in self._inter_columns.items():
+            keys = {"exact": self.time_field, "seq_separator": self.config["seq_separator"]}
+            table = formats.read_columns(file, kinds, **keys, **self._reading)
+            self._check_interactions(file, table)
+            lengths = dict(self.field2seqlen)
+            for name in [name for name, kind in kinds.items() if kind.value.endswith("seq")]:
+                table.columns[name] = formats.as_objects(self._cut(file, name, table.columns[name]))
+                self.field2seqlen[name] = max(self.field2seqlen[name], lengths.get(name, 0))
+            tables.append(table)
+        sizes = [len(table) for table in tables]
+        whole = joined(tables, list(self._inter_columns))
+        if self.benchmark_filename_list is not None:
+            whole.columns[PHASE] = np.repeat(np.arange(len(sizes), dtype=np.int8), sizes)
+            if self.item_list_field in whole.columns:
+                leave_padding_out(self, whole, lambda: self.ids_in_file("item", self.iid_field))
+        return whole
 
-    def _check_filter(self, field: Any, allowed: Any) -> None:
-        kind = self.field2type.get(field)
-        if kind is None:
-            raise ConfigError(f"val_interval: there is no column '{field}'; columns: {', '.join(self.field2type)}")
-        if kind in (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ):
-            raise ConfigError(f"val_interval: '{field}' is a {kind.value} column; only token and float columns filter")
-        if kind == FeatureType.TOKEN and not (isinstance(allowed, list) and all(isinstance(v, str) for v in allowed)):
-            raise ConfigError(f"val_interval: '{field}' is a token column and needs a list of texts, not {allowed}")
-
-    def _side_features(self) -> Iterator[Any]:
+    def side_features(self) -> Iterator[tuple[str, str, pd.DataFrame]]:
+        """The tables of users and items that are loaded: attribute, column of ids and rows."""
         for name, field in (("user_feat", self.uid_field), ("item_feat", self.iid_field)):
             if getattr(self, name) is not None:
                 yield name, field, getattr(self, name)
 
-    def _filter_inter_by_user_or_item(self) -> None:
-        """Interactions without a row in .user or .item, whatever columns are loaded."""
-        if not self.config["filter_inter_by_user_or_item"]:
-            return
-        for suffix, field in (("user", self.uid_field), ("item", self.iid_field)):
-            ids = self._ids_in_file(suffix, field)
-            if ids is not None:
-                self.inter_feat = self.inter_feat[self.inter_feat[field].isin(ids)]
-
-    def _ids_in_file(self, suffix: Any, field: Any) -> Any:
+    def ids_in_file(self, suffix: Any, field: Any) -> Any:
         """The ids that have a row in ``<name>.user`` or ``<name>.item``; None without such a file."""
-        path = self._table_file(suffix)
-        if not path.is_file():
+        path = self.table_file(suffix)
+        if not path.exists():
             return None
-        separator, encoding = self.config["field_separator"], self.config["encoding"]
-        if field not in read_header(path, separator, encoding):
+        if field not in read_header(path, **self._reading):
             raise DataError(f"{path}, line 1: no column '{field}'")
-        return read_table(path, [field], separator, encoding)[field]
+        return pa.array(read_table(path, [field], **self._reading)[field].dropna(), pa.large_string())
 
     def _discretization(self) -> None:
         check_numerical(self, self.config["numerical_features"])
         super()._discretization()
 
-    def _reset_index(self) -> None:
-        if self.inter_feat.empty:
-            raise DataError(
-                f"data set '{self.dataset_name}': no interaction is left after filtering; look at rm_dup_inter, "
-                "val_interval, user_inter_num_interval and item_inter_num_interval"
-            )
-        self.inter_feat = self.inter_feat.reset_index(drop=True)
-
-    def _match_side_features(self) -> None:
-        """Users and items are those of the interactions: rows of others would become ids and candidates."""
-        items = self._items_of_interactions()
-        self._report_missing_rows(items)
-        known = {self.uid_field: self.inter_feat[self.uid_field].unique(), self.iid_field: items}
-        for name, field, feat in self._side_features():
-            kept = feat[feat[field].isin(known[field])].reset_index(drop=True)
-            if gone := len(feat) - len(kept):
-                file = f"{self.dataset_name}.{name.removesuffix('_feat')}"
-                self.logger.info(f"{file}: {gone} of {len(feat)} rows are left out, of which there is no interaction")
-            setattr(self, name, kept)
-
-    def _items_of_interactions(self) -> Any:
-        items = self.inter_feat[self.iid_field].to_numpy()
-        if self.histories_given:
-            items = np.concatenate([items, *self.inter_feat[self.item_list_field]])
-        return pd.unique(items)
-
-    def _report_missing_rows(self, items: Any) -> None:
-        """Counts items without a row in .item; texts are counted where they are read."""
-        rows = self.item_feat[self.iid_field] if self.item_feat is not None else None
-        if rows is None and self.config["strict_data"]:
-            rows = self._ids_in_file("item", self.iid_field)
-        if rows is None:
-            return
-        missing = items[~pd.Series(items).isin(rows).to_numpy()]
-        if len(missing):
-            file = self._table_file("item")
-            message = f"{file}: {len(missing)} of {len(items)} items have no row, such as {missing[0]}"
-            if self.config["strict_data"]:
-                raise DataError(f"{message}. Add them, or set strict_data: False to continue without their features")
-            self.logger.warning(f"{message}; their features are empty")
+    # ---- ids ----
 
     def _remap_ID_all(self) -> None:
-        self._match_side_features()
+        match_side_features(self, self._tokens)
         super()._remap_ID_all()
-        n_rows = len(self.inter_feat)
-        times = self.inter_feat[self.time_field].to_numpy(np.float64) if self.time_field in self.inter_feat else None
-        self.timestamps = np.zeros(n_rows) if times is None else times
-        self.phase = np.zeros(n_rows, dtype=np.int8)
-        if self.benchmark_filename_list is not None:
-            self.phase = np.repeat(np.arange(len(self.file_size_list)), self.file_size_list)
-        if not self.histories_given:
-            order = np.lexsort((self.timestamps, self.phase, self.inter_feat[self.uid_field].to_numpy()))
-            self.inter_feat = self.inter_feat.iloc[order].reset_index(drop=True)
-            self.timestamps, self.phase = self.timestamps[order], self.phase[order]
-        self.actions = self._number_actions()
+        self.actions = number_actions(self, self.config["action_field"])
 
-    def _number_actions(self) -> Any:
-        """(T,) int64, 1, 2, ... for each value of the column ``action_field`` in rising order; None without."""
-        field = self.config["action_field"]
-        if field is None:
-            return None
-        if self.histories_given:
-            raise ConfigError(f"action_field: '{field}': files of histories have no actions; leave the key out")
-        if self.field2type[field] not in (FeatureType.TOKEN, FeatureType.FLOAT):
-            raise ConfigError(f"action_field: '{field}' is a {self.field2type[field].value} column, not token or float")
-        values, numbers = np.unique(self.inter_feat[field].to_numpy(), return_inverse=True)
-        if len(values) > _MOST_ACTIONS:
-            raise ConfigError(
-                f"action_field: '{field}' has {len(values)} values, and at most {_MOST_ACTIONS} can be kinds of action"
-            )
-        return numbers.astype(np.int64) + 1
+    def _remap(self, remap_list: Any) -> None:
+        """RecBole's; ids of the interactions are there already."""
+        if any(feat is self.inter_feat for feat, _, _ in remap_list):
+            number_alike(self, remap_list, self._tokens)
+        else:
+            super()._remap(remap_list)
+
+    def _fill_nan(self) -> None:
+        """RecBole's, of users and items; interactions are filled where they are read."""
+        names, self.feat_name_list = self.feat_name_list, [name for name in self.feat_name_list if name != "inter_feat"]
+        super()._fill_nan()
+        self.feat_name_list = names
 
     def _normalize(self) -> None:
         warn_of_raw_numbers(self)

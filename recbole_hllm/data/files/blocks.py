@@ -1,4 +1,4 @@
-"""Columns that come block by block, as flat arrays: numbers in place of texts, whole numbers in 32 bits where they fit."""
+"""Columns that come block by block, as flat arrays: numbers in place of texts, and as few bytes as they need."""
 
 from typing import Any
 

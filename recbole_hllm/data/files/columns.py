@@ -8,6 +8,7 @@ import pandas as pd
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hllm.data.files.reader import line_of
+from recbole_hllm.data.files.table import Table
 from recbole_hllm.errors import ConfigError, DataError
 
 
@@ -58,20 +59,21 @@ def check_unique(path: Path, ids: pd.Series) -> None:
         raise DataError(f"{path}, line {line_of(again)}: {ids.name} '{ids[again]}' is already in line {line_of(first)}")
 
 
-def check_interactions(dataset: Any, path: Path, table: pd.DataFrame) -> None:
+def check_interactions(dataset: Any, path: Path, table: Table) -> None:
     """Every interaction has a time; one without a user or item is dropped later, but not from a given split.
 
     Raises:
         DataError: one has not.
     """
     bad = {}
-    if dataset.time_field in table:
-        bad[dataset.time_field] = ~np.isfinite(table[dataset.time_field])
+    if dataset.time_field in table.columns:
+        times = table.columns[dataset.time_field]
+        bad[dataset.time_field] = ~np.isfinite(times) if times.dtype.kind == "f" else np.zeros(1, dtype=bool)
     if dataset.benchmark_filename_list is not None:
-        bad |= {name: table[name].isna() for name in (dataset.uid_field, dataset.iid_field)}
+        bad |= {name: table.columns[name] == 0 for name in (dataset.uid_field, dataset.iid_field)}
     for name, rows in bad.items():
         if rows.any():
             raise DataError(
-                f"{path}, line {line_of(table.index[rows][0])}, column {name}: missing or not finite, as in "
+                f"{path}, {table.place(int(np.argmax(rows)))}, column {name}: missing or not finite, as in "
                 f"{int(rows.sum())} line(s) of the file; every interaction needs a {name}"
             )

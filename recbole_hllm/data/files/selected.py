@@ -23,7 +23,7 @@ def choose_selected(model: str, path: Path, keys: dict[str, Any], given: Any) ->
     Raises:
         ConfigError: the table has no such column, or the model would not read it.
     """
-    header = read_header(path, keys["field_separator"], keys.get("encoding")) if path.is_file() else {}
+    header = read_header(path, keys["field_separator"], keys.get("encoding")) if path.exists() else {}
     columns = [name for name, kind in header.items() if "token" in kind.value and name != keys["ITEM_ID_FIELD"]]
     selected = given
     if selected is None:
@@ -31,7 +31,7 @@ def choose_selected(model: str, path: Path, keys: dict[str, Any], given: Any) ->
     selected = [selected] if isinstance(selected, str) else selected
     missing = [column for column in selected if column not in header]
     if missing or not selected:
-        problem = f"which has no {', '.join(missing) or 'such column'}" if path.is_file() else "which is missing"
+        problem = f"which has no {', '.join(missing) or 'such column'}" if path.exists() else "which is missing"
         raise ConfigError(
             f"selected_features: {model} needs a feature column of {path}, {problem}; "
             f"token columns there: {', '.join(columns) or 'none'}"

@@ -3,7 +3,6 @@
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from recbole_hllm.config.keys.run import LabelledKeys
 from recbole_hllm.data.files.float_columns import check_loaded
-from recbole_hllm.data.files.reader import line_of
+from recbole_hllm.data.files.table import Table
 from recbole_hllm.data.labels import chosen_ratios, read_threshold
 from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.data.rows.flat import padded_positions
@@ -70,17 +69,20 @@ class LabelledDataset(SequenceDataset):
         if header[name] != FeatureType.FLOAT:
             raise DataError(f"{path}, line 1: column '{name}' must be {name}:float, not {name}:{header[name].value}")
 
-    def _check_interactions(self, path: Any, table: pd.DataFrame) -> None:
+    def _check_interactions(self, path: Any, table: Table) -> None:
         super()._check_interactions(path, table)
-        values = table[self.label_source]
-        bad = ~(np.isfinite(values) if self.least is not None else values.isin((0, 1)))
+        values = table.columns[self.label_source]
+        bad = ~(np.isfinite(values) if self.least is not None else np.isin(values, (0, 1)))
         if bad.any():
             wanted = "a number" if self.least is not None else "0 or 1; set threshold to make labels of other numbers"
-            line = line_of(table.index[bad][0])
+            row = int(np.argmax(bad))
             raise DataError(
-                f"{path}, line {line}, column {values.name}: {values[bad].iloc[0]} is not {wanted} "
+                f"{path}, {table.place(row)}, column {self.label_source}: {values[row]} is not {wanted} "
                 f"({int(bad.sum())} such line(s))"
             )
+
+    def _checked(self) -> Any:
+        return [self.label_source, self.least]
 
     def _aug_presets(self) -> None:
         """No list columns: a context-aware model would take them for features."""

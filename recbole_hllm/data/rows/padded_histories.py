@@ -4,46 +4,54 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from recbole_hllm.config.keys.run import RunKeys
+from recbole_hllm.data.files.table import Table
 
 # What public files fill up with; RecBole's own token is the second.
 _FILLERS = ("0", "[PAD]")
 
 
-def leave_padding_out(dataset: Any, described: Callable[[], pd.Series | None]) -> None:
+def leave_padding_out(dataset: Any, table: Table, described: Callable[[], pa.Array | None]) -> None:
     """Takes padding out of the histories of a data set that has just been read, with a warning.
 
     Args:
-        dataset: an AtomicDataset of ready-made histories; its ``inter_feat`` and ``field2seqlen`` are changed.
+        dataset: an AtomicDataset of ready-made histories; its ``field2seqlen`` is changed.
+        table: its interactions, changed.
         described: () -> ids that have a row in the item file; None without such a file.
     """
-    table, field = dataset.inter_feat, dataset.item_list_field
+    field, targets = dataset.item_list_field, table.tokens[dataset.iid_field]
 
     def is_item(token: str) -> bool:
-        ids = described()
-        return (table[dataset.iid_field] == token).any() or ids is not None and (ids == token).any()
+        text, ids = pa.array([token], pa.large_string()), described()
+        return bool(targets.ids_of(text)[0]) or ids is not None and pc.index(ids, text[0]).as_py() >= 0
 
-    lengths, found = table[field].map(len), find_padding(list(table[field]), is_item)
+    lengths, found = _lengths(table.columns[field]), find_padding(list(table.columns[field]), is_item)
     if found is None:
-        _name_doubtful(dataset, table[field].explode(), is_item)
+        _name_doubtful(dataset, table.columns[field], is_item)
         return
     filler, begin, end = found
     dataset.logger.warning(
         f"{dataset.dataset_name}: {int((end - begin < lengths).sum())} of {len(lengths)} histories are filled up with "
         f"'{filler}', which is no target and has no row in .item: it is taken for padding, not for an item"
     )
-    for name in [name for name in table if name.endswith(RunKeys.of(dataset.config).LIST_SUFFIX)]:
-        if (table[name].map(len) == lengths).all():  # others are no histories
-            table[name] = [cell[first:last] for cell, first, last in zip(table[name], begin, end, strict=True)]
-            dataset.field2seqlen[name] = int(table[name].map(len).max())
+    for name in [name for name in table.columns if name.endswith(RunKeys.of(dataset.config).LIST_SUFFIX)]:
+        cells = table.columns[name]
+        if cells.dtype == object and (_lengths(cells) == lengths).all():  # others are no histories
+            cells[:] = [cell[first:last] for cell, first, last in zip(cells, begin, end, strict=True)]
+            dataset.field2seqlen[name] = int(_lengths(cells).max())
 
 
-def _name_doubtful(dataset: Any, tokens: pd.Series, is_item: Callable[[str], bool]) -> None:
+def _lengths(cells: np.ndarray) -> np.ndarray:
+    return np.array([len(cell) for cell in cells])
+
+
+def _name_doubtful(dataset: Any, histories: np.ndarray, is_item: Callable[[str], bool]) -> None:
     """Warns of a token that may be meant as padding and stays an item."""
     for filler in _FILLERS:
-        rows = tokens.index[tokens == filler].nunique()
+        rows = sum(bool((history == filler).any()) for history in histories)
         if rows and not is_item(filler):
             dataset.logger.warning(
                 f"{dataset.dataset_name}: '{filler}' in {rows} histories is taken for an item, though it is no target "

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_hllm.data.files.formats import is_atomic, read_header, read_table
-from recbole_hllm.data.files.reader import codec_of, line_of, undecodable
+from recbole_hllm.data.files.reader import codec_of, line_of, open_text, undecodable, unreadable
 from recbole_hllm.errors import ConfigError, DataError, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def read_item_texts(
         DataError: the file is missing, empty or malformed; the message names file, line and column.
     """
     path, text_keys = Path(path), tuple(text_keys)
-    if not path.is_file():
+    if not path.exists():
         raise DataError(
             f"{path}: no such file. The texts of the items are needed; write them into this file, "
             f"tab-separated, with the header '{item_field}:token' and one 'name:token_seq' per text column."
@@ -164,9 +164,9 @@ def read_item_texts(
 def _rows(path: Path, columns: list[str], separator: str, encoding: str) -> Iterator[tuple[int, Sequence[str]]]:
     """(line number, cells) of each row."""
     if not is_atomic(path):
-        table = read_table(path, columns, separator, encoding)
+        table = read_table(path, columns, separator, encoding, ids=columns)
         for label, cells in zip(table.index, table.astype(object).fillna("").to_numpy(), strict=True):
-            yield line_of(label), list(map(str, cells))
+            yield line_of(label), [_as_text(cell) for cell in cells]
         return
     for number, line in _lines(path, encoding):
         cells = line.split(separator)
@@ -179,15 +179,21 @@ def _rows(path: Path, columns: list[str], separator: str, encoding: str) -> Iter
             yield number, cells
 
 
+def _as_text(cell: object) -> str:
+    return " ".join(map(str, cell)) if isinstance(cell, np.ndarray) else str(cell)
+
+
 def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
     """(line number, line without its end) after the header. Only a line feed ends a line: texts may hold U+2028."""
     try:
-        with open(path, encoding=codec_of(encoding), newline="\n") as file:
+        with open_text(path, codec_of(encoding), newline="\n") as file:
             for number, line in enumerate(file, 1):
                 if number > 1:
                     yield number, line.rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise undecodable(path, error) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _find_column(path: Path, columns: list[str], name: str, role: str) -> int:

@@ -45,7 +45,7 @@ def text_columns(path: Path, settings: ItemTextKeys) -> str | list[str]:
     Raises:
         ConfigError: there is no such file, or no text column in it.
     """
-    if not path.is_file() and (not settings.text_keys or _without_texts(settings.model)):
+    if not path.exists() and (not settings.text_keys or _without_texts(settings.model)):
         raise ConfigError(f"there is no {path}: items' texts are read from it{_without_texts(settings.model)}")
     if settings.text_keys:
         return settings.text_keys

@@ -58,7 +58,7 @@ class TextKNN(TrainingFree, Factorised, ReadsWeights):
         """
         settings = cls.Keys.of(config)
         path = item_file(settings)
-        if not path.is_file():
+        if not path.exists():
             raise ConfigError(f"there is no {path} to read item texts from")
         text_columns(path, settings)
         load_tokenizer(_source(settings), settings.trust_remote_code)
