@@ -1,4 +1,4 @@
-"""Top-k lists, hits and ranks out of a score matrix, without a label matrix of the same size."""
+"""The collector of rankings: hits, lists and ranks, without a label matrix of the size of the scores."""
 
 from typing import Any
 
@@ -10,18 +10,20 @@ from torch import Tensor
 
 from recbole_hllm.evaluation.diversity import training_counter
 from recbole_hllm.evaluation.metrics import check_topk, needed_by
+from recbole_hllm.evaluation.ranking import ScoreProduct, ScoreTable, rank
 
-# Score elements copied at a time while ranking the targets outside the top-k list (16 MB of float32).
-_BLOCK_ELEMENTS = 1 << 22
 _PER_PASS = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
 
 
 class TopKCollector(Collector):
     """RecBole's ``Collector`` without the (users x items) label matrix, keeping the rank of each target.
 
-    RecBole's Evaluator gets the values it gets from the stock collector: top-k ids come from one
-    ``torch.topk`` over the same scores, so that ties break alike, and hits are found by comparing these few
-    ids with the positives. GAUC, which is defined over whole sorted rows, is collected by RecBole's own code.
+    RecBole's Evaluator gets the values it gets from the stock collector where no two scores of a row are equal. Of equal
+    ones the item with the smaller id comes first (see ``evaluation.ranking``). GAUC, which is defined over whole sorted
+    rows, is collected by RecBole's own code.
+
+    Attributes:
+        whole_rows: metrics read all scores of a row, so that they must be there as one table.
     """
 
     data_struct: DataStruct
@@ -31,6 +33,8 @@ class TopKCollector(Collector):
         for need in needed_by(config["metrics"], labelled=False):
             setattr(self.register, need, True)
         self.config, self.k = config, max(self.topk)
+        self.whole_rows = self.register.need("rec.meanrank")
+        self._stock = Collector({"metrics": ["GAUC"], **{key: config[key] for key in ("topk", "eval_args", "device")}})
         self._batches: dict[str, list[torch.Tensor]] = {}
         self._rank_batches: list[dict[str, np.ndarray]] = []
         self._ranks: list[dict[str, np.ndarray]] = []
@@ -56,7 +60,7 @@ class TopKCollector(Collector):
     def eval_batch_collect(
         self, scores_tensor: Tensor, interaction: Interaction, positive_u: Any, positive_i: Any
     ) -> None:
-        """Collects one batch.
+        """Collects one batch, as RecBole's method.
 
         Args:
             scores_tensor: (rows, items) scores, -inf where an item is no candidate.
@@ -64,26 +68,42 @@ class TopKCollector(Collector):
             positive_u: (positives,) row of each positive item.
             positive_i: (positives,) its item id. A row may have several positives.
         """
-        n_rows, n_items = scores_tensor.shape
-        topk_idx = torch.topk(scores_tensor, self.k, dim=-1).indices
+        if self.whole_rows:
+            self._stock.eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+            self._keep("rec.meanrank", self._stock.data_struct.get("rec.meanrank"))
+            del self._stock.data_struct["rec.meanrank"]
+        self.collect(ScoreTable(scores_tensor), interaction, positive_u, positive_i)
+
+    def collect(
+        self,
+        scores: ScoreTable | ScoreProduct,
+        interaction: Interaction,
+        positive_u: Tensor,
+        positive_i: Tensor,
+        masked: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        """Collects one batch of scores that need not be there as one table.
+
+        Args:
+            scores: of its rows; -inf is no candidate.
+            interaction, positive_u, positive_i: as for ``eval_batch_collect``.
+            masked: row and item of what is no candidate either.
+        """
+        n_rows, n_items = scores.n_rows, scores.n_items
         # One sorted key per distinct (row, item): RecBole's label matrix counts a repeated positive once.
-        device = scores_tensor.device
-        positives = torch.unique(positive_u.to(device) * n_items + positive_i.to(device))
+        positives = torch.unique(positive_u.to(scores.device) * n_items + positive_i.to(scores.device))
         rows, items = positives // n_items, positives % n_items
-        hits, positions = _find_hits(topk_idx, positives, n_items)
-
-        if self.register.need("rec.meanrank"):
-            super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
-        else:
-            if self.register.need("rec.items"):
-                self._keep("rec.items", topk_idx)
-            if self.register.need("rec.topk"):
-                counts = torch.bincount(rows, minlength=n_rows)
-                self._keep("rec.topk", torch.cat((hits, counts[:, None]), dim=1).to(torch.int32))
-
+        ranking = rank(scores, rows, items, masked, self.k if self.register.need("rec.items") else 0)
+        if self.register.need("rec.items"):
+            self._keep("rec.items", ranking.lists)
+        if self.register.need("rec.topk"):
+            hits = torch.zeros(n_rows, self.k + 1, dtype=torch.int32, device=scores.device)
+            hit = ranking.candidates & (ranking.ranks <= self.k)
+            hits[rows[hit], ranking.ranks[hit] - 1] = 1
+            hits[:, self.k] = torch.bincount(rows, minlength=n_rows)
+            self._keep("rec.topk", hits)
         users = _user_of_each_row(interaction[self.config["USER_ID_FIELD"]], n_rows)
-        ranks = _ranks(scores_tensor, rows, items, positions, self.k)
-        batch = {"user": users[rows.to(users.device)], "target": items, "rank": ranks}
+        batch = {"user": users[rows.to(users.device)], "target": items, "rank": ranking.ranks}
         self._rank_batches.append({name: values.cpu().numpy() for name, values in batch.items()})
 
     def _keep(self, name: str, batch: torch.Tensor) -> None:
@@ -112,10 +132,9 @@ class TopKCollector(Collector):
 
         Returns:
             ``user``, ``target`` and ``rank``, each (targets,) int64, in evaluation order; a row's several
-            targets in order of their id. 1 is the best rank. A target in the top-k list ranks by its place
-            there, any other one by the number of scores above its own, but after the list. So
-            ``rank <= k`` is what RecBole counts as a hit at every k of ``topk``. The exception is a target
-            that was masked (score -inf): it ranks just after the row's candidates, by definition.
+            targets in order of their id. 1 is the best rank: one more than the items with a higher score, or with the
+            same score and a smaller id. So ``rank <= k`` is what RecBole counts as a hit at every k of ``topk``. The
+            exception is a target that was masked (score -inf): it ranks just after the row's candidates and is no hit.
         """
         batches, self._ranks = self._ranks, []
         empty = np.empty(0, dtype=np.int64)
@@ -123,42 +142,6 @@ class TopKCollector(Collector):
             name: np.concatenate([empty, *(batch[name] for batch in batches)])
             for name in ("user", "target", "rank")
         }
-
-
-def _find_hits(
-    topk_idx: torch.Tensor, positives: torch.Tensor, n_items: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Looks the listed items up among the positives.
-
-    Args:
-        topk_idx: (rows, k) listed item ids, best first.
-        positives: (positives,) sorted distinct ``row * n_items + item``.
-
-    Returns:
-        (rows, k) bool, whether the listed item is a positive; (positives,) its place from 1, 0 if absent.
-    """
-    n_rows, k = topk_idx.shape
-    listed = topk_idx + torch.arange(n_rows, device=topk_idx.device)[:, None] * n_items
-    index = torch.searchsorted(positives, listed).clamp_(max=len(positives) - 1)
-    hits = positives[index] == listed
-    places = torch.arange(1, k + 1, device=topk_idx.device).expand(n_rows, k)
-    positions = torch.zeros_like(positives)
-    positions[index[hits]] = places[hits]
-    return hits, positions
-
-
-def _ranks(
-    scores: torch.Tensor, rows: torch.Tensor, items: torch.Tensor, positions: torch.Tensor, k: int
-) -> torch.Tensor:
-    """Rank of each positive (see ``TopKCollector.take_ranks``), reading only rows whose list misses it."""
-    target_scores = scores[rows, items]
-    masked = torch.isneginf(target_scores)
-    ranks = positions.clone()
-    to_count = torch.nonzero((positions == 0) | masked).flatten()
-    for block in to_count.split(max(1, _BLOCK_ELEMENTS // scores.shape[1])):
-        above = (scores[rows[block]] > target_scores[block, None]).sum(dim=1)
-        ranks[block] = torch.where(masked[block], above + 1, (above + 1).clamp(min=k + 1))
-    return ranks
 
 
 def _user_of_each_row(users: torch.Tensor, n_rows: int) -> torch.Tensor:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
-from recbole.trainer import Trainer as RecBoleTrainer
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import EvaluatorType, ModelType, WandbLogger, calculate_valid_score, dict2str, early_stopping
 from torch import Tensor
@@ -22,7 +21,6 @@ from tqdm import tqdm
 
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
-from recbole_hllm.data.loader import CANDIDATES
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import WRONG_VALUE, ConfigError, ModelError, UserError, words_of
 from recbole_hllm.evaluation.evaluator import MetricEvaluator
@@ -30,6 +28,7 @@ from recbole_hllm.evaluation.topk import TopKCollector
 from recbole_hllm.evaluation.value_metrics import ValueCollector
 from recbole_hllm.storage.files import finite, writing
 from recbole_hllm.training.checkpoint import load_model, load_training, newest, replacing, save_model, save_training
+from recbole_hllm.training.evaluation import Evaluation
 from recbole_hllm.training.schedule import build_schedule, check_schedule
 from recbole_hllm.training.step_numbers import Batch, StepNumbers
 
@@ -37,7 +36,7 @@ from recbole_hllm.training.step_numbers import Batch, StepNumbers
 COUNTED_ONCE = "counted once"
 
 
-class Trainer(RecBoleTrainer):
+class Trainer(Evaluation):
     """RecBole's Trainer with a schedule, autocast, accumulation and safe checkpoints, inside one run folder.
 
     Args:
@@ -291,53 +290,6 @@ class Trainer(RecBoleTrainer):
         if better or self.best_epoch is None:
             self.best_valid_result, self.valid_ranks = result, ranks
             self._keep_as_best()
-
-    def evaluate(
-        self, eval_data: Any, load_best_model: bool = False, model_file: Any = None, show_progress: bool = False
-    ) -> dict[str, float] | None:
-        """RecBole's evaluation; ``eval_collector`` then gives each target's rank, or each labelled row's score.
-
-        Args:
-            eval_data: an evaluation loader; None gives None.
-            load_best_model: evaluate the best weights instead of those the model has.
-            model_file: folder of a checkpoint to take instead of the best one.
-            show_progress: draw a bar.
-        """
-        if not eval_data:
-            return None
-        if load_best_model:
-            load_model(Path(model_file or self.run_dir / "best"), self.model)
-        start, self.scoring_seconds = time.perf_counter(), 0.0
-        result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
-        self.evaluation_seconds = time.perf_counter() - start
-        # NumPy numbers print and serialise badly, those in single precision with digits that nobody computed.
-        return {metric: round(float(value), self.settings.metric_decimal_place) for metric, value in result.items()}
-
-    @torch.no_grad()
-    def scores(self, eval_data: Any, rows: Interaction) -> Tensor:
-        """(R, n_items) scores of some rows of an evaluation loader, as ``evaluate`` has them: -inf is no candidate.
-
-        Args:
-            eval_data: a loader that ranks items.
-            rows: (R,) their numbers in its data set.
-        """
-        self.model.eval()
-        self.tot_item_num = eval_data._dataset.item_num
-        self.item_tensor = eval_data._dataset.get_item_feature().to(self.device)
-        _, scores, _, _ = self._full_sort_batch_eval(eval_data.collate_fn(rows))
-        return scores.view(len(rows), -1)
-
-    def _full_sort_batch_eval(self, batched_data: Any) -> Any:
-        start = time.perf_counter()
-        interaction, scores, positive_u, positive_i = super()._full_sort_batch_eval(batched_data)
-        if self.gpu_available:
-            torch.cuda.synchronize(self.device)
-        self.scoring_seconds += time.perf_counter() - start
-        if CANDIDATES in interaction:
-            candidates = interaction[CANDIDATES].to(scores.device)
-            kept = torch.full_like(scores, -torch.inf)
-            scores = kept.scatter_(1, candidates, scores.gather(1, candidates))
-        return interaction, scores, positive_u, positive_i
 
     # ---- checkpoints ----
 

@@ -179,6 +179,11 @@ class CatalogueScorer(Recommender):
         """(B, N) score of every item for each row, as ``predict`` gives it."""
         raise NotImplementedError
 
+    def factors(self, interaction: Interaction) -> tuple[Tensor, Tensor] | None:
+        """(B, E) and (N, E) vectors of the rows and of all items, of which ``full_sort_predict`` is the product: a
+        large catalogue is then ranked in blocks. Default, None: the model does not say."""
+        return None
+
 
 class LabelledScorer(Recommender):
     """Scores labelled rows: ``predict`` is (B,) numbers from 0 to 1, how likely label 1 is. Most score a whole
@@ -211,6 +216,12 @@ class Factorised(CatalogueScorer):
     def candidate_vectors(self) -> Tensor:
         """(N, D) vectors of all items as they are scored, for other programs. Default: ``item_vectors``."""
         return self.item_vectors()
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """(B, N) the product of ``factors``."""
+        factors = self.factors(interaction)
+        assert factors is not None, "a similarity that is no product has a full_sort_predict of its own"
+        return factors[0] @ factors[1].T
 
 
 class ReadsWeights(Recommender):

@@ -43,6 +43,7 @@ class TwoTowers(SequentialRecommender, Factorised):
             self.register_buffer("logit_scale", torch.tensor(-math.log(self.settings.temperature)), persistent=False)
         self.autocast_dtype = AUTOCAST_DTYPES[self.settings.precision]
         self._table: Tensor | None = None
+        self._directions: Tensor | None = None  # of the table's rows
 
     # ---- vectors ----
 
@@ -60,18 +61,18 @@ class TwoTowers(SequentialRecommender, Factorised):
         if self._table is None or self.training:
             mode = self.training
             super().train(False)
-            self._table = self.catalogue_vectors().float()
+            self._table, self._directions = self.catalogue_vectors().float(), None
             super().train(mode)
         return self._table
 
     def train(self, mode: bool = True) -> "TwoTowers":
         """The catalogue's vectors are forgotten when training goes on."""
         if mode:
-            self._table = None
+            self._table = self._directions = None
         return super().train(mode)
 
     def _load_from_state_dict(self, *args: Any) -> None:
-        self._table = None  # of the old weights; called for a part of another model too
+        self._table = self._directions = None  # of the old weights; called for a part of another model too
         super()._load_from_state_dict(*args)
 
     # ---- scores ----
@@ -81,6 +82,13 @@ class TwoTowers(SequentialRecommender, Factorised):
         items = self.item_vectors()[interaction[self.ITEM_ID]]
         return F.cosine_similarity(self.user_vectors(interaction), items, dim=-1)
 
-    def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """(B, n_items) cosine of each row's user vector and every item's vector."""
-        return F.normalize(self.user_vectors(interaction), dim=-1) @ F.normalize(self.item_vectors(), dim=-1).T
+    def directions(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """(B, D) and (n_items, D) vectors of length 1 of each row's user and of all items."""
+        users, items = self.user_vectors(interaction), self.item_vectors()
+        if self._directions is None:
+            self._directions = F.normalize(items, dim=-1)
+        return F.normalize(users, dim=-1), self._directions
+
+    def factors(self, interaction: Interaction) -> tuple[Tensor, Tensor] | None:
+        """The ``directions``, whose product is the cosine; None where the score is another."""
+        return self.directions(interaction) if self.similarity == "cosine" else None

@@ -126,9 +126,9 @@ class PromptReader(SequentialRecommender, Factorised, ReadsWeights):
         """(B,) cosine of each row's user vector and its item's vector."""
         return (self.user_vectors(interaction) * self.item_vectors()[interaction[self.ITEM_ID]]).sum(dim=-1)
 
-    def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """(B, n_items) cosine of each row's user vector and every item's vector."""
-        return self.user_vectors(interaction) @ self.item_vectors().T
+    def factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """(B, D) and (n_items, D) vectors of length 1, whose product is the cosine."""
+        return self.user_vectors(interaction), self.item_vectors()
 
 
 class PromptLLM(PromptReader, TrainingFree):

@@ -253,9 +253,9 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         """(B,) logit of each row's item."""
         return (self.user_vectors(interaction) * self.item_table(interaction[self.ITEM_ID])).sum(-1)
 
-    def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """(B, n_items) logits of all items."""
-        return self.user_vectors(interaction) @ self.item_table.weight.T
+    def factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """(B, D) and (n_items, D) vectors whose product is the logit."""
+        return self.user_vectors(interaction), self.item_table.weight
 
     # ---- for plans and other programs ----
 

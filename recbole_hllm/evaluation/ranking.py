@@ -1,0 +1,307 @@
+"""Ranks of targets, and lists of the best items, from scores that are looked at in blocks of some rows and some items.
+
+Items are ordered by score, the higher first, and of equal scores by id, the smaller first: nothing else decides, neither
+the size of a block nor the length of a list. A block is small enough for the cache of a CPU. It is written once and
+read a few times there: for the items that are better than the worst of the list so far, and for the number of scores
+above that of each target.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recbole_hllm.errors import ModelError
+
+# Scores of a block: 2 MB of float32, or on a GPU 256 MB.
+_BLOCK, _BLOCK_ON_GPU = 1 << 19, 1 << 26
+_ROWS = 128  # of a block, at most; of a catalogue with fewer items than a block has room for, as many as fit
+_TILE = 16  # items of which only the best one is compared with the list so far
+_INF = float("inf")
+
+
+class ScoreTable:
+    """Scores that are there already.
+
+    Args:
+        values: (B, N) of every row and item.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        self.values, self.device = values, values.device
+        self.n_rows, self.n_items = values.shape
+        self.dtype = torch.promote_types(values.dtype, torch.float32)
+
+    def fill(self, block: Tensor, part: slice, begin: int) -> None:
+        """Writes the scores of some rows for the items from ``begin`` on into a (rows, items) block."""
+        block.copy_(self.values[part, begin : begin + block.shape[1]])
+
+    def of(self, part: slice, rows: Tensor, items: Tensor, block: Tensor) -> Tensor:
+        """(P,) the scores of pairs of a row of the part and an item; ``block`` is free to be used."""
+        return self.values[part][rows, items].to(self.dtype)
+
+
+class ScoreProduct:
+    """Scores that are the products of the rows' vectors and the items', computed block by block.
+
+    Args:
+        users: (B, D) a vector of each row.
+        items: (N, D) a vector of each item, of the same type.
+    """
+
+    def __init__(self, users: Tensor, items: Tensor) -> None:
+        self.users, self.items = users.detach(), items.detach()
+        self.device, self.dtype = users.device, users.dtype
+        self.n_rows, self.n_items = len(users), len(items)
+
+    def fill(self, block: Tensor, part: slice, begin: int) -> None:
+        """As ``ScoreTable.fill``."""
+        torch.mm(self.users[part], self.items[begin : begin + block.shape[1]].T, out=block)
+
+    def of(self, part: slice, rows: Tensor, items: Tensor, block: Tensor) -> Tensor:
+        """As ``ScoreTable.of``. Products of one shape only, so that equal vectors have equal scores to the last bit."""
+        width, found = block.shape[1], []
+        for some, theirs in zip(rows.split(width), items.split(width), strict=True):
+            columns = self.items[F.pad(theirs, (0, width - len(theirs)))]
+            torch.mm(self.users[part], columns.T, out=block)
+            found.append(block[some, torch.arange(len(some), device=self.device)])
+        return torch.cat(found) if found else self.users.new_empty(0)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Where targets stand, and what stands first.
+
+    Attributes:
+        ranks: (P,) int64, 1 is the best. A target that is no candidate ranks just after the row's candidates.
+        candidates: (P,) bool, whether the target is one: its score is above -inf.
+        lists: (B, k) int64 ids of the best items, best first; 0 where a row has fewer candidates.
+    """
+
+    ranks: Tensor
+    candidates: Tensor
+    lists: Tensor
+
+
+def rank(
+    scores: ScoreTable | ScoreProduct,
+    rows: Tensor,
+    items: Tensor,
+    masked: tuple[Tensor, Tensor] | None = None,
+    k: int = 0,
+) -> Ranking:
+    """Ranks targets among all items but the padding item 0.
+
+    Args:
+        scores: of B rows and N items; -inf is no candidate.
+        rows: (P,) the row of each target, ascending.
+        items: (P,) the target, an item from 1 on.
+        masked: rows and items, (M,) each in any order, that are no candidates either.
+        k: length of the lists, at most N - 1; 0 makes none, and is faster.
+
+    Raises:
+        ModelError: the score of a target is not a number.
+    """
+    cells = _BLOCK if scores.device.type == "cpu" else _BLOCK_ON_GPU
+    width = max(1, min(scores.n_items - 1, cells // _ROWS))
+    height = max(1, min(scores.n_rows, cells // width))
+    memory = torch.empty(height * (width + -width % _tile(width, k)), dtype=scores.dtype, device=scores.device)
+    nothing = torch.empty(0, dtype=torch.long, device=scores.device)
+    masked = (nothing, nothing) if masked is None else (masked[0].to(scores.device), masked[1].to(scores.device))
+    parts = []
+    for begin in range(0, scores.n_rows, height):
+        part = slice(begin, min(begin + height, scores.n_rows))
+        targets, others = _pairs_of(part, rows, items), _pairs_of(part, *masked)
+        parts.append(_Part(scores, part, targets, others, k, width, memory).ranking())
+    if not parts:
+        return Ranking(nothing, nothing.bool(), nothing.view(0, 1).expand(0, k))
+    together = zip(*((one.ranks, one.candidates, one.lists) for one in parts), strict=True)
+    return Ranking(*map(torch.cat, together))
+
+
+def _tile(width: int, k: int) -> int:
+    """How many items are compared with a list by their best one: so few that there are more such groups than places."""
+    return max(1, min(_TILE, width // (2 * k))) if k else 1
+
+
+def _pairs_of(part: slice, rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    inside = (rows >= part.start) & (rows < part.stop)
+    return rows[inside] - part.start, items[inside]
+
+
+class _Part:
+    """Some rows on their way through the catalogue."""
+
+    def __init__(
+        self,
+        scores: ScoreTable | ScoreProduct,
+        part: slice,
+        targets: tuple[Tensor, Tensor],
+        masked: tuple[Tensor, Tensor],
+        k: int,
+        width: int,
+        memory: Tensor,
+    ) -> None:
+        self.scores, self.part, self.width = scores, part, width
+        self.rows, self.items = targets
+        n_rows, tile = part.stop - part.start, _tile(width, k)
+        padded = width + -width % tile
+        self.block = memory[: n_rows * padded].view(n_rows, padded)
+        self.filled = self.block[:, :width]
+        self.best = _Best(self.block, k, tile) if k else None
+        self.own = scores.of(part, *targets, self.filled)
+        self.own[torch.isin(self._key(*targets), self._key(*masked))] = -_INF
+        if self.own.isnan().any():
+            raise ModelError("scores are not numbers; training has failed: try a smaller learning_rate")
+        self.candidates = self.own > -_INF
+        # A target's own score is the one it is compared by, whatever the last bit of it is in the block.
+        values = torch.cat([self.own.new_full(masked[0].shape, -_INF), self.own])
+        pairs = torch.cat([masked[0], self.rows]), torch.cat([masked[1], self.items])
+        self.given = _InBlocks(*pairs, scores.n_items, width)
+        self.cells, self.values = self._cells(*pairs)[self.given.order], values[self.given.order]
+        self.targets_in = _InBlocks(self.rows, self.items, scores.n_items, width)
+        self.slots = list(_slots(self.rows))
+        self.above = torch.zeros_like(self.rows)
+
+    def _key(self, rows: Tensor, items: Tensor) -> Tensor:
+        return rows * self.scores.n_items + items
+
+    def _begin(self, items: Tensor) -> Tensor:
+        """First item of the block of each item: the last block is as wide as the others and begins inside the one
+        before."""
+        return ((items - 1) // self.width * self.width + 1).clamp(max=self.scores.n_items - self.width)
+
+    def _cells(self, rows: Tensor, items: Tensor) -> Tensor:
+        return rows * self.block.shape[1] + items - self._begin(items)
+
+    def ranking(self) -> Ranking:
+        for number, begin in enumerate(range(1, self.scores.n_items, self.width)):
+            self._look_at(number, begin)
+        n_rows = self.part.stop - self.part.start
+        lists = self.best.lists() if self.best else self.rows.new_empty(n_rows, 0)
+        return Ranking(self.above + 1, self.candidates, lists)
+
+    def _look_at(self, number: int, begin: int) -> None:
+        start = min(begin, self.scores.n_items - self.width)
+        self.scores.fill(self.filled, self.part, start)
+        self.block[:, self.width :] = -_INF
+        self.block[:, : begin - start] = -_INF  # seen before
+        given = self.given.inside(number)
+        self.block.view(-1)[self.cells[given]] = self.values[given]
+        if self.best:
+            self.best.look_at(self.block, start)
+        if len(self.rows):
+            self._count_ties(self.targets_in.order[self.targets_in.inside(number)], start)
+            self._count_above(start + self.width)
+
+    def _count_ties(self, those: Tensor, start: int) -> None:
+        """Adds the items of the block before the targets in it that have the same score."""
+        those = those[self.candidates[those]]
+        same = self.block[self.rows[those]].eq_(self.own[those, None]).sum(1)
+        tied = those[same > 1]
+        if len(tied):
+            before = torch.arange(self.block.shape[1], device=tied.device) < (self.items[tied] - start)[:, None]
+            equal = self.block[self.rows[tied]] == self.own[tied, None]
+            self.above[tied] += (equal & before).sum(1)
+
+    def _count_above(self, end: int) -> None:
+        """Adds the items of the block with a higher score than each target, and of a block before that of the target
+        those with the same score. The block is gone then: comparing in place, as numbers, is many times faster than
+        making bools."""
+        just_below = torch.nextafter(self.own, self.own.new_tensor(-_INF))
+        least = torch.where(self.items >= end, just_below, self.own)[:, None]
+        for slot in self.slots[:0:-1]:
+            self.above[slot] += self.block[self.rows[slot]].gt_(least[slot]).sum(1).long()
+        first = self.slots[0]
+        block = self.block if len(first) == len(self.block) else self.block[self.rows[first]]
+        self.above[first] += block.gt_(least[first]).sum(1).long()
+
+
+def _slots(rows: Tensor) -> Iterator[Tensor]:
+    """Numbers of the first target of each row, then of the second of those that have one, ..."""
+    counts = torch.bincount(rows)
+    place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+    for number in range(int(counts.max()) if len(rows) else 0):
+        yield (place == number).nonzero().flatten()
+
+
+class _InBlocks:
+    """Pairs of a row and an item, in the order of the blocks that they are in."""
+
+    def __init__(self, rows: Tensor, items: Tensor, n_items: int, width: int) -> None:
+        block_of, self.order = ((items - 1) // width).sort()
+        bounds = torch.arange(-(-(n_items - 1) // width) + 1, device=items.device)
+        self.bounds = torch.searchsorted(block_of, bounds).tolist()
+
+    def inside(self, number: int) -> slice:
+        return slice(self.bounds[number], self.bounds[number + 1])
+
+
+def _above(values: Tensor, least: Tensor) -> Tensor:
+    """Where (R, C) values are above (R, 1) others, as flat numbers in order; NumPy is several times as fast as torch."""
+    if values.device.type != "cpu":
+        return (values > least).flatten().nonzero().flatten()
+    return torch.from_numpy(np.flatnonzero(values.numpy() > least.numpy()))
+
+
+class _Best:
+    """The best items of each row so far: at least k of them, where there are so many, and who ties with the k-th."""
+
+    def __init__(self, block: Tensor, k: int, tile: int) -> None:
+        n_rows, width = block.shape
+        self.k, self.tile = k, tile
+        self.scores = block.new_full((n_rows, 3 * k + width), -_INF)
+        self.items = torch.zeros_like(self.scores, dtype=torch.long)
+        self.filled = torch.zeros(n_rows, dtype=torch.long, device=block.device)
+        self.worst = block.new_full((n_rows, 1), -_INF)
+        self.most, self.begun = 0, False
+
+    def look_at(self, block: Tensor, start: int) -> None:
+        """Takes the items of a block that are better than the k-th one so far: an equal one has the larger id."""
+        tiles = block.view(len(block), self.tile, -1)
+        maxima = tiles.amax(1)
+        if not self.begun and maxima.shape[1] >= self.k:  # at least k items are as good as the k-th tile
+            least = maxima.topk(self.k, sorted=False).values.amin(1, keepdim=True)
+            self.worst = torch.nextafter(least, least.new_tensor(-_INF))
+        better, n_tiles = _above(maxima, self.worst), maxima.shape[1]
+        rows, tile = better // n_tiles, better % n_tiles
+        found = tiles[rows, :, tile]
+        better = _above(found, self.worst[rows])
+        which, within = better // self.tile, better % self.tile
+        self._add(rows[which], start + within * n_tiles + tile[which], found.view(-1)[better])
+        if not self.begun or self.most > 2 * self.k:
+            self._cut()
+        self.begun = True
+
+    def _add(self, rows: Tensor, items: Tensor, scores: Tensor) -> None:
+        """Appends items to rows, which ascend."""
+        counts = torch.bincount(rows, minlength=len(self.filled))
+        places = torch.arange(len(rows), device=rows.device) + (self.filled + counts - counts.cumsum(0))[rows]
+        cells = rows * self.scores.shape[1] + places
+        self.scores.view(-1)[cells], self.items.view(-1)[cells] = scores, items
+        self.filled = self.filled + counts
+        self.most = int(self.filled.max())
+
+    def _cut(self) -> None:
+        """Leaves out what is worse than the k-th of a row."""
+        if self.most <= self.k:
+            return
+        scores = self.scores[:, : self.most].clone()
+        self.worst = scores.topk(self.k, sorted=False).values.amin(1, keepdim=True)
+        rows, places = ((scores >= self.worst) & (scores > -_INF)).nonzero(as_tuple=True)
+        items = self.items[rows, places]
+        self.scores[:, : self.most] = -_INF
+        self.filled.zero_()
+        self._add(rows, items, scores[rows, places])
+
+    def lists(self) -> Tensor:
+        """(rows, k) ids, best first, 0 behind the last of a row."""
+        self._cut()
+        scores, items = self.scores[:, : max(self.most, self.k)], self.items[:, : max(self.most, self.k)]
+        items = torch.where(scores > -_INF, items, 0)
+        for_ids = items.argsort(1)
+        items, scores = items.gather(1, for_ids), scores.gather(1, for_ids)
+        return items.gather(1, scores.argsort(dim=1, descending=True, stable=True)[:, : self.k])

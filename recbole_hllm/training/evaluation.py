@@ -1,0 +1,123 @@
+"""The Trainer's evaluation: what is scored as a product of vectors is ranked in blocks, and never stands in one table."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.trainer import Trainer as RecBoleTrainer
+from torch import Tensor
+from tqdm import tqdm
+
+from recbole_hllm.config.keys.run import RunKeys
+from recbole_hllm.data.loader import CANDIDATES, EvalLoader
+from recbole_hllm.evaluation.products import ProductFinder
+from recbole_hllm.evaluation.ranking import ScoreProduct
+from recbole_hllm.training.checkpoint import load_model
+
+# Scores of a model that has no product of vectors, which are computed at a time: 64 MB of float32.
+_SCORES_AT_ONCE = 1 << 24
+
+
+class Evaluation(RecBoleTrainer):
+    """RecBole's Trainer with another evaluation. ``eval_collector`` and ``evaluator`` are made by who derives from it.
+
+    Attributes:
+        scoring_seconds: of the evaluation that ended last, reading of users, scoring and ranking.
+        evaluation_seconds: all of it.
+    """
+
+    settings: RunKeys
+    run_dir: Path
+
+    def evaluate(
+        self, eval_data: Any, load_best_model: bool = False, model_file: Any = None, show_progress: bool = False
+    ) -> dict[str, float] | None:
+        """RecBole's evaluation; ``eval_collector`` then gives each target's rank, or each labelled row's score.
+
+        Args:
+            eval_data: an evaluation loader; None gives None.
+            load_best_model: evaluate the best weights instead of those the model has.
+            model_file: folder of a checkpoint to take instead of the best one.
+            show_progress: draw a bar.
+        """
+        if not eval_data:
+            return None
+        if load_best_model:
+            load_model(Path(model_file or self.run_dir / "best"), self.model)
+        start, self.scoring_seconds = time.perf_counter(), 0.0
+        if isinstance(eval_data, EvalLoader):
+            result = self._rank_all(eval_data, show_progress)
+        else:
+            result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        self.evaluation_seconds = time.perf_counter() - start
+        # NumPy numbers print and serialise badly, those in single precision with digits that nobody computed.
+        return {metric: round(float(value), self.settings.metric_decimal_place) for metric, value in result.items()}
+
+    @torch.no_grad()
+    def _rank_all(self, eval_data: EvalLoader, show_progress: bool) -> dict[str, Any]:
+        self._prepare_scores(eval_data)
+        finder = ProductFinder(self.model.full_sort_predict, eval_data._dataset.item_num)
+        for batch in tqdm(eval_data, desc="evaluate", disable=not show_progress, leave=False):
+            start = time.perf_counter()
+            self._rank(batch, finder)
+            if self.gpu_available:
+                torch.cuda.synchronize(self.device)
+            self.scoring_seconds += time.perf_counter() - start
+        result: dict[str, Any] = self.evaluator.evaluate(self.eval_collector.get_data_struct())
+        self.wandblogger.log_eval_metrics(result, head="eval")
+        return result
+
+    def _prepare_scores(self, eval_data: Any) -> None:
+        self.model.eval()
+        self.tot_item_num = eval_data._dataset.item_num
+        self.item_tensor = eval_data._dataset.get_item_feature().to(self.device)
+
+    def _rank(self, batch: Any, finder: ProductFinder) -> None:
+        """Collects a batch of an EvalLoader."""
+        rows, masked, row_of, targets = batch
+        if not self.eval_collector.whole_rows and CANDIDATES not in rows:
+            rows = rows.to(self.device)
+            factors = self.model.factors(rows) or finder.find(rows)
+            if factors is not None:
+                self.eval_collector.collect(ScoreProduct(*factors), rows, row_of, targets, masked)
+                return
+        for part in _parts(batch, max(1, _SCORES_AT_ONCE // self.tot_item_num)):
+            interaction, scores, positive_u, positive_i = self._full_sort_batch_eval(part)
+            self.eval_collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
+
+    @torch.no_grad()
+    def scores(self, eval_data: Any, rows: Interaction) -> Tensor:
+        """(R, n_items) scores of some rows of an evaluation loader, as ``evaluate`` has them: -inf is no candidate.
+
+        Args:
+            eval_data: a loader that ranks items.
+            rows: (R,) their numbers in its data set.
+        """
+        self._prepare_scores(eval_data)
+        _, scores, _, _ = self._full_sort_batch_eval(eval_data.collate_fn(rows))
+        return scores.view(len(rows), -1)
+
+    def _full_sort_batch_eval(self, batched_data: Any) -> Any:
+        """The table of a batch's scores, as RecBole's, and -inf for what is no drawn candidate."""
+        interaction, scores, positive_u, positive_i = super()._full_sort_batch_eval(batched_data)
+        if CANDIDATES in interaction:
+            candidates = interaction[CANDIDATES].to(scores.device)
+            kept = torch.full_like(scores, -torch.inf)
+            scores = kept.scatter_(1, candidates, scores.gather(1, candidates))
+        return interaction, scores, positive_u, positive_i
+
+
+def _parts(batch: Any, size: int) -> Any:
+    """A batch of an EvalLoader in parts of some rows."""
+    rows, masked, row_of, targets = batch
+    for begin in range(0, len(rows), size):
+        part = slice(begin, begin + size)
+        pairs = None if masked is None else _of(part, *masked)
+        yield rows[part], pairs, *_of(part, row_of, targets)
+
+
+def _of(part: slice, rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    inside = (rows >= part.start) & (rows < part.stop)
+    return rows[inside] - part.start, items[inside]
