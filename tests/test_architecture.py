@@ -45,7 +45,7 @@ TWO_STOREYS = {"config/config.py": "config.config", "model/base/contract.py": "c
 # RecBole's own classes are subclassed here and nowhere else.
 SUBCLASSED_IN = {
     "config/config.py", "data/files/atomic.py", "data/loader.py", "data/rows/labelled.py", "data/rows/part.py",
-    "data/rows/split.py", "data/rows/window.py", "training/trainer.py", "evaluation/topk.py",
+    "data/rows/split.py", "data/rows/window.py", "training/evaluation.py", "evaluation/topk.py",
     "evaluation/diversity.py", "evaluation/evaluator.py", "evaluation/value_metrics.py",
 }  # fmt: skip
 

@@ -1,9 +1,9 @@
 """Ranks of targets, and lists of the best items, from scores that are looked at in blocks of some rows and some items.
 
-Items are ordered by score, the higher first, and of equal scores by id, the smaller first: nothing else decides, neither
-the size of a block nor the length of a list. A block is small enough for the cache of a CPU. It is written once and
-read a few times there: for the items that are better than the worst of the list so far, and for the number of scores
-above that of each target.
+Items are ordered by score, the higher first, and of equal scores by id, the smaller first: nothing else decides, not
+the size of a block or the length of a list. A block is small enough for the cache of a CPU. It is written once and read
+a few times there: for the items that are better than the worst of the list so far, and for the number of scores above
+that of each target.
 """
 
 from collections.abc import Iterator
@@ -241,7 +241,7 @@ class _InBlocks:
 
 
 def _above(values: Tensor, least: Tensor) -> Tensor:
-    """Where (R, C) values are above (R, 1) others, as flat numbers in order; NumPy is several times as fast as torch."""
+    """Flat numbers of the (R, C) values that are above (R, 1) others, ascending; NumPy is several times as fast."""
     if values.device.type != "cpu":
         return (values > least).flatten().nonzero().flatten()
     return torch.from_numpy(np.flatnonzero(values.numpy() > least.numpy()))

@@ -18,9 +18,9 @@ _PER_PASS = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
 class TopKCollector(Collector):
     """RecBole's ``Collector`` without the (users x items) label matrix, keeping the rank of each target.
 
-    RecBole's Evaluator gets the values it gets from the stock collector where no two scores of a row are equal. Of equal
-    ones the item with the smaller id comes first (see ``evaluation.ranking``). GAUC, which is defined over whole sorted
-    rows, is collected by RecBole's own code.
+    RecBole's Evaluator gets the values it gets from the stock collector where no two scores of a row are equal. Of
+    equal ones the item with the smaller id comes first (see ``evaluation.ranking``). GAUC, which is defined over whole
+    sorted rows, is collected by RecBole's own code.
 
     Attributes:
         whole_rows: metrics read all scores of a row, so that they must be there as one table.

@@ -1,4 +1,4 @@
-"""The Trainer's evaluation: what is scored as a product of vectors is ranked in blocks, and never stands in one table."""
+"""The Trainer's evaluation: scores that are products of vectors are ranked in blocks, and never stand in one table."""
 
 import time
 from pathlib import Path
@@ -59,7 +59,7 @@ class Evaluation(RecBoleTrainer):
     def _rank_all(self, eval_data: EvalLoader, show_progress: bool) -> dict[str, Any]:
         self._prepare_scores(eval_data)
         finder = ProductFinder(self.model.full_sort_predict, eval_data._dataset.item_num)
-        for batch in tqdm(eval_data, desc="evaluate", disable=not show_progress, leave=False):
+        for batch in tqdm(eval_data, desc="Evaluate", disable=not show_progress, leave=False):
             start = time.perf_counter()
             self._rank(batch, finder)
             if self.gpu_available:

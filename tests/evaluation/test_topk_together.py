@@ -118,7 +118,7 @@ def slow(seen, events, targets, drawn=None, mask=False, spare=True):
         if mask:
             had = {data.token2id("item_id", item) for item, _ in history}
             scores[list(had - positives if spare else had)] = -math.inf
-        listed = torch.topk(scores, max(TOP)).indices.tolist()
+        listed = torch.sort(scores, descending=True, stable=True).indices[: max(TOP)].tolist()  # ties: smaller id first
         hits = [item in positives for item in listed]
         values = {}
         for k in TOP:
