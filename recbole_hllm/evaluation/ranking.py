@@ -41,7 +41,7 @@ class ScoreTable:
 
     def of(self, part: slice, rows: Tensor, items: Tensor, block: Tensor) -> Tensor:
         """(P,) the scores of pairs of a row of the part and an item; ``block`` is free to be used."""
-        return self.values[part][rows, items].to(self.dtype)
+        return self.values[rows + part.start, items].to(self.dtype)
 
 
 class ScoreProduct:

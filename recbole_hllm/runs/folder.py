@@ -211,6 +211,7 @@ def write_results(
             "precision": settings.precision,
             "eval_args": settings.eval_args,
             "eval_targets": settings.eval_targets,
+            "eval_users": settings.eval_users,
             "mask_history": settings.mask_history,
             "fingerprint": fingerprint(data, parts, candidates),
         },

@@ -14,6 +14,7 @@ from recbole_hllm.data.loader import EvalLoader
 from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.data.texts.item_texts import TextTemplate, read_item_texts
 from recbole_hllm.errors import ConfigError, DataError, did_you_mean
+from recbole_hllm.evaluation.ranking import ScoreTable, rank
 from recbole_hllm.runs.run import Run
 from recbole_hllm.training.trainer import Trainer
 
@@ -53,7 +54,8 @@ def recommend(run: Run, users: Sequence[str] | None = None, k: int = 10) -> list
     part = loader._dataset
     rows = np.zeros(1, np.int64) if users is None else part.first_rows([_number(data, user) for user in users])
     scores = Trainer(run.config, run.model.eval(), run.run_dir).scores(loader, rows)
-    best, listed = (part.cpu() for part in torch.topk(scores, min(k, scores.shape[1]), dim=1)[::-1])
+    nothing = torch.empty(0, dtype=torch.long, device=scores.device)
+    best = rank(ScoreTable(scores), nothing, nothing, k=min(k, data.item_num - 1)).lists.cpu()
     whose = part.inter_feat[data.uid_field][torch.from_numpy(rows)]
     history, held_out = part.histories(rows), part.positives(rows)
 
@@ -65,7 +67,7 @@ def recommend(run: Run, users: Sequence[str] | None = None, k: int = 10) -> list
             user=str(data.id2token(data.uid_field, int(whose[row]))),
             history=ids(history[1][history[0] == row]),
             next_items=ids(held_out[1][held_out[0] == row]),
-            items=ids(best[row][~torch.isneginf(listed[row])]),
+            items=ids(best[row][best[row] > 0]),
         )
         for row in range(len(rows))
     ]

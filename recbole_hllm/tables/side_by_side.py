@@ -333,6 +333,7 @@ def _header(rows: list[dict[str, Any]], dataset: str | None) -> dict[str, Any]:
         **first["statistics"],
         "split": f"{first['eval_args']['split']}, order {first['eval_args']['order']}",
         **({"targets": "those of a user together, as one row"} if first.get("eval_targets") == "together" else {}),
+        **({"evaluated": f"{sample:,} users, drawn from the seed"} if (sample := first.get("eval_users")) else {}),
         "masking": "whole history" if first["mask_history"] else "none (RecBole's for sequential models)",
         "candidates": drawn.get(mode["test"], f"{mode['test']}, drawn once from the seed"),
         "metrics": "RecBole's Evaluator, " + one_or_each({row["model"]: _weights(row) for row in left}),

@@ -65,6 +65,12 @@ class OurEvaluationKeys(Settings):
         "them.",
         scope=PROTOCOL, choices=("each", "together"),
     )  # fmt: skip
+    eval_users: int | None = key(
+        None,
+        "How many users are evaluated, in validation and in the test: a sample drawn from the seed, the same for every "
+        "model, with all targets of each of them. Empty: all users.",
+        scope=PROTOCOL, least=1,
+    )  # fmt: skip
     tail_ratio: float | None = key(
         0.1,
         "TailPercentage, the share of lists that is long tail: the items of this share that have fewest training "

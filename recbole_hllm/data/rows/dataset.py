@@ -17,6 +17,7 @@ from recbole_hllm.data.rows import sequences as seq
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.data.rows.flat import gather, padded_positions, ranges
 from recbole_hllm.data.rows.part import EvaluationPart, Part
+from recbole_hllm.data.rows.sample import sampled
 from recbole_hllm.errors import ConfigError
 
 
@@ -81,7 +82,17 @@ class SequenceDataset(AtomicDataset):
         self._drop_unused_col()
         self.train_lengths, self.training_positions = split.train_lengths, self._training_positions(split)
         self.whole_training = self._training_positions(whole), whole.train_lengths
-        return self._parts(split.train, split.valid, split.test)
+        return self._parts(split.train, self._sampled(split.valid, "validation"), self._sampled(split.test, "the test"))
+
+    def _sampled(self, held_out: np.ndarray, phase: str) -> np.ndarray:
+        """The targets to evaluate of the users that ``eval_users`` leaves."""
+        number = self.settings.eval_users
+        if number is None:
+            return held_out
+        users = self.sequences.users[self.sequences.of(held_out)]
+        kept, total = sampled(users, number, self.settings.seed), len(np.unique(users))
+        self.logger.info(f"eval_users: {min(number, total):,} of {total:,} users are evaluated in {phase}")
+        return held_out[kept]
 
     def _training_positions(self, split: seq.Split) -> np.ndarray:
         """Each user's first item is no target but is training data all the same, unless histories overlap."""

@@ -136,6 +136,8 @@ class LabelledDataset(SequenceDataset):
         self._drop_unused_col()
         bounds = self._calcu_split_ids(len(self.labels), ratios)
         parts = dict(zip(("train", "valid", "test"), split_by_time(self.sequences.timestamps, bounds), strict=True))
+        for phase, words in (("valid", "validation"), ("test", "the test")):
+            parts[phase] = self._sampled(parts[phase], words)
         for (phase, positions), ratio in zip(parts.items(), ratios, strict=True):
             if ratio > 0 and len(positions) == 0:
                 raise DataError(
@@ -183,4 +185,5 @@ def _check_classes(dataset: Any, part: Any, labels: Any) -> None:
         raise DataError(
             f"data set '{dataset.dataset_name}': one class only: all {len(labels)} rows{part and ' of the' + part} "
             f"have the label {labels[0]:g} ({source}); look at threshold, LABEL_FIELD and the split of eval_args"
+            + (", or raise eval_users" if dataset.settings.eval_users else "")
         )
