@@ -154,8 +154,7 @@ class _Part:
         self.best = _Best(self.block, k, tile) if k else None
         self.own = scores.of(part, *targets, self.filled)
         self.own[torch.isin(self._key(*targets), self._key(*masked))] = -_INF
-        if self.own.isnan().any():
-            raise ModelError("scores are not numbers; training has failed: try a smaller learning_rate")
+        _check(self.own)
         self.candidates = self.own > -_INF
         # A target's own score is the one it is compared by, whatever the last bit of it is in the block.
         values = torch.cat([self.own.new_full(masked[0].shape, -_INF), self.own])
@@ -240,6 +239,11 @@ class _InBlocks:
         return slice(self.bounds[number], self.bounds[number + 1])
 
 
+def _check(scores: Tensor) -> None:
+    if scores.isnan().any():
+        raise ModelError("scores are not numbers; training has failed: try a smaller learning_rate")
+
+
 def _above(values: Tensor, least: Tensor) -> Tensor:
     """Flat numbers of the (R, C) values that are above (R, 1) others, ascending; NumPy is several times as fast."""
     if values.device.type != "cpu":
@@ -248,12 +252,12 @@ def _above(values: Tensor, least: Tensor) -> Tensor:
 
 
 class _Best:
-    """The best items of each row so far: at least k of them, where there are so many, and who ties with the k-th."""
+    """The best items of each row so far: at least k of them, where there are so many."""
 
     def __init__(self, block: Tensor, k: int, tile: int) -> None:
         n_rows, width = block.shape
         self.k, self.tile = k, tile
-        self.scores = block.new_full((n_rows, 3 * k + width), -_INF)
+        self.scores = block.new_full((n_rows, 2 * k + width), -_INF)
         self.items = torch.zeros_like(self.scores, dtype=torch.long)
         self.filled = torch.zeros(n_rows, dtype=torch.long, device=block.device)
         self.worst = block.new_full((n_rows, 1), -_INF)
@@ -263,6 +267,7 @@ class _Best:
         """Takes the items of a block that are better than the k-th one so far: an equal one has the larger id."""
         tiles = block.view(len(block), self.tile, -1)
         maxima = tiles.amax(1)
+        _check(maxima)
         if not self.begun and maxima.shape[1] >= self.k:  # at least k items are as good as the k-th tile
             least = maxima.topk(self.k, sorted=False).values.amin(1, keepdim=True)
             self.worst = torch.nextafter(least, least.new_tensor(-_INF))
@@ -286,22 +291,32 @@ class _Best:
         self.most = int(self.filled.max())
 
     def _cut(self) -> None:
-        """Leaves out what is worse than the k-th of a row."""
+        """Leaves out what is not among the first k of a row."""
         if self.most <= self.k:
             return
         scores = self.scores[:, : self.most].clone()
         self.worst = scores.topk(self.k, sorted=False).values.amin(1, keepdim=True)
         rows, places = ((scores >= self.worst) & (scores > -_INF)).nonzero(as_tuple=True)
-        items = self.items[rows, places]
+        self._replace(rows, self.items[rows, places], scores[rows, places])
+        if self.most > self.k:  # who ties with the k-th: their ids decide
+            scores, items = self._in_order()
+            rows, places = (scores > -_INF).nonzero(as_tuple=True)
+            self._replace(rows, items[rows, places], scores[rows, places])
+
+    def _replace(self, rows: Tensor, items: Tensor, scores: Tensor) -> None:
         self.scores[:, : self.most] = -_INF
         self.filled.zero_()
-        self._add(rows, items, scores[rows, places])
+        self._add(rows, items, scores)
+
+    def _in_order(self) -> tuple[Tensor, Tensor]:
+        """(rows, k) scores and ids, best first; -inf behind the last of a row."""
+        kept = slice(max(self.most, self.k))
+        items, by_id = self.items[:, kept].sort(1)
+        scores, by_score = self.scores[:, kept].gather(1, by_id).sort(dim=1, descending=True, stable=True)
+        return scores[:, : self.k], items.gather(1, by_score)[:, : self.k]
 
     def lists(self) -> Tensor:
         """(rows, k) ids, best first, 0 behind the last of a row."""
         self._cut()
-        scores, items = self.scores[:, : max(self.most, self.k)], self.items[:, : max(self.most, self.k)]
-        items = torch.where(scores > -_INF, items, 0)
-        for_ids = items.argsort(1)
-        items, scores = items.gather(1, for_ids), scores.gather(1, for_ids)
-        return items.gather(1, scores.argsort(dim=1, descending=True, stable=True)[:, : self.k])
+        scores, items = self._in_order()
+        return torch.where(scores > -_INF, items, 0)
