@@ -72,7 +72,7 @@ def prepared(trainer_class, folder, arguments, words):
     from recbole.utils import init_seed
 
     from recbole_hllm import Config, create_dataset, data_preparation
-    from recbole_hllm.cli import parse_arguments
+    from recbole_hllm.verbs.line import parse_arguments
 
     keys = {"dataset": "ml-100k", "show_progress": False, "state": "warning", **parse_arguments(words)}
     config = Config(arguments.model, config_dict=keys)
