@@ -1,0 +1,154 @@
+"""Headline numbers and Markdown tables of what ``data_scale.py`` measured."""
+
+from typing import Any
+
+import numpy as np
+
+LEAST_FOR_GROWTH = 1_000_000  # interactions: below, what does not grow weighs too much
+
+
+def headline(found: dict[str, Any], size: str, notes: dict[str, str]) -> dict[str, float | None]:
+    """The numbers that are asked for by name, None where there is none, with a note."""
+    first, cached, window, prefix = (
+        one_of(found["loads"], size=size, format="text", first=first, row_kind=rows)
+        for first, rows in ((True, "window"), (False, "window"), (None, "window"), (None, "prefix"))
+    )
+    stock, evaluated = found["stock"] or {}, found["evaluation"] or {}
+    ratio = lambda key: stock["stock"][key] / stock["here"][key] if stock else None  # noqa: E731
+    numbers = {
+        "first_load_seconds": first.get("load_seconds"),
+        "first_load_peak_gb": first.get("peak_gb"),
+        "cached_load_seconds": cached.get("load_seconds"),
+        "cached_resident_gb": cached.get("resident_gb"),
+        "window_rows_per_second": window.get("rows_per_second"),
+        "prefix_rows_per_second": prefix.get("rows_per_second"),
+        "speedup_vs_recbole": ratio("load_seconds"),
+        "memory_vs_recbole": ratio("peak_above_imports_gb"),
+        "growth_exponent": growth(found["loads"]),
+        "eval_speedup_vs_recbole": evaluated.get("speedup"),
+        "eval_memory_vs_recbole": evaluated.get("memory_ratio"),
+    }
+    for name, number in numbers.items():
+        if number is None:
+            notes[name] = "not measured: see the other notes, or it was not asked for"
+    return numbers
+
+
+def one_of(loads: list[dict[str, Any]], first: bool | None = None, **wanted: Any) -> dict[str, Any]:
+    """The load that has these values; with ``first`` None, one that batches were read from."""
+    for load in loads:
+        fits = "rows_per_second" in load if first is None else load["first"] == first
+        if fits and all(load[name] == value for name, value in wanted.items()):
+            return load
+    return {}
+
+
+def growth(loads: list[dict[str, Any]], format: str = "text") -> float | None:
+    """The exponent of the first load's time over the number of interactions; None with fewer than two sizes."""
+    chosen = {load["interactions"]: load["load_seconds"] for load in loads if is_first(load, format)}
+    large = {count: seconds for count, seconds in chosen.items() if count >= LEAST_FOR_GROWTH}
+    points = large if len(large) > 1 else chosen
+    if len(points) < 2:
+        return None
+    return float(np.polyfit(np.log([*points]), np.log([*points.values()]), 1)[0])
+
+
+def is_first(load: dict[str, Any], format: str) -> bool:
+    return load["first"] and load["format"] == format and "rows_per_second" not in load
+
+
+# ---- tables ----
+
+
+def tables(result: dict[str, Any]) -> str:
+    """All of it as Markdown."""
+    parts = [machine(result), loading(result["loads"]), rows(result["loads"])]
+    parts += [conversion(result["conversion"]), stock(result["stock"]), evaluation(result["evaluation"])]
+    parts += [training(result["training"])]
+    if result["notes"]:
+        parts.append("\n".join(f"- {name}: {reason}" for name, reason in result["notes"].items()))
+    return "\n\n".join(filter(None, parts))
+
+
+def table(header: str, lines: list[list[str]]) -> str:
+    """Markdown; the columns after a `:` in the header are numbers."""
+    names, numbers = (part.split("|") for part in header.split(":"))
+    cells = [[*names, *numbers], ["---"] * len(names) + ["---:"] * len(numbers), *lines]
+    return "\n".join(f"| {' | '.join(word.strip() for word in line)} |" for line in cells)
+
+
+def machine(result: dict[str, Any]) -> str:
+    machine, versions = result["machine"], result["versions"]
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:.0f} GB; {machine['threads']} threads; "
+        + ", ".join(f"{name} {number}" for name, number in versions.items())
+    )
+
+
+def loading(loads: list[dict[str, Any]]) -> str:
+    lines = [
+        [
+            load["size"], load["format"], "first" if load["first"] else "cached", load["row_kind"],
+            f"{load['interactions']:,}", f"{load['load_seconds']:.2f} s",
+            f"{load['interactions'] / load['load_seconds']:,.0f}", f"{load['peak_gb']:.2f} GB",
+            f"{load['resident_gb']:.2f} GB", f"{load['imports_gb']:.2f} GB",
+        ]
+        for load in loads
+    ]  # fmt: skip
+    header = (
+        "size | format | load | rows : interactions | seconds | interactions a second | peak | resident | of imports"
+    )
+    exponents = {format: growth(loads, format) for format in dict.fromkeys(load["format"] for load in loads)}
+    grown = [f"{format}: time grows as size to the power {e:.2f}" for format, e in exponents.items() if e is not None]
+    return table(header, lines) + ("\n\n" + "; ".join(grown) if grown else "") if lines else ""
+
+
+def rows(loads: list[dict[str, Any]]) -> str:
+    lines = [
+        [
+            load["size"], load["format"], load["row_kind"], f"{load['rows']:,}", f"{load['rows_per_second']:,.0f}",
+            f"{load['epoch_seconds']:.1f} s",
+        ]
+        for load in loads
+        if "rows_per_second" in load
+    ]  # fmt: skip
+    return table("size | format | rows : of an epoch | a second | an epoch", lines) if lines else ""
+
+
+def conversion(done: dict[str, float] | None) -> str:
+    if not done:
+        return ""
+    numbers = [f"{done['lines']:,}", f"{done['seconds']:.1f} s", f"{done['lines_per_second']:,.0f}"]
+    return table(
+        "conversion : lines | seconds | lines a second | peak", [["PixelRec", *numbers, f"{done['peak_gb']:.2f} GB"]]
+    )
+
+
+def stock(both: dict[str, Any] | None) -> str:
+    if not both:
+        return ""
+    sides = both["stock"], both["here"]
+    times = {
+        "read": lambda side: side["seconds"]["read"],
+        "make rows": lambda side: side["seconds"]["loaders"],
+        "load to first batch": lambda side: side["load_seconds"],
+        "an epoch of batches": lambda side: side["epoch_seconds"],
+    }
+    lines = [line(name, *map(take, sides), "s") for name, take in times.items()]
+    memory = [side["peak_above_imports_gb"] for side in sides]
+    return table(
+        f"{both['dataset']} : stock RecBole | here | ratio", [*lines, line("peak above imports", *memory, "GB")]
+    )
+
+
+def line(name: str, stock: float, here: float, unit: str) -> list[str]:
+    return [name, f"{stock:.2f} {unit}", f"{here:.2f} {unit}", f"{stock / here:.1f}x"]
+
+
+def evaluation(done: dict[str, Any] | None) -> str:
+    return ""
+
+
+def training(runs: list[Any]) -> str:
+    lines = [[run["model"], f"{run['seconds']:.0f} s", f"{run['peak_gb']:.2f} GB"] for run in runs if run]
+    return table("training : seconds | peak", lines) if lines else ""
