@@ -1,7 +1,7 @@
-"""What the data costs, from the raw files to batches and rankings: seconds, rows a second and memory, to Pixel8M's size.
+"""What data costs from raw files to batches and rankings: seconds, rows a second and memory, up to Pixel8M's size.
 
-    PYTHONPATH=. python benchmarks/data_scale.py --size pixel8m --sizes 100k,1m,10m --formats text,parquet --json out.json
-        [--real FOLDER/NAME] [--train]
+    PYTHONPATH=. python benchmarks/data_scale.py --size pixel8m --sizes 100k,1m,10m --formats text,parquet
+        [--real FOLDER/NAME] [--parts loading,conversion,stock,evaluation,training] [--json out.json]
 
 Synthetic data of the named sizes is written once (``synthetic.py``) and then read: for the first time, from the cache,
 batch by batch; converted from PixelRec's raw files; ranked by full-sort evaluation. Beside it stands stock RecBole, on
@@ -72,22 +72,24 @@ class Measurements:
         done = self.process(name, *command, *words)
         return done and json.loads(done[0].splitlines()[-1])
 
+    def result(self) -> dict[str, Any]:
+        """The headline numbers, everything found, and what it was found with."""
+        numbers = headline(self.found, self.given.size)
+        why = "not measured: see the other notes, or it was not asked for"
+        notes = {**self.notes, **{name: why for name, number in numbers.items() if number is None}}
+        return {**numbers, **self.found, **about(self.given), "notes": notes}
+
 
 def main() -> None:
     arguments = parse()
     arguments.data.mkdir(parents=True, exist_ok=True)
     measured = Measurements(arguments)
-    sizes = sorted({*arguments.sizes, arguments.size}, key=lambda size: SIZES[size].interactions)
-    measured.found["loads"] = [load for size in sizes for load in loads(measured, size)]
-    measured.found["conversion"] = conversion(measured, arguments.size)
-    measured.found["stock"] = beside_stock(measured)
-    measured.found["evaluation"] = evaluation(measured)
-    measured.found["training"] = [training(measured, model) for model in ROWS.values()] if arguments.train else []
-    result = {**headline(measured.found, arguments.size, measured.notes), **measured.found, **about(arguments)}
-    result["notes"] = measured.notes
+    for part in arguments.parts:
+        measured.found[part] = PARTS[part](measured)
+        result = measured.result()
+        if arguments.json:  # after each part: the last ones are long
+            arguments.json.write_text(json.dumps(result, indent=1) + "\n")
     print(tables(result))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def parse() -> argparse.Namespace:
@@ -103,16 +105,24 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=512, help="rows of a training batch")
     parser.add_argument("--epoch", type=float, default=10, help="seconds of batches")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--train", action="store_true", help="train HLLM and SASRec too, as properties/benchmark says")
+    parser.add_argument("--parts", type=listed, default=[*PARTS][:-1], help=f"of {', '.join(PARTS)}")
     parser.add_argument("--json", type=Path, help="file for all numbers")
     arguments = parser.parse_args()
-    unknown = {*arguments.sizes} - {*SIZES}
-    if unknown:
-        parser.error(f"--sizes: {', '.join(sorted(unknown))} unknown; there are {', '.join(SIZES)}")
+    known = {"sizes": SIZES, "formats": ("text", "parquet"), "parts": PARTS}
+    for name, there in known.items():
+        if unknown := [word for word in getattr(arguments, name) if word not in there]:
+            parser.error(f"--{name}: {', '.join(unknown)} unknown; there are {', '.join(there)}")
     return arguments
 
 
 # ---- loading ----
+
+
+def loading(measured: Measurements) -> list[dict[str, Any]]:
+    """Loads of all sizes, the smallest first."""
+    given = measured.given
+    sizes = sorted({*given.sizes, given.size}, key=lambda size: SIZES[size].interactions)
+    return [load for size in sizes for load in loads(measured, size)]
 
 
 def loads(measured: Measurements, size: str) -> list[dict[str, Any]]:
@@ -157,9 +167,10 @@ def warm(folder: Path) -> None:
 # ---- conversion ----
 
 
-def conversion(measured: Measurements, size: str) -> dict[str, float] | None:
+def conversion(measured: Measurements) -> dict[str, float] | None:
     """From PixelRec's raw files to atomic ones."""
     given = measured.given
+    size = given.size
     if not make(measured, size, "raw"):
         return None
     source = folder_of(given.data, size, "raw", given.order)
@@ -219,7 +230,11 @@ def evaluation(measured: Measurements) -> dict[str, Any] | None:
     raise NotImplementedError
 
 
-def training(measured: Measurements, model: str) -> dict[str, Any] | None:
+def training(measured: Measurements) -> list[dict[str, Any] | None]:
+    return [trained(measured, model) for model in ROWS.values()]
+
+
+def trained(measured: Measurements, model: str) -> dict[str, Any] | None:
     """A run of a few steps as a user starts it; its folder is kept beside the data."""
     given = measured.given
     folder = folder_of(given.data, given.size, given.formats[0], given.order)
@@ -227,6 +242,15 @@ def training(measured: Measurements, model: str) -> dict[str, Any] | None:
     words = [f"--model={model}", f"--dataset={folder.name}", f"--data_path={folder.parent}", f"--run_dir={run}"]
     done = measured.process(f"training {model}", PROGRAM, *words, f"--config_files={TRAINING_KEYS}")
     return done and {"model": model, "run_dir": str(run), **done[1], **json.loads((run / "results.json").read_text())}
+
+
+PARTS = {
+    "loading": loading,
+    "conversion": conversion,
+    "stock": beside_stock,
+    "evaluation": evaluation,
+    "training": training,
+}
 
 
 def about(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -7,15 +7,15 @@ import numpy as np
 LEAST_FOR_GROWTH = 1_000_000  # interactions: below, what does not grow weighs too much
 
 
-def headline(found: dict[str, Any], size: str, notes: dict[str, str]) -> dict[str, float | None]:
-    """The numbers that are asked for by name, None where there is none, with a note."""
+def headline(found: dict[str, Any], size: str) -> dict[str, float | None]:
+    """The numbers that are asked for by name, None where they were not measured."""
     first, cached, window, prefix = (
-        one_of(found["loads"], size=size, format="text", first=first, row_kind=rows)
+        one_of(found.get("loading", []), size=size, format="text", first=first, row_kind=rows)
         for first, rows in ((True, "window"), (False, "window"), (None, "window"), (None, "prefix"))
     )
-    stock, evaluated = found["stock"] or {}, found["evaluation"] or {}
+    stock, evaluated = found.get("stock") or {}, found.get("evaluation") or {}
     ratio = lambda key: stock["stock"][key] / stock["here"][key] if stock else None  # noqa: E731
-    numbers = {
+    return {
         "first_load_seconds": first.get("load_seconds"),
         "first_load_peak_gb": first.get("peak_gb"),
         "cached_load_seconds": cached.get("load_seconds"),
@@ -24,14 +24,10 @@ def headline(found: dict[str, Any], size: str, notes: dict[str, str]) -> dict[st
         "prefix_rows_per_second": prefix.get("rows_per_second"),
         "speedup_vs_recbole": ratio("load_seconds"),
         "memory_vs_recbole": ratio("peak_above_imports_gb"),
-        "growth_exponent": growth(found["loads"]),
+        "growth_exponent": growth(found.get("loading", [])),
         "eval_speedup_vs_recbole": evaluated.get("speedup"),
         "eval_memory_vs_recbole": evaluated.get("memory_ratio"),
     }
-    for name, number in numbers.items():
-        if number is None:
-            notes[name] = "not measured: see the other notes, or it was not asked for"
-    return numbers
 
 
 def one_of(loads: list[dict[str, Any]], first: bool | None = None, **wanted: Any) -> dict[str, Any]:
@@ -62,9 +58,7 @@ def is_first(load: dict[str, Any], format: str) -> bool:
 
 def tables(result: dict[str, Any]) -> str:
     """All of it as Markdown."""
-    parts = [machine(result), loading(result["loads"]), rows(result["loads"])]
-    parts += [conversion(result["conversion"]), stock(result["stock"]), evaluation(result["evaluation"])]
-    parts += [training(result["training"])]
+    parts = [machine(result), *(show(result[part]) for part, show in SHOWN.items() if result.get(part))]
     if result["notes"]:
         parts.append("\n".join(f"- {name}: {reason}" for name, reason in result["notes"].items()))
     return "\n\n".join(filter(None, parts))
@@ -79,13 +73,15 @@ def table(header: str, lines: list[list[str]]) -> str:
 
 def machine(result: dict[str, Any]) -> str:
     machine, versions = result["machine"], result["versions"]
-    return (
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:.0f} GB; {machine['threads']} threads; "
-        + ", ".join(f"{name} {number}" for name, number in versions.items())
-    )
+    size = f"{machine['cores']} cores, {machine['memory_gb']:.0f} GB, {machine['threads']} threads"
+    return f"{machine['processor']}, {size}; " + ", ".join(f"{name} {number}" for name, number in versions.items())
 
 
 def loading(loads: list[dict[str, Any]]) -> str:
+    return "\n\n".join(filter(None, [costs(loads), grown(loads), rows(loads)]))
+
+
+def costs(loads: list[dict[str, Any]]) -> str:
     lines = [
         [
             load["size"], load["format"], "first" if load["first"] else "cached", load["row_kind"],
@@ -95,12 +91,14 @@ def loading(loads: list[dict[str, Any]]) -> str:
         ]
         for load in loads
     ]  # fmt: skip
-    header = (
-        "size | format | load | rows : interactions | seconds | interactions a second | peak | resident | of imports"
-    )
+    header = "size | format | load | rows : interactions | seconds | a second | peak | resident | of imports"
+    return table(header, lines)
+
+
+def grown(loads: list[dict[str, Any]]) -> str:
     exponents = {format: growth(loads, format) for format in dict.fromkeys(load["format"] for load in loads)}
-    grown = [f"{format}: time grows as size to the power {e:.2f}" for format, e in exponents.items() if e is not None]
-    return table(header, lines) + ("\n\n" + "; ".join(grown) if grown else "") if lines else ""
+    told = [f"{format} {number:.2f}" for format, number in exponents.items() if number is not None]
+    return "The first load's time grows as the size to the power " + ", ".join(told) if told else ""
 
 
 def rows(loads: list[dict[str, Any]]) -> str:
@@ -124,9 +122,7 @@ def conversion(done: dict[str, float] | None) -> str:
     )
 
 
-def stock(both: dict[str, Any] | None) -> str:
-    if not both:
-        return ""
+def stock(both: dict[str, Any]) -> str:
     sides = both["stock"], both["here"]
     times = {
         "read": lambda side: side["seconds"]["read"],
@@ -145,10 +141,15 @@ def line(name: str, stock: float, here: float, unit: str) -> list[str]:
     return [name, f"{stock:.2f} {unit}", f"{here:.2f} {unit}", f"{stock / here:.1f}x"]
 
 
-def evaluation(done: dict[str, Any] | None) -> str:
+def evaluation(done: dict[str, Any]) -> str:
     return ""
 
 
 def training(runs: list[Any]) -> str:
     lines = [[run["model"], f"{run['seconds']:.0f} s", f"{run['peak_gb']:.2f} GB"] for run in runs if run]
     return table("training : seconds | peak", lines) if lines else ""
+
+
+SHOWN = {
+    "loading": loading, "conversion": conversion, "stock": stock, "evaluation": evaluation, "training": training,
+}  # fmt: skip

@@ -274,7 +274,7 @@ def test_tests_mirror_the_package():
     tests = Path(__file__).parent
     for test in tests.rglob("test_*.py"):
         folder = test.parent.relative_to(tests)
-        if folder.parts[:1] in [("contract",), ("docs",), ("golden",), ("end_to_end",)]:
+        if folder.parts[:1] in [("benchmarks",), ("contract",), ("docs",), ("golden",), ("end_to_end",)]:
             continue
         room = PACKAGE / folder
         if not room.is_dir():
