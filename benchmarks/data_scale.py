@@ -1,12 +1,13 @@
 """What data costs from raw files to batches and rankings: seconds, rows a second and memory, up to Pixel8M's size.
 
     PYTHONPATH=. python benchmarks/data_scale.py --size pixel8m --sizes 100k,1m,10m --formats text,parquet
-        [--real FOLDER/NAME] [--parts loading,conversion,stock,evaluation,training] [--json out.json]
+        [--real FOLDER/NAME] [--parts loading,conversion,stock,evaluation,training] [--json out.json] [--key=value ...]
 
 Synthetic data of the named sizes is written once (``synthetic.py``) and then read: for the first time, from the cache,
 batch by batch; converted from PixelRec's raw files; ranked by full-sort evaluation. Beside it stands stock RecBole, on
 ``--real`` or on a small size. Every measurement is a process of its own. The files are read once before, so that they
-are in the page cache. Seconds count from after the imports; memory includes them, and they are named.
+are in the page cache. Seconds count from after the imports; memory includes them, and they are named. Further keys are
+those of property files, for the loads of synthetic data.
 """
 
 import argparse
@@ -107,7 +108,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--parts", type=listed, default=[*PARTS][:-1], help=f"of {', '.join(PARTS)}")
     parser.add_argument("--json", type=Path, help="file for all numbers")
-    arguments = parser.parse_args()
+    arguments, arguments.keys = parser.parse_known_args()
     known = {"sizes": SIZES, "formats": ("text", "parquet"), "parts": PARTS}
     for name, there in known.items():
         if unknown := [word for word in getattr(arguments, name) if word not in there]:
@@ -134,6 +135,7 @@ def loads(measured: Measurements, size: str) -> list[dict[str, Any]]:
         folder = folder_of(arguments.data, size, format, arguments.order)
         with tempfile.TemporaryDirectory(dir=arguments.data, prefix="cache-") as cache:
             words = [f"--MAX_ITEM_LIST_LENGTH={arguments.length}", f"--train_batch_size={arguments.batch}"]
+            words += arguments.keys
             for first, rows in ((True, "window"), (False, "window"), (False, "prefix")):
                 warm(folder)
                 name = f"{size}, {format}: {'first' if first else 'cached'} load, {rows} rows"

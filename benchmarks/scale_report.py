@@ -85,13 +85,13 @@ def costs(loads: list[dict[str, Any]]) -> str:
     lines = [
         [
             load["size"], load["format"], "first" if load["first"] else "cached", load["row_kind"],
-            f"{load['interactions']:,}", f"{load['load_seconds']:.2f} s",
+            f"{load['interactions']:,}", f"{load['load_seconds']:.2f} s", f"{load['cpu_seconds']:.2f} s",
             f"{load['interactions'] / load['load_seconds']:,.0f}", f"{load['peak_gb']:.2f} GB",
             f"{load['resident_gb']:.2f} GB", f"{load['imports_gb']:.2f} GB",
         ]
         for load in loads
     ]  # fmt: skip
-    header = "size | format | load | rows : interactions | seconds | a second | peak | resident | of imports"
+    header = "size | format | load | rows : interactions | time | CPU | a second | peak | resident | of imports"
     return table(header, lines)
 
 
@@ -128,7 +128,9 @@ def stock(both: dict[str, Any]) -> str:
         "read": lambda side: side["seconds"]["read"],
         "make rows": lambda side: side["seconds"]["loaders"],
         "load to first batch": lambda side: side["load_seconds"],
+        "the same, CPU time": lambda side: side["cpu_seconds"],
         "an epoch of batches": lambda side: side["epoch_seconds"],
+        "the same epoch, CPU time": lambda side: side["epoch_cpu_seconds"],
     }
     lines = [line(name, *map(take, sides), "s") for name, take in times.items()]
     memory = [side["peak_above_imports_gb"] for side in sides]
