@@ -21,6 +21,7 @@ VERBS = Door(
         "search": "recbole_hllm.verbs.search",
         "stages": "recbole_hllm.verbs.stages",
         "plan": "recbole_hllm.verbs.plan",
+        "describe": "recbole_hllm.verbs.describe",
         "evaluate": "recbole_hllm.verbs.evaluate",
         "help": "recbole_hllm.verbs.help",
     },

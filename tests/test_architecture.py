@@ -13,7 +13,7 @@ import recbole_hllm
 
 PACKAGE = Path(recbole_hllm.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-# Room -> rooms it may import: verbs -> tables -> runs -> config.config -> registry -> training | evaluation | data |
+# Room -> rooms it may import: verbs -> tables | description -> runs -> config.config -> registry -> training | evaluation | data |
 # model -> nn. Errors, units, doors, and the schema, parsing and places of keys are for all but nn, which takes plain
 # arguments. The contract says what the program asks of a model, and all that hold one may import it.
 COMMON = {"doors", "errors", "units"}
@@ -37,8 +37,9 @@ ARROWS = {
     "config.config": KEYS | {"registry", "data", "evaluation"},
     "runs": KEYS | {"own_models", "config.config", "contract", "registry", "data", "evaluation", "training", "storage"},
     "tables": KEYS | {"own_models", "config.config", "data", "registry", "runs", "training", "evaluation", "storage"},
+    "description": KEYS | {"config.config", "data", "model", "nn", "runs", "storage"},
     "cli": COMMON | {"allocator"},  # a table of verbs: it names their modules, and imports one when it is asked for
-    "verbs": KEYS | {"evaluation", "cli", "config.config", "registry", "runs", "tables"},
+    "verbs": KEYS | {"evaluation", "cli", "config.config", "registry", "runs", "tables", "description"},
 }
 # Files that are rooms of their own: Config chooses the model and asks the data's files, the contract stands below all.
 TWO_STOREYS = {"config/config.py": "config.config", "model/base/contract.py": "contract"}

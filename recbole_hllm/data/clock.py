@@ -6,6 +6,13 @@ from recbole_hllm.errors import DataError
 
 # Seconds since 1970 of the beginning of 1973 and of the year 2100: counters lie before, milliseconds after.
 _EARLIEST, _LATEST = 94_694_400, 4_102_444_800
+# Units of a clock, and how many of them a second has. What can be a time in one of them is none in another.
+UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6}
+
+
+def within(timestamps: np.ndarray, unit: str) -> np.ndarray:
+    """(T,) which numbers can be times in this unit since 1970: those from 1973 to 2100."""
+    return (timestamps >= _EARLIEST * UNITS[unit]) & (timestamps <= _LATEST * UNITS[unit])
 
 
 def check_clock_times(

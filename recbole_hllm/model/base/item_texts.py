@@ -1,6 +1,7 @@
 """Item texts of a data set as token ids, for every model that reads them."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from recbole.data.dataset.dataset import Dataset
@@ -50,13 +51,18 @@ def text_columns(path: Path, settings: ItemTextKeys) -> str | list[str]:
     if settings.text_keys:
         return settings.text_keys
     header = read_header(path, settings.field_separator, settings.encoding)
-    columns = [name for name, kind in header.items() if kind == FeatureType.TOKEN_SEQ]
+    columns = token_seq_columns(header)
     if not columns:
         raise ConfigError(
             f"text_keys: {path} has no token_seq column; name its text columns, there are {list(header)}"
             f"{_without_texts(settings.model)}"
         )
     return columns
+
+
+def token_seq_columns(header: Mapping[str, FeatureType]) -> list[str]:
+    """The text columns of an item file, which are read where ``text_keys`` names none."""
+    return [name for name, kind in header.items() if kind == FeatureType.TOKEN_SEQ]
 
 
 def _without_texts(row: str) -> str:
@@ -76,19 +82,28 @@ def build_catalogue(
         tokenizer: reads them.
         source: where it lies.
     """
+    template, names = template_of(settings, texts.keys), referenced(settings.reference)
+    _tell_of_prompt(settings.item_prompt, source)
+    cache = cache_folder(settings.cache_dir, settings.data_path)
+    return ItemCatalogue.build(
+        texts, template, tokenizer, max_text_length=settings.MAX_TEXT_LENGTH, cache=cache, reference=names
+    )
+
+
+def template_of(settings: ItemTextKeys, columns: tuple[str, ...]) -> TextTemplate:
+    """How the fields of an item become one text.
+
+    Args:
+        columns: names of the fields, in the order in which they are written.
+    """
     names = referenced(settings.reference)
-    template = TextTemplate(
-        texts.keys,
+    return TextTemplate(
+        columns,
         settings.item_prompt,
         settings.text_separator,
         unescape_html="raw_text" not in names,
         missing_words_dropped="missing_words" in names,
         field=settings.text_field,
-    )
-    _tell_of_prompt(settings.item_prompt, source)
-    cache = cache_folder(settings.cache_dir, settings.data_path)
-    return ItemCatalogue.build(
-        texts, template, tokenizer, max_text_length=settings.MAX_TEXT_LENGTH, cache=cache, reference=names
     )
 
 
