@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from recbole_hllm.config.config import Config
 from recbole_hllm.config.keys.hllm import HLLMKeys
 from recbole_hllm.config.keys.language_models import ItemLLMKeys, ItemTextKeys
 from recbole_hllm.config.keys.run import RunKeys
+from recbole_hllm.config.schema import DECLARED, Scope
 from recbole_hllm.data.files.formats import find_table, read_header, read_table
 from recbole_hllm.data.rows.dataset import SequenceDataset, create_dataset
 from recbole_hllm.data.rows.sequences import Sequences
@@ -21,7 +22,7 @@ from recbole_hllm.description.numbers import cores, counts_of, popularity, repea
 from recbole_hllm.description.page import to_page
 from recbole_hllm.description.texts import describe_texts
 from recbole_hllm.description.times import describe_times, same_as_before
-from recbole_hllm.errors import ConfigError, UserError
+from recbole_hllm.errors import ConfigError, DataError, UserError
 from recbole_hllm.model.base.item_texts import template_of, token_seq_columns
 from recbole_hllm.model.hllm.language_models import item_llm_source
 from recbole_hllm.nn.backbone import load_tokenizer
@@ -58,15 +59,20 @@ def describe(
     given = merge_keys(as_files(config_file_list), config_dict, arguments)
     config = Config(model or given.get("model") or DEFAULT_MODEL, dataset, config_file_list, config_dict, arguments)
     data = create_dataset(config)
-    target = _new_folder(folder, RunKeys.of(config).dataset)
-    result = {
-        **numbers(config, data),
-        "keys": {key: value for key, value in given.items() if key not in ("model", "dataset")},
-    }
-    result["look_at"] = findings(result)
-    _keep(target / NUMBERS, json_text(finite(result)))
-    _keep(target / PAGE, to_page(result))
+    with _new_folder(folder, RunKeys.of(config).dataset) as target:
+        result = {**numbers(config, data), "keys": {key: given[key] for key in given if _of_data(key)}}
+        result["look_at"] = findings(result)
+        _keep(target / NUMBERS, json_text(finite(result)))
+        _keep(target / PAGE, to_page(result))
     return {**result, "folder": str(target)}
+
+
+def _of_data(key: str) -> bool:
+    """Whether a key is worth telling beside the numbers: not so a folder of this machine."""
+    name = key.rpartition(".")[2]
+    return name not in ("model", "dataset") and not (
+        name in DECLARED and DECLARED[name].scope in (Scope.PLACE, Scope.CALL)
+    )
 
 
 def numbers(config: Config, data: SequenceDataset) -> dict[str, Any]:
@@ -110,9 +116,7 @@ def _split(data: SequenceDataset) -> tuple[list[Any], str | None]:
     """The parts, or why there are none."""
     try:
         return data.build(), None
-    except UserError as error:
-        if not hasattr(data, "sequences"):
-            raise
+    except DataError as error:  # those of the rows; they are sorted into sequences by then
         return [], str(error)
 
 
@@ -207,16 +211,22 @@ def _source(config: Config) -> str:
 # ---- the folder ----
 
 
-def _new_folder(folder: str | Path | None, dataset: str) -> Path:
-    if folder is None:
-        target = unused_folder(dataset, "describe")
-    else:
-        target = Path(folder)
-        if there := [name for name in (NUMBERS, PAGE) if (target / name).exists()]:
-            raise ConfigError(f"to: {target} already holds a description ({', '.join(there)}); name another folder")
+@contextmanager
+def _new_folder(folder: str | Path | None, dataset: str) -> Iterator[Path]:
+    """The folder of a description, made now, so that a long work is not for nothing; gone again where that fails."""
+    target = unused_folder(dataset, "describe") if folder is None else Path(folder)
+    if there := [name for name in (NUMBERS, PAGE) if (target / name).exists()]:
+        raise ConfigError(f"to: {target} already holds a description ({', '.join(there)}); name another folder")
+    new = not target.exists()
     with _writing(target):
         target.mkdir(parents=True, exist_ok=True)
-    return target
+    try:
+        yield target
+    except BaseException:
+        if new:
+            with suppress(OSError):  # something was written
+                target.rmdir()
+        raise
 
 
 def _keep(path: Path, text: str) -> None:

@@ -70,17 +70,18 @@ def _of_targets(parts: dict[str, dict[str, Any]]) -> Iterator[str]:
     for kind, meaning in meanings.items():
         shares = {name: (part[kind] or 0) / max(part["targets"], 1) for name, part in parts.items()}
         if max(shares.values()) > SOME:
-            yield " and ".join(f"{percent(share)} of the {name} targets" for name, share in shares.items()) + f" {meaning}"
+            told = " and ".join(f"{percent(share)} of the {name} targets" for name, share in shares.items())
+            yield f"{told} {meaning}"
 
 
 def _of_times(result: dict[str, Any]) -> Iterator[str]:
     times = result["times"]
-    kind, main = times["kind"], times["kinds"][times["kind"]]
-    if times["least"] == times["most"]:
+    kind, main = times["kind"], times["kinds"][times["kind"]]["share"]
+    if times["constant"]:
         yield "All timestamps are the same: the order inside a user is that of the file. TIME_FIELD names the column."
         return
     if 1 - main > FEW:
-        shares = ", ".join(f"{percent(share)} {name}" for name, share in times["kinds"].items())
+        shares = ", ".join(f"{percent(one['share'])} {name}" for name, one in times["kinds"].items())
         yield (
             f"The timestamps are mixed: {shares}. Bring them to one unit, seconds since 1970, before anything depends "
             "on them."
@@ -124,7 +125,7 @@ def _of_items(result: dict[str, Any]) -> Iterator[str]:
     if top["interactions"] > MOST:
         yield (
             f"{percent(top['interactions'])} of the interactions are of the most popular 1 % of the items: recommending "
-            "these to everybody will look good. Compare with Pop, and look at the segments of items."
+            "these to everybody will look good. Compare with Pop, and by segments_item."
         )
     once = sum(row["count"] for row in result["popularity"]["spread"]["histogram"] if row["to"] == 1)
     if once > MANY * result["items"]:

@@ -133,30 +133,34 @@ def cores(sequences: Sequences, n_items: int, sizes: tuple[int, ...] = CORES) ->
     n_users = len(sequences.offsets) - 1
     users = np.repeat(np.arange(n_users, dtype=np.int32), sequences.lengths)
     items = np.array(sequences.items, dtype=np.int32)  # a copy, which loses what is left out
+    counts = np.array(sequences.lengths), counts_of(items, n_items)
     found = []
     for size in sizes:
-        users, items = _core(users, items, n_users, n_items, size)
-        left = (np.count_nonzero(counts_of(users, n_users)), np.count_nonzero(counts_of(items, n_items)), len(items))
-        found.append(dict(zip(("k", "users", "items", "interactions"), (size, *map(int, left)), strict=True)))
+        while any((of_some < size)[of_some > 0].any() for of_some in counts):
+            users, items = _leave_out(users, items, counts, size)
+        left = (*(int(np.count_nonzero(of_some)) for of_some in counts), len(items))
+        found.append(dict(zip(("k", "users", "items", "interactions"), (size, *left), strict=True)))
     return found
 
 
-def _core(
-    users: np.ndarray, items: np.ndarray, n_users: int, n_items: int, size: int
+def _leave_out(
+    users: np.ndarray, items: np.ndarray, counts: tuple[np.ndarray, np.ndarray], size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Users and items of the interactions that are left, at the beginning of the same arrays."""
-    while True:
-        rare = counts_of(users, n_users) < size, counts_of(items, n_items) < size
-        left = 0
-        for begin in range(0, len(items), BLOCK):
-            of_users, of_items = users[begin : begin + BLOCK], items[begin : begin + BLOCK]
-            kept = ~(rare[0][of_users] | rare[1][of_items])
-            number = np.count_nonzero(kept)
-            users[left : left + number], items[left : left + number] = of_users[kept], of_items[kept]
-            left += number
-        if left == len(items):
-            return users, items
-        users, items = users[:left], items[:left]
+    """The interactions of users and items that have ``size`` of them, at the beginning of the same arrays; the others
+    are taken off the counts."""
+    rare_user, rare_item = (of_some < size for of_some in counts)
+    left, gone = 0, []
+    for begin in range(0, len(items), BLOCK):
+        of_users, of_items = users[begin : begin + BLOCK], items[begin : begin + BLOCK]
+        out = rare_user[of_users] | rare_item[of_items]
+        gone.append((of_users[out], of_items[out]))
+        kept = of_users[~out], of_items[~out]
+        end = left + len(kept[0])
+        users[left:end], items[left:end] = kept
+        left = end
+    for of_some, values in zip(counts, zip(*gone, strict=True), strict=True):
+        of_some -= counts_of(np.concatenate(values), len(of_some))
+    return users[:left], items[:left]
 
 
 # ---- targets ----

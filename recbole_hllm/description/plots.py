@@ -59,7 +59,7 @@ def _grid(top: float, up: str) -> list[str]:
 
 
 def _bars(plot: Plot, labels: list[str], top: float) -> list[str]:
-    width = 1 / len(labels)
+    width, straight = 1 / len(labels), len(labels) * max(map(len, labels)) < 90
     parts = []
     for place, (label, value) in enumerate(zip(labels, plot.values, strict=True)):
         x, y = _x((place + 0.1) * width), _y(value / top)
@@ -67,13 +67,13 @@ def _bars(plot: Plot, labels: list[str], top: float) -> list[str]:
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{_x(0.8 * width) - LEFT:.1f}" height="{BOTTOM - y:.1f}" '
             f'fill="{_FILL}"><title>{escape(label)}: {value:,.6g}</title></rect>'
         )
-        parts.append(_below(label, _x((place + 0.5) * width), len(labels)))
+        parts.append(_below(label, _x((place + 0.5) * width), straight))
     return parts
 
 
-def _below(label: str, x: float, number: int) -> str:
-    """The name of a bar; many, or long ones, stand at an angle."""
-    if number * max(len(label), 4) < 80:
+def _below(label: str, x: float, straight: bool) -> str:
+    """The name of a bar, at an angle where the names would touch each other."""
+    if straight:
         return f'<text x="{x:.1f}" y="{BOTTOM + 18}" text-anchor="middle">{escape(label)}</text>'
     y = BOTTOM + 12
     turned = f'transform="rotate(-40 {x:.1f} {y})" x="{x:.1f}" y="{y}" text-anchor="end" font-size="10"'

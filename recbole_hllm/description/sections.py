@@ -9,6 +9,7 @@ from recbole_hllm.description.numbers import QUANTILES
 from recbole_hllm.units import MISSING
 
 _BAR = 30  # characters of the longest bar on a console
+_ENDS = (("first", "least"), ("last", "most"))
 _NAMES = {"train": "training", "valid": "validation", "test": "test"}
 
 
@@ -145,20 +146,17 @@ def _popularity(result: dict[str, Any]) -> Section:
 
 
 def _times(times: dict[str, Any]) -> Section:
-    kinds = tuple((kind, percent(share)) for kind, share in times["kinds"].items())
-    ranges = f"From {_number(times['least'])} to {_number(times['most'])}"
-    if times["first"]:
-        ranges += f"; the {times['kind']} from {times['first']} to {times['last']} UTC"
-    sentences = (
-        f"{ranges}.",
-        f"{percent(times['same'])} of the interactions have the time of the one before of the same user.",
+    kinds = tuple(
+        (kind, percent(one["share"]), *(one.get(date) or _number(one[end]) for date, end in _ENDS))
+        for kind, one in times["kinds"].items()
     )
-    tables = [Table("What the timestamps look like", ("", "interactions"), kinds)]
+    same = f"{percent(times['same'])} of the interactions have the time of the one before of the same user."
+    tables = [Table("What the timestamps look like (dates in UTC)", ("", "interactions", "from", "to"), kinds)]
     if times["periods"]:
         rows = tuple((period["from"][:16], f"{period['count']:,}") for period in times["periods"])
         plot = Plot("bars", tuple(period["count"] for period in times["periods"]), "from (UTC)", "interactions")
         tables.append(Table("Interactions over time", ("from (UTC)", "interactions"), rows, plot, page_only=True))
-    return Section("Times", sentences, tuple(tables))
+    return Section("Times", (same,), tuple(tables))
 
 
 def _split(result: dict[str, Any]) -> Section:

@@ -11,7 +11,7 @@ from recbole_hllm.data.texts.item_texts import ItemTexts, TextTemplate
 from recbole_hllm.description.numbers import spread
 
 # Most items whose tokens are counted, and texts for one call of the tokenizer.
-SAMPLE, TOGETHER = 50_000, 2048
+SAMPLE, TOGETHER = 20_000, 2048
 SHOWN = 80  # most characters of an example
 
 

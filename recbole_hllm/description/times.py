@@ -1,5 +1,6 @@
 """Whether timestamps are points in time, in which unit, and how often they do not say what came first."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from recbole_hllm.data.clock import UNITS, within
 from recbole_hllm.data.rows.sequences import Sequences
-from recbole_hllm.description.numbers import blocks
+from recbole_hllm.description.numbers import BLOCK, blocks
 
 # Of the plot of interactions over time.
 PERIODS = 24
@@ -34,9 +35,10 @@ def describe_times(sequences: Sequences, same: np.ndarray) -> dict[str, Any]:
 
     Returns:
         kind: what most of them look like: ``seconds``, ``milliseconds`` or ``microseconds`` since 1970; ``positions``,
-        which count 0, 1, 2, ... or 1, 2, 3, ... inside each sequence; or ``other numbers``. kinds: the share of each.
-        least and most: of all. first and last: dates of those of the kind, None without a clock. periods: their
-        number in equal parts of the time between. same: share of the interactions with the time of the one before.
+        which count 0, 1, 2, ... or 1, 2, 3, ... inside each sequence; or ``other numbers``. kinds: of each that there
+        is the share, the least and the most, and of a clock's their dates in UTC. constant: all are the same. periods:
+        how many of the kind are in equal parts of the time between, None without a clock. same: share of the
+        interactions with the time of the one before.
     """
     found = {kind: _Range() for kind in (*UNITS, POSITIONS, OTHER)}
     for values, is_position in _values(sequences):
@@ -45,15 +47,12 @@ def describe_times(sequences: Sequences, same: np.ndarray) -> dict[str, Any]:
     total = len(sequences.timestamps)
     kind = max(found, key=lambda name: found[name].count)
     clock = found[kind] if kind in UNITS else None
-    seen = [one for one in found.values() if one.count]
+    kinds = {name: one.described(name, total) for name, one in found.items() if one.count}
     return {
         "kind": kind,
-        "kinds": {name: one.count / total for name, one in found.items() if one.count},
-        "least": min(one.least for one in seen),
-        "most": max(one.most for one in seen),
-        "first": clock and date_of(clock.least, kind),
-        "last": clock and date_of(clock.most, kind),
-        "periods": _periods(sequences, kind, clock) if clock else None,
+        "kinds": kinds,
+        "constant": min(one["least"] for one in kinds.values()) == max(one["most"] for one in kinds.values()),
+        "periods": _periods(sequences.timestamps, kind, clock) if clock else None,
         "same": float(same.mean()),
     }
 
@@ -74,17 +73,27 @@ class _Range:
             self.count += len(values)
             self.least, self.most = min(self.least, float(values.min())), max(self.most, float(values.max()))
 
+    def described(self, kind: str, total: int) -> dict[str, Any]:
+        """Their share of a total, and their range; of a clock's times in dates, too."""
+        ends = {"least": self.least, "most": self.most}
+        dates = {"first": date_of(self.least, kind), "last": date_of(self.most, kind)} if kind in UNITS else {}
+        return {"share": self.count / total, **ends, **dates}
 
-def _values(sequences: Sequences) -> Any:
+
+def _values(sequences: Sequences) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """float64 times, and which of them count inside their sequence, block by block."""
     offsets = sequences.offsets
     for first, after in blocks(offsets):
         begin, end = offsets[first], offsets[after]
         values = np.asarray(sequences.timestamps[begin:end], dtype=np.float64)
-        lengths = np.diff(offsets[first : after + 1])
-        starts = np.repeat(offsets[first:after] - begin, lengths)
-        places = np.arange(end - begin) - starts
-        yield values, (values - places == values[starts]) & np.isin(values[starts], (0, 1))
+        lengths, counting = np.diff(offsets[first : after + 1]), np.zeros(len(values), dtype=bool)
+        filled = lengths > 0
+        starts, lengths = (offsets[first:after] - begin)[filled], lengths[filled]
+        begins = np.isin(values[starts], (0, 1))
+        if begins.any():
+            expected = np.arange(len(values)) + np.repeat(values[starts] - starts, lengths)
+            counting = (values == expected) & np.repeat(begins, lengths)
+        yield values, counting
 
 
 def _kinds(values: np.ndarray, is_position: np.ndarray) -> dict[str, np.ndarray]:
@@ -95,15 +104,13 @@ def _kinds(values: np.ndarray, is_position: np.ndarray) -> dict[str, np.ndarray]
     return kinds
 
 
-def _periods(sequences: Sequences, kind: str, clock: _Range) -> list[dict[str, Any]]:
-    edges = np.linspace(clock.least, clock.most, PERIODS + 1)
-    counts = np.zeros(PERIODS, dtype=np.int64)
-    if clock.least == clock.most:
-        edges, counts = edges[[0, -1]], counts[:1]
-    for values, _ in _values(sequences):
-        of_kind = values[within(values, kind)]
-        places = np.searchsorted(edges, of_kind, side="right") - 1
-        counts += np.bincount(np.minimum(places, len(counts) - 1), minlength=len(counts))
+def _periods(timestamps: np.ndarray, kind: str, clock: _Range) -> list[dict[str, Any]]:
+    number = PERIODS if clock.least < clock.most else 1
+    edges = np.linspace(clock.least, clock.most, number + 1)
+    counts = np.zeros(number, dtype=np.int64)
+    for begin in range(0, len(timestamps), BLOCK):
+        values = np.asarray(timestamps[begin : begin + BLOCK], dtype=np.float64)
+        counts += np.histogram(values[within(values, kind)], bins=edges)[0]
     return [
         {"from": date_of(edge, kind), "count": int(count)} for edge, count in zip(edges[:-1], counts, strict=True)
     ]

@@ -39,6 +39,8 @@ def main(words: list[str]) -> int:
     """Prints a page, and keys."""
     words = list(words)
     verb = words.pop(0) if words and not words[0].startswith("-") else None
+    while verb and words and not words[0].startswith("-"):  # a data set, with --help after it
+        words.pop(0)
     models = parse_arguments(words).get("model")
     if verb is None:
         print(help_text(models))

@@ -27,7 +27,7 @@ PAGES = read("README.md", "docs/**/*.md")
 WITH_COMMANDS = PAGES | read("benchmarks/**/*.md", "dataset/*/README.md", "properties/**/*.yaml")
 
 # Of the command line alone, beside the keys of a config.
-OF_THE_CALL = {"help", "run_dir", "plan", "config_file", "config_files", "imports"}
+OF_THE_CALL = {"help", "run_dir", "plan", "config_file", "config_files", "imports", "to"}
 # What the examples of docs/extending add; test_doors.py runs them.
 EXAMPLE_MODELS = {"LastItems", "mypackage.mymodule:LastItems", "GRUNCE"}
 EXAMPLE_NAMES = {"last_items", "embedding_size"}
@@ -45,7 +45,7 @@ OFFICIAL = {
 }  # fmt: skip
 # Written like keys: an item's text, a part of eval_args, a key of Hugging Face, a placeholder, an environment variable.
 LIKE_KEYS = {"title", "mode", "attn_type", "key", "HLLM_GOLDENS"}
-PROGRAM = r"(?m)^[ #]*(?:\w+=\S+ )*(?:python run_recbole_hllm\.py|recbole-hllm) (?:([a-z]+) )?(-.*)$"
+PROGRAM = r"(?m)^[ #]*(?:\w+=\S+ )*(?:python run_recbole_hllm\.py|recbole-hllm) (?:([a-z]+) (?:\w[\w-]* )?)?(-.*)$"
 IN_REPOSITORY = re.compile(r"(?<![\w./-])(?:properties|dataset|benchmarks|docs|tests|recbole_hllm)/[\w./*<>@-]*")
 
 
