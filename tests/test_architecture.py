@@ -13,9 +13,9 @@ import recbole_hllm
 
 PACKAGE = Path(recbole_hllm.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-# Room -> rooms it may import: verbs -> tables | description -> runs -> config.config -> registry -> training | evaluation | data |
-# model -> nn. Errors, units, doors, and the schema, parsing and places of keys are for all but nn, which takes plain
-# arguments. The contract says what the program asks of a model, and all that hold one may import it.
+# Room -> rooms it may import: verbs -> tables | description -> runs -> config.config -> registry -> training |
+# evaluation | data | model -> nn. Errors, units, doors, and the schema, parsing and places of keys are for all but nn,
+# which takes plain arguments. The contract says what the program asks of a model, and all that hold one may import it.
 COMMON = {"doors", "errors", "units"}
 KEYS = COMMON | {"config"}
 ARROWS = {

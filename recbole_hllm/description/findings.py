@@ -124,8 +124,8 @@ def _of_items(result: dict[str, Any]) -> Iterator[str]:
     top = next(row for row in result["popularity"]["top"] if row["share"] == SOME)
     if top["interactions"] > MOST:
         yield (
-            f"{percent(top['interactions'])} of the interactions are of the most popular 1 % of the items: recommending "
-            "these to everybody will look good. Compare with Pop, and by segments_item."
+            f"{percent(top['interactions'])} of the interactions are of the most popular 1 % of the items: rankings "
+            "that put these first for everybody look good. Compare with Pop, and by segments_item."
         )
     once = sum(row["count"] for row in result["popularity"]["spread"]["histogram"] if row["to"] == 1)
     if once > MANY * result["items"]:

@@ -7,7 +7,7 @@ from typing import Any
 from recbole_hllm.description.plots import drawn
 from recbole_hllm.description.sections import Section, Table, sections_of
 
-_KEY = re.compile(r"--[A-Za-z_]+(=\S+)?")
+_KEY = re.compile(r"--[A-Za-z_]+(=\S*[^\s,.;:])?")
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff; margin: 2rem auto; max-width: 60rem;

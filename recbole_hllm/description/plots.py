@@ -6,8 +6,8 @@ from html import escape
 from recbole_hllm.description.sections import Plot, Table
 
 # The picture, and the part of it that the axes enclose, in pixels.
-WIDTH, HEIGHT = 720, 300
-LEFT, RIGHT, TOP, BOTTOM = 80, 700, 16, 214
+WIDTH, HEIGHT = 720, 310
+LEFT, RIGHT, TOP, BOTTOM = 90, 710, 16, 214
 _INK, _GRID, _FILL = "#333", "#ddd", "#2f6f9f"
 _TICKS = 4
 
@@ -21,7 +21,7 @@ def drawn(table: Table) -> str:
     top = nice_top(max(plot.values)) if plot.kind == "bars" else 1.0
     body = _bars(plot, labels, top) if plot.kind == "bars" else _curve(plot, labels)
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}" font-size="12" '
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}" font-size="14" '
         f'font-family="system-ui, sans-serif" fill="{_INK}">',
         *_grid(top, plot.up),
         *body,
@@ -59,7 +59,7 @@ def _grid(top: float, up: str) -> list[str]:
 
 
 def _bars(plot: Plot, labels: list[str], top: float) -> list[str]:
-    width, straight = 1 / len(labels), len(labels) * max(map(len, labels)) < 90
+    width, straight = 1 / len(labels), len(labels) * max(map(len, labels)) < 70
     parts = []
     for place, (label, value) in enumerate(zip(labels, plot.values, strict=True)):
         x, y = _x((place + 0.1) * width), _y(value / top)
@@ -76,7 +76,7 @@ def _below(label: str, x: float, straight: bool) -> str:
     if straight:
         return f'<text x="{x:.1f}" y="{BOTTOM + 18}" text-anchor="middle">{escape(label)}</text>'
     y = BOTTOM + 12
-    turned = f'transform="rotate(-40 {x:.1f} {y})" x="{x:.1f}" y="{y}" text-anchor="end" font-size="10"'
+    turned = f'transform="rotate(-40 {x:.1f} {y})" x="{x:.1f}" y="{y}" text-anchor="end" font-size="12"'
     return f"<text {turned}>{escape(label)}</text>"
 
 

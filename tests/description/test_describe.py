@@ -26,7 +26,8 @@ def described(write_dataset, tmp_path):
 
 
 def walks(users=6, length=5, step=60):
-    return [(f"u{user}", f"i{(user + place) % 7}", CLOCK + step * place) for user in range(users) for place in range(length)]
+    places = [(user, place) for user in range(users) for place in range(length)]
+    return [(f"u{user}", f"i{(user + place) % 7}", CLOCK + step * place) for user, place in places]
 
 
 # ---- one that is counted by hand ----

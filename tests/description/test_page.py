@@ -69,7 +69,9 @@ def test_links_lead_to_the_sections(hand):
 
 
 def test_keys_in_sentences_are_code(hand):
-    assert "<code>--rm_dup_inter=first</code> keeps" in to_page(hand())
+    page = to_page(hand())
+    assert "<code>--rm_dup_inter=first</code> keeps" in page
+    assert '<code>--item_inter_num_interval="[k,inf)"</code>, again' in page
 
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", "\"quoted\" & 'so'", "–—ü漢"])

@@ -10,7 +10,8 @@ from recbole_hllm.description.sections import Plot, Table
 
 def table(values, kind="bars", places=(), labels=None):
     labels = labels or [f"row {place}" for place in range(len(values))]
-    return Table("A & B", ("", "n"), tuple((label, "1") for label in labels), Plot(kind, values, "across", "up", places))
+    plot = Plot(kind, values, "across", "up", places)
+    return Table("A & B", ("", "n"), tuple((label, "1") for label in labels), plot)
 
 
 @pytest.mark.parametrize(

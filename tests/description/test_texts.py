@@ -35,7 +35,8 @@ def test_every_number_of_a_few_texts(tokenizer):
     assert quantiles(whole["tokens"], "min", "max") == [8, 10], "[CLS] title : w1 & w4 w5 [SEP]"
     title, brand = found["fields"]
     assert (title["name"], title["filled"], brand["name"], brand["filled"]) == ("title", 3, "brand", 2)
-    assert quantiles(title["characters"], "min", "max") == [5, 10] and quantiles(title["tokens"], "min", "max") == [2, 4]
+    assert quantiles(title["characters"], "min", "max") == [5, 10]
+    assert quantiles(title["tokens"], "min", "max") == [2, 4]
     assert brand["words"]["mean"] == brand["tokens"]["mean"] == 1
     assert found["shared"] == {"items": 2, "texts": 1, "most": {"text": "title: w1 w2. brand: w3", "items": 2}}
 

@@ -45,7 +45,9 @@ OFFICIAL = {
 }  # fmt: skip
 # Written like keys: an item's text, a part of eval_args, a key of Hugging Face, a placeholder, an environment variable.
 LIKE_KEYS = {"title", "mode", "attn_type", "key", "HLLM_GOLDENS"}
-PROGRAM = r"(?m)^[ #]*(?:\w+=\S+ )*(?:python run_recbole_hllm\.py|recbole-hllm) (?:([a-z]+) (?:\w[\w-]* )?)?(-.*)$"
+# A verb, of `describe` its data set too, and keys.
+WORDS = r"(?:([a-z]+) (?:(?<=describe )\w[\w-]* )?)?(-.*)"
+PROGRAM = rf"(?m)^[ #]*(?:\w+=\S+ )*(?:python run_recbole_hllm\.py|recbole-hllm) {WORDS}$"
 IN_REPOSITORY = re.compile(r"(?<![\w./-])(?:properties|dataset|benchmarks|docs|tests|recbole_hllm)/[\w./*<>@-]*")
 
 
