@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
-from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.transform import MaskItemSequence
-from recbole.sampler import RepeatableSampler, Sampler
 from torch import Tensor
 
 from recbole_hllm.config.keys.recbole import SizeKeys
 from recbole_hllm.config.keys.run import RunKeys
+from recbole_hllm.data.batches import BatchLoader
 from recbole_hllm.data.candidates import draw_candidates
 from recbole_hllm.data.negatives import check_drawable
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.rows.labelled import LabelledEvalLoader
+from recbole_hllm.data.samplers import ItemSampler, OwnItems
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.evaluation.metrics import check_lists, check_topk, longest_list
 
@@ -77,8 +77,9 @@ def check_sizes(config: Any, train: Any, *evaluated: Any) -> None:
 
 
 def _train_sampler(config: Any, train: Any) -> Any:
-    """RecBole's sampler over training rows only, so that no validation or test item is more likely to be drawn."""
-    arguments = RunKeys.of(config).train_neg_sample_args
+    """Draws among training rows only, so that no validation or test item is more likely to be drawn."""
+    settings = RunKeys.of(config)
+    arguments = settings.train_neg_sample_args
     assert arguments is not None, "RecBole writes it out"
     if arguments["distribution"] == "none":
         if not config.spec.model.DRAWS_NEGATIVES:
@@ -86,9 +87,14 @@ def _train_sampler(config: Any, train: Any) -> Any:
         if not train.rows.draws_of_its_own(config):
             return None
         arguments = {"distribution": "uniform", "alpha": 1.0}
-    check_drawable(train, arguments["distribution"])
-    kind, data = (RepeatableSampler, train) if train.rows.reads_history else (Sampler, [train])
-    return kind(["train"], data, arguments["distribution"], arguments["alpha"]).set_phase("train")
+    popular = arguments["distribution"] == "popularity"
+    counts = train.rows.item_counts() if popular else None
+    check_drawable(train, counts)
+    weights = None if counts is None else np.where(counts > 0, counts / counts.sum(), 0) ** arguments["alpha"]
+    own = None
+    if not train.rows.reads_history:
+        own = OwnItems.at(train.targets, train.sequences, train.user_num, train.item_num)
+    return ItemSampler(train.item_num, settings.seed, weights, own)
 
 
 def _eval_loader(config: Any, phase: str, train: Any, part: Any) -> Any:
@@ -96,10 +102,10 @@ def _eval_loader(config: Any, phase: str, train: Any, part: Any) -> Any:
         return None
     if part.rows.labelled:
         return LabelledEvalLoader(config, part)
-    return EvalLoader(config, part, phase, train.whole_counts())
+    return EvalLoader(config, part, phase, train.whole_counts)
 
 
-class EvalLoader(FullSortEvalDataLoader):
+class EvalLoader(FullSortEvalDataLoader, BatchLoader):
     """One row per target, for sequential and general models alike, against the whole catalogue or fixed candidates.
 
     With ``eval_targets: together`` a row has all targets of a user. Candidates of ``uniN`` and ``popN`` are drawn once
@@ -112,13 +118,13 @@ class EvalLoader(FullSortEvalDataLoader):
 
     def __init__(self, config: Any, dataset: Any, phase: str, counts: Any) -> None:
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
-        self.phase, self.counts = phase, counts
+        self.phase = phase
         self.settings = RunKeys.of(config)
         self.mask_history = self.settings.mask_history
         self.target_masked = self.mask_history and "mask_target" in referenced(self.settings.reference)
         self.sample_size = len(dataset)
-        self.candidates = self._draw(config, dataset)
-        AbstractDataLoader.__init__(self, config, dataset, sampler=None, shuffle=False)
+        self.candidates = self._draw(config, dataset, counts)
+        BatchLoader.__init__(self, config, dataset, sampler=None, shuffle=False)
         # For RecBole's full_sort_topk alone: True are rows as they are, with nothing masked; False one row of each user
         # without what `uid2history_item` holds.
         self.is_sequential = dataset.rows.reads_history and not self.mask_history
@@ -127,7 +133,7 @@ class EvalLoader(FullSortEvalDataLoader):
         self.step = max(1, min(self.settings.eval_batch_size, _SCORES_PER_BATCH // self._dataset.item_num))
         self.set_batch_size(self.step)
 
-    def _draw(self, config: Any, dataset: Any) -> Any:
+    def _draw(self, config: Any, dataset: Any, counts: Any) -> Any:
         arguments = config[f"{self.phase}_neg_sample_args"]
         if arguments["sample_num"] == "none":
             if arguments["distribution"] == "none":
@@ -135,13 +141,13 @@ class EvalLoader(FullSortEvalDataLoader):
             return None
         sequences = dataset.sequences
         return draw_candidates(
-            sequences.of(dataset.targets),
+            sequences.of(np.asarray(dataset.targets)),
             sequences.offsets,
             sequences.items,
             dataset.item_num,
             arguments["sample_num"],
             seed=self.settings.seed,
-            weights=self.counts if arguments["distribution"] == "popularity" else None,
+            weights=counts() if arguments["distribution"] == "popularity" else None,
         )
 
     def fewest_candidates(self, config: Any) -> tuple[int, str]:
@@ -150,7 +156,7 @@ class EvalLoader(FullSortEvalDataLoader):
         dataset, every = self._dataset, np.arange(self.sample_size)
         n_items = dataset.item_num - 1
         if self.candidates is not None:
-            own = int(np.diff(dataset.held_out_offsets).min())
+            own = dataset.fewest_targets()
             mode = self.settings.eval_args["mode"][self.phase]
             return self.candidates.shape[1] + own, f"by the mode {mode} of eval_args"
         if not self.mask_history:

@@ -67,26 +67,23 @@ def compares_with_drawn(spec: Any, loss: Any) -> bool | None:
     return kind == ModelType.GENERAL or spec.model.fixed_input_type() == InputType.PAIRWISE
 
 
-def check_drawable(train: Any, distribution: str) -> None:
-    """Whether each training row has an item that can be its negative: RecBole's samplers look for one for ever.
+def check_drawable(train: Any, counts: np.ndarray | None) -> None:
+    """Whether each training row has an item that can be its negative: a sampler looks for one for ever.
 
     Args:
         train: the training part.
-        distribution: ``uniform``, over all items, or ``popularity``, over those of the training rows.
+        counts: (n_items,) how often each item stands in the training rows, where the popular ones are drawn; None
+            where all items are.
 
     Raises:
         DataError: a row has none.
     """
-    undrawable = train.rows.undrawable()
-    if undrawable is None:
-        return
-    most, whose = undrawable
-    items = train.inter_feat[train.iid_field].numpy()
-    drawn = np.unique(items) if distribution == "popularity" else np.arange(1, train.item_num)
-    if len(drawn) <= most:
-        of = "items of the training rows" if distribution == "popularity" else "items"
+    drawable = np.arange(train.item_num) > 0 if counts is None else counts
+    whose = train.rows.undrawable(drawable)
+    if whose is not None:
+        of = "items" if counts is None else "items of the training rows"
         raise DataError(
-            f"data set '{train.dataset_name}': no negatives to draw: there are {len(drawn)} {of} to draw from, and "
-            f"{whose}; take a model or loss_type without drawn negatives, or leave such users out with "
+            f"data set '{train.dataset_name}': no negatives to draw: there are {np.count_nonzero(drawable)} {of} to "
+            f"draw from, and {whose}; take a model or loss_type without drawn negatives, or leave such users out with "
             "user_inter_num_interval"
         )

@@ -10,7 +10,7 @@ from recbole_hllm.config.keys.run import LabelledKeys, RunKeys
 from recbole_hllm.data.rows import sequences as seq
 from recbole_hllm.errors import ConfigError, DataError
 from recbole_hllm.evaluation.metrics import of_popularity
-from recbole_hllm.storage.cache import digest
+from recbole_hllm.storage.cache import Blocks, digest
 
 # Behaviours of published code that differ from the default here; `reference` switches them on by name. Those of
 # distillation are of the published SLMRec code, the others of the official HLLM code.
@@ -164,7 +164,7 @@ def _count_short(sequences: Any, split: Any, wanted: Sequence[str]) -> int:
     in_all = sequences.lengths > 0
     users = int(in_all.sum())
     for phase in wanted:
-        in_all &= np.isin(np.arange(len(in_all)), sequences.of(getattr(split, phase)))
+        in_all &= getattr(split, phase).counts > 0
     return users - int(in_all.sum())
 
 
@@ -191,14 +191,13 @@ def fingerprint(dataset: Any, parts: dict[str, Any], candidates: dict[str, np.nd
         "training": _training_digest(dataset),
     }
     for phase, part in parts.items():
-        users = sequences.users[sequences.of(part.held_out)]
         result[f"{phase}_targets"] = len(part.held_out)
-        result[f"{phase}_pairs"] = digest(users, sequences.items[part.held_out])
+        result[f"{phase}_pairs"] = digest(*_pairs(sequences, part.held_out))
         result[f"{phase}_candidates"] = "all" if candidates[phase] is None else digest(candidates[phase])
         if dataset.labels is not None:
-            result[f"{phase}_labels"] = digest(dataset.labels[part.targets])
+            result[f"{phase}_labels"] = digest(part.targets.pick(dataset.labels))
     if dataset.labels is not None:
-        result["training_labels"] = digest(dataset.labels[dataset.training_positions])
+        result["training_labels"] = digest(dataset.training_positions.pick(dataset.labels))
         result["history_filter"] = settings.history_filter
     return result
 
@@ -207,5 +206,13 @@ def _training_digest(dataset: Any) -> str:
     """Who had what and when in the training interactions, and how much of each sequence may be trained on; rows that
     train on a part of it only (`train_user_fraction`, `train_min_items`, ...) still stand in one table."""
     sequences, (positions, train_lengths) = dataset.sequences, dataset.whole_training
-    users = sequences.users[sequences.of(positions)]
-    return digest(users, sequences.items[positions], sequences.timestamps[positions], train_lengths)
+    times = (sequences.timestamps[block].astype(np.float64) for _, block in positions.blocks())
+    had = Blocks(np.float64, len(positions), times)
+    return digest(*_pairs(sequences, positions), had, train_lengths.astype(np.int64))
+
+
+def _pairs(sequences: Any, positions: Any) -> tuple[Blocks, Blocks]:
+    """Users and items at some positions, as int64 whatever they are kept as."""
+    users = (sequences.users[owners].astype(np.int64) for owners, _ in positions.blocks())
+    items = (sequences.items[block].astype(np.int64) for _, block in positions.blocks())
+    return Blocks(np.int64, len(positions), users), Blocks(np.int64, len(positions), items)

@@ -56,7 +56,7 @@ def recommend(run: Run, users: Sequence[str] | None = None, k: int = 10) -> list
     scores = Trainer(run.config, run.model.eval(), run.run_dir).scores(loader, rows)
     nothing = torch.empty(0, dtype=torch.long, device=scores.device)
     best = rank(ScoreTable(scores), nothing, nothing, k=min(k, data.item_num - 1)).lists.cpu()
-    whose = part.inter_feat[data.uid_field][torch.from_numpy(rows)]
+    whose = part.inter_feat[rows][data.uid_field]
     history, held_out = part.histories(rows), part.positives(rows)
 
     def ids(items: Any) -> list[str]:

@@ -12,8 +12,9 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,29 +81,54 @@ def _inside_package(path: Path) -> bool:
     return bool({"site-packages", "dist-packages"} & set(path.parts)) or path.is_relative_to(recbole_folder().resolve())
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """A flat array for ``digest`` that is never whole in memory.
+
+    Attributes:
+        dtype: of its numbers.
+        size: how many.
+        blocks: arrays of them, in order; read once.
+    """
+
+    dtype: Any
+    size: int
+    blocks: Iterable[np.ndarray]
+
+
 def digest(*parts: object) -> str:
     """Hash (24 hexadecimal characters of SHA-256) of strings, bytes, arrays and JSON-able values, in order.
 
     The same on every machine and in every process. Types and boundaries count: ("ab", "c"), ("a", "bc") and
-    (b"ab", "c") all differ.
+    (b"ab", "c") all differ. ``Blocks`` count as the array of them.
     """
     sha = hashlib.sha256()
     for part in parts:
-        kind, content = _to_bytes(part)
-        sha.update(f"{kind}:{len(content)}:".encode())
-        sha.update(content)
+        kind, size, blocks = _to_bytes(part)
+        sha.update(f"{kind}:{size}:".encode())
+        for block in blocks:
+            sha.update(block)
     return sha.hexdigest()[:24]
 
 
-def _to_bytes(part: object) -> tuple[str, bytes]:
+def _to_bytes(part: object) -> tuple[str, int, Iterable[Any]]:
+    if isinstance(part, Blocks):
+        dtype = np.dtype(part.dtype)
+        return f"array {dtype.str} {(part.size,)}", part.size * dtype.itemsize, part.blocks
+    if isinstance(part, np.ndarray):
+        if part.dtype.hasobject:
+            raise TypeError("digest: an array of Python objects has no stable bytes")
+        flat = np.ascontiguousarray(part).reshape(-1)
+        return f"array {part.dtype.str} {part.shape}", part.nbytes, [flat.view(np.uint8)]
+    kind, content = _plain_bytes(part)
+    return kind, len(content), [content]
+
+
+def _plain_bytes(part: object) -> tuple[str, bytes]:
     if isinstance(part, str):
         return "str", part.encode("utf-8", "surrogatepass")
     if isinstance(part, bytes):
         return "bytes", part
-    if isinstance(part, np.ndarray):
-        if part.dtype.hasobject:
-            raise TypeError("digest: an array of Python objects has no stable bytes")
-        return f"array {part.dtype.str} {part.shape}", part.tobytes()
     return "json", json.dumps(part, sort_keys=True).encode()
 
 

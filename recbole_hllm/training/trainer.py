@@ -336,7 +336,7 @@ def _shares(train_data: Any, accumulation: Any) -> list[float]:
     may be smaller."""
     if accumulation == 1:
         return np.ones(len(train_data)).tolist()
-    rows = np.full(len(train_data), train_data.batch_size)
-    rows[-1] = train_data.sample_size - train_data.batch_size * (len(rows) - 1)
+    rows = np.full(len(train_data), train_data.step)
+    rows[-1] = train_data.sample_size - train_data.step * (len(rows) - 1)
     groups = np.arange(len(rows)) // accumulation
     return (rows / np.bincount(groups, weights=rows)[groups]).tolist()

@@ -3,13 +3,11 @@
 from typing import Any
 
 import numpy as np
-import torch
-from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
-from torch import Tensor
 
+from recbole_hllm.data.batches import TrainLoader
 from recbole_hllm.data.rows.dataset import SequenceDataset
-from recbole_hllm.data.rows.flat import take
+from recbole_hllm.data.rows.positions import Positions
 
 
 class Rows:
@@ -30,7 +28,7 @@ class Rows:
         with_features: columns of the user and the item are joined to a row.
         data_set: class of the data set that has such rows.
         loader: class of the loader of a training part.
-        table: columns of ``.inter`` at the positions.
+        table: columns of ``.inter`` at the positions; tensors are made when asked for.
     """
 
     name: str
@@ -39,14 +37,14 @@ class Rows:
     longer_in_evaluation = False
     with_features = True
     data_set = SequenceDataset
-    loader = TrainDataLoader
+    loader = TrainLoader
 
-    def __init__(self, data: SequenceDataset, positions: np.ndarray) -> None:
+    def __init__(self, data: SequenceDataset, positions: Positions) -> None:
         self.data, self.positions = data, positions
-        self.table = take(data.inter_feat, torch.from_numpy(data.table_rows(positions)))
+        self.table = data.table_at(positions)
 
     @classmethod
-    def of_training(cls, data: SequenceDataset, targets: np.ndarray) -> "Rows":
+    def of_training(cls, data: SequenceDataset, targets: Positions) -> "Rows":
         """Rows of the training part.
 
         Args:
@@ -56,7 +54,7 @@ class Rows:
         return cls(data, targets)
 
     @classmethod
-    def of_evaluation(cls, data: SequenceDataset, targets: np.ndarray) -> "Rows":
+    def of_evaluation(cls, data: SequenceDataset, targets: Positions) -> "Rows":
         """Rows of a part to evaluate, one for each of its targets."""
         return cls(data, targets)
 
@@ -65,14 +63,21 @@ class Rows:
         """Whether a training batch brings drawn items where ``train_neg_sample_args`` asks for none."""
         return False
 
-    def undrawable(self) -> tuple[int, str] | None:
-        """The most items that cannot be drawn as a negative of one row, and in words which row that is; None where
-        any item can be."""
+    def undrawable(self, counts: np.ndarray) -> str | None:
+        """In words the row that has no negative among some items; None where each row has one.
+
+        Args:
+            counts: (n_items,) above 0 for the items that can be drawn.
+        """
         return None
+
+    def item_counts(self) -> np.ndarray:
+        """(n_items,) how often each item stands in the interactions that the rows cover."""
+        return self.positions.count(self.data.sequences.items, self.data.item_num)
 
     def __len__(self) -> int:
         return len(self.positions)
 
-    def batch(self, index: Tensor) -> Interaction:
+    def batch(self, index: np.ndarray) -> Interaction:
         """The rows of these numbers."""
         raise NotImplementedError

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
+from recbole.utils import FeatureType
 from torch import Tensor
 
 from recbole_hllm.config.keys.next_item import HistoryKeys
@@ -15,9 +15,11 @@ from recbole_hllm.data.files.atomic import AtomicDataset
 from recbole_hllm.data.protocol import TRAINED_ON, build_split
 from recbole_hllm.data.rows import sequences as seq
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
-from recbole_hllm.data.rows.flat import gather, padded_positions, ranges
+from recbole_hllm.data.rows.flat import Padded
 from recbole_hllm.data.rows.part import EvaluationPart, Part
+from recbole_hllm.data.rows.positions import Positions, narrow
 from recbole_hllm.data.rows.sample import sampled
+from recbole_hllm.data.rows.table import Column, Table, everything
 from recbole_hllm.errors import ConfigError
 
 
@@ -34,6 +36,8 @@ class SequenceDataset(AtomicDataset):
     parts (``build``) have the rows that the model trains on and is evaluated on.
 
     Attributes:
+        inter_feat: after ``build`` a Table, whose tensors are made when asked for.
+        history_feat: the same columns, those in ``unused_col`` too.
         sequences: all users' items, times and offsets, full-precision time order, ties in file order.
         labels: (T,) 0/1 label of each interaction; None where they have none.
         training_positions: flat positions of the training interactions, first items included, after ``build``.
@@ -55,17 +59,32 @@ class SequenceDataset(AtomicDataset):
     def _change_feat_format(self) -> None:
         if isinstance(self.inter_feat, Interaction):
             return  # built before
-        Dataset._change_feat_format(self)
-        users, items = self.inter_feat[self.uid_field].numpy(), self.inter_feat[self.iid_field].numpy()
+        for name in self.feat_name_list:
+            convert = self._lazy_table if name == "inter_feat" else self._dataframe_to_interaction
+            setattr(self, name, convert(getattr(self, name)))
+        users, items = (self.inter_feat.kept[field].values for field in (self.uid_field, self.iid_field))
         if self.histories_given:
-            histories = self.inter_feat[self.item_list_field].numpy()
-            lengths = self.inter_feat[self.item_list_length_field].numpy()
+            histories = self.inter_feat.kept[self.item_list_field].values
+            lengths = self.inter_feat.kept[self.item_list_length_field].values
             self.sequences = seq.Sequences.from_histories(users, histories, lengths, items, self.timestamps)
         else:
             self._aug_presets()
             self.sequences = seq.Sequences.from_sorted(users, items, self.timestamps, self.user_num)
         # Apart from `inter_feat`, so that a column in `unused_col` can still have its list, as in RecBole.
-        self.history_feat = Interaction(dict(self.inter_feat.interaction))
+        self.history_feat = self.inter_feat.of(self.inter_feat.interaction.rows)
+
+    def _lazy_table(self, frame: Any) -> Table:
+        """The columns of a DataFrame without copies of those of ids and of plain numbers."""
+        plain = {FeatureType.TOKEN: np.int64, FeatureType.FLOAT: np.float32}
+        columns: dict[str, Column | Tensor] = {}
+        for name in frame:
+            kind, values = self.field2type[name], frame[name].to_numpy()
+            if kind in plain and values.dtype != object:
+                columns[name] = Column(narrow(values) if kind == FeatureType.TOKEN else values, plain[kind])
+            else:
+                tensor = self._dataframe_to_interaction(frame[[name]])[name].numpy()
+                columns[name] = Column(tensor, tensor.dtype.type)
+        return Table(columns, everything(len(frame)))
 
     def build(self) -> list[Part]:
         """Splits into training, validation and test parts; a part without rows is empty.
@@ -84,20 +103,22 @@ class SequenceDataset(AtomicDataset):
         self.whole_training = self._training_positions(whole), whole.train_lengths
         return self._parts(split.train, self._sampled(split.valid, "validation"), self._sampled(split.test, "the test"))
 
-    def _sampled(self, held_out: np.ndarray, phase: str) -> np.ndarray:
+    def _sampled(self, held_out: Positions, phase: str) -> Positions:
         """The targets to evaluate of the users that ``eval_users`` leaves."""
         number = self.settings.eval_users
         if number is None:
             return held_out
-        users = self.sequences.users[self.sequences.of(held_out)]
-        kept, total = sampled(users, number, self.settings.seed), len(np.unique(users))
+        counts = held_out.counts
+        users = self.sequences.users[counts > 0]
+        chosen, total = sampled(users, number, self.settings.seed), len(np.unique(users))
         self.logger.info(f"eval_users: {min(number, total):,} of {total:,} users are evaluated in {phase}")
-        return held_out[kept]
+        kept = np.zeros_like(counts)
+        kept[counts > 0] = np.where(chosen, counts[counts > 0], 0)
+        return held_out.most(kept)
 
-    def _training_positions(self, split: seq.Split) -> np.ndarray:
+    def _training_positions(self, split: seq.Split) -> Positions:
         """Each user's first item is no target but is training data all the same, unless histories overlap."""
-        begin = self.sequences.offsets[:-1]
-        return split.train if self.histories_given else ranges(begin, begin + split.train_lengths)
+        return split.train if self.histories_given else Positions(self.sequences.offsets[:-1], split.train_lengths)
 
     def _chosen_training(self, split: seq.Split) -> seq.Split:
         """Training data of some users, or the beginning of it, the same for every model; a larger share of the users
@@ -111,40 +132,34 @@ class SequenceDataset(AtomicDataset):
         share, least, first = wanted.values()
         drawn = np.random.default_rng(self.settings.seed).random(self.user_num) < share
         kept = drawn[self.sequences.users] & (split.train_lengths >= (least or 0))
-        first = first or self.sequences.lengths.max()
-        owner = self.sequences.of(split.train)
-        train = split.train[kept[owner] & (split.train - self.sequences.offsets[owner] < first)]
+        first = first or int(self.sequences.lengths.max())
+        skipped = split.train.begin - self.sequences.offsets[:-1]
+        train = split.train.most(np.where(kept, np.maximum(first - skipped, 0), 0))
         if len(train) == 0:
             keys = ", ".join(f"{key}: {value}" for key, value in asked.items())
             raise ConfigError(f"{keys} leaves nobody of {self.user_num - 1} users to train on")
         self.logger.info(f"{', '.join(asked)}: {len(train)} of {len(split.train)} training targets are kept")
         return replace(split, train=train, train_lengths=np.where(kept, np.minimum(split.train_lengths, first), 0))
 
-    def _parts(self, train: np.ndarray, *evaluated: np.ndarray) -> list[Part]:
+    def _parts(self, train: Positions, *evaluated: Positions) -> list[Part]:
         """Parts of the training targets, and of those of validation and test."""
         spec = self.config.spec
         training = Part(self, spec.rows.of_training(self, train), spec.model.NUMBERED_ROWS)
         return [training, *map(self._part_to_evaluate, evaluated)]
 
-    def _part_to_evaluate(self, held_out: np.ndarray) -> Any:
-        offsets = self._rows_of(held_out)
-        rows = self.config.spec.rows.of_evaluation(self, held_out[offsets[:-1]])
-        return EvaluationPart(self, rows, held_out, offsets)
-
-    def table_rows(self, positions: np.ndarray) -> np.ndarray:
-        """Rows of ``inter_feat`` at flat positions; of ready-made histories the row of the position's sequence."""
-        return self.sequences.of(positions) if self.histories_given else positions
-
-    def _rows_of(self, targets: np.ndarray) -> Any:
-        """(R + 1,) which of the targets to evaluate begin a row: all, or the first of each user."""
-        if self.settings.eval_targets != "together":
-            return np.arange(len(targets) + 1)
-        if self.histories_given:
+    def _part_to_evaluate(self, held_out: Positions) -> Any:
+        together = self.settings.eval_targets == "together"
+        if together and self.histories_given:
             raise ConfigError(
                 "eval_targets: ready-made histories of benchmark_filename bring a row for each target; leave out "
                 "'together', or give files of interactions"
             )
-        return np.append(np.unique(self.sequences.of(targets), return_index=True)[1], len(targets))
+        rows = self.config.spec.rows.of_evaluation(self, held_out.most(1) if together else held_out)
+        return EvaluationPart(self, rows, held_out, together)
+
+    def table_at(self, positions: Positions) -> Table:
+        """``inter_feat`` at flat positions; of ready-made histories the row of the position's sequence."""
+        return self.inter_feat.of(np.flatnonzero(positions.counts) if self.histories_given else positions)
 
     # ---- what users had ----
 
@@ -152,6 +167,8 @@ class SequenceDataset(AtomicDataset):
         """Users with interactions, and the number of each one's sequence: of ready-made histories that with the latest
         target."""
         filled = np.flatnonzero(self.sequences.lengths)
+        if not self.histories_given:
+            return self.sequences.users[filled], filled
         ends = self.sequences.timestamps[self.sequences.offsets[1:][filled] - 1]
         ordered = filled[np.lexsort((ends, self.sequences.users[filled]))]
         users = self.sequences.users[ordered]
@@ -165,45 +182,45 @@ class SequenceDataset(AtomicDataset):
         Where a model looks at the time of the request, it is that of the last interaction in the data, of anybody.
         """
         width = HistoryKeys.of(self.config).MAX_ITEM_LIST_LENGTH_TEST or self.max_item_list_len
-        positions, real = self._latest_positions(sequences, width)
-        now = torch.full((len(sequences),), self.sequences.timestamps.max(), dtype=torch.float64)
+        events = self._latest_events(sequences, width)
+        now = torch.full((len(sequences),), float(self.sequences.timestamps.max()), dtype=torch.float64)
         return Interaction(
             {
-                self.uid_field: torch.from_numpy(self.sequences.users[sequences]),
+                self.uid_field: torch.from_numpy(self.sequences.users[sequences].astype(np.int64)),
                 self.iid_field: torch.zeros(len(sequences), dtype=torch.long),
-                self.item_list_field: gather(torch.from_numpy(self.sequences.items), positions, real),
-                self.item_list_length_field: real.sum(1),
-                **self.events_at(positions, real),
+                self.item_list_field: events.of(self.sequences.items, np.int64),
+                self.item_list_length_field: torch.from_numpy(events.lengths),
+                **self.events_at(events),
                 EVENT_TIME: now,
             }
         )
 
-    def _latest_positions(self, sequences: np.ndarray, width: int) -> tuple[Tensor, Tensor]:
-        """(B, width) flat positions of the last events of each sequence, and which of them are real."""
-        begin, end = (torch.from_numpy(self.sequences.offsets[sequences + side]) for side in (0, 1))
-        return padded_positions(torch.maximum(begin, end - width), end, width)
+    def _latest_events(self, sequences: np.ndarray, width: int) -> Padded:
+        """(B, width) the last events of each sequence."""
+        begin, end = (self.sequences.offsets[sequences + side] for side in (0, 1))
+        return Padded(np.maximum(begin, end - width), end, width)
 
-    def events_at(self, positions: Tensor, real: Tensor) -> dict[str, Tensor]:
-        """Times, and actions where there are any, at padded flat positions."""
-        events = {EVENT_TIMES: gather(torch.from_numpy(self.sequences.timestamps), positions, real)}
+    def events_at(self, events: Padded) -> dict[str, Tensor]:
+        """Times, and actions where there are any, of the events of some rows."""
+        columns = {EVENT_TIMES: events.of(self.sequences.timestamps, np.float64)}
         if self.actions is not None:
-            events[EVENT_ACTIONS] = gather(torch.from_numpy(self.actions), positions, real)
-        return events
+            columns[EVENT_ACTIONS] = events.of(self.actions, np.int64)
+        return columns
 
     def training_counts(self) -> np.ndarray:
         """(n_items,) how often each item occurs in the training interactions."""
-        return np.bincount(self.sequences.items[self.training_positions], minlength=self.item_num)
+        return self.training_positions.count(self.sequences.items, self.item_num)
 
     def whole_counts(self) -> np.ndarray:
         """The same before ``TRAINED_ON`` leaves anything out, so that rows of one table agree on it."""
-        return np.bincount(self.sequences.items[self.whole_training[0]], minlength=self.item_num)
+        return self.whole_training[0].count(self.sequences.items, self.item_num)
 
     def statistics(self) -> dict[str, float]:
         """Users, items and interactions after filtering (padding not counted), and the mean length."""
-        lengths = self.sequences.lengths[self.sequences.lengths > 0]
+        filled = self.sequences.lengths > 0
         return {
-            "users": len(np.unique(self.sequences.users[self.sequences.lengths > 0])),
+            "users": len(np.unique(self.sequences.users[filled])) if self.histories_given else int(filled.sum()),
             "items": self.item_num - 1,
             "interactions": len(self.timestamps),
-            "mean_length": float(lengths.mean()),
+            "mean_length": float(self.sequences.lengths[filled].mean()),
         }

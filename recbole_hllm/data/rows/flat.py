@@ -4,43 +4,65 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.data.interaction import Interaction
 from torch import Tensor
 
-
-def take(feat: Interaction, index: Any) -> Interaction:
-    """Rows of a table."""
-    return Interaction({field: values[index] for field, values in feat.interaction.items()})
+from recbole_hllm.data.rows.positions import ranges
 
 
-def as_index(index: Any, size: int) -> Tensor:
-    """Whatever RecBole indexes with (number, list, slice, array, tensor) as a tensor of row numbers."""
+def as_index(index: Any, size: int) -> np.ndarray:
+    """Whatever RecBole indexes with (number, list, slice, array, tensor) as row numbers, int64."""
     if isinstance(index, slice):
-        return torch.arange(size)[index]
-    index = torch.as_tensor(index)
-    return torch.nonzero(index)[:, 0] if index.dtype == torch.bool else index.long().reshape(-1)
+        return np.arange(*index.indices(size))
+    index = np.asarray(index)
+    return np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64, copy=False).reshape(-1)
 
 
-def padded_positions(begin: Tensor, end: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """(B, width) flat positions begin, begin + 1, ... and which of them are before end."""
-    positions = begin[:, None] + torch.arange(width)
-    real = positions < end[:, None]
-    return torch.where(real, positions, 0), real
+class Padded:
+    """(B, width) rows of flat values, each from its begin to its end, padded on the right with 0.
+
+    Args:
+        begin, end: (B,) of each row, at most ``width`` apart.
+        width: of the table.
+
+    Attributes:
+        source: flat positions of all that is in the table, row by row.
+        lengths: (B,) of each row.
+    """
+
+    def __init__(self, begin: np.ndarray, end: np.ndarray, width: int) -> None:
+        self.shape, self.lengths = (len(begin), width), end - begin
+        self.source = ranges(begin, end)
+        first = np.arange(len(begin)) * width
+        self._places = ranges(first, first + self.lengths)
+
+    def through(self, positions: np.ndarray) -> "Padded":
+        """This table of positions, which lead to the values."""
+        self.source = positions[self.source]
+        return self
+
+    def of(self, values: np.ndarray, dtype: type[np.generic]) -> Tensor:
+        """(B, width, ...) values in that type."""
+        table = np.zeros((self.shape[0] * self.shape[1], *values.shape[1:]), dtype)
+        table[self._places] = values.take(self.source, axis=0)
+        return torch.from_numpy(table.reshape(*self.shape, *values.shape[1:]))
 
 
-def gather(values: Tensor, positions: Tensor, real: Tensor) -> Tensor:
-    """(B, width, ...) values at flat positions, 0 where nothing is real."""
-    rows = values.index_select(0, positions.reshape(-1)).view(*positions.shape, *values.shape[1:])
-    return rows.masked_fill_(~over(real, values), 0)
+def first_after(
+    values: np.ndarray, low: np.ndarray, high: np.ndarray, bound: Any, itself: bool = False
+) -> np.ndarray:
+    """(R,) the first place of more than ``bound`` in the rising ``values[low:high]``; ``high`` where there is none.
 
-
-def over(real: Tensor, values: Tensor) -> Tensor:
-    """A (B, width) mask shaped to multiply rows of (N, ...) values."""
-    return real.view(*real.shape, *[1] * (values.dim() - 1))
-
-
-def ranges(begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """begin[0]..end[0]-1, begin[1]..end[1]-1, ... in one array."""
-    lengths = end - begin
-    total = np.concatenate([[0], np.cumsum(lengths)])
-    return np.repeat(begin - total[:-1], lengths) + np.arange(total[-1])
+    Args:
+        bound: one number, or (R,).
+        itself: of at least ``bound`` instead.
+    """
+    low, high, bound = low.copy(), high.copy(), np.broadcast_to(bound, low.shape)
+    open_ = np.flatnonzero(low < high)
+    while len(open_):
+        middle = (low[open_] + high[open_]) // 2
+        found, wanted = values[middle], bound[open_]
+        above = found >= wanted if itself else found > wanted
+        high[open_[above]] = middle[above]
+        low[open_[~above]] = middle[~above] + 1
+        open_ = open_[low[open_] < high[open_]]
+    return low

@@ -6,14 +6,15 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
-from torch import Tensor
 
 from recbole_hllm.config.keys.run import LabelledKeys
 from recbole_hllm.data.files.float_columns import check_loaded
 from recbole_hllm.data.files.table import Table
 from recbole_hllm.data.labels import chosen_ratios, read_threshold
 from recbole_hllm.data.rows.dataset import SequenceDataset
-from recbole_hllm.data.rows.flat import padded_positions
+from recbole_hllm.data.rows.flat import Padded, first_after
+from recbole_hllm.data.rows.positions import Positions, narrow
+from recbole_hllm.data.rows.sequences import Sequences
 from recbole_hllm.errors import ConfigError, DataError
 from recbole_hllm.evaluation.metrics import of_users
 
@@ -100,7 +101,7 @@ class LabelledDataset(SequenceDataset):
         self.events, self.history_bounds = self._find_histories()
         draws = np.random.default_rng(self.settings.seed).integers(1, max(self.item_num - 1, 2), len(self.labels))
         # One item other than the event's own beside each event: DIEN learns to tell them apart.
-        self.other_items = (self.sequences.items - 1 + draws) % (self.item_num - 1) + 1
+        self.other_items = narrow((self.sequences.items - 1 + draws) % (self.item_num - 1) + 1)
 
     def _find_histories(self) -> tuple[np.ndarray, np.ndarray]:
         sequences, numbers = self.sequences, np.arange(len(self.labels))
@@ -110,15 +111,12 @@ class LabelledDataset(SequenceDataset):
         own_time = np.maximum.accumulate(np.where(later, numbers, 0))
         end = np.searchsorted(events, own_time)
         begin = np.maximum(np.searchsorted(events, first), end - self.max_item_list_len)
-        return events, np.stack([begin, end], axis=1)
+        return narrow(events), np.stack([narrow(begin), narrow(end)], axis=1)
 
-    def _latest_positions(self, sequences: np.ndarray, width: int) -> tuple[Tensor, Tensor]:
+    def _latest_events(self, sequences: np.ndarray, width: int) -> Padded:
         """Those of the events that can be in a history."""
-        begin, end = (
-            torch.from_numpy(np.searchsorted(self.events, self.sequences.offsets[sequences + side])) for side in (0, 1)
-        )
-        places, real = padded_positions(torch.maximum(begin, end - width), end, width)
-        return torch.from_numpy(self.events)[places], real
+        begin, end = (np.searchsorted(self.events, self.sequences.offsets[sequences + side]) for side in (0, 1))
+        return Padded(np.maximum(begin, end - width), end, width).through(self.events)
 
     # ---- split ----
 
@@ -135,7 +133,7 @@ class LabelledDataset(SequenceDataset):
         self._change_feat_format()
         self._drop_unused_col()
         bounds = self._calcu_split_ids(len(self.labels), ratios)
-        parts = dict(zip(("train", "valid", "test"), split_by_time(self.sequences.timestamps, bounds), strict=True))
+        parts = dict(zip(("train", "valid", "test"), split_by_time(self.sequences, bounds), strict=True))
         for phase, words in (("valid", "validation"), ("test", "the test")):
             parts[phase] = self._sampled(parts[phase], words)
         for (phase, positions), ratio in zip(parts.items(), ratios, strict=True):
@@ -144,19 +142,18 @@ class LabelledDataset(SequenceDataset):
                     f"data set '{self.dataset_name}': the split {self.settings.eval_args['split']} leaves the {phase} "
                     f"part empty: {len(self.labels)} interactions, at {len(np.unique(self.timestamps))} different times"
                 )
-            _check_classes(self, f" {phase} part", self.labels[positions])
+            _check_classes(self, f" {phase} part", positions.pick(self.labels))
         if of_users(self.settings.valid_metric):
             self._check_users_of(parts["valid"])
         self.training_positions = parts["train"]
-        users = self.sequences.of(parts["train"])
-        self.train_lengths = np.bincount(users, minlength=len(self.sequences.users))
+        self.train_lengths = self.training_positions.counts
         self.whole_training = self.training_positions, self.train_lengths
         return self._parts(*parts.values())
 
-    def _check_users_of(self, positions: Any) -> None:
+    def _check_users_of(self, positions: Positions) -> None:
         """Metrics of users are of those with rows of both labels; without any no epoch could be chosen."""
-        users = self.sequences.users[self.sequences.of(positions)]
-        rows, liked = np.bincount(users), np.bincount(users, self.labels[positions])
+        rows, owners = positions.counts, np.repeat(np.arange(len(positions.counts)), positions.counts)
+        liked = np.bincount(owners, positions.pick(self.labels), minlength=len(rows))
         if len(positions) and not ((liked > 0) & (liked < rows)).any():
             raise DataError(
                 f"valid_metric: {self.settings.valid_metric}: no user of data set '{self.dataset_name}' has rows of "
@@ -164,18 +161,29 @@ class LabelledDataset(SequenceDataset):
             )
 
 
-def split_by_time(timestamps: np.ndarray, bounds: list[int]) -> list[np.ndarray]:
-    """Sorted positions of each part of interactions in time order.
+def split_by_time(sequences: Sequences, bounds: list[int]) -> list[Positions]:
+    """Positions of each part of interactions in time order.
 
     Args:
-        timestamps: (T,) times, in any order.
+        sequences: interactions of all users.
         bounds: how many interactions are before the second and later parts; where that would cut through a moment,
             the nearest number that does not, the larger of two.
     """
-    order = np.argsort(timestamps, kind="stable")
-    edges = np.concatenate([[0], np.cumsum(np.unique(timestamps, return_counts=True)[1])])
-    nearest = [edges[::-1][np.argmin(np.abs(edges[::-1] - bound))] for bound in bounds]
-    return [np.sort(part) for part in np.split(order, nearest)]
+    begin, end = sequences.offsets[:-1], sequences.offsets[1:]
+    cuts = [begin, *(_cut_at(sequences, bound) for bound in bounds), end]
+    return [Positions(first, last - first) for first, last in zip(cuts, cuts[1:], strict=False)]
+
+
+def _cut_at(sequences: Sequences, bound: int) -> np.ndarray:
+    """(U,) where in each sequence the interactions after about so many earliest of all begin."""
+    begin, end = sequences.offsets[:-1], sequences.offsets[1:]
+    if bound == end[-1]:
+        return end
+    moment = np.partition(sequences.timestamps, bound)[bound]
+    before = first_after(sequences.timestamps, begin, end, moment, itself=True)
+    after = first_after(sequences.timestamps, begin, end, moment)
+    counts = [int((cut - begin).sum()) for cut in (before, after)]
+    return before if bound - counts[0] < counts[1] - bound else after
 
 
 def _check_classes(dataset: Any, part: Any, labels: Any) -> None:

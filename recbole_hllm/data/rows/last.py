@@ -1,10 +1,10 @@
 """Last rows: of each user's prefix rows the latest one."""
 
-
 import numpy as np
 
 from recbole_hllm.data.rows.base import Rows
 from recbole_hllm.data.rows.dataset import SequenceDataset
+from recbole_hllm.data.rows.positions import Positions
 from recbole_hllm.data.rows.prefix import PrefixRows
 
 
@@ -14,16 +14,18 @@ class LastRows(Rows):
     name = "last"
 
     @classmethod
-    def of_training(cls, data: SequenceDataset, targets: np.ndarray) -> Rows:
+    def of_training(cls, data: SequenceDataset, targets: Positions) -> Rows:
         """The latest target of each user, of whom ready-made histories have several sequences."""
-        sequences = data.sequences
-        users = sequences.users[sequences.of(targets)]
-        order = np.lexsort((sequences.timestamps[targets], users))
-        is_last = np.append(np.diff(users[order]) > 0, True)
+        latest, sequences = targets.latest(), data.sequences
+        filled = np.flatnonzero(latest.counts)
+        order = filled[np.lexsort((sequences.timestamps[latest.begin[filled]], sequences.users[filled]))]
+        is_last = np.append(np.diff(sequences.users[order]) > 0, True)
         data.logger.info(f"the last of each user: {is_last.sum()} of {len(targets)} training targets are kept")
-        return PrefixRows(data, np.sort(targets[order[is_last]]))
+        chosen = np.zeros(len(latest.counts), dtype=np.int64)
+        chosen[order[is_last]] = 1
+        return PrefixRows(data, latest.most(chosen))
 
     @classmethod
-    def of_evaluation(cls, data: SequenceDataset, targets: np.ndarray) -> Rows:
+    def of_evaluation(cls, data: SequenceDataset, targets: Positions) -> Rows:
         """Every target."""
         return PrefixRows(data, targets)

@@ -8,7 +8,8 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 
 from recbole_hllm.data.rows.columns import ROW_NUMBER
-from recbole_hllm.data.rows.flat import as_index, ranges, take
+from recbole_hllm.data.rows.flat import as_index
+from recbole_hllm.data.rows.positions import Positions, ranges
 from recbole_hllm.errors import DataError
 
 
@@ -24,8 +25,8 @@ class Part(SequentialDataset):
         numbered: each row has its number in ``ROW_NUMBER``.
 
     Attributes:
-        inter_feat: columns of the interactions that the rows cover.
-        targets: (R,) flat positions of these; of several targets of a row to evaluate the first.
+        inter_feat: columns of the interactions that the rows cover; tensors are made when asked for.
+        targets: flat positions of these; of several targets of a row to evaluate the first.
     """
 
     def __init__(self, whole: Any, rows: Any, numbered: bool = False) -> None:
@@ -48,13 +49,13 @@ class Part(SequentialDataset):
         index = as_index(index, len(self))
         batch = self.rows.batch(index)
         if self.numbered:
-            batch.update(Interaction({ROW_NUMBER: index}))
+            batch.update(Interaction({ROW_NUMBER: torch.from_numpy(index)}))
         return batch
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
         """(users, items) sparse matrix of the training interactions."""
         whole = self.whole
-        rows = self.inter_feat if whole.histories_given else take(whole.history_feat, whole.training_positions)
+        rows = self.inter_feat if whole.histories_given else whole.history_feat.of(whole.training_positions)
         return self._create_sparse_matrix(rows, self.uid_field, self.iid_field, form, value_field)
 
 
@@ -64,31 +65,47 @@ class EvaluationPart(Part):
     Args:
         whole: the SequenceDataset, split.
         rows: of this part; each stands at its first target.
-        held_out: (P,) flat positions of all targets.
-        offsets: (R + 1,) row ``r`` looks for the targets from ``offsets[r]`` to ``offsets[r + 1]``, by default one.
+        held_out: flat positions of all targets.
+        together: a row looks for all targets of a sequence, not for one.
     """
 
-    def __init__(self, whole: Any, rows: Any, held_out: np.ndarray, offsets: np.ndarray) -> None:
+    def __init__(self, whole: Any, rows: Any, held_out: Positions, together: bool) -> None:
         super().__init__(whole, rows)
-        self.held_out, self.held_out_offsets = held_out, offsets
+        self.held_out = held_out
+        # The numbers in `held_out` that rows begin with, and the end; row r begins with number r where this is None.
+        self._first = np.unique(held_out.before) if together else None
 
     def positives(self, index: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Row numbers and items of all targets of some rows."""
-        begin, end = (self.held_out_offsets[np.asarray(index) + side] for side in (0, 1))
+        begin, end = self._targets_of(np.asarray(index))
         rows = np.repeat(np.arange(len(begin)), end - begin)
-        return torch.from_numpy(rows), torch.from_numpy(self.sequences.items[self.held_out[ranges(begin, end)]])
+        return torch.from_numpy(rows), self._items(self.held_out[ranges(begin, end)])
+
+    def _targets_of(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Begin and end numbers in ``held_out`` of what some rows look for."""
+        if self._first is None:
+            return index, index + 1
+        return self._first[index], self._first[index + 1]
+
+    def fewest_targets(self) -> int:
+        """How many targets the row with fewest has."""
+        return 1 if self._first is None else int(np.diff(self._first).min())
 
     def histories(self, index: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Row numbers and items of everything before each row's target, the first of several, not cut to
         ``MAX_ITEM_LIST_LENGTH``."""
-        targets = self.targets[np.asarray(index)]
-        begin = self.sequences.offsets[self.sequences.of(targets)]
+        owners, targets = self.targets.at(index)
+        begin = self.sequences.offsets[owners]
         rows = np.repeat(np.arange(len(targets)), targets - begin)
-        return torch.from_numpy(rows), torch.from_numpy(self.sequences.items[ranges(begin, targets)])
+        return torch.from_numpy(rows), self._items(ranges(begin, targets))
+
+    def _items(self, positions: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(self.sequences.items.take(positions).astype(np.int64, copy=False))
 
     def longest_history(self) -> int:
         """Items in the longest of ``histories``, repetitions counted."""
-        return int((self.targets - self.sequences.offsets[self.sequences.of(self.targets)]).max())
+        latest = self.targets.latest()
+        return int((latest.begin - self.sequences.offsets[:-1])[latest.counts > 0].max())
 
     def join(self, df: Interaction) -> Interaction:
         """RecBole's; where users alone are asked for, as ``full_sort_topk`` does, the first row of each."""

@@ -2,8 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from recbole_hllm.data.rows.flat import as_index, first_after
+from recbole_hllm.data.rows.positions import BLOCK, Positions, blocks_of, narrow, ranges
 
 
 @dataclass(frozen=True)
@@ -11,8 +15,8 @@ class Sequences:
     """Every user's items in time order, end to end.
 
     Attributes:
-        items: (T,) item ids, users one after the other, each in time order.
-        timestamps: (T,) full-precision times of the interactions.
+        items: (T,) item ids, users one after the other, each in time order; int32 where they fit.
+        timestamps: (T,) full-precision times of the interactions, whole numbers or float64.
         offsets: (U + 1,) sequence u's items are ``items[offsets[u]:offsets[u + 1]]``.
         users: (U,) whose sequence it is. One sequence a user, user 0 (padding) empty; data that comes as ready-made
             histories has a sequence for each of them.
@@ -26,9 +30,11 @@ class Sequences:
     @classmethod
     def from_sorted(cls, users: np.ndarray, items: np.ndarray, timestamps: np.ndarray, n_users: int) -> "Sequences":
         """From interactions already sorted by user and time."""
-        offsets = np.zeros(n_users + 1, dtype=np.int64)
-        np.cumsum(np.bincount(users, minlength=n_users), out=offsets[1:])
-        return cls(items, timestamps, offsets, np.arange(n_users))
+        lengths = np.zeros(n_users, dtype=np.int64)
+        for begin in range(0, len(users), BLOCK):
+            block = users[begin : begin + BLOCK]
+            lengths[block[0] : block[-1] + 1] += np.bincount(block - block[0])
+        return cls(items, timestamps, np.concatenate([[0], np.cumsum(lengths)]), np.arange(n_users))
 
     @classmethod
     def from_histories(
@@ -66,24 +72,17 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Split:
-    """Flat positions of the targets of each phase.
+    """The targets of each phase.
 
     Attributes:
         train, valid, test: positions with at least one earlier item of the same user.
         train_lengths: (U,) how many of a user's first interactions may be trained on.
     """
 
-    train: np.ndarray
-    valid: np.ndarray
-    test: np.ndarray
+    train: Positions
+    valid: Positions
+    test: Positions
     train_lengths: np.ndarray
-
-
-def targets_of(lengths: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Every position but each user's first."""
-    positions = np.arange(offsets[-1], dtype=np.int64)
-    first = offsets[:-1][lengths > 0]
-    return np.delete(positions, first)
 
 
 def leave_one_out(sequences: Sequences, mode: str, short_users_tested: bool = False) -> Split:
@@ -97,17 +96,10 @@ def leave_one_out(sequences: Sequences, mode: str, short_users_tested: bool = Fa
     """
     held_out = 2 if mode == "valid_and_test" else 1
     keep = 0 if short_users_tested else 1
-    rows = np.maximum(sequences.lengths - 1, 0)
+    rows = _targets(sequences)
     out = np.minimum(held_out, np.maximum(rows - keep, 0))
-    last = sequences.offsets[1:] - 1
-    empty = np.empty(0, dtype=np.int64)
-    if mode == "valid_only":
-        valid, test = last[out >= 1], empty
-    elif mode == "test_only":
-        valid, test = empty, last[out >= 1]
-    else:
-        valid, test = last[out == 2] - 1, last[out >= 1]
-    return _grouped(sequences, rows - out, valid, test)
+    valid = out == 2 if mode == "valid_and_test" else out * (mode == "valid_only")
+    return _grouped(sequences, rows - out, valid, out - valid)
 
 
 def by_ratio(sequences: Sequences, split_ids: Callable[[int], list[int]]) -> Split:
@@ -116,42 +108,63 @@ def by_ratio(sequences: Sequences, split_ids: Callable[[int], list[int]]) -> Spl
     Args:
         split_ids: rows of a user -> where validation and test begin (RecBole's own rounding).
     """
-    rows = np.maximum(sequences.lengths - 1, 0)
-    bounds = np.zeros((len(rows), 2), dtype=np.int64)
-    for count in np.unique(rows[rows > 0]):
-        bounds[rows == count] = split_ids(int(count))
-    targets = targets_of(sequences.lengths, sequences.offsets)
-    users = sequences.of(targets)
-    rank = targets - sequences.offsets[users] - 1
-    valid = targets[(rank >= bounds[users, 0]) & (rank < bounds[users, 1])]
-    return _grouped(sequences, bounds[:, 0], valid, targets[rank >= bounds[users, 1]])
+    rows = _targets(sequences)
+    bounds = np.zeros((rows.max(initial=0) + 1, 2), dtype=np.int64)
+    for count in np.flatnonzero(np.bincount(rows)):
+        if count:
+            bounds[count] = split_ids(int(count))
+    first, second = bounds[:, 0][rows], bounds[:, 1][rows]
+    return _grouped(sequences, first, second - first, rows - second)
 
 
 def by_global_ratio(sequences: Sequences, split_ids: Callable[[int], list[int]]) -> Split:
-    """RecBole's ``RS`` split of all targets in time order, users not grouped."""
-    targets = targets_of(sequences.lengths, sequences.offsets)
-    ordered = targets[np.argsort(sequences.timestamps[targets], kind="stable")]
-    first, second = split_ids(len(ordered))
-    return _by_time(sequences, ordered[:first], ordered[first:second], ordered[second:])
+    """RecBole's ``RS`` split of all targets in time order, users not grouped; those of one time in their order."""
+    rows = _targets(sequences)
+    bounds = split_ids(int(rows.sum()))
+    first, second = (_among_earliest(sequences, rows, bound) for bound in bounds)
+    return _by_time(sequences, first, second - first, rows - second)
+
+
+def _among_earliest(sequences: Sequences, rows: np.ndarray, number: int) -> np.ndarray:
+    """(U,) how many targets of each sequence are among so many earliest ones of all."""
+    if number == 0:
+        return np.zeros_like(rows)
+    times = _target_times(sequences, rows)
+    times.partition(number - 1)
+    latest, end = times[number - 1], sequences.offsets[1:]
+    del times
+    begin = end - rows
+    before = first_after(sequences.timestamps, begin, end, latest, itself=True) - begin
+    equal = first_after(sequences.timestamps, begin, end, latest) - begin - before
+    left = number - before.sum() - (np.cumsum(equal) - equal)
+    return before + np.clip(left, 0, equal)
 
 
 def by_time(sequences: Sequences, ratios: list[float]) -> Split:
     """RecBole's ``TS`` split: targets after a point in time are tested, the rest is split inside each user."""
     ratios = [ratio / sum(ratios) for ratio in ratios]
-    targets = targets_of(sequences.lengths, sequences.offsets)
-    boundary = np.percentile(sequences.timestamps[targets], 100 * (1 - ratios[-1]))
-    before = targets[sequences.timestamps[targets] <= boundary]
-    users = sequences.of(before)
-    counts = np.bincount(users, minlength=len(sequences.offsets) - 1)
-    trained = (counts * (ratios[0] / (1 - ratios[2]))).astype(np.int64)
-    rank = before - sequences.offsets[users] - 1
-    train = rank < trained[users]
-    test = targets[sequences.timestamps[targets] > boundary]
-    return _by_time(sequences, before[train], before[~train], test)
+    rows, end = _targets(sequences), sequences.offsets[1:]
+    times = _target_times(sequences, rows)
+    boundary = np.percentile(times, 100 * (1 - ratios[-1]), overwrite_input=True)
+    del times
+    begin = end - rows
+    before = first_after(sequences.timestamps, begin, end, boundary) - begin
+    trained = (before * (ratios[0] / (1 - ratios[2]))).astype(np.int64)
+    return _by_time(sequences, trained, before - trained, rows - before)
 
 
-def windows(start: np.ndarray, lengths: np.ndarray, size: int, chunk: bool, overlap: int) -> np.ndarray:
-    """Cuts sequences into windows counted from their end.
+def _targets(sequences: Sequences) -> np.ndarray:
+    """(U,) targets of each sequence: every position but the first."""
+    return np.maximum(sequences.lengths - 1, 0)
+
+
+def _target_times(sequences: Sequences, rows: np.ndarray) -> np.ndarray:
+    """(R,) times of all targets, a copy."""
+    return Positions(sequences.offsets[1:] - rows, rows).pick(sequences.timestamps)
+
+
+class Windows:
+    """Windows of sequences, counted from their end, users in order, oldest window first; computed when asked for.
 
     Args:
         start: (U,) first flat position of each sequence.
@@ -161,23 +174,40 @@ def windows(start: np.ndarray, lengths: np.ndarray, size: int, chunk: bool, over
         overlap: items that neighbouring windows share. 1 makes every item but the first a target exactly once;
             0 is the official HLLM code's, which also drops the oldest remainder of a sequence with more than
             one window.
-
-    Returns:
-        (W, 2) begin and end positions, users in order, oldest window first.
     """
-    stride = size - overlap
-    if not chunk:
-        count = np.ones_like(lengths)
-    elif overlap:
-        count = np.maximum(-(-(lengths - overlap) // stride), 1)
-    else:
-        count = np.maximum(lengths // size, 1)
-    count = np.where(lengths >= 2, count, 0)
-    owner = np.repeat(np.arange(len(lengths)), count)
-    from_end = np.repeat(np.cumsum(count), count) - 1 - np.arange(count.sum())
-    end = (start + lengths)[owner] - from_end * stride
-    begin = np.maximum(end - size, start[owner])
-    return np.stack([begin, end], axis=1)
+
+    def __init__(self, start: np.ndarray, lengths: np.ndarray, size: int, chunk: bool, overlap: int) -> None:
+        self.start, self.lengths, self.size, self.stride = start, lengths, size, size - overlap
+        if not chunk:
+            count = np.ones_like(lengths)
+        elif overlap:
+            count = np.maximum(-(-(lengths - overlap) // self.stride), 1)
+        else:
+            count = np.maximum(lengths // size, 1)
+        self._numbers = Positions(np.zeros_like(lengths), np.where(lengths >= 2, count, 0))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def at(self, index: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the windows of these numbers: the sequence, and begin and end positions, (B,) each."""
+        owners, number = self._numbers.at(index)
+        from_end = self._numbers.counts_of(owners) - 1 - number
+        end = self.start[owners] + self.lengths[owners] - from_end * self.stride
+        return owners, np.maximum(end - self.size, self.start[owners]), end
+
+    def held(self) -> int:
+        """How many items all windows have, those that two of them share twice."""
+        numbers = range(0, len(self), BLOCK)
+        return sum(int(np.diff(self[begin : begin + BLOCK]).sum()) for begin in numbers)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """(B, 2) begin and end positions."""
+        index = as_index(index, len(self))
+        return np.stack(self.at(index)[1:], axis=1)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or np.int64, copy=False)
 
 
 def by_row(sequences: Sequences, phase: np.ndarray) -> Split:
@@ -192,7 +222,7 @@ def by_row(sequences: Sequences, phase: np.ndarray) -> Split:
     last = sequences.offsets[1:] - 1
     has_history = sequences.lengths >= 2
     whole = (phase == 0) & ~_begins_another(sequences, phase == 0)
-    train, valid, test = (last[has_history & (phase == number)] for number in range(3))
+    train, valid, test = (Positions(last, has_history & (phase == number)) for number in range(3))
     return Split(train, valid, test, np.where(whole, sequences.lengths, 0))
 
 
@@ -201,11 +231,15 @@ def _begins_another(sequences: Sequences, chosen: np.ndarray) -> np.ndarray:
     result = np.zeros(len(chosen), dtype=bool)
     numbers = np.flatnonzero(chosen)
     numbers = numbers[np.lexsort((sequences.lengths[numbers], sequences.users[numbers]))]
-    for this, longer in zip(numbers[:-1], numbers[1:], strict=True):
-        if sequences.users[this] == sequences.users[longer]:
-            begin, length = sequences.offsets[longer], sequences.lengths[this]
-            own = sequences.items[sequences.offsets[this] : sequences.offsets[this + 1]]
-            result[this] = np.array_equal(own, sequences.items[begin : begin + length])
+    followed = np.flatnonzero(sequences.users[numbers[:-1]] == sequences.users[numbers[1:]])
+    this, longer = numbers[followed], numbers[followed + 1]
+    lengths = sequences.lengths[this]
+    for begin, end in blocks_of(np.concatenate([[0], np.cumsum(lengths)])):
+        own, other = sequences.offsets[this[begin:end]], sequences.offsets[longer[begin:end]]
+        block = lengths[begin:end]
+        differs = sequences.items[ranges(own, own + block)] != sequences.items[ranges(other, other + block)]
+        owners = np.repeat(np.arange(len(block)), block)
+        result[this[begin:end]] = np.bincount(owners[differs], minlength=len(block)) == 0
     return result
 
 
@@ -215,23 +249,27 @@ def by_file(sequences: Sequences, phase: np.ndarray) -> Split:
     Args:
         phase: (T,) 0 training, 1 validation, 2 test; no phase comes before an earlier one inside a sequence.
     """
-    targets = targets_of(sequences.lengths, sequences.offsets)
-    train_lengths = np.bincount(sequences.of(np.flatnonzero(phase == 0)), minlength=len(sequences.offsets) - 1)
-    train, valid, test = (targets[phase[targets] == number] for number in range(3))
-    return Split(train, valid, test, train_lengths)
+    begin, end, rows = sequences.offsets[:-1], sequences.offsets[1:], _targets(sequences)
+    train_lengths, until_test = (first_after(phase, begin, end, number) - begin for number in (0, 1))
+    first, second = (np.maximum(bound - 1, 0) for bound in (train_lengths, until_test))
+    return _in_turn(sequences, first, second - first, rows - second, train_lengths)
 
 
-def _grouped(sequences: Sequences, train_rows: np.ndarray, valid: np.ndarray, test: np.ndarray) -> Split:
+def _grouped(sequences: Sequences, train: np.ndarray, valid: np.ndarray, test: np.ndarray) -> Split:
     """A split inside each user: the first item is always known, so it is part of the training data."""
-    train_lengths = np.where(sequences.lengths > 0, train_rows + 1, 0)
-    targets = targets_of(sequences.lengths, sequences.offsets)
-    users = sequences.of(targets)
-    train = targets[targets - sequences.offsets[users] < train_lengths[users]]
-    return Split(train, valid, test, train_lengths)
+    return _in_turn(sequences, train, valid, test, np.where(sequences.lengths > 0, train + 1, 0))
 
 
 def _by_time(sequences: Sequences, train: np.ndarray, valid: np.ndarray, test: np.ndarray) -> Split:
     """A split by time over all users: one whose first target comes later brings no training data."""
-    users = sequences.of(train)
-    rows = np.bincount(users, minlength=len(sequences.offsets) - 1)
-    return Split(np.sort(train), np.sort(valid), np.sort(test), np.where(rows > 0, rows + 1, 0))
+    return _in_turn(sequences, train, valid, test, np.where(train > 0, train + 1, 0))
+
+
+def _in_turn(sequences: Sequences, train: Any, valid: Any, test: Any, train_lengths: np.ndarray) -> Split:
+    """So many targets of each sequence for each phase, one after the other."""
+    begin = sequences.offsets[:-1] + 1
+    parts = []
+    for counts in (train, valid, test):
+        parts.append(Positions(begin, counts))
+        begin = begin + counts
+    return Split(*parts, narrow(train_lengths))

@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
-from torch import Tensor
 
 from recbole_hllm.config.keys.learn import LEARNKeys
+from recbole_hllm.data.batches import TrainLoader
 from recbole_hllm.data.clock import check_clock_times
 from recbole_hllm.data.rows.base import Rows
 from recbole_hllm.data.rows.columns import TARGET_ITEMS
 from recbole_hllm.data.rows.dataset import SequenceDataset
-from recbole_hllm.data.rows.flat import gather, padded_positions
+from recbole_hllm.data.rows.flat import Padded, first_after
 from recbole_hllm.data.rows.labelled import LabelledRows
+from recbole_hllm.data.rows.positions import Positions
 from recbole_hllm.data.rows.prefix import PrefixRows
 from recbole_hllm.errors import ConfigError, DataError
 
@@ -39,15 +39,16 @@ class SplitCut:
     history: np.ndarray
     targets: np.ndarray
 
-    def rows(self, index: Tensor, history_length: int, target_length: int) -> dict[str, torch.Tensor]:
+    def rows(self, index: np.ndarray, history_length: int, target_length: int) -> dict[str, torch.Tensor]:
         """``history`` (B, S), ``length`` (B,) and ``targets`` (B, T), padded on the right with 0; ``user`` (B,)."""
-        items = torch.from_numpy(self.items)
-        begin, end = torch.from_numpy(self.history)[index].unbind(1)
-        history = gather(items, *padded_positions(begin, end, history_length))
-        first, after = torch.from_numpy(self.targets)[index].unbind(1)
-        targets = gather(items, *padded_positions(first, after, target_length))
-        users = torch.from_numpy(self.users)[index]
-        return {"user": users, "history": history, "length": end - begin, "targets": targets}
+        history = Padded(*self.history[index].T, history_length)
+        targets = Padded(*self.targets[index].T, target_length)
+        return {
+            "user": torch.from_numpy(self.users[index]),
+            "history": history.of(self.items, np.int64),
+            "length": torch.from_numpy(history.lengths),
+            "targets": targets.of(self.items, np.int64),
+        }
 
 
 def split_by_position(offsets: np.ndarray, history: int, targets: int, every: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -103,21 +104,10 @@ def split_by_time(
         cut, end = cut[period[cut] == 0], end[period[cut] == 0]
     # A period begins one target period before its latest second; its history is what lies within the time before.
     oldest = latest - (period[cut] + 1) * targets[1] - history[1]
-    begin = np.maximum(_first_after(timestamps, offsets[owner[cut]], cut, oldest), cut - history[0])
+    begin = np.maximum(first_after(timestamps, offsets[owner[cut]], cut, oldest), cut - history[0])
     rows = begin < cut
     begin, cut, end = begin[rows], cut[rows], end[rows]
     return np.stack([begin, cut], axis=1), np.stack([np.maximum(cut, end - targets[0]), end], axis=1)
-
-
-def _first_after(values: np.ndarray, low: np.ndarray, high: np.ndarray, bound: np.ndarray) -> np.ndarray:
-    """(R,) the first place of more than ``bound`` in the rising ``values[low:high]``; ``high`` where there is none."""
-    low, high = low.copy(), high.copy()
-    while (open_ := low < high).any():
-        middle = (low + high) // 2
-        above = open_ & (values[np.minimum(middle, len(values) - 1)] > bound)
-        high = np.where(above, middle, high)
-        low = np.where(open_ & ~above, middle + 1, low)
-    return low
 
 
 def cut_rows(settings: LEARNKeys, name: str, items: np.ndarray, timestamps: np.ndarray, users: np.ndarray) -> SplitCut:
@@ -161,7 +151,7 @@ def cut_rows(settings: LEARNKeys, name: str, items: np.ndarray, timestamps: np.n
     return SplitCut(items, numbers[owner], history, targets)
 
 
-class SplitLoader(TrainDataLoader):
+class SplitLoader(TrainLoader):
     """Rows of a history and its targets. One row that is left over at the end has the company of another, half the data
     away: its targets are the negatives."""
 
@@ -176,7 +166,7 @@ class SplitRows(Rows):
 
     Args:
         data: the whole SequenceDataset, split.
-        positions: (P,) flat positions of all training interactions.
+        positions: flat positions of all training interactions.
         events: those that are trained on; all of them where it is not given.
 
     Attributes:
@@ -188,26 +178,26 @@ class SplitRows(Rows):
     with_features = False
     loader = SplitLoader
 
-    def __init__(self, data: SequenceDataset, positions: np.ndarray, events: np.ndarray | None = None) -> None:
+    def __init__(self, data: SequenceDataset, positions: Positions, events: np.ndarray | None = None) -> None:
         super().__init__(data, positions)
-        self.events = positions if events is None else events
+        self.events = np.asarray(positions) if events is None else events
         self.cut = _cut_events(data, self.events)
         self.target_length = LEARNKeys.of(data.config).target_length
 
     @classmethod
-    def of_training(cls, data: SequenceDataset, targets: np.ndarray) -> Rows:
+    def of_training(cls, data: SequenceDataset, targets: Positions) -> Rows:
         """Rows of all training interactions, the first items of users included."""
         return cls(data, data.training_positions)
 
     @classmethod
-    def of_evaluation(cls, data: SequenceDataset, targets: np.ndarray) -> Rows:
+    def of_evaluation(cls, data: SequenceDataset, targets: Positions) -> Rows:
         """Every target."""
         return PrefixRows(data, targets)
 
     def __len__(self) -> int:
         return len(self.cut.users)
 
-    def batch(self, index: Tensor) -> Interaction:
+    def batch(self, index: np.ndarray) -> Interaction:
         """Histories, their lengths and their targets, padded on the right with 0."""
         data = self.data
         rows = self.cut.rows(index, data.max_item_list_len, self.target_length)
@@ -224,10 +214,10 @@ class LabelledSplitRows(LabelledRows):
     """Trained on split rows of the events that can be in a history, evaluated on labelled rows."""
 
     @classmethod
-    def of_training(cls, data: Any, targets: np.ndarray) -> Rows:
+    def of_training(cls, data: Any, targets: Positions) -> Rows:
         """With ``history_filter: positive`` the liked events."""
         everything = data.training_positions
-        events = np.intersect1d(everything, data.events, assume_unique=True)
+        events = np.intersect1d(np.asarray(everything), data.events, assume_unique=True)
         if len(events) < len(everything):
             data.logger.info(
                 f"history_filter: {data.settings.history_filter}: {len(events)} of {len(everything)} "

@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
-from torch import Tensor
 
 from recbole_hllm.config.keys.next_item import HistoryKeys, NextItemLossKeys
+from recbole_hllm.data.batches import TrainLoader
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.rows import sequences as seq
 from recbole_hllm.data.rows.base import Rows
 from recbole_hllm.data.rows.dataset import SequenceDataset
-from recbole_hllm.data.rows.flat import gather, padded_positions
+from recbole_hllm.data.rows.flat import Padded
+from recbole_hllm.data.rows.positions import Positions
 from recbole_hllm.data.rows.prefix import PrefixRows
 from recbole_hllm.errors import ConfigError
 
@@ -25,7 +25,7 @@ def check_negatives(settings: NextItemLossKeys) -> None:
         raise ConfigError("num_negatives: negatives: per_position needs their number for each position")
 
 
-class WindowLoader(TrainDataLoader):
+class WindowLoader(TrainLoader):
     """Windows of S + 1 items, and their negatives in ``neg_<item>``.
 
     With ``negatives: shared`` all positions of the batch have the same K, in the shape (1, K); K is ``num_negatives``,
@@ -68,10 +68,10 @@ class WindowRows(Rows):
 
     Args:
         data: the whole SequenceDataset, split.
-        positions: (P,) flat positions of all training interactions.
+        positions: flat positions of all training interactions.
 
     Attributes:
-        windows: (W, 2) begin and end positions of each.
+        windows: begin and end positions of each, computed when asked for.
     """
 
     name = "window"
@@ -79,17 +79,17 @@ class WindowRows(Rows):
     with_features = False
     loader = WindowLoader
 
-    def __init__(self, data: SequenceDataset, positions: np.ndarray) -> None:
+    def __init__(self, data: SequenceDataset, positions: Positions) -> None:
         super().__init__(data, positions)
         self.windows = _cut(data)
 
     @classmethod
-    def of_training(cls, data: SequenceDataset, targets: np.ndarray) -> Rows:
+    def of_training(cls, data: SequenceDataset, targets: Positions) -> Rows:
         """Windows of all training interactions, the first items of users included."""
         return cls(data, data.training_positions)
 
     @classmethod
-    def of_evaluation(cls, data: SequenceDataset, targets: np.ndarray) -> Rows:
+    def of_evaluation(cls, data: SequenceDataset, targets: Positions) -> Rows:
         """Every target, with as long a history as an evaluation reads."""
         return PrefixRows(data, targets, length=HistoryKeys.of(data.config).MAX_ITEM_LIST_LENGTH_TEST, timed=True)
 
@@ -101,27 +101,27 @@ class WindowRows(Rows):
     def __len__(self) -> int:
         return len(self.windows)
 
-    def batch(self, index: Tensor) -> Interaction:
+    def batch(self, index: np.ndarray) -> Interaction:
         """(B, S + 1) items and times of each window, padded on the right with 0; its length."""
         data = self.data
-        begin, end = torch.from_numpy(self.windows)[index].unbind(1)
-        positions, real = padded_positions(begin, end, data.max_item_list_len + 1)
+        owners, begin, end = self.windows.at(index)
+        window = Padded(begin, end, data.max_item_list_len + 1)
         return Interaction(
             {
-                data.uid_field: torch.from_numpy(data.sequences.users[data.sequences.of(begin.numpy())]),
-                data.item_list_field: gather(torch.from_numpy(data.sequences.items), positions, real),
-                data.item_list_length_field: end - begin,
-                **data.events_at(positions, real),
+                data.uid_field: torch.from_numpy(data.sequences.users[owners]),
+                data.item_list_field: window.of(data.sequences.items, np.int64),
+                data.item_list_length_field: torch.from_numpy(window.lengths),
+                **data.events_at(window),
             }
         )
 
 
-def _cut(data: SequenceDataset) -> np.ndarray:
+def _cut(data: SequenceDataset) -> seq.Windows:
     settings = HistoryKeys.of(data.config)
     chunk, overlap = settings.data_split, 0 if "chunks" in referenced(settings.reference) else 1
     size, lengths = data.max_item_list_len + 1, data.train_lengths
-    windows = seq.windows(data.sequences.offsets[:-1], lengths, size=size, chunk=chunk, overlap=overlap)
+    windows = seq.Windows(data.sequences.offsets[:-1], lengths, size=size, chunk=chunk, overlap=overlap)
     if not (chunk and overlap):  # windows have nothing in common, and may leave something out
-        held, whole = int((windows[:, 1] - windows[:, 0]).sum()), int(lengths.sum())
+        held, whole = windows.held(), int(lengths.sum())
         data.logger.info(f"windows of at most {size} hold {held} of {whole} training interactions")
     return windows

@@ -71,6 +71,6 @@ class Markov(TrainingFree):
 
 def _followed_by(dataset: Any) -> np.ndarray:
     """(N, 2) items of every two neighbouring interactions of a sequence, the second of them a training interaction."""
-    sequences, positions = dataset.sequences, dataset.training_positions
+    sequences, positions = dataset.sequences, np.asarray(dataset.training_positions)
     positions = positions[positions > sequences.offsets[sequences.of(positions)]]
     return np.stack([sequences.items[positions - 1], sequences.items[positions]], axis=1).astype(np.int64)

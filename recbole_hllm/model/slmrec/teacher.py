@@ -252,11 +252,12 @@ def _positions_of(rows: Interaction, teacher: E4SRec, order: Tensor) -> Tensor:
 
 
 def _offsets(dataset: Any, every_position: bool) -> np.ndarray:
-    lengths = np.diff(dataset.rows.windows, axis=1)[:, 0] - 1 if every_position else np.ones(len(dataset), np.int64)
+    lengths = np.diff(np.asarray(dataset.rows.windows), axis=1)[:, 0] - 1 if every_position else np.ones(len(dataset), np.int64)
     return np.concatenate([[0], np.cumsum(lengths)])
 
 
 def _rows_digest(dataset: Any, every_position: bool) -> str:
     """What the training rows hold, in order."""
-    bounds = dataset.rows.windows if every_position else dataset.targets
-    return digest(np.asarray(bounds), dataset.sequences.items, dataset.sequences.offsets, dataset.max_item_list_len)
+    bounds = np.asarray(dataset.rows.windows if every_position else dataset.targets)
+    items = dataset.sequences.items.astype(np.int64)
+    return digest(bounds, items, dataset.sequences.offsets, dataset.max_item_list_len)

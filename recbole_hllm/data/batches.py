@@ -1,0 +1,205 @@
+"""Batches of rows: which rows each has, and loaders whose batches depend on the seed, the pass and their number alone.
+
+RecBole's loaders make a list of all row numbers, one Python number each, and draw from NumPy's global random state,
+so that a batch depends on what was drawn before it and on the process that makes it.
+"""
+
+import multiprocessing
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from recbole.data.dataloader import TrainDataLoader
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.interaction import Interaction
+from recbole.data.transform import Equal, construct_transform
+from recbole.utils import ModelType
+from torch.utils.data import DataLoader, Dataset
+
+from recbole_hllm.config.keys.recbole import MachineKeys, SeedKeys
+from recbole_hllm.config.keys.run import RunKeys
+from recbole_hllm.data.order import Order, Shuffled
+from recbole_hllm.errors import ConfigError
+
+# Places of an order computed at a time.
+_AT_ONCE = 1 << 16
+
+
+class Numbered(NamedTuple):
+    """Rows of a batch.
+
+    Attributes:
+        rows: (B,) int64.
+        seed: of all that is drawn for it.
+    """
+
+    rows: np.ndarray
+    seed: tuple[int, ...]
+
+
+class Batches(torch.utils.data.Sampler[Numbered]):
+    """The batches of each pass over some rows.
+
+    Args:
+        order: of the rows.
+        step: rows of a batch, those of all processes together.
+        least: rows that a batch must have in each process; fewer at the end join the batch before.
+        generator: its state at the beginning of a pass is the seed of the pass.
+
+    Attributes:
+        rank, world_size: which of how many processes this is; each has its share of every batch.
+    """
+
+    def __init__(self, order: Order, step: int, least: int, generator: torch.Generator) -> None:
+        self.order, self.step, self.least, self.generator = order, step, least, generator
+        self.rank, self.world_size = 0, 1
+
+    def shard(self, rank: int, world_size: int) -> None:
+        """This is one of several processes that share each batch: every row is in one of them, and all have as many
+        batches.
+
+        Raises:
+            ConfigError: there are not enough rows for one batch.
+        """
+        if len(self.order) < self.least * world_size:
+            raise ConfigError(f"{len(self.order)} rows are too few for batches of {world_size} processes; take fewer")
+        self.rank, self.world_size = rank, world_size
+
+    def __len__(self) -> int:
+        rows = len(self.order)
+        left_over = rows % self.step
+        joined = 0 < left_over < self.least * self.world_size
+        return max(rows // self.step + (left_over > 0) - joined, min(rows, 1))
+
+    def __iter__(self) -> Iterator[Numbered]:
+        seed = _seed_of(self.generator)
+        order, count = self.order.begin(seed), len(self)
+        together = max(_AT_ONCE // self.step, 1)
+        for first in range(0, count, together):
+            last = min(first + together, count)
+            rows = order[first * self.step : len(self.order) if last == count else last * self.step]
+            for number in range(first, last):
+                begin = (number - first) * self.step
+                batch = rows[begin:] if number + 1 == count else rows[begin : begin + self.step]
+                share = (len(batch) * (self.rank + side) // self.world_size for side in (0, 1))
+                yield Numbered(batch[slice(*share)], (seed, number, self.rank))
+
+
+def _seed_of(generator: torch.Generator) -> int:
+    """A random number that belongs to the state of a generator, which stays as it is."""
+    copy = torch.Generator()
+    copy.set_state(generator.get_state())
+    return int(torch.randint(2**62, (), generator=copy))
+
+
+class Batch(Interaction):
+    """A batch that torch knows how to copy to where a GPU reads it from."""
+
+    def pin_memory(self) -> "Batch":
+        """The same in page-locked memory."""
+        return Batch({name: values.pin_memory() for name, values in self.interaction.items()})
+
+
+class _RowNumbers(Dataset[Any]):
+    """What torch takes for the data: a batch of row numbers is made into rows afterwards, all at once."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitems__(self, batch: Numbered) -> Numbered:
+        return batch
+
+
+class BatchLoader(AbstractDataLoader):
+    """RecBole's loader without a list of all rows.
+
+    With the key ``worker`` so many processes make batches ahead of time; they are copies of this one made by fork,
+    which share its arrays. The batches are the same for any number of them.
+
+    Args:
+        config: the run's Config.
+        dataset: a part of a SequenceDataset; ``sample_size`` is set before.
+        sampler: draws items, an ItemSampler; None where nothing is drawn.
+        shuffle: rows are in another order in each pass.
+
+    Attributes:
+        least_rows: rows that a batch must have.
+    """
+
+    least_rows = 1
+    sample_size: int
+
+    def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:
+        self.config, self._dataset, self._sampler, self.shuffle = config, dataset, sampler, shuffle
+        self._batch_size = self.step = self.model = None
+        self._init_batch_size_and_step()
+        self.generator = torch.Generator()
+        self.generator.manual_seed(SeedKeys.of(config).seed)
+        self.transform = construct_transform(config)
+        self.is_sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        workers = self._workers(config)
+        DataLoader.__init__(
+            self,
+            _RowNumbers(self.sample_size),
+            batch_sampler=Batches(self.row_order(), self.step, self.least_rows, self.generator),
+            collate_fn=partial(self._made, self.collate_fn),
+            num_workers=workers,
+            generator=self.generator,
+            pin_memory=RunKeys.of(config).device.type == "cuda",
+            multiprocessing_context="fork" if workers and "fork" in multiprocessing.get_all_start_methods() else None,
+        )
+
+    def _workers(self, config: Any) -> int:
+        return MachineKeys.of(config).worker
+
+    def row_order(self) -> Order:
+        """In which order a pass goes through the rows."""
+        return Shuffled(self.sample_size, self.generator) if self.shuffle else Order(self.sample_size)
+
+    def shard(self, rank: int, world_size: int) -> None:
+        """Loads one process's share of each batch, see ``Batches``."""
+        self.batch_sampler.shard(rank, world_size)
+
+    def _made(self, collate: Callable[[Any], Any], batch: Any) -> Any:
+        """A batch of what ``collate_fn`` makes of row numbers; those of a pass bring their seed."""
+        if not isinstance(batch, Numbered):
+            return collate(batch)
+        if self._sampler is not None:
+            self._sampler.seed(batch.seed)
+        if isinstance(self.transform, Equal):
+            made = collate(batch.rows)
+        else:
+            with _drawing(batch.seed):
+                made = collate(batch.rows)
+        return Batch(made.interaction) if isinstance(made, Interaction) else (Batch(made[0].interaction), *made[1:])
+
+
+@contextmanager
+def _drawing(seed: tuple[int, ...]) -> Iterator[None]:
+    """RecBole's transforms draw from the random states of Python and NumPy: from such ones, while all others go on with
+    theirs."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    state = np.random.SeedSequence(seed).generate_state(4)
+    random.seed(state.tobytes())
+    np.random.seed(state)
+    try:
+        yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
+
+
+class TrainLoader(TrainDataLoader, BatchLoader):
+    """Training rows, with the negatives of ``train_neg_sample_args``."""
+
+    def _workers(self, config: Any) -> int:
+        if self.neg_sample_args.get("dynamic"):  # the model as it is now chooses among them
+            return 0
+        return super()._workers(config)

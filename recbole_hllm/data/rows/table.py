@@ -1,0 +1,106 @@
+"""Columns of interactions as RecBole's Interaction has them, made into tensors when asked for."""
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_hllm.data.rows.flat import as_index
+from recbole_hllm.data.rows.positions import BLOCK, Positions
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as it is kept, and the type that it has in a batch.
+
+    Attributes:
+        values: (T, ...), maybe memory-mapped; nobody changes it.
+        dtype: of the tensors.
+    """
+
+    values: np.ndarray
+    dtype: type[np.generic]
+
+    def take(self, rows: np.ndarray) -> Tensor:
+        """(B, ...) entries of these rows."""
+        return torch.from_numpy(self.values.take(rows, axis=0).astype(self.dtype, copy=False))
+
+
+class Table(Interaction):
+    """An Interaction that holds no tensor: rows are made when asked for, and a whole column where somebody names it.
+
+    Args:
+        columns: name -> the column of all interactions; a tensor where somebody has set one, of the rows of this table.
+        rows: which of the columns' rows these are: (R,) numbers or Positions.
+    """
+
+    def __init__(self, columns: Mapping[str, Column | Tensor], rows: Any) -> None:
+        self.interaction = _Tensors(dict(columns), rows)
+        self.length = len(rows)
+
+    @property
+    def kept(self) -> Mapping[str, Column | Tensor]:
+        """The columns as they are kept."""
+        return self.interaction.columns
+
+    def of(self, rows: Any) -> "Table":
+        """The table of other rows of the same columns."""
+        return Table(self.kept, rows)
+
+    def take(self, index: Any) -> Interaction:
+        """The rows of these numbers, in tensors."""
+        index = np.asarray(index)
+        tensors = self.interaction
+        rows = tensors.rows[index]
+        return Interaction(
+            {
+                name: column.take(rows) if isinstance(column, Column) else column[index]
+                for name, column in self.kept.items()
+            }
+        )
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.interaction[index] if isinstance(index, str) else self.take(as_index(index, self.length))
+
+    def __deepcopy__(self, memo: Any) -> Interaction:
+        return Interaction(dict(self.interaction))  # to be changed, as RecBole's models do
+
+
+class _Tensors(MutableMapping[str, Tensor]):
+    """name -> tensor of all rows; each is made anew."""
+
+    def __init__(self, columns: dict[str, Column | Tensor], rows: Any) -> None:
+        self.columns, self.rows = columns, rows
+
+    def __getitem__(self, name: str) -> Tensor:
+        column = self.columns[name]
+        if isinstance(column, Tensor):
+            return column
+        whole = np.empty((len(self.rows), *column.values.shape[1:]), column.dtype)
+        for begin in range(0, len(whole), BLOCK):
+            whole[begin : begin + BLOCK] = column.values.take(self.rows[begin : begin + BLOCK], axis=0)
+        return torch.from_numpy(whole)
+
+    def __setitem__(self, name: str, values: Tensor) -> None:
+        self.columns[name] = values
+
+    def __delitem__(self, name: str) -> None:
+        del self.columns[name]
+
+    def __contains__(self, name: object) -> bool:  # Mapping's makes the tensor
+        return name in self.columns
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+
+def everything(length: int) -> Positions:
+    """All rows of the columns."""
+    return Positions(np.zeros(1, dtype=np.int64), np.array([length]))
