@@ -30,8 +30,7 @@ def by_group_and_time(groups: np.ndarray, n_groups: int, times: np.ndarray) -> t
         if len(rows):
             if order is None:
                 order = np.arange(len(times), dtype=np.int32 if len(times) < 2**31 else np.int64)
-            if not times.flags.writeable or times.base is not None:
-                times = times.copy()
+                times = times.copy()  # what was given stays as it is
             moved = rows[_sorted(np.searchsorted(ends[group:last] - begin, rows, side="right"), times[begin:end][rows])]
             order[begin:end][rows] = order[begin:end][moved]
             times[begin:end][rows] = times[begin:end][moved]

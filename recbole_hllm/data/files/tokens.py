@@ -26,7 +26,7 @@ class Tokens:
     def from_buffers(cls, text: np.ndarray, offsets: np.ndarray) -> "Tokens":
         """From (bytes,) uint8 UTF-8 of all texts and (n + 1,) int64 where each begins; neither is copied."""
         buffers = [None, pa.py_buffer(offsets), pa.py_buffer(text)]
-        return cls(pa.LargeStringArray.from_buffers(pa.large_string(), len(offsets) - 1, buffers))
+        return cls(pa.Array.from_buffers(pa.large_string(), len(offsets) - 1, buffers))
 
     def buffers(self) -> tuple[np.ndarray, np.ndarray]:
         """The arrays that ``from_buffers`` takes."""
