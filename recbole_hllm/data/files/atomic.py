@@ -1,5 +1,6 @@
 """AtomicDataset: which interactions, users and items RecBole's atomic files hold, after the filters."""
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from recbole.utils import FeatureSource, FeatureType
 from recbole_hllm.data.files import formats
 from recbole_hllm.data.files.cached import CACHED_BYTES, VERSION, Prepared, contents, obtain
 from recbole_hllm.data.files.choice import choose
-from recbole_hllm.data.files.columns import check_columns, check_interactions, check_unique
+from recbole_hllm.data.files.columns import check_columns, check_interactions, check_unique, mixed_units
 from recbole_hllm.data.files.float_columns import check_numerical
 from recbole_hllm.data.files.formats import find_table, read_header, read_table
 from recbole_hllm.data.files.ids import match_side_features, number_actions, number_alike
@@ -241,8 +242,9 @@ class AtomicDataset(SequentialDataset):
         return obtain(folder / name, meta, lambda: self._prepare(choice))
 
     def _prepare(self, choice: Choice) -> Prepared:
-        table = self._read()
-        said = filtered(table, choice) if self.benchmark_filename_list is None else []
+        table, said = self._read()
+        if self.benchmark_filename_list is None:
+            said += filtered(table, choice)
         kinds = {name: kind for columns in self._inter_columns.values() for name, kind in columns.items()}
         number_sequences(table, kinds)
         if self.item_list_field not in table.columns or self.benchmark_filename_list is None:
@@ -250,12 +252,17 @@ class AtomicDataset(SequentialDataset):
         fill_numbers(table, kinds)
         return Prepared(table.columns, table.tokens, said)
 
-    def _read(self) -> Table:
-        tables = []
+    def _read(self) -> tuple[Table, list[tuple[int, str]]]:
+        """The rows of all files, and what was logged about them."""
+        tables: list[Table] = []
+        said: list[tuple[int, str]] = []
         for file, kinds in self._inter_columns.items():
             keys = {"exact": self.time_field, "seq_separator": self.config["seq_separator"]}
             table = formats.read_columns(file, kinds, **keys, **self._reading)
             self._check_interactions(file, table)
+            if (text := mixed_units(file, self.time_field, table)) is not None:
+                self.logger.warning(text)
+                said.append((logging.WARNING, text))
             lengths = dict(self.field2seqlen)
             for name in [name for name, kind in kinds.items() if kind.value.endswith("seq")]:
                 table.columns[name] = formats.as_objects(self._cut(file, name, table.columns[name]))
@@ -267,7 +274,7 @@ class AtomicDataset(SequentialDataset):
             whole.columns[PHASE] = np.repeat(np.arange(len(sizes), dtype=np.int8), sizes)
             if self.item_list_field in whole.columns:
                 leave_padding_out(self, whole, lambda: self.ids_in_file("item", self.iid_field))
-        return whole
+        return whole, said
 
     def side_features(self) -> Iterator[tuple[str, str, pd.DataFrame]]:
         """The tables of users and items that are loaded: attribute, column of ids and rows."""

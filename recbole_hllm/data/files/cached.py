@@ -60,7 +60,7 @@ def obtain(entry: Path, meta: dict[str, Any], build: Callable[[], Prepared]) -> 
     before = _stamp(entry)
     found = _read(entry, meta)
     if found is not None:
-        return found
+        return _said_again(found)
     with ExitStack() as held:
         try:
             held.enter_context(locked(entry, f"the cache {entry}"))
@@ -68,7 +68,7 @@ def obtain(entry: Path, meta: dict[str, Any], build: Callable[[], Prepared]) -> 
             logger.warning(f"{error}; the data are read again at each start")
             return build()
         if _stamp(entry) != before and (found := _read(entry, meta)) is not None:
-            return found
+            return _said_again(found)
         made = build()
         try:
             _write(entry, meta, made)
@@ -76,6 +76,12 @@ def obtain(entry: Path, meta: dict[str, Any], build: Callable[[], Prepared]) -> 
             logger.warning(f"{error} The run goes on without it")
             return made
         return _read(entry, meta) or made
+
+
+def _said_again(found: Prepared) -> Prepared:
+    for level, text in found.messages:
+        logging.getLogger().log(level, text)
+    return found
 
 
 def _stamp(entry: Path) -> int | None:
@@ -106,8 +112,6 @@ def _read(entry: Path, meta: dict[str, Any]) -> Prepared | None:
         name: Tokens.from_buffers(arrays[f"text{number}"], arrays[f"offsets{number}"])
         for number, name in enumerate(about["tokens"])
     }
-    for level, text in about["messages"]:
-        logging.getLogger().log(level, text)
     return Prepared(columns, tokens, about["messages"])
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_hllm.data.clock import units_of
 from recbole_hllm.data.files.reader import line_of
 from recbole_hllm.data.files.table import Table
 from recbole_hllm.errors import ConfigError, DataError
@@ -77,3 +78,18 @@ def check_interactions(dataset: Any, path: Path, table: Table) -> None:
                 f"{path}, {table.place(int(np.argmax(rows)))}, column {name}: missing or not finite, as in "
                 f"{int(rows.sum())} line(s) of the file; every interaction needs a {name}"
             )
+
+
+def mixed_units(path: Path, name: str, table: Table) -> str | None:
+    """A warning about times that are written in several units, such as seconds and milliseconds."""
+    units = units_of(table.columns[name]) if name in table.columns else {}
+    if not units:
+        return None
+    counts = {unit: int(rows.sum()) for unit, rows in units.items()}
+    few = min(counts, key=lambda unit: counts[unit])
+    first = table.place(int(np.argmax(units[few])))
+    listed = ", ".join(f"{count} in {unit}" for unit, count in counts.items())
+    return (
+        f"{path}, column {name}: times seem to be in several units ({listed}), the first in {few} in {first}: "
+        "users' histories are then out of order; write all times in one unit"
+    )

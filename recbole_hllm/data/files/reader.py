@@ -51,8 +51,8 @@ def read_header(path: Path, separator: str = "\t", encoding: str | None = None) 
         ConfigError: an encoding or separator that cannot be used.
     """
     path = Path(path)
-    if len(separator) != 1:
-        raise ConfigError(f"field_separator: {separator!r} must be a single character")
+    if len(separator) != 1 or not separator.isascii():
+        raise ConfigError(f"field_separator: {separator!r} must be a single character of ASCII")
     try:
         with open_text(path, codec_of(encoding)) as stream:
             line = stream.readline().rstrip("\r\n")

@@ -34,8 +34,6 @@ def read_blocks(
         DataError: a compressed file that is damaged.
     """
     header = read_header(path, separator, encoding)
-    if not separator.isascii():
-        return None
     whole_first = exact in columns
     for times in [pa.int64(), pa.float64()] if whole_first else [pa.float64()]:
         kinds = {name: pa.float64() if header[name] == FeatureType.FLOAT else pa.string() for name in columns}

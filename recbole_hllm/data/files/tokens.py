@@ -1,6 +1,6 @@
 """Texts of ids, users' and items' names, as bytes: a hundred million characters are no Python objects."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,11 @@ class Tokens:
 
     def __init__(self, texts: pa.LargeStringArray) -> None:
         self.texts = texts
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "Tokens":
+        """From Python's texts, that of padding first."""
+        return cls(pa.array(texts, pa.large_string()))
 
     @classmethod
     def from_buffers(cls, text: np.ndarray, offsets: np.ndarray) -> "Tokens":
