@@ -48,24 +48,18 @@ class OwnItems:
 
     def has(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(B,) whether each of these users has the item beside it."""
-        low = self.offsets[users].astype(np.int64)
-        end = self.offsets[users + 1].astype(np.int64)
-        size = end - low
-        while (size > 1).any():  # the first item that is not smaller lies in low..low + size
-            half = size // 2
-            low = np.where((half > 0) & (self.items[low + np.maximum(half, 1) - 1] < items), low + half, low)
-            size = size - half
-        found = np.minimum(low + (self._at(low) < items), np.maximum(end - 1, 0))
-        return (found < end) & (self._at(found) == items)
-
-    def _at(self, places: np.ndarray) -> np.ndarray:
-        return self.items[np.minimum(places, len(self.items) - 1)]
+        below = self.offsets[users].astype(np.int64) - 1  # the last place known to have a smaller item
+        last = self.offsets[users + 1].astype(np.int64) - 1
+        for bit in reversed(range(int((last - below).max(initial=0)).bit_length())):
+            place = np.minimum(below + (1 << bit), last)
+            below = np.where(self.items.take(place, mode="clip") < items, place, below)
+        return (below < last) & (self.items.take(below + 1, mode="clip") == items)
 
 
 class ItemSampler:
     """Draws items from 1 on, with RecBole's samplers' names.
 
-    Given the same random state, uniform items are those that RecBole's ``Sampler`` and ``RepeatableSampler`` draw.
+    Given the same random numbers, uniform items are those that RecBole's ``Sampler`` and ``RepeatableSampler`` draw.
 
     Args:
         n_items: size of the catalogue, padding included.
@@ -74,7 +68,7 @@ class ItemSampler:
         own: what a user has is no negative of that user; None: the item of a row is no negative of this row.
 
     Attributes:
-        random: the random state.
+        random: the generator that is drawn from.
     """
 
     def __init__(
@@ -86,13 +80,13 @@ class ItemSampler:
 
     def seed(self, numbers: Sequence[int]) -> None:
         """Draws go on as these numbers say, whatever was drawn before."""
-        self.random = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(tuple(numbers))))
+        self.random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(tuple(numbers))))
 
     def sampling(self, number: int) -> np.ndarray:
         """(number,) items, int64."""
         if self._cumulated is None:
-            return self.random.randint(1, self.n_items, number)
-        places = np.searchsorted(self._cumulated, self.random.random_sample(number), side="right")
+            return self.random.integers(1, self.n_items, number)
+        places = np.searchsorted(self._cumulated, self.random.random(number), side="right")
         return np.minimum(places, self.n_items - 1)
 
     def sample_by_user_ids(self, user_ids: np.ndarray, item_ids: np.ndarray, num: int) -> Tensor:

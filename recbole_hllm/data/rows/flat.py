@@ -6,8 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_hllm.data.rows.positions import ranges
-
 
 def as_index(index: Any, size: int) -> np.ndarray:
     """Whatever RecBole indexes with (number, list, slice, array, tensor) as row numbers, int64."""
@@ -31,9 +29,10 @@ class Padded:
 
     def __init__(self, begin: np.ndarray, end: np.ndarray, width: int) -> None:
         self.shape, self.lengths = (len(begin), width), end - begin
-        self.source = ranges(begin, end)
-        first = np.arange(len(begin)) * width
-        self._places = ranges(first, first + self.lengths)
+        before = np.cumsum(self.lengths) - self.lengths
+        numbers = np.arange(self.lengths.sum())
+        self.source = np.repeat(begin - before, self.lengths) + numbers
+        self._places = np.repeat(np.arange(len(begin)) * width - before, self.lengths) + numbers
 
     def through(self, positions: np.ndarray) -> "Padded":
         """This table of positions, which lead to the values."""

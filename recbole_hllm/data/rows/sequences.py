@@ -33,7 +33,8 @@ class Sequences:
         lengths = np.zeros(n_users, dtype=np.int64)
         for begin in range(0, len(users), BLOCK):
             block = users[begin : begin + BLOCK]
-            lengths[block[0] : block[-1] + 1] += np.bincount(block - block[0])
+            first = int(block[0])
+            lengths[first : int(block[-1]) + 1] += np.bincount(block - first)
         return cls(items, timestamps, np.concatenate([[0], np.cumsum(lengths)]), np.arange(n_users))
 
     @classmethod
@@ -58,7 +59,7 @@ class Sequences:
         rows[np.arange(len(targets)), history_lengths] = targets
         real = np.arange(rows.shape[1]) <= history_lengths[:, None]
         offsets = np.concatenate([[0], np.cumsum(history_lengths + 1)]).astype(np.int64)
-        return cls(rows[real], np.repeat(timestamps, history_lengths + 1), offsets, users)
+        return cls(rows[real], np.repeat(timestamps, history_lengths + 1), offsets, users.astype(np.int64))
 
     @property
     def lengths(self) -> np.ndarray:
