@@ -45,9 +45,9 @@ ARROWS = {
 TWO_STOREYS = {"config/config.py": "config.config", "model/base/contract.py": "contract"}
 # RecBole's own classes are subclassed here and nowhere else.
 SUBCLASSED_IN = {
-    "config/config.py", "data/files/atomic.py", "data/loader.py", "data/rows/labelled.py", "data/rows/part.py",
-    "data/rows/split.py", "data/rows/window.py", "training/evaluation.py", "evaluation/topk.py",
-    "evaluation/diversity.py", "evaluation/evaluator.py", "evaluation/value_metrics.py",
+    "config/config.py", "data/batches.py", "data/files/atomic.py", "data/loader.py", "data/rows/part.py",
+    "data/rows/table.py", "training/evaluation.py", "evaluation/topk.py", "evaluation/diversity.py",
+    "evaluation/evaluator.py", "evaluation/value_metrics.py",
 }  # fmt: skip
 
 # Models in these read typed settings, and look nothing up in a config but keys whose names are values themselves.

@@ -70,7 +70,7 @@ def test_accumulated_batches_equal_one_large_batch(prepare, batch_size, accumula
 
 def test_shares_of_a_step_add_up_to_one():
     class Loader:
-        sample_size, batch_size = 23, 5
+        sample_size, step = 23, 5
 
         def __len__(self):
             return 5
@@ -82,7 +82,7 @@ def test_shares_of_a_step_add_up_to_one():
 
 def test_a_row_that_joined_a_batch_has_its_share():
     class Loader:
-        sample_size, batch_size = 23, 11
+        sample_size, step = 23, 11
 
         def __len__(self):
             return 2

@@ -252,12 +252,14 @@ def _positions_of(rows: Interaction, teacher: E4SRec, order: Tensor) -> Tensor:
 
 
 def _offsets(dataset: Any, every_position: bool) -> np.ndarray:
-    lengths = np.diff(np.asarray(dataset.rows.windows), axis=1)[:, 0] - 1 if every_position else np.ones(len(dataset), np.int64)
+    lengths = np.ones(len(dataset), np.int64)
+    if every_position:
+        lengths = np.diff(dataset.rows.windows[:])[:, 0] - 1
     return np.concatenate([[0], np.cumsum(lengths)])
 
 
 def _rows_digest(dataset: Any, every_position: bool) -> str:
     """What the training rows hold, in order."""
-    bounds = np.asarray(dataset.rows.windows if every_position else dataset.targets)
-    items = dataset.sequences.items.astype(np.int64)
-    return digest(bounds, items, dataset.sequences.offsets, dataset.max_item_list_len)
+    bounds, sequences = dataset.rows.windows if every_position else dataset.targets, dataset.sequences
+    items = sequences.items.astype(np.int64)
+    return digest(np.asarray(bounds), items, sequences.offsets, dataset.max_item_list_len)

@@ -100,7 +100,7 @@ def test_interactions_that_no_window_holds(rated, built, caplog, keys, some):
     if not some:
         assert said == []
         return
-    held = {position for begin, end in train.rows.windows for position in range(begin, end)}
+    held = {position for begin, end in train.rows.windows[:] for position in range(begin, end)}
     everything = len(whole.training_positions)
     assert said == [f"windows of at most 4 hold {len(held)} of {everything} training interactions"]
     assert len(held) < everything

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.data.rows.labelled_dataset import split_by_time
+from recbole_hllm.data.rows.sequences import Sequences
 from recbole_hllm.errors import ConfigError, DataError
 
 RATED = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
@@ -74,17 +75,19 @@ def test_the_split_is_in_time_order_and_no_moment_is_in_two_parts(rated, built, 
     assert np.array_equal(whole.training_positions, parts[0].targets)
 
 
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.data())
-def test_a_split_by_time(times, data):
-    times = np.array(times)
+@given(st.lists(st.lists(st.integers(0, 6), max_size=12), min_size=1, max_size=4).filter(any), st.data())
+def test_a_split_by_time(histories, data):
+    users = np.repeat(np.arange(len(histories)), [len(own) for own in histories])
+    times = np.array([time for own in histories for time in sorted(own)])
     bounds = sorted(data.draw(st.lists(st.integers(0, len(times)), min_size=2, max_size=2)))
-    parts = split_by_time(times, bounds)
+    sequences = Sequences.from_sorted(users, users, times, len(histories))
+    parts = [np.asarray(part) for part in split_by_time(sequences, bounds)]
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(times)))
     for number, bound in enumerate(bounds):
         before, after = np.concatenate(parts[: number + 1]), np.concatenate(parts[number + 1 :])
         assert not len(before) or not len(after) or times[before].max() < times[after].min()
         whole = [0, *(int((times <= time).sum()) for time in times)]
-        assert abs(len(before) - bound) == min(abs(number - bound) for number in whole)
+        assert len(before) == min(whole, key=lambda number: (abs(number - bound), -number))
 
 
 def test_rows_are_the_same_for_all_models(rated, built, toy_config):

@@ -29,19 +29,15 @@ def test_flat_layout():
     assert sequences.offsets.tolist() == [0, 0, 2, 2, 3]
     assert sequences.lengths.tolist() == [0, 2, 0, 1]
     assert sequences.of(np.array([0, 1, 2])).tolist() == [1, 1, 3]
-    assert seq.targets_of(sequences.lengths, sequences.offsets).tolist() == [1]
 
 
-@given(HISTORIES)
-def test_targets_are_all_but_each_users_first(histories):
-    sequences = make(histories)
-    targets = seq.targets_of(sequences.lengths, sequences.offsets)
-    expected, position = [], 0
+def targets_of(histories):
+    """Every position but each user's first."""
+    targets, position = [], 0
     for history in histories:
-        expected += range(position + 1, position + len(history))
+        targets += range(position + 1, position + len(history))
         position += len(history)
-    assert targets.tolist() == expected
-    assert sequences.of(targets).tolist() == [u for u, h in enumerate(histories, 1) for _ in h[1:]]
+    return targets
 
 
 # ---- leave one out ----
@@ -63,13 +59,13 @@ def test_targets_are_all_but_each_users_first(histories):
 )
 def test_leave_one_out_of_one_user(mode, length, train, valid, test):
     split = seq.leave_one_out(make([list(range(1, length + 1))]), mode)
-    assert [part.tolist() for part in (split.train, split.valid, split.test)] == [train, valid, test]
+    assert [list(part) for part in (split.train, split.valid, split.test)] == [train, valid, test]
     assert split.train_lengths.tolist() == [0, len(train) + 1]
 
 
 def test_short_users_are_tested_as_the_official_code_does():
     split = seq.leave_one_out(make([[1, 2, 3], [4, 5], [6]]), "valid_and_test", short_users_tested=True)
-    assert (split.train.tolist(), split.valid.tolist(), split.test.tolist()) == ([], [1], [2, 4])
+    assert (list(split.train), list(split.valid), list(split.test)) == ([], [1], [2, 4])
     assert split.train_lengths.tolist() == [0, 1, 1, 1]
 
 
@@ -77,8 +73,8 @@ def test_short_users_are_tested_as_the_official_code_does():
 def test_every_target_is_in_one_part_and_earlier_parts_come_first(histories, mode, short):
     sequences = make(histories)
     split = seq.leave_one_out(sequences, mode, short)
-    parts = [split.train, split.valid, split.test]
-    assert sorted(np.concatenate(parts)) == seq.targets_of(sequences.lengths, sequences.offsets).tolist()
+    parts = [np.asarray(part) for part in (split.train, split.valid, split.test)]
+    assert sorted(np.concatenate(parts)) == targets_of(histories)
     for user in range(1, len(histories) + 1):
         own = [part[sequences.of(part) == user] for part in parts]
         assert np.concatenate(own).tolist() == sorted(np.concatenate(own))
@@ -94,41 +90,41 @@ def halves(total):
 
 def test_ratio_inside_each_user():
     split = seq.by_ratio(make([[1] * 9, [2] * 2, [3]]), halves)
-    assert split.train.tolist() == [1, 2, 3, 4]  # of user 2's one target, none is in the first half
-    assert split.valid.tolist() == [5, 6, 10]
-    assert split.test.tolist() == [7, 8]
+    assert list(split.train) == [1, 2, 3, 4]  # of user 2's one target, none is in the first half
+    assert list(split.valid) == [5, 6, 10]
+    assert list(split.test) == [7, 8]
     assert split.train_lengths.tolist() == [0, 5, 1, 1]
 
 
 def test_ratio_over_all_users_follows_time():
     sequences = make([[1, 2, 3], [4, 5, 6]], times=[0, 10, 40, 5, 20, 30])
     split = seq.by_global_ratio(sequences, halves)
-    assert (split.train.tolist(), split.valid.tolist(), split.test.tolist()) == ([1, 4], [5], [2])
+    assert (list(split.train), list(split.valid), list(split.test)) == ([1, 4], [5], [2])
     assert split.train_lengths.tolist() == [0, 2, 2]
 
 
 def test_equal_times_are_split_in_order_inside_a_user():
     split = seq.by_global_ratio(make([[1, 2, 3], [4, 5, 6]], times=[7] * 6), halves)
-    assert (split.train.tolist(), split.valid.tolist(), split.test.tolist()) == ([1, 2], [4], [5])
+    assert (list(split.train), list(split.valid), list(split.test)) == ([1, 2], [4], [5])
 
 
 def test_a_user_who_comes_later_brings_no_training_data():
     split = seq.by_global_ratio(make([[1, 2, 3], [4, 5]], times=[0, 1, 2, 0, 9]), lambda total: [2, 2])
-    assert (split.train.tolist(), split.valid.tolist(), split.test.tolist()) == ([1, 2], [], [4])
+    assert (list(split.train), list(split.valid), list(split.test)) == ([1, 2], [], [4])
     assert split.train_lengths.tolist() == [0, 3, 0]
 
 
 def test_time_split_cuts_at_a_point_in_time_and_the_rest_inside_users():
     sequences = make([[1, 2, 3, 4], [5, 6, 7]], times=[0, 1, 2, 9, 0, 3, 4])
     split = seq.by_time(sequences, [4, 4, 2])  # targets at 1 2 3 4 9: the boundary is their 80th percentile, 5
-    assert split.test.tolist() == [3]
-    assert (split.train.tolist(), split.valid.tolist()) == ([1, 5], [2, 6])
+    assert list(split.test) == [3]
+    assert (list(split.train), list(split.valid)) == ([1, 5], [2, 6])
     assert split.train_lengths.tolist() == [0, 2, 2]
 
 
 def test_files_decide():
     split = seq.by_file(make([[1, 2, 3, 4], [5], [6, 7]]), np.array([0, 0, 1, 2, 2, 1, 2]))
-    assert (split.train.tolist(), split.valid.tolist(), split.test.tolist()) == ([1], [2], [3, 6])
+    assert (list(split.train), list(split.valid), list(split.test)) == ([1], [2], [3, 6])
     assert split.train_lengths.tolist() == [0, 2, 0, 0]
 
 
@@ -154,7 +150,7 @@ def test_histories_are_laid_out_with_their_targets():
 def test_a_rows_last_item_is_its_only_target():
     rows = [(1, [4], 5), (1, [4, 5], 6), (2, [7, 8], 9), (1, [4, 5, 6], 3), (2, [], 1), (2, [7, 8, 9], 4)]
     split = seq.by_row(from_rows(rows), np.array([0, 0, 0, 1, 2, 2]))
-    assert (split.train.tolist(), split.valid.tolist(), split.test.tolist()) == ([1, 4, 7], [11], [16])
+    assert (list(split.train), list(split.valid), list(split.test)) == ([1, 4, 7], [11], [16])
 
 
 def test_windows_are_cut_from_rows_that_no_longer_row_contains():
@@ -171,7 +167,7 @@ def test_windows_are_cut_from_rows_that_no_longer_row_contains():
 def windows_of(lengths, size, chunk=True, overlap=1):
     lengths = np.array(lengths)
     start = np.concatenate([[0], np.cumsum(lengths)])[:-1]
-    return seq.windows(start, lengths, size, chunk, overlap)
+    return seq.Windows(start, lengths, size, chunk, overlap)[:]
 
 
 def naive(lengths, size, chunk, overlap):
@@ -237,6 +233,6 @@ def test_reference_chunks_are_the_official_codes(request, chunk, key):
     histories = [items for _, items in splits["user_seq"]]
     sequences = make(histories)
     split = seq.leave_one_out(sequences, "valid_and_test", short_users_tested=True)
-    cut = seq.windows(sequences.offsets[:-1], split.train_lengths, size, chunk, overlap=0)
+    cut = seq.Windows(sequences.offsets[:-1], split.train_lengths, size, chunk, overlap=0)[:]
     rows = [[splits["user_seq"][sequences.of(begin) - 1][0], sequences.items[begin:end].tolist()] for begin, end in cut]
     assert rows == [[user, items[-size:]] for user, items in expected if len(items) >= 2]
