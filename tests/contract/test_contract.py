@@ -311,3 +311,11 @@ def test_what_the_keys_say_is_trained_and_nothing_else(build, settings_of, name,
         for key, weight in weights.items():
             assert weight.requires_grad == {"full": True, "lora": ".lora_" in key, "frozen": False}[mode], key
         assert any(".lora_" in key for key in weights) == (mode == "lora")
+
+
+def test_the_vectors_that_a_ranking_in_blocks_reads_give_the_scores(ready):
+    with torch.no_grad():
+        factors = ready.model.factors(ready.rows)
+    assert (factors is not None) == (isinstance(ready.model, Factorised) and ready.model.similarity != "other")
+    if factors is not None:
+        assert torch.equal(factors[0] @ factors[1].T, scores(ready.model, ready.rows))

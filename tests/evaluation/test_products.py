@@ -14,7 +14,7 @@ PRODUCTS = {
     "@": lambda: USERS @ ITEMS.t(),
     "method": lambda: USERS.matmul(ITEMS.T),
     "flat": lambda: torch.matmul(USERS, ITEMS.T).view(-1),
-    "of what is computed": lambda: F.normalize(USERS + 0 * (USERS @ ITEMS[:3].T), dim=-1) @ F.normalize(ITEMS, dim=-1).T,
+    "of what is computed": lambda: F.normalize(USERS + USERS @ ITEMS[:3].T, dim=-1) @ F.normalize(ITEMS, dim=-1).T,
     "in double precision": lambda: USERS.double() @ ITEMS.double().T,
 }
 OTHERS = {

@@ -17,7 +17,7 @@ def slow(table, rows, items, masked, k):
     table[:, 0] = -np.inf
     table[masked] = -np.inf
     orders = [
-        sorted((item for item, score in enumerate(row) if score > -np.inf), key=lambda item, row=row: (-row[item], item))
+        sorted(np.flatnonzero(np.array(row) > -np.inf).tolist(), key=lambda item, row=row: (-row[item], item))
         for row in table.tolist()
     ]
     places = [
