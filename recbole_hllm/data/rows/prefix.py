@@ -1,6 +1,5 @@
 """Prefix rows: a target, and the items before it."""
 
-from typing import Any
 
 import numpy as np
 import torch

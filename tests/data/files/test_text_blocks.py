@@ -71,7 +71,8 @@ def test_every_cell_is_read_as_it_is_written(folder, rows, newline, suffix, wait
     assert table.columns["timestamp"].dtype == (np.int32 if fits else np.int64)
     for name in ("user_id", "item_id"):  # numbered as RecBole does
         codes, uniques = pd.factorize(read_table(path, [name])[name])
-        assert table.tokens[name].tolist() == ["[PAD]", *uniques] and table.columns[name].tolist() == (codes + 1).tolist()
+        assert table.tokens[name].tolist() == ["[PAD]", *uniques]
+        assert table.columns[name].tolist() == (codes + 1).tolist()
         assert table.columns[name].dtype == np.int32
 
 
