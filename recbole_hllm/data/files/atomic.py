@@ -56,6 +56,7 @@ class AtomicDataset(SequentialDataset):
     user_feat: Any
     item_feat: Any
     field2seqlen: dict[str, int]
+    feat_name_list: list[str]
 
     def __init__(self, config: Any) -> None:
         try:
@@ -265,7 +266,7 @@ class AtomicDataset(SequentialDataset):
                 said.append((logging.WARNING, text))
             lengths = dict(self.field2seqlen)
             for name in [name for name, kind in kinds.items() if kind.value.endswith("seq")]:
-                table.columns[name] = formats.as_objects(self._cut(file, name, table.columns[name]))
+                table.columns[name] = formats.as_objects(self._cut(file, name, list(table.columns[name])))
                 self.field2seqlen[name] = max(self.field2seqlen[name], lengths.get(name, 0))
             tables.append(table)
         sizes = [len(table) for table in tables]
@@ -311,7 +312,8 @@ class AtomicDataset(SequentialDataset):
 
     def _fill_nan(self) -> None:
         """RecBole's, of users and items; interactions are filled where they are read."""
-        names, self.feat_name_list = self.feat_name_list, [name for name in self.feat_name_list if name != "inter_feat"]
+        names = self.feat_name_list
+        self.feat_name_list = [name for name in names if name != "inter_feat"]
         super()._fill_nan()
         self.feat_name_list = names
 

@@ -117,7 +117,7 @@ def _read(entry: Path, meta: dict[str, Any]) -> Prepared | None:
 
 def _writable(array: np.ndarray) -> np.ndarray:
     """The same file, mapped so that a write stays in this process: torch shares no array that it must not write to."""
-    if isinstance(array, np.memmap):
+    if isinstance(array, np.memmap) and array.filename is not None:
         return np.asarray(np.memmap(array.filename, array.dtype, "c", array.offset, array.shape))
     return array
 

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ _NO_NUMBER = ["", "nan", "NaN", "NA", "N/A", "null", "NULL", "None"]
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 
 
-def open_bytes(path: Path) -> BinaryIO:
+def open_bytes(path: Path) -> Any:
     """What is in a file, uncompressed, as a stream to read from once.
 
     Raises:
@@ -177,8 +177,8 @@ def _check_lines(path: Path, header: Any, separator: str, codec: str) -> list[in
 
 def undecodable(path: Path, error: UnicodeDecodeError) -> DataError:
     """Text is decoded in blocks, so the error does not know its line: the bytes are read again to find it."""
-    with open_bytes(path) as stream:
-        for number, line in enumerate(io.BufferedReader(stream), 1):
+    with io.BufferedReader(open_bytes(path)) as stream:
+        for number, line in enumerate(stream, 1):
             try:
                 line.decode(error.encoding)
             except UnicodeDecodeError:

@@ -18,7 +18,8 @@ TOKENS = Tokens.of(WORDS)
     "index",
     [
         0, -1, np.int64(3), torch.tensor(2), slice(1, None), slice(None, None, 2), [1, 1, 4],
-        np.array([[1, 2], [3, -1]]), torch.tensor([2, 0]), np.zeros((0,), int), np.array([True, False] * 3 + [True]), np.array([1, 2], np.int32),
+        np.array([[1, 2], [3, -1]]),
+        torch.tensor([2, 0]), np.zeros((0,), int), np.array([True, False] * 3 + [True]), np.array([1, 2], np.int32),
     ],
     ids=str,
 )  # fmt: skip
