@@ -24,8 +24,9 @@ class OurDataKeys(Settings):
     )
     cache_dir: str | None = key(
         None,
-        "Folder for tokenised texts, item vectors, states of teachers, and prerequisite runs of E4SRec, SLMRec and "
-        "LEARNRanker. Empty: beside the data, or the user's cache folder where that cannot be written.",
+        "Folder for sorted interactions of large files, tokenised texts, item vectors, states of teachers, and "
+        "prerequisite runs of E4SRec, SLMRec and LEARNRanker. Empty: beside the data, or the user's cache folder where "
+        "that cannot be written.",
         scope=PLACE,
         inherited=True,
     )

@@ -21,7 +21,8 @@ from recbole_hllm.doors import Door
 from recbole_hllm.errors import DataError, UserError
 
 # Suffix -> the module that reads such files.
-FORMATS = Door("file format", {"parquet": "recbole_hllm.data.files.parquet"}, group="recbole_hllm.formats")
+_ROWS = {"parquet": "recbole_hllm.data.files.parquet"}
+FORMATS = Door("file format", _ROWS, group="recbole_hllm.formats")
 _SEQUENCES = (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ)
 
 
