@@ -99,8 +99,9 @@ class SequenceDataset(AtomicDataset):
         whole = build_split(self)
         split = self._chosen_training(whole)
         self._drop_unused_col()
-        self.train_lengths, self.training_positions = split.train_lengths, self._training_positions(split)
         self.whole_training = self._training_positions(whole), whole.train_lengths
+        self.training_positions = self.whole_training[0] if split is whole else self._training_positions(split)
+        self.train_lengths = split.train_lengths
         return self._parts(split.train, self._sampled(split.valid, "validation"), self._sampled(split.test, "the test"))
 
     def _sampled(self, held_out: Positions, phase: str) -> Positions:

@@ -64,7 +64,7 @@ class Sequences:
     @property
     def lengths(self) -> np.ndarray:
         """(U,) items of each sequence."""
-        return np.diff(self.offsets)
+        return narrow(np.diff(self.offsets))
 
     def of(self, positions: np.ndarray) -> np.ndarray:
         """The number of the sequence each flat position belongs to."""
