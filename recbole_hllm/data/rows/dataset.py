@@ -76,7 +76,7 @@ class SequenceDataset(AtomicDataset):
     def _lazy_table(self, frame: Any) -> Table:
         """The columns of a DataFrame without copies of those of ids and of plain numbers."""
         plain = {FeatureType.TOKEN: np.int64, FeatureType.FLOAT: np.float32}
-        columns: dict[str, Column | Tensor] = {}
+        columns = {}
         for name in frame:
             kind, values = self.field2type[name], frame[name].to_numpy()
             if kind in plain and values.dtype != object:

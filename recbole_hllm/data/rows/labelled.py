@@ -95,7 +95,7 @@ class LabelledRows(Rows):
     def batch(self, index: np.ndarray) -> Interaction:
         """User, item, label and time of each row, and its history padded on the right with 0, where models read one."""
         data, targets = self.data, self.positions[index]
-        rows = dict(self.table.take(index).interaction)
+        rows = dict(self.table.at(targets).interaction)
         rows[data.label_field] = torch.from_numpy(data.labels[targets])
         if self.with_histories:
             begin, end = data.history_bounds[targets].astype(np.int64).T

@@ -1,6 +1,6 @@
 """Columns of interactions as RecBole's Interaction has them, made into tensors when asked for."""
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,17 +33,19 @@ class Column:
 class Table(Interaction):
     """An Interaction that holds no tensor: rows are made when asked for, and a whole column where somebody names it.
 
+    Nobody changes it; a deep copy is an Interaction that can be.
+
     Args:
-        columns: name -> the column of all interactions; a tensor where somebody has set one, of the rows of this table.
+        columns: name -> the column of all interactions.
         rows: which of the columns' rows these are: (R,) numbers or Positions.
     """
 
-    def __init__(self, columns: Mapping[str, Column | Tensor], rows: Any) -> None:
+    def __init__(self, columns: Mapping[str, Column], rows: Any) -> None:
         self.interaction = _Tensors(dict(columns), rows)
         self.length = len(rows)
 
     @property
-    def kept(self) -> Mapping[str, Column | Tensor]:
+    def kept(self) -> Mapping[str, Column]:
         """The columns as they are kept."""
         return self.interaction.columns
 
@@ -53,42 +55,33 @@ class Table(Interaction):
 
     def take(self, index: Any) -> Interaction:
         """The rows of these numbers, in tensors."""
-        index = np.asarray(index)
-        tensors = self.interaction
-        rows = tensors.rows[index]
-        return Interaction(
-            {
-                name: column.take(rows) if isinstance(column, Column) else column[index]
-                for name, column in self.kept.items()
-            }
-        )
+        return self.at(self.interaction.rows[np.asarray(index)])
+
+    def at(self, rows: np.ndarray) -> Interaction:
+        """These rows of the columns, in tensors."""
+        return Interaction({name: column.take(rows) for name, column in self.kept.items()})
 
     def __getitem__(self, index: Any) -> Any:
         return self.interaction[index] if isinstance(index, str) else self.take(as_index(index, self.length))
 
     def __deepcopy__(self, memo: Any) -> Interaction:
-        return Interaction(dict(self.interaction))  # to be changed, as RecBole's models do
+        return Interaction(dict(self.interaction))
 
 
-class _Tensors(MutableMapping[str, Tensor]):
+class _Tensors(Mapping[str, Tensor]):
     """name -> tensor of all rows; each is made anew."""
 
-    def __init__(self, columns: dict[str, Column | Tensor], rows: Any) -> None:
+    def __init__(self, columns: dict[str, Column], rows: Any) -> None:
         self.columns, self.rows = columns, rows
 
     def __getitem__(self, name: str) -> Tensor:
         column = self.columns[name]
-        if isinstance(column, Tensor):
-            return column
         whole = np.empty((len(self.rows), *column.values.shape[1:]), column.dtype)
         for begin in range(0, len(whole), BLOCK):
             whole[begin : begin + BLOCK] = column.values.take(self.rows[begin : begin + BLOCK], axis=0)
         return torch.from_numpy(whole)
 
-    def __setitem__(self, name: str, values: Tensor) -> None:
-        self.columns[name] = values
-
-    def __delitem__(self, name: str) -> None:
+    def __delitem__(self, name: str) -> None:  # `unused_col` leaves columns out
         del self.columns[name]
 
     def __contains__(self, name: object) -> bool:  # Mapping's makes the tensor
