@@ -41,7 +41,7 @@ class Numbered(NamedTuple):
     seed: tuple[int, ...]
 
 
-class Batches(torch.utils.data.Sampler[Numbered]):
+class Batches(torch.utils.data.Sampler[Any]):
     """The batches of each pass over some rows.
 
     Args:
@@ -75,7 +75,7 @@ class Batches(torch.utils.data.Sampler[Numbered]):
         joined = 0 < left_over < self.least * self.world_size
         return max(rows // self.step + (left_over > 0) - joined, min(rows, 1))
 
-    def __iter__(self) -> Iterator[Numbered]:
+    def __iter__(self) -> Iterator[Any]:
         seed = _seed_of(self.generator)
         order, count = self.order.begin(seed), len(self)
         together = max(_AT_ONCE // self.step, 1)
@@ -135,10 +135,13 @@ class BatchLoader(AbstractDataLoader):
 
     least_rows = 1
     sample_size: int
+    step: int
+    _batch_size: Any
+    model: Any
 
     def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:
         self.config, self._dataset, self._sampler, self.shuffle = config, dataset, sampler, shuffle
-        self._batch_size = self.step = self.model = None
+        self._batch_size = self.model = None
         self._init_batch_size_and_step()
         self.generator = torch.Generator()
         self.generator.manual_seed(SeedKeys.of(config).seed)

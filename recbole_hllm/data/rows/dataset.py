@@ -75,7 +75,7 @@ class SequenceDataset(AtomicDataset):
 
     def _lazy_table(self, frame: Any) -> Table:
         """The columns of a DataFrame without copies of those of ids and of plain numbers."""
-        plain = {FeatureType.TOKEN: np.int64, FeatureType.FLOAT: np.float32}
+        plain: dict[FeatureType, Any] = {FeatureType.TOKEN: np.int64, FeatureType.FLOAT: np.float32}
         columns = {}
         for name in frame:
             kind, values = self.field2type[name], frame[name].to_numpy()

@@ -268,9 +268,8 @@ def _by_time(sequences: Sequences, train: np.ndarray, valid: np.ndarray, test: n
 
 def _in_turn(sequences: Sequences, train: Any, valid: Any, test: Any, train_lengths: np.ndarray) -> Split:
     """So many targets of each sequence for each phase, one after the other."""
-    begin = sequences.offsets[:-1] + 1
-    parts = []
-    for counts in (train, valid, test):
-        parts.append(Positions(begin, counts))
-        begin = begin + counts
+    first = sequences.offsets[:-1] + 1
+    second = first + train
+    third = second + valid
+    parts = Positions(first, train), Positions(second, valid), Positions(third, test)
     return Split(*parts, narrow(train_lengths))

@@ -41,8 +41,8 @@ class SplitCut:
 
     def rows(self, index: np.ndarray, history_length: int, target_length: int) -> dict[str, torch.Tensor]:
         """``history`` (B, S), ``length`` (B,) and ``targets`` (B, T), padded on the right with 0; ``user`` (B,)."""
-        history = Padded(*self.history[index].T, history_length)
-        targets = Padded(*self.targets[index].T, target_length)
+        (begin, end), (first, after) = self.history[index].T, self.targets[index].T
+        history, targets = Padded(begin, end, history_length), Padded(first, after, target_length)
         return {
             "user": torch.from_numpy(self.users[index]),
             "history": history.of(self.items, np.int64),
