@@ -16,10 +16,11 @@ from torch import Tensor
 
 from recbole_hllm.errors import ModelError
 
-# Scores of a block: 2 MB of float32, or on a GPU 256 MB.
-_BLOCK, _BLOCK_ON_GPU = 1 << 19, 1 << 26
-_ROWS = 128  # of a block, at most; of a catalogue with fewer items than a block has room for, as many as fit
+# Scores of a block: 4 MB of float32, or on a GPU 256 MB.
+_BLOCK, _BLOCK_ON_GPU = 1 << 20, 1 << 26
+_ROWS = 256  # of a block, at most; of a catalogue with fewer items than a block has room for, as many as fit
 _TILE = 16  # items of which only the best one is compared with the list so far
+_FEW = 32  # times the length of a list: of fewer items the first ones are simply sorted out
 _INF = float("inf")
 
 
@@ -106,7 +107,7 @@ def rank(
         ModelError: the score of a target is not a number.
     """
     cells = _BLOCK if scores.device.type == "cpu" else _BLOCK_ON_GPU
-    width = max(1, min(scores.n_items - 1, cells // _ROWS))
+    width = max(1, min(scores.n_items - 1, cells // max(1, min(scores.n_rows, _ROWS))))
     height = max(1, min(scores.n_rows, cells // width))
     memory = torch.empty(height * (width + -width % _tile(width, k)), dtype=scores.dtype, device=scores.device)
     nothing = torch.empty(0, dtype=torch.long, device=scores.device)
@@ -239,6 +240,12 @@ class _InBlocks:
         return slice(self.bounds[number], self.bounds[number + 1])
 
 
+def _by_score(scores: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the order of the scores of each row, best first; equal ones stay in theirs."""
+    scores, places = scores.sort(dim=1, descending=True, stable=True)
+    return scores, items.gather(1, places)
+
+
 def _check(scores: Tensor) -> None:
     if scores.isnan().any():
         raise ModelError("scores are not numbers; training has failed: try a smaller learning_rate")
@@ -265,10 +272,13 @@ class _Best:
 
     def look_at(self, block: Tensor, start: int) -> None:
         """Takes the items of a block that are better than the k-th one so far: an equal one has the larger id."""
+        if not self.begun and block.shape[1] < _FEW * self.k:
+            self._begin_with(block, start)
+            return
         tiles = block.view(len(block), self.tile, -1)
         maxima = tiles.amax(1)
-        _check(maxima)
-        if not self.begun and maxima.shape[1] >= self.k:  # at least k items are as good as the k-th tile
+        _check(maxima.amax(1))
+        if not self.begun:  # at least k items are as good as the k-th tile
             least = maxima.topk(self.k, sorted=False).values.amin(1, keepdim=True)
             self.worst = torch.nextafter(least, least.new_tensor(-_INF))
         better, n_tiles = _above(maxima, self.worst), maxima.shape[1]
@@ -280,6 +290,20 @@ class _Best:
         if not self.begun or self.most > 2 * self.k:
             self._cut()
         self.begun = True
+
+    def _begin_with(self, block: Tensor, start: int) -> None:
+        """Takes the first k of a block, of which they are a large part."""
+        scores, places = block.topk(min(self.k + 1, block.shape[1]), dim=1)
+        _check(scores[:, 0])
+        if scores.shape[1] > self.k:  # of those that tie with the k-th, torch takes any
+            tied = ((scores[:, self.k] == scores[:, self.k - 1]) & (scores[:, self.k] > -_INF)).nonzero().flatten()
+            some, theirs = block[tied].sort(dim=1, descending=True, stable=True)
+            scores[tied], places[tied] = some[:, : scores.shape[1]], theirs[:, : scores.shape[1]]
+            scores, places = scores[:, : self.k], places[:, : self.k]
+            self.worst = scores[:, -1:].clone()
+        self.begun, self.most = True, scores.shape[1]
+        self.scores[:, : self.most], self.items[:, : self.most] = scores, places + start
+        self.filled = (scores > -_INF).sum(1)
 
     def _add(self, rows: Tensor, items: Tensor, scores: Tensor) -> None:
         """Appends items to rows, which ascend."""
@@ -311,9 +335,12 @@ class _Best:
     def _in_order(self) -> tuple[Tensor, Tensor]:
         """(rows, k) scores and ids, best first; -inf behind the last of a row."""
         kept = slice(max(self.most, self.k))
-        items, by_id = self.items[:, kept].sort(1)
-        scores, by_score = self.scores[:, kept].gather(1, by_id).sort(dim=1, descending=True, stable=True)
-        return scores[:, : self.k], items.gather(1, by_score)[:, : self.k]
+        scores, items = _by_score(self.scores[:, kept], self.items[:, kept])
+        equal = ((scores[:, 1:] == scores[:, :-1]) & (scores[:, 1:] > -_INF)).any(1).nonzero().flatten()
+        if len(equal):
+            items[equal], by_id = items[equal].sort(1)
+            scores[equal], items[equal] = _by_score(scores[equal].gather(1, by_id), items[equal])
+        return scores[:, : self.k], items[:, : self.k]
 
     def lists(self) -> Tensor:
         """(rows, k) ids, best first, 0 behind the last of a row."""

@@ -185,10 +185,11 @@ def test_topk_beyond_the_catalogue_names_key_and_size():
     TopKCollector(make_config(["GAUC"], [20])).data_collect(train_data)
 
 
-def test_no_matrix_of_all_users_and_items_is_allocated():
+def test_no_matrix_of_all_users_and_items_is_allocated(monkeypatch):
     """Largest tensor made while collecting: bounded by the top-k lists, far below rows x items."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
+    monkeypatch.setattr(ranking, "_BLOCK", 1 << 17)
     sizes = []
 
     class RecordSizes(TorchDispatchMode):
@@ -207,4 +208,4 @@ def test_no_matrix_of_all_users_and_items_is_allocated():
     collector = TopKCollector(make_config(["Recall", "NDCG", "ItemCoverage"], [10]))
     with RecordSizes():
         collector.eval_batch_collect(scores, {"user_id": torch.arange(n_rows)}, torch.arange(n_rows), targets)
-    assert max(sizes) <= 1.01 * ranking._BLOCK < n_rows * n_items / 10
+    assert max(sizes) <= 1.2 * ranking._BLOCK < n_rows * n_items / 10
