@@ -47,7 +47,7 @@ class Measurements:
         self.notes: dict[str, str] = {}
         self.environment = {
             **os.environ, "OMP_NUM_THREADS": str(arguments.threads),
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")])),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH")])),
         }  # fmt: skip
 
     def process(self, name: str, *command: Any) -> tuple[str, dict[str, float]] | None:
@@ -225,11 +225,12 @@ def unpacked(real: Path, folder: Path) -> Path:
 
 
 def evaluation(measured: Measurements) -> dict[str, Any] | None:
-    """Full-sort evaluation of given vectors, what ``full_sort.py`` measures."""
-    if not (HERE / "full_sort.py").is_file():
-        measured.notes["evaluation"] = "there is no full_sort.py"
-        return None
-    raise NotImplementedError
+    """Full-sort evaluation of given vectors beside RecBole's, a batch of users against all items (``full_sort.py``)."""
+    items = SIZES[measured.given.size].items + 1
+    given = {"users": 64, "items": items, "width": 64, "k": min(200, items // 2), "history": 18}
+    code = f"import json, full_sort; print(json.dumps(full_sort.measure(**{given})))"
+    done = measured.process("evaluation", "-c", code)
+    return done and {**given, **json.loads(done[0].splitlines()[-1])}
 
 
 def training(measured: Measurements) -> list[dict[str, Any] | None]:
@@ -243,7 +244,10 @@ def trained(measured: Measurements, model: str) -> dict[str, Any] | None:
     run = given.data / "runs" / f"{given.size}-{model}-{time.strftime('%Y%m%d-%H%M%S')}"
     words = [f"--model={model}", f"--dataset={folder.name}", f"--data_path={folder.parent}", f"--run_dir={run}"]
     done = measured.process(f"training {model}", PROGRAM, *words, f"--config_files={TRAINING_KEYS}")
-    return done and {"model": model, "run_dir": str(run), **done[1], **json.loads((run / "results.json").read_text())}
+    if not done:
+        return None
+    kept = {name: json.loads((run / f"{name}.json").read_text()) for name in ("metrics", "costs")}
+    return {"model": model, "run_dir": str(run), **done[1], **kept}
 
 
 PARTS = {
