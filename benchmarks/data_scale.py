@@ -140,7 +140,7 @@ def loads(measured: Measurements, size: str) -> list[dict[str, Any]]:
                 warm(folder)
                 name = f"{size}, {format}: {'first' if first else 'cached'} load, {rows} rows"
                 if not first and not any(Path(cache).iterdir()):
-                    measured.notes[name] = "nothing was kept in cache_dir: it was a first load again"
+                    measured.notes[name] = "nothing was kept in cache_dir, as of small files: it was a first load again"
                 epoch = 0 if first else arguments.epoch
                 more = f"--cache_dir={cache}", f"--epoch={epoch}"
                 load = measured.load(name, folder.parent, folder.name, ROWS[rows], *words, *more)

@@ -114,13 +114,10 @@ def rows(loads: list[dict[str, Any]]) -> str:
     return table("size | format | rows : of an epoch | a second | an epoch", lines) if lines else ""
 
 
-def conversion(done: dict[str, float] | None) -> str:
-    if not done:
-        return ""
-    numbers = [f"{done['lines']:,}", f"{done['seconds']:.1f} s", f"{done['lines_per_second']:,.0f}"]
-    return table(
-        "conversion : lines | seconds | lines a second | peak", [["PixelRec", *numbers, f"{done['peak_gb']:.2f} GB"]]
-    )
+def conversion(done: dict[str, float]) -> str:
+    pace = f"{done['lines']:,}", f"{done['seconds']:.1f} s", f"{done['lines_per_second']:,.0f}"
+    header = "conversion : lines | seconds | lines a second | peak"
+    return table(header, [["PixelRec", *pace, f"{done['peak_gb']:.2f} GB"]])
 
 
 def stock(both: dict[str, Any]) -> str:

@@ -69,7 +69,7 @@ def test_growth_is_the_slope_of_the_large_sizes(in_process):
 
 @pytest.mark.slow
 def test_everything_is_measured(tmp_path):
-    subprocess.run([sys.executable, PROGRAM, *words(tmp_path, "--sizes", "100k")], check=True)
+    subprocess.run([sys.executable, PROGRAM, *words(tmp_path, "--size", "1m", "--sizes", "100k")], check=True)
     found = json.loads((tmp_path / "numbers.json").read_text())
     assert {name: found["notes"].get(name) for name in NUMBERS if not found[name]} == {}
 
