@@ -12,7 +12,8 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,6 +254,21 @@ def read_arrays(folder: Path, expected_meta: dict[str, Any]) -> dict[str, np.nda
     except Exception as error:  # damaged bytes make json and numpy raise almost anything
         logger.warning("%s: the cache is damaged (%s) and is made again", folder, error)
         return None
+
+
+def newest_arrays(
+    cache: Path, stem: str, meta: dict[str, Any], whole: Callable[[dict[str, np.ndarray]], bool]
+) -> dict[str, np.ndarray] | None:
+    """The arrays of the newest sound entry whose name begins with ``stem``; None where there is none.
+
+    Args:
+        meta: as for ``read_arrays``.
+        whole: whether its arrays are those that there should be.
+    """
+    files = [file for file in cache.glob(f"{stem}-*/meta.json") if file.is_file()]
+    newest_first = sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
+    found = (read_arrays(file.parent, meta) for file in newest_first)
+    return next((arrays for arrays in found if arrays is not None and whole(arrays)), None)
 
 
 def _load(path: Path, expected: dict[str, Any]) -> np.ndarray:

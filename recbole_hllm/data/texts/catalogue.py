@@ -1,41 +1,40 @@
 """ItemCatalogue: item id -> text -> token ids, tokenised once and memory-mapped."""
 
-import copy
 import dataclasses
 import logging
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import chain
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import regex
 import torch
-from tqdm import tqdm
 
 from recbole_hllm.data.texts.item_texts import ItemTexts, TextTemplate
-from recbole_hllm.errors import DataError
-from recbole_hllm.storage.cache import digest, read_arrays, write_arrays
+from recbole_hllm.data.texts.tokens import (
+    EMOJI,
+    NO_TEXT,
+    NON_LATIN,
+    REFERENCE_BEHAVIOURS,
+    TRUNCATED,
+    TextTokenizer,
+    all_cores,
+    rows_of,
+    text_hashes,
+)
+from recbole_hllm.storage.cache import digest, newest_arrays
+from recbole_hllm.storage.shards import made_in_shards
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-REFERENCE_BEHAVIOURS = frozenset({"truncation", "special_tokens", "empty_text"})
-
-FORMAT = 3  # raise it when the arrays or the way they are computed change
-TEXTS_PER_DIGEST = 4096
-_ARRAYS = ("tokens", "offsets", "flags")
-PROGRESS_FROM = 50_000  # items; below that tokenising takes a moment
-
-logger = logging.getLogger(__name__)
-
-# Bits of `flags`, one byte per item.
-TRUNCATED, NO_TEXT, NON_LATIN, EMOJI = 1, 2, 4, 8
-
-_NON_LATIN_LETTER = regex.compile(r"(?V1)[\p{L}--[\p{Script=Latin}\p{Script=Common}]]")
-_EMOJI = regex.compile(r"\p{Emoji_Presentation}|\p{Emoji}\uFE0F")  # shown as a picture, so not (c), (R) or TM
+FORMAT = 4  # raise it when the arrays or the way they are computed change
+_ARRAYS = ("tokens", "lengths", "flags", "hashes")
+SHARD = 8192  # items whose tokens are kept at a time
+PARALLEL_FROM = 4096  # items; fewer are tokenised in a moment
+ROW_BYTES = 256  # of an item in the cache, roughly
 
 
 @dataclass(frozen=True)
@@ -126,6 +125,9 @@ class ItemCatalogue:
     ) -> "ItemCatalogue":
         """Renders and tokenises every item, or takes the result from the cache.
 
+        An interrupted call is gone on with by the next one. Where the cache holds a catalogue of the same settings,
+        only texts that it lacks are tokenised.
+
         Args:
             item_texts: raw fields per item.
             template: how fields become a text.
@@ -142,9 +144,7 @@ class ItemCatalogue:
         Raises:
             DataError: the prompt fills max_text_length, or the cache cannot be written.
         """
-        tokenizer = _private_copy(tokenizer, split_special_tokens="special_tokens" not in reference)
-        if "truncation" not in reference:
-            _check_room(tokenizer, template.item_prompt, max_text_length)
+        reads = TextTokenizer(tokenizer, template.item_prompt, max_text_length, reference)
         texts = RenderedTexts(item_texts, template, row_needed="empty_text" in reference)
         settings = {
             "format": FORMAT,
@@ -152,18 +152,24 @@ class ItemCatalogue:
             "max_text_length": max_text_length,
             "reference": sorted(reference & REFERENCE_BEHAVIOURS),
         }
-        key = digest(settings, _content(tokenizer), *_text_digests(texts))
-        entry = Path(cache) / f"tokens-{key}" if cache else None
-        arrays = _read(entry, settings) if entry else None
-        if arrays is None:
-            arrays = _tokenise(texts, template.item_prompt, tokenizer, max_text_length, reference, batch_size)
-            if entry:
-                shutil.rmtree(entry, ignore_errors=True)  # what is there is not what its name says
-                write_arrays(entry, arrays, settings)
-                arrays = _read(entry, settings) or arrays
-        report = _report(item_texts.has_row, arrays["offsets"], arrays["flags"])
+        stem = f"tokens-{digest(settings, reads.content())}"
+        stem = f"tokens-{digest(settings, reads.content())}"
+        entry = Path(cache) / f"{stem}-{_content(texts)}" if cache else None
+        work = _Tokenising(texts, reads, entry, stem, settings, batch_size)
+        arrays = made_in_shards(
+            entry,
+            settings,
+            len(texts),
+            SHARD,
+            work.shard,
+            whole=lambda arrays: _whole(arrays) and len(arrays["lengths"]) == len(texts),
+            what="tokenise items",
+            row_bytes=ROW_BYTES,
+        )
+        lengths, flags = arrays["lengths"], arrays["flags"]
+        report = _report(item_texts.has_row, lengths, flags)
         (logger or logging.getLogger(__name__)).info("%s", report)
-        return cls(arrays["tokens"], arrays["offsets"], texts, report)
+        return cls(arrays["tokens"], _bounds(lengths), texts, report)
 
     def lookup(self, ids: np.ndarray | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens of the given items, one after the other, in the order given.
@@ -183,123 +189,81 @@ class ItemCatalogue:
         return torch.from_numpy(self.tokens[places].astype(np.int64)), torch.from_numpy(lengths)
 
 
-def _read(entry: Path, settings: dict[str, Any]) -> dict[str, np.ndarray] | None:
-    """An entry that holds what it should; None for any other."""
-    arrays = read_arrays(entry, settings)
-    if arrays is None or arrays.keys() == set(_ARRAYS):
-        return arrays
-    logger.warning("%s: the cache is incomplete and is made again", entry)
-    return None
+class _Tokenising:
+    """The arrays of a catalogue, a shard at a time: ``tokens``, int32 (T,), and of each item ``lengths``, int32,
+    ``flags``, uint8, and ``hashes`` of its text, uint8 (16,).
+
+    Args:
+        entry: that they are for; those of its folder whose names begin with ``stem`` are of the same settings.
+        batch_size: texts per call of the tokenizer.
+    """
+
+    def __init__(
+        self,
+        texts: RenderedTexts,
+        reads: TextTokenizer,
+        entry: Path | None,
+        stem: str,
+        settings: dict[str, Any],
+        batch_size: int,
+    ) -> None:
+        self.texts, self.reads, self.batch_size = texts, reads, batch_size
+        self.entry, self.stem, self.settings = entry, stem, settings
+
+    @cached_property
+    def earlier(self) -> dict[str, np.ndarray] | None:
+        """An earlier catalogue of the same settings, with ``bounds`` of its items."""
+        found = newest_arrays(self.entry.parent, self.stem, self.settings, _whole) if self.entry else None
+        return found and {**found, "bounds": _bounds(found["lengths"])}
+
+    def shard(self, begin: int, end: int) -> dict[str, np.ndarray]:
+        """The arrays of some items."""
+        ranges = [(at, min(at + self.batch_size, end)) for at in range(begin, end, self.batch_size)]
+        with all_cores() if len(self.texts) >= PARALLEL_FROM else nullcontext():
+            batches = [self._batch(self.texts[first:last]) for first, last in ranges]
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in _ARRAYS}
+
+    def _batch(self, texts: list[str]) -> dict[str, np.ndarray]:
+        """Texts that the earlier catalogue has are not tokenised again."""
+        hashes, earlier = text_hashes(texts), self.earlier
+        if earlier is None:
+            return {**self.reads.encode(texts), "hashes": hashes}
+        rows = rows_of(hashes, earlier["hashes"])
+        new = np.flatnonzero(rows < 0)
+        arrays = {name: earlier[name][rows] for name in ("lengths", "flags")}
+        tokens = [earlier["tokens"][first:last] for first, last in _ranges(earlier["bounds"], rows)]
+        if len(new):
+            encoded = self.reads.encode([texts[place] for place in new])
+            bounds = _bounds(encoded["lengths"])
+            for place, (first, last) in zip(new, _ranges(bounds, np.arange(len(new))), strict=True):
+                tokens[place] = encoded["tokens"][first:last]
+            for name in arrays:
+                arrays[name][new] = encoded[name]
+        return {**arrays, "tokens": np.concatenate(tokens), "hashes": hashes}
 
 
-def _private_copy(tokenizer: "PreTrainedTokenizerBase", split_special_tokens: bool) -> "PreTrainedTokenizerBase":
-    """A fast tokenizer keeps the options of its last call: work on a copy and leave the caller's alone."""
-    tokenizer = copy.deepcopy(tokenizer)
-    tokenizer.split_special_tokens = split_special_tokens
-    tokenizer("", padding=False, truncation=False)  # forgets what an earlier call or its file may have set
-    return tokenizer
+def _content(texts: RenderedTexts) -> str:
+    """Hash of all texts; where it is known what they were read from, none of them is read."""
+    if texts.item_texts.content is not None:
+        return digest(texts.item_texts.content)
+    return digest(*(text_hashes(texts[begin : begin + SHARD]) for begin in range(0, len(texts), SHARD)))
 
 
-def _check_room(tokenizer: "PreTrainedTokenizerBase", prompt: str, max_text_length: int) -> None:
-    length = len(tokenizer(prompt)["input_ids"])
-    if length >= max_text_length:
-        raise DataError(
-            f"item_prompt takes {length} tokens and MAX_TEXT_LENGTH is {max_text_length}: no room is left "
-            f"for the item's text. Shorten item_prompt ({prompt!r}) or raise MAX_TEXT_LENGTH above {length}."
-        )
+def _whole(arrays: Mapping[str, np.ndarray]) -> bool:
+    return arrays.keys() == set(_ARRAYS)
 
 
-def _content(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Everything of a tokenizer that decides the token ids."""
-    if tokenizer.is_fast:
-        return digest(tokenizer.backend_tokenizer.to_str(), _filler(tokenizer))
-    name = type(tokenizer).__qualname__
-    return digest(name, tokenizer.get_vocab(), tokenizer("")["input_ids"], _filler(tokenizer))
+def _bounds(lengths: np.ndarray) -> np.ndarray:
+    """int64 (N + 1,): item i has the tokens from [i] to [i + 1]."""
+    return np.concatenate([[0], lengths]).cumsum(dtype=np.int64)
 
 
-def _text_digests(texts: RenderedTexts) -> Iterator[str]:
-    """A few hashes instead of all texts at once in memory."""
-    yield str(len(texts))
-    for start in range(0, len(texts), TEXTS_PER_DIGEST):
-        yield digest(*texts[start : start + TEXTS_PER_DIGEST])
+def _ranges(bounds: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, int]]:
+    return zip(bounds[rows].tolist(), bounds[rows + 1].tolist(), strict=True)
 
 
-def _filler(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """The token that stands for a text without tokens: an item must have something to be encoded from."""
-    names = ("eos_token_id", "sep_token_id", "bos_token_id", "unk_token_id")
-    candidates = (getattr(tokenizer, name, None) for name in names)
-    return next((token for token in candidates if token is not None), 0)
-
-
-def _tokenise(
-    texts: RenderedTexts,
-    prompt: str,
-    tokenizer: "PreTrainedTokenizerBase",
-    max_text_length: int,
-    reference: frozenset[str],
-    batch_size: int,
-) -> dict[str, np.ndarray]:
-    """`tokens`, `offsets` (see ItemCatalogue) and `flags`, uint8 (n_items,)."""
-    tokens, lengths, flags = [], [], []
-    n_items = len(texts)
-    with tqdm(total=n_items, desc="tokenise items", unit="item", disable=n_items <= PROGRESS_FROM) as bar:
-        for start in range(0, n_items, batch_size):
-            batch = texts[start : start + batch_size]
-            full, kept = _encode(batch, tokenizer, max_text_length, reference)
-            lengths.append(np.fromiter(map(len, kept), dtype=np.int64, count=len(kept)))
-            tokens.append(np.fromiter(chain.from_iterable(kept), dtype=np.int32, count=lengths[-1].sum()))
-            too_long = np.fromiter(map(len, full), dtype=np.int64, count=len(full)) > max_text_length
-            flags.append(_flags(batch, prompt) | too_long * np.uint8(TRUNCATED))
-            bar.update(len(batch))
-    offsets = np.concatenate([[0], *lengths]).cumsum(dtype=np.int64)
-    return {"tokens": np.concatenate(tokens), "offsets": offsets, "flags": np.concatenate(flags)}
-
-
-def _encode(
-    texts: list[str], tokenizer: "PreTrainedTokenizerBase", max_text_length: int, reference: frozenset[str]
-) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids of each text, all of them and those kept within the limit."""
-    encoded = tokenizer(
-        texts,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        return_special_tokens_mask=True,
-        verbose=False,  # says once that a text is longer than the model takes: it is cut below
-    )
-    full = encoded["input_ids"]
-    if "empty_text" not in reference:
-        full = [ids or [_filler(tokenizer)] for ids in full]
-    if "truncation" in reference:
-        return full, [ids[:max_text_length] for ids in full]
-    masks = encoded["special_tokens_mask"]
-    return full, [_cut(ids, mask, max_text_length) for ids, mask in zip(full, masks, strict=True)]
-
-
-def _cut(ids: list[int], special: list[int], max_text_length: int) -> list[int]:
-    """Drops the last tokens of the text, never those the tokenizer put around it."""
-    excess = len(ids) - max_text_length
-    if excess <= 0:
-        return ids
-    end = len(ids)
-    while special[end - 1]:
-        end -= 1
-    return ids[: end - excess] + ids[end:]
-
-
-def _flags(texts: list[str], prompt: str) -> np.ndarray:
-    def flag(text: str) -> int:
-        text = text.removeprefix(prompt)
-        if not text:
-            return NO_TEXT
-        if text.isascii():
-            return 0
-        return NON_LATIN * bool(_NON_LATIN_LETTER.search(text)) | EMOJI * bool(_EMOJI.search(text))
-
-    return np.fromiter(map(flag, texts), dtype=np.uint8, count=len(texts))
-
-
-def _report(has_row: np.ndarray, offsets: np.ndarray, flags: np.ndarray) -> CatalogueReport:
-    lengths, flags, has_row = np.diff(offsets)[1:], flags[1:], has_row[1:]
+def _report(has_row: np.ndarray, lengths: np.ndarray, flags: np.ndarray) -> CatalogueReport:
+    lengths, flags, has_row = lengths[1:], flags[1:], has_row[1:]
     return CatalogueReport(
         items=len(lengths),
         without_row=int((~has_row).sum()),

@@ -7,17 +7,20 @@ that starts with a quotation mark, or the title "None", stays what it is.
 import html
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from recbole_hllm.data.files.formats import is_atomic, read_header, read_table
-from recbole_hllm.data.files.reader import codec_of, line_of, open_text, undecodable, unreadable
-from recbole_hllm.errors import ConfigError, DataError, did_you_mean
+from recbole_hllm.data.files.formats import read_header
+from recbole_hllm.data.texts.item_rows import ItemFile, state_of
+from recbole_hllm.errors import ConfigError, DataError
+from recbole_hllm.storage.cache import digest, file_digest, read_arrays, write_arrays
 
 logger = logging.getLogger(__name__)
+
+FORMAT = 1  # of the cache; raise it when the places of rows mean something else
 
 # What pandas.read_csv takes for a missing value by default.
 MISSING_WORDS = frozenset(
@@ -84,7 +87,9 @@ class TextTemplate:
             return field
         if "&" in field:
             field = _unescape(_unescape(field))
-        return _BLANK.sub(" ", field).strip()
+        if "  " in field or not field.isprintable():  # of white space only the plain space is printable
+            field = _BLANK.sub(" ", field)
+        return field.strip()
 
 
 @dataclass(frozen=True)
@@ -93,13 +98,16 @@ class ItemTexts:
 
     Args:
         keys: names of the fields (n_keys).
-        fields: per internal item id, its n_keys values; all empty for items without a row and padding item 0.
+        fields: per internal item id, its n_keys values; all empty for items without a row and padding item 0. Those of
+            a file are read from it when they are asked for.
         has_row: bool (n_items,), whether the item has a row in the file.
+        content: hash of all that decides these; None where nobody knows it but by reading all texts.
     """
 
     keys: tuple[str, ...]
     fields: Sequence[tuple[str, ...]]
     has_row: np.ndarray
+    content: str | None = None
 
     @property
     def without_row(self) -> int:
@@ -115,93 +123,50 @@ def read_item_texts(
     field_separator: str = "\t",
     encoding: str = "utf-8",
     strict: bool = False,
+    cache: Path | None = None,
 ) -> ItemTexts:
-    """Reads the text columns of an atomic item file, aligned to the internal item ids.
+    """Finds the rows of an item file, aligned to the internal item ids.
 
     Args:
         path: `<name>.item`; its first line names the columns as `name:type`.
         text_keys: columns to read; a multi-valued `token_seq` column is text like any other.
         item_tokens: external item id per internal id; index 0 is the padding item.
         strict: refuse items that have no row instead of warning.
+        cache: folder of the cache, where the rows' places are kept for this content of the file; None: nowhere.
 
     Raises:
-        DataError: the file is missing, empty or malformed; the message names file, line and column.
+        DataError: the file is missing, empty or malformed; the message names file, line and column. Or the cache cannot
+            be written.
     """
     path, text_keys = Path(path), tuple(text_keys)
-    if not path.exists():
+    if not path.is_file():
         raise DataError(
             f"{path}: no such file. The texts of the items are needed; write them into this file, "
             f"tab-separated, with the header '{item_field}:token' and one 'name:token_seq' per text column."
         )
+    state = state_of(path)
     columns = list(read_header(path, field_separator, encoding))
-    item_column = _find_column(path, columns, item_field, "the item column")
-    text_columns = [_find_column(path, columns, key, "text_keys") for key in text_keys]
-
-    id_of = {str(token): item for item, token in enumerate(item_tokens) if item > 0}
-    fields = [("",) * len(text_keys)] * len(item_tokens)
-    has_row = np.zeros(len(item_tokens), dtype=bool)
-    first_line: dict[str, int] = {}
-    for number, cells in _rows(path, columns, field_separator, encoding):
-        token = cells[item_column]
-        first = first_line.setdefault(token, number)
-        if first != number:
-            raise DataError(
-                f"{path}, line {number}: item '{token}' (column '{item_field}') already has a row in "
-                f"line {first}. Keep one row per item."
-            )
-        item = id_of.get(token)
-        if item is not None:
-            fields[item] = tuple(cells[column] for column in text_columns)
-            has_row[item] = True
-    if not first_line:
-        raise DataError(f"{path}: the file has a header but no item. Write one line per item.")
-
-    texts = ItemTexts(text_keys, fields, has_row)
+    file = ItemFile(path, columns, item_field, text_keys, field_separator, encoding)
+    if cache is None:
+        places, content = file.find(item_tokens), None
+    else:
+        places, found_in = _places(file, item_tokens, cache)
+        content = digest(found_in, text_keys)
+    texts = ItemTexts(text_keys, file.rows(places, state), places >= 0, content)
     _report_missing_rows(path, texts, item_tokens, strict)
     return texts
 
 
-def _rows(path: Path, columns: list[str], separator: str, encoding: str) -> Iterator[tuple[int, Sequence[str]]]:
-    """(line number, cells) of each row."""
-    if not is_atomic(path):
-        table = read_table(path, columns, separator, encoding, ids=columns)
-        for label, cells in zip(table.index, table.astype(object).fillna("").to_numpy(), strict=True):
-            yield line_of(label), [_as_text(cell) for cell in cells]
-        return
-    for number, line in _lines(path, encoding):
-        cells = line.split(separator)
-        if line and len(cells) != len(columns):
-            raise DataError(
-                f"{path}, line {number}: {len(cells)} columns, but the header has {len(columns)} "
-                f"({', '.join(columns)}). Remove separators and line breaks from inside the values."
-            )
-        if line:
-            yield number, cells
-
-
-def _as_text(cell: object) -> str:
-    return " ".join(map(str, cell)) if isinstance(cell, np.ndarray) else str(cell)
-
-
-def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
-    """(line number, line without its end) after the header. Only a line feed ends a line: texts may hold U+2028."""
-    try:
-        with open_text(path, codec_of(encoding), newline="\n") as file:
-            for number, line in enumerate(file, 1):
-                if number > 1:
-                    yield number, line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise undecodable(path, error) from error
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
-def _find_column(path: Path, columns: list[str], name: str, role: str) -> int:
-    if name in columns:
-        return columns.index(name)
-    raise DataError(
-        f"{path}, line 1: no column '{name}' ({role}){did_you_mean(name, columns)}; there are {', '.join(columns)}"
-    )
+def _places(file: ItemFile, item_tokens: Sequence[str], cache: Path) -> tuple[np.ndarray, str]:
+    """Where each item's row is, from the cache where it lies there, and a hash of all that decides it."""
+    how = [file.columns, file.item_field, file.separator, file.encoding]
+    key = digest(how, file_digest(file.path), list(map(str, item_tokens)))
+    entry, meta = Path(cache) / f"items-{key}", {"format": FORMAT}
+    arrays = read_arrays(entry, meta)
+    if arrays is None or arrays.keys() != {"places"}:
+        arrays = {"places": file.find(item_tokens)}
+        write_arrays(entry, arrays, meta)
+    return arrays["places"], key
 
 
 def _report_missing_rows(path: Path, texts: ItemTexts, item_tokens: Sequence[str], strict: bool) -> None:

@@ -1,25 +1,24 @@
 """Vectors of a whole catalogue on disk, computed once for the same weights; only new or changed items again."""
 
 import logging
-import shutil
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from recbole_hllm.data.texts.catalogue import ItemCatalogue
-from recbole_hllm.storage.cache import check_room, digest, read_arrays, write_arrays
+from recbole_hllm.data.texts.tokens import HASH_BYTES, joined_hashes, rows_of
+from recbole_hllm.storage.cache import digest, newest_arrays
+from recbole_hllm.storage.shards import made_in_shards
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 2  # raise it when the arrays or their meaning change
-BLOCK = 16_384  # items encoded at a time
-PROGRESS_FROM = 50_000  # items; a bar for less would be in the way
-_DIGEST_BYTES = 16
+BLOCK = 16_384  # items encoded at a time, and kept
 
 
 def weights_digest(weights: Iterable[tuple[str, torch.Tensor]]) -> str:
@@ -49,7 +48,8 @@ def cached_item_vectors(
 
     Entries are named by ``settings`` and by all items' tokens. Where there is none for this catalogue, the newest one
     of the same settings gives the rows of the items whose tokens are equal. An entry that is damaged or was made for
-    something else is made again.
+    something else is made again. Vectors are kept block by block, so that an interrupted call is gone on with by the
+    next one.
 
     Args:
         encode: (N,) item ids -> (N, width) vectors; called for a block of items that are new or changed at a time.
@@ -66,73 +66,88 @@ def cached_item_vectors(
         DataError: the disk is full or the folder cannot be written.
     """
     tokens = _token_digests(catalogue)
-    if cache is None:
-        return _encode_missing(encode, np.zeros((len(tokens), width), dtype), np.arange(1, len(tokens)))
     kept_in = {} if dtype is np.float32 else {"dtype": np.dtype(dtype).name}
     meta = {"format": FORMAT, "width": width, **kept_in, **settings}
     stem = f"vectors-{digest(meta)}"
-    entry = Path(cache) / f"{stem}-{digest(tokens)}"
-    found = _read(entry, meta)
-    if found and np.array_equal(found["tokens"], tokens):
+    entry = None if cache is None else Path(cache) / f"{stem}-{digest(tokens)}"
+    work = _Encoding(encode, tokens, entry, stem, meta, np.zeros((0, width), dtype))
+    arrays = made_in_shards(
+        entry,
+        meta,
+        len(tokens),
+        BLOCK,
+        work.shard,
+        whole=lambda arrays: _whole(arrays, width) and np.array_equal(arrays["tokens"], tokens),
+        what="encode items",
+        row_bytes=np.dtype(dtype).itemsize * width,
+    )
+    if entry is not None and not work.began:
         logger.info("item vectors: all %d from %s", len(tokens) - 1, entry)
-        return found["vectors"]
-    found = found or _newest(Path(cache), stem, meta)
-    check_room(Path(cache), np.dtype(dtype).itemsize * len(tokens) * width)
-    vectors, missing = _known_rows(found, tokens, width, dtype)
-    logger.info("item vectors: %d of %d items are encoded, for %s", len(missing), len(tokens) - 1, entry)
-    vectors = _encode_missing(encode, vectors, missing)
-    shutil.rmtree(entry, ignore_errors=True)  # what is there is not what its name says
-    write_arrays(entry, {"vectors": vectors, "tokens": tokens}, meta)
-    return (_read(entry, meta) or {"vectors": vectors})["vectors"]
+    return arrays["vectors"]
 
 
 def _token_digests(catalogue: ItemCatalogue) -> np.ndarray:
     """uint8 (n_items, 16): a hash of each item's token ids."""
     tokens, offsets = np.asarray(catalogue.tokens), catalogue.offsets.tolist()
-    hashes = (
-        blake2b(tokens[first:last].tobytes(), digest_size=_DIGEST_BYTES).digest()
+    return joined_hashes(
+        blake2b(tokens[first:last].tobytes(), digest_size=HASH_BYTES).digest()
         for first, last in zip(offsets, offsets[1:], strict=False)
     )
-    return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, _DIGEST_BYTES)
 
 
-def _read(entry: Path, meta: dict[str, Any]) -> dict[str, np.ndarray] | None:
-    """An entry that holds what it should; None for any other."""
-    arrays = read_arrays(entry, meta)
-    if arrays is None:
-        return None
-    whole = arrays.keys() == {"vectors", "tokens"}
-    if whole and arrays["vectors"].shape == (len(arrays["tokens"]), meta["width"]):
-        return arrays
-    logger.warning("%s: the cache is incomplete and is made again", entry)
-    return None
+def _whole(arrays: Mapping[str, np.ndarray], width: int) -> bool:
+    return arrays.keys() == {"vectors", "tokens"} and arrays["vectors"].shape == (len(arrays["tokens"]), width)
 
 
-def _newest(cache: Path, stem: str, meta: dict[str, Any]) -> dict[str, np.ndarray] | None:
-    """The newest sound entry of the same settings."""
-    files = [file for file in cache.glob(f"{stem}-*/meta.json") if file.is_file()]
-    newest_first = sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
-    return next((arrays for file in newest_first if (arrays := _read(file.parent, meta))), None)
+class _Encoding:
+    """The arrays of an entry, a shard at a time: ``vectors`` and the hashes ``tokens``.
 
+    Args:
+        encode: as for ``cached_item_vectors``.
+        tokens: uint8 (n_items, 16), hashes of the items' tokens.
+        entry: that they are for, None for none; those of its folder whose names begin with ``stem`` are of the same
+            settings, which ``meta`` tells.
+        empty: (0, width) in the type of the vectors.
+    """
 
-def _known_rows(
-    found: Mapping[str, np.ndarray] | None, tokens: np.ndarray, width: int, dtype: type
-) -> tuple[np.ndarray, np.ndarray]:
-    """(n_items, width) vectors with the rows that an entry knows, and the ids of the items it does not."""
-    vectors: np.ndarray = np.zeros((len(tokens), width), dtype)
-    row_of = {} if found is None else {hashed.tobytes(): row for row, hashed in enumerate(found["tokens"]) if row}
-    rows = np.array([row_of.get(hashed.tobytes(), 0) for hashed in tokens])
-    rows[0] = 0
-    known = np.flatnonzero(rows)
-    if found is not None and len(known):
-        vectors[known] = found["vectors"][rows[known]]
-    return vectors, 1 + np.flatnonzero(rows[1:] == 0)
+    def __init__(
+        self,
+        encode: Callable[[np.ndarray], np.ndarray],
+        tokens: np.ndarray,
+        entry: Path | None,
+        stem: str,
+        meta: dict[str, Any],
+        empty: np.ndarray,
+    ) -> None:
+        self.encode, self.tokens, self.empty = encode, tokens, empty
+        self.entry, self.stem, self.meta = entry, stem, meta
+        self.began = False
 
+    @cached_property
+    def known(self) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors of an earlier entry, and of each item the row there, -1 where it has none."""
+        self.began = True
+        width = self.empty.shape[1]
+        found = self.entry and newest_arrays(
+            self.entry.parent, self.stem, self.meta, lambda arrays: _whole(arrays, width)
+        )
+        # Row 0 is the padding item's, and stands for no text.
+        rows = rows_of(self.tokens, found["tokens"][1:]) if found else np.full(len(self.tokens), -1)
+        rows[0] = -1
+        if self.entry:
+            missing = int((rows[1:] < 0).sum())
+            logger.info("item vectors: %d of %d items are encoded, for %s", missing, len(rows) - 1, self.entry)
+        return (found["vectors"][1:] if found else self.empty), rows
 
-def _encode_missing(encode: Callable[[np.ndarray], np.ndarray], vectors: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    with tqdm(total=len(missing), desc="encode items", unit="item", disable=len(missing) <= PROGRESS_FROM) as bar:
-        for start in range(0, len(missing), BLOCK):
-            ids = missing[start : start + BLOCK]
-            vectors[ids] = encode(ids)
-            bar.update(len(ids))
-    return vectors
+    def shard(self, begin: int, end: int) -> dict[str, np.ndarray]:
+        """The arrays of some items; the padding item's vector is 0."""
+        earlier, rows = self.known[0], self.known[1][begin:end]
+        vectors: np.ndarray = np.zeros((len(rows), self.empty.shape[1]), self.empty.dtype)
+        there = rows >= 0
+        if there.any():
+            vectors[there] = earlier[rows[there]]
+        new = begin + np.flatnonzero(~there)
+        new = new[new > 0]
+        if len(new):
+            vectors[new - begin] = self.encode(new)
+        return {"vectors": vectors, "tokens": self.tokens[begin:end]}

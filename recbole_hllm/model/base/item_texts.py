@@ -37,6 +37,7 @@ def read_texts(settings: ItemTextKeys, dataset: Dataset) -> ItemTexts:
         field_separator=settings.field_separator,
         encoding=settings.encoding or "utf-8",
         strict=settings.strict_data,
+        cache=cache_folder(settings.cache_dir, settings.data_path),
     )
 
 
