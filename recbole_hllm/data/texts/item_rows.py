@@ -102,7 +102,8 @@ class ItemFile:
     def _wrong_columns(self, number: int, line: str) -> DataError:
         return DataError(
             f"{self.path}, line {number}: {line.count(self.separator) + 1} columns, but the header has "
-            f"{len(self.columns)} ({', '.join(self.columns)}). Remove separators and line breaks from inside the values."
+            f"{len(self.columns)} ({', '.join(self.columns)}). Remove separators and line breaks from inside the "
+            "values."
         )
 
     def _table_rows(self) -> Iterator[tuple[int, int, str]]:
@@ -163,13 +164,14 @@ class _ByItem(Sequence[Row]):
 
 
 class _LinesByItem(_ByItem):
-    """Of a file of lines, which stays open."""
+    """Of a file of lines, which stays open; in each process by itself, since forked ones share the place in it."""
 
     _open: BinaryIO | None = None
+    _process: int | None = None
 
     def _read(self, place: int) -> Row:
-        if self._open is None:
-            self._open = open(self.file.path, "rb")  # noqa: SIM115, closed with this object
+        if self._open is None or self._process != os.getpid():
+            self._open, self._process = open(self.file.path, "rb"), os.getpid()
         self._check(state_of(self._open.fileno()))
         self._open.seek(place)
         return self.file.cells(self._open.readline())

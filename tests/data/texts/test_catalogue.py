@@ -1,18 +1,20 @@
 """Item texts become token ids: limits, special tokens, empty texts, cache and look-up."""
 
 import logging
+import os
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from recbole_hllm.data.texts import catalogue as catalogue_module
 from recbole_hllm.data.texts.catalogue import ItemCatalogue, RenderedTexts
-from recbole_hllm.data.texts.item_texts import ItemTexts, TextTemplate
+from recbole_hllm.data.texts.item_rows import ItemFile
+from recbole_hllm.data.texts.item_texts import ItemTexts, TextTemplate, read_item_texts
 from recbole_hllm.data.texts.tokens import REFERENCE_BEHAVIOURS, TextTokenizer
 from recbole_hllm.errors import DataError
 
@@ -266,6 +268,135 @@ def test_a_damaged_cache_is_made_again(tmp_path, array, damage):
     again = build(item_texts(*ROWS), cache=tmp_path)
     assert ids_of(again) == expected and again.report == report
     assert (entry / f"{array}.npy").read_bytes() == content and entries(tmp_path) == [entry.name]
+
+
+def counted(monkeypatch):
+    """Texts that are tokenised from now on."""
+    seen, encode = [], TextTokenizer.encode
+    monkeypatch.setattr(TextTokenizer, "encode", lambda self, texts: (seen.extend(texts), encode(self, texts))[1])
+    return seen
+
+
+FIELDS = st.tuples(st.text(alphabet="abc 猫[SEP]", max_size=12), st.sampled_from(["", "d"]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    first=st.lists(FIELDS | st.none(), max_size=12),
+    second=st.lists(FIELDS | st.none(), max_size=12),
+    kept=st.lists(st.integers(0, 11), max_size=12),
+    shard=st.integers(1, 6),
+    batch=st.integers(1, 4),
+)
+def test_with_an_earlier_catalogue_it_equals_a_fresh_one(tmp_path_factory, first, second, kept, shard, batch):
+    """Items may have moved, gone, changed and come."""
+    cache = tmp_path_factory.mktemp("cache")
+    later = [first[place] for place in kept if place < len(first)] + second
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue_module, "SHARD", shard)
+        build(item_texts(*first), cache=cache, batch_size=batch, max_text_length=8)
+        seen = counted(patch)
+        again = build(item_texts(*later), cache=cache, batch_size=batch, max_text_length=8)
+    fresh = build(item_texts(*later), max_text_length=8)
+    for name in ("tokens", "offsets"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(fresh, name))
+        assert getattr(again, name).dtype == getattr(fresh, name).dtype
+    assert again.report == fresh.report
+    known = set(RenderedTexts(item_texts(*first), TEMPLATE, row_needed=False))
+    assert sorted(seen) == sorted(text for text in fresh.texts if text not in known)
+
+
+def test_only_new_and_changed_texts_are_tokenised(tmp_path, monkeypatch):
+    build(item_texts(("a", ""), ("b", ""), ("c", "")), cache=tmp_path)
+    seen = counted(monkeypatch)
+    build(item_texts(("c", ""), ("a b", ""), ("b", ""), ("d", "")), cache=tmp_path)
+    assert seen == ["say title: a b", "say title: d"]
+    build(item_texts(("c", "")), cache=tmp_path, max_text_length=15)
+    assert seen[2:] == ["", "say title: c"], "other settings have other tokens"
+
+
+def test_an_interrupted_catalogue_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalogue_module, "SHARD", 2)
+    rows = [("a", ""), ("b c", ""), ("d", ""), None]
+    encode = TextTokenizer.encode
+
+    def interrupted(self, texts):
+        if "say title: d" in texts:
+            raise KeyboardInterrupt
+        return encode(self, texts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TextTokenizer, "encode", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            build(item_texts(*rows), cache=tmp_path)
+    assert entries(tmp_path) == []
+    seen = counted(monkeypatch)
+    catalogue = build(item_texts(*rows), cache=tmp_path)
+    assert seen == ["say title: b c", "say title: d", "say "]
+    assert ids_of(catalogue) == ids_of(build(item_texts(*rows)))
+
+
+def test_on_all_cores_the_tokens_are_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    rows = [("a b", "c"), None, ("猫 🚀", "")] * 20
+    alone = build(item_texts(*rows))
+    monkeypatch.setattr(catalogue_module, "PARALLEL_FROM", 1)
+    together = build(item_texts(*rows), batch_size=16)
+    np.testing.assert_array_equal(together.tokens, alone.tokens)
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
+
+
+# --- from a file --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def item_file(tmp_path):
+    path = tmp_path / "toy.item"
+    path.write_text("item_id:token\ttitle:token_seq\ttag:token\ny\ta b\tc\nx\t猫\t\n")
+    return path
+
+
+def of_file(path, cache, ids=("[PAD]", "x", "y", "z"), **options):
+    texts = read_item_texts(path, TEMPLATE.text_keys, ids, cache=cache, **options)
+    return build(texts, cache=cache)
+
+
+def test_of_the_same_file_no_text_is_read_again(item_file, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    first = of_file(item_file, cache)
+    assert list(first.texts) == ["", "say title: 猫", "say title: a b tag: c", "say "]
+    monkeypatch.setattr(TextTemplate, "render", lambda *args: pytest.fail("rendered again"))
+    monkeypatch.setattr(ItemFile, "find", lambda *args: pytest.fail("read again"))
+    again = of_file(item_file, cache)
+    assert ids_of(again) == ids_of(first) and again.report == first.report
+    assert again.report.without_row == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.write_text(path.read_text().replace("a b", "a c")),
+        lambda path: path.write_text(path.read_text() + "z\tb\t\n"),
+    ],
+)
+def test_a_changed_file_is_read_again(item_file, tmp_path, monkeypatch, change):
+    cache = tmp_path / "cache"
+    of_file(item_file, cache)
+    change(item_file)
+    seen = counted(monkeypatch)
+    changed = of_file(item_file, cache)
+    assert len(seen) == 1
+    assert ids_of(changed) == ids_of(of_file(item_file, tmp_path / "other"))
+
+
+def test_other_ids_or_columns_of_the_same_file_are_another_catalogue(item_file, tmp_path):
+    cache = tmp_path / "cache"
+    of_file(item_file, cache)
+    assert of_file(item_file, cache, ids=("[PAD]", "y", "x")).texts[1] == "say title: a b tag: c"
+    swapped = read_item_texts(item_file, ("tag", "title"), ("[PAD]", "x", "y", "z"), cache=cache)
+    assert build(swapped, cache=cache, template=TextTemplate(("tag", "title"), "say ")).n_items == 4
+    both = read_item_texts(item_file, ("title", "title"), ("[PAD]", "x", "y", "z"), cache=cache)
+    assert list(build(both, cache=cache).texts)[1] == "say title: 猫 tag: 猫"
 
 
 # --- look-up ------------------------------------------------------------------------------------------------
