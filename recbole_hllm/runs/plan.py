@@ -50,8 +50,8 @@ def plan(
     Returns:
         first, key and model of each run that would be trained before; parameters (of each part: total and trained),
         batches, item_tokens, positions and flops per epoch, memory_bytes by purpose, a rule of thumb; and, from a few
-        steps, seconds per step, per epoch and of all epochs, and peak_memory_bytes of this process, both None where the
-        model does not fit into the memory there is.
+        steps, seconds per step, per epoch and of all epochs, or of max_steps if that is less (limit says which), and
+        peak_memory_bytes of this process, both None where the model does not fit into the memory there is.
 
     Raises:
         UserError: as ``run``.
@@ -101,7 +101,7 @@ def plan_text(result: dict[str, Any]) -> str:
     else:
         lines.append(
             f"  time on this machine     {seconds['step']:>11.2f}s a step, {format_seconds(seconds['epoch'])} an "
-            f"epoch, {format_seconds(seconds['all'])} for all {seconds['epochs']} epochs, evaluation not counted"
+            f"epoch, {format_seconds(seconds['all'])} for all {seconds['limit']}, evaluation not counted"
         )
     return "\n".join(lines)
 
@@ -192,7 +192,7 @@ def _free_memory(device: torch.device) -> float:
     return int(available.split()[1]) * 1024
 
 
-def _timed(config: Config, train: Any) -> dict[str, float]:
+def _timed(config: Config, train: Any) -> dict[str, Any]:
     """Seconds of a step, by running some; the model is thrown away."""
     settings = RunKeys.of(config)
     init_seed(settings.seed, settings.reproducibility)
@@ -202,7 +202,7 @@ def _timed(config: Config, train: Any) -> dict[str, float]:
     return _time_steps(Trainer(config, model, Path("unused")), train)
 
 
-def _time_steps(trainer: Trainer, train: Any) -> dict[str, float]:
+def _time_steps(trainer: Trainer, train: Any) -> dict[str, Any]:
     seconds = []
     batches = islice(train, 1 + TIMED_STEPS)
     trainer.model.train()
@@ -215,5 +215,8 @@ def _time_steps(trainer: Trainer, train: Any) -> dict[str, float]:
             torch.cuda.synchronize(trainer.device)
         seconds.append(time.perf_counter() - start)
     step = float(np.mean(seconds[1:] or seconds))
-    epoch = step * len(train)
-    return {"step": step, "epoch": epoch, "epochs": trainer.epochs, "all": epoch * trainer.epochs}
+    epochs, max_steps, epoch = trainer.epochs, trainer.stopping.max_steps, step * len(train)
+    every, limit = epoch * epochs, f"{epochs} epochs"
+    if max_steps is not None and trainer.stopping.all_steps(len(train)) == max_steps:
+        every, limit = min(every, step * max_steps * trainer.accumulation), f"{max_steps} steps (max_steps)"
+    return {"step": step, "epoch": epoch, "epochs": epochs, "all": every, "limit": limit}

@@ -11,7 +11,7 @@ from recbole_hllm.tables.examples import example_lines
 from recbole_hllm.tables.ratios import ratio_lines
 from recbole_hllm.tables.reading import reading
 from recbole_hllm.tables.table import results_of
-from recbole_hllm.training.trainer import COUNTED_ONCE
+from recbole_hllm.training.stopping import COUNTED_ONCE
 
 
 def below(rows: list[dict[str, Any]], configs: Mapping[str, Config], folders: Mapping[str, Path]) -> list[list[str]]:

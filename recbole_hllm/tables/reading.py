@@ -9,7 +9,7 @@ import numpy as np
 from recbole_hllm.evaluation.metrics import is_smaller_better
 from recbole_hllm.registry import base_model
 from recbole_hllm.tables.table import results_of, value_of
-from recbole_hllm.training.trainer import COUNTED_ONCE
+from recbole_hllm.training.stopping import COUNTED_ONCE
 
 # Sanity row -> what it does, and what it means that no trained row passes it.
 _RULES = {

@@ -37,3 +37,11 @@ def build_schedule(
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1e-9, total_steps - warmup))))
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def go_to_step(schedule: torch.optim.lr_scheduler.LambdaLR, step: int) -> None:
+    """Sets the learning rates to those of a step, where training goes on with it."""
+    schedule.last_epoch = step
+    rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    for group, rate, factor in rates:
+        group["lr"] = rate * factor(step)

@@ -1,11 +1,9 @@
 """The training loop of every model, RecBole's own included."""
 
 import logging
-import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +20,18 @@ from tqdm import tqdm
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.data.protocol import referenced
-from recbole_hllm.errors import WRONG_VALUE, ConfigError, ModelError, UserError, words_of
+from recbole_hllm.errors import ModelError
 from recbole_hllm.evaluation.evaluator import MetricEvaluator
 from recbole_hllm.evaluation.topk import TopKCollector
 from recbole_hllm.evaluation.value_metrics import ValueCollector
 from recbole_hllm.storage.files import finite, writing
 from recbole_hllm.training.checkpoint import load_model, load_training, newest, replacing, save_model, save_training
 from recbole_hllm.training.evaluation import Evaluation
-from recbole_hllm.training.schedule import build_schedule, check_schedule
+from recbole_hllm.training.failures import check_batch, check_epoch, wrong_values_named
+from recbole_hllm.training.schedule import build_schedule, check_schedule, go_to_step
+from recbole_hllm.training.shares import shares
 from recbole_hllm.training.step_numbers import Batch, StepNumbers
-
-# Why a model that only counts, or compares what is there, stopped.
-COUNTED_ONCE = "counted once"
+from recbole_hllm.training.stopping import COUNTED_ONCE, EARLY, Progress, Stopping, check_stopping
 
 
 class Trainer(Evaluation):
@@ -55,9 +53,8 @@ class Trainer(Evaluation):
         self.weight_decay, self.clip_grad_norm = settings.weight_decay, settings.clip_grad_norm
         # Models that only count see the data once, and have no gradients.
         self.counts_only = model.type == ModelType.TRADITIONAL
-        self.epochs = 1 if self.counts_only else settings.epochs
-        self.eval_step = min(settings.eval_step, max(self.epochs, 1))
-        self.stopping_step = settings.stopping_step
+        self.stopping = Stopping(settings, self.counts_only)
+        self.epochs = self.stopping.epochs
         self.valid_metric, self.valid_metric_bigger = settings.valid_metric.lower(), settings.valid_metric_bigger
         self.accumulation = settings.gradient_accumulation_steps
         self.gpu_available = self.device.type == "cuda"
@@ -73,10 +70,13 @@ class Trainer(Evaluation):
         self.check_keys(config)
         self.optimizer = self._build_optimizer()
         self.test_batch_size = settings.eval_batch_size
-        self.cur_step = self.steps = self.epochs_run = 0
+        # Epochs that were begun, and those of them that ended before their last batch.
+        self.cur_step = self.steps = self.epochs_run = self.epochs_cut = 0
         self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
         self.best_valid_result: dict[str, float] | None = None
         self.best_epoch: int | None = None
+        self._validation: Callable[[], None] | None = None
+        self._begun = 0.0  # when training last went on
         self.valid_ranks: dict[str, np.ndarray] | None = None
         self.training_seconds = self.evaluation_seconds = self.scoring_seconds = 0.0
         self.stop_reason: str | None = None
@@ -87,6 +87,7 @@ class Trainer(Evaluation):
         """Raises ConfigError for values that are wrong whatever the data and the model are."""
         settings = RunKeys.of(config)
         check_schedule(settings.scheduler, settings.warmup_ratio)
+        check_stopping(settings)
 
     @cached_property
     def tensorboard(self) -> SummaryWriter:
@@ -105,7 +106,7 @@ class Trainer(Evaluation):
     # ---- training ----
 
     def fit(self, train_data: Any, valid_data: Any = None, show_progress: bool = True) -> tuple[Any, Any]:
-        """Trains until early stopping, ``epochs`` or ``max_training_minutes`` and loads the best weights.
+        """Trains until early stopping, ``epochs``, ``max_steps`` or ``max_training_minutes``; loads the best weights.
 
         Returns:
             Best validation score and result; the score is None without validation data.
@@ -114,49 +115,40 @@ class Trainer(Evaluation):
             ModelError: the loss is not finite, or a checkpoint cannot be read.
             ConfigError: the run folder cannot be written.
         """
-        valid_data = valid_data if self.eval_step > 0 else None
+        valid_data = valid_data if self.stopping.eval_step > 0 else None
         self.eval_collector.data_collect(train_data)
         if (self.settings.train_neg_sample_args or {}).get("dynamic"):
             train_data.get_model(self.model)
+        self._validation = None if valid_data is None else partial(self._validate, valid_data, show_progress)
         self._prepare(train_data)
         while not self._finished():
             self._timed_epoch(train_data, show_progress)
-            if valid_data is None:
+            if self._validation is None:
                 self._keep_as_best()
-            elif self.epochs_run % self.eval_step == 0:
-                self._validate(valid_data, show_progress)
+            elif self.stopping.validates_after_epoch(self.epochs_run):
+                self._validation()
             self._save_last(train_data)
         if self.best_epoch is None:  # no epoch at all, or none that was validated
-            self._validate(valid_data, show_progress) if valid_data else self._keep_as_best()
+            (self._validation or self._keep_as_best)()
         with writing(self.run_dir / "tensorboard"):
             self.tensorboard.close()
         load_model(self.run_dir / "best", self.model)
         return (self.best_valid_score if valid_data else None), self.best_valid_result
 
     def _finished(self) -> bool:
-        """Whether and why to stop, from what a checkpoint keeps, so that a resumed run stops where it would have."""
-        minutes = self.settings.max_training_minutes
-        if self.cur_step > self.stopping_step:
-            self.stop_reason, self.converged = "early stopping", True
-        elif self.epochs_run >= self.epochs:
-            self.stop_reason, self.converged = self._last_epoch_reason(), self.counts_only
-        elif minutes is not None and self.training_seconds > 60 * minutes:
-            self.stop_reason = f"time limit of {minutes:g} minute{'s' if minutes != 1 else ''}"
+        """Whether to stop between two epochs, and why."""
+        self.stop_reason = self._reason(self.epochs_run - self.epochs_cut)
+        self.converged = self.stop_reason in (EARLY, COUNTED_ONCE)
         return self.stop_reason is not None
 
-    def _last_epoch_reason(self) -> str:
-        if self.counts_only:
-            return COUNTED_ONCE
-        epochs = f"{self.epochs} epoch{'s' if self.epochs != 1 else ''}"
-        # The learning rate has come down to 0: more epochs would be another schedule, not the rest of this one.
-        return f"end of the schedule ({epochs})" if self.settings.scheduler == "cosine" else f"limit of {epochs}"
+    def _reason(self, whole_epochs: int) -> str | None:
+        return self.stopping.reason(Progress(whole_epochs, self.steps, self.cur_step, self.training_seconds))
 
     def _prepare(self, train_data: Any) -> None:
-        steps = self.epochs * math.ceil(len(train_data) / self.accumulation)
         self.schedule = build_schedule(
             self.optimizer,
             self.settings.scheduler,
-            steps,
+            self.stopping.all_steps(len(train_data)),
             self.settings.warmup_ratio,
             start_at_zero="warmup" in referenced(self.settings.reference),
         )
@@ -164,16 +156,21 @@ class Trainer(Evaluation):
             self._resume(train_data)
 
     def _timed_epoch(self, train_data: Any, show_progress: bool) -> None:
-        epoch, start = self.epochs_run, time.perf_counter()
-        loss = self._train_epoch(train_data, epoch, show_progress=show_progress)
-        seconds = time.perf_counter() - start
-        if not math.isfinite(loss):
-            raise ModelError(f"the training loss of epoch {epoch} is {loss}; try a smaller learning_rate")
-        self.training_seconds += seconds
+        epoch, before = self.epochs_run, self.training_seconds
         self.epochs_run += 1
+        self._begun = time.perf_counter()
+        loss = self._train_epoch(train_data, epoch, show_progress=show_progress)
+        self._add_training_time()
+        check_epoch(epoch, loss)
+        seconds = self.training_seconds - before
         self.logger.info(f"epoch {epoch} training [{seconds:.1f}s, loss {loss:.{self.settings.loss_decimal_place}f}]")
         self._record("train/epoch_loss", loss, epoch)
         self.wandblogger.log_metrics({"epoch": epoch, "train_loss": loss, "train_step": epoch}, head="train")
+
+    def _add_training_time(self) -> None:
+        now = time.perf_counter()
+        self.training_seconds += now - self._begun
+        self._begun = now
 
     def _train_epoch(
         self,
@@ -182,37 +179,42 @@ class Trainer(Evaluation):
         loss_func: Callable[[Interaction], Any] | None = None,
         show_progress: bool = False,
     ) -> float:
-        """One pass over the training rows; returns the mean loss of its batches, all of which are read and sound."""
+        """One pass over the training rows, or as far as the limits let it go, with the validations that come inside it;
+        returns the mean loss of its batches, all of which are read and sound."""
         self.model.train()
-        total, batches, shares = 0.0, len(train_data), _shares(train_data, self.accumulation)
+        total, batches, share_of = 0.0, len(train_data), shares(train_data, self.accumulation)
         bar = tqdm(train_data, total=batches, desc=f"train {epoch_idx:>3}", disable=not show_progress, leave=False)
 
         def record(batch: Batch, loss: float, terms: dict[str, float]) -> None:
             nonlocal total
-            self._check_batch(batch, loss, terms)
+            check_batch(self.model, batch, loss, terms)
             self._show(bar, batch, loss, terms)
             total += loss
 
+        index = -1
         with StepNumbers(record) as numbers:
             for index, rows in enumerate(bar):
-                loss = self.train_batch(rows, loss_func, shares[index])
+                loss = self.train_batch(rows, loss_func, share_of[index])
                 batch = Batch(epoch_idx, index, self.steps, self.optimizer.param_groups[-1]["lr"])
                 numbers.keep(batch, loss, self.model.loss_terms)
-                if (index + 1) % self.accumulation == 0 or index + 1 == batches:
-                    self._step()
-        return total / max(batches, 1)
+                if (index + 1) % self.accumulation and index + 1 < batches:
+                    continue
+                self._step()
+                if self._validation and self.stopping.validates_after_step(self.steps):
+                    numbers.read()
+                    check_epoch(epoch_idx, total)
+                    self._validate_inside(self._validation)
+                if index + 1 < batches and self._reason(self.epochs_run - self.epochs_cut - 1):
+                    self.epochs_cut += 1
+                    break
+        return total / max(index + 1, 1)
 
-    def _check_batch(self, batch: Batch, loss: float, terms: dict[str, float]) -> None:
-        """Raises ModelError where a batch says that training has failed."""
-        try:
-            self.model.watch(terms)
-        except ModelError as error:
-            raise ModelError(f"{batch}: {error}") from error
-        if math.isnan(loss):
-            advice = "try a smaller learning_rate or precision: fp32"
-            if batch.step == 0:
-                advice = "no weight has changed yet: look at the model's keys and float columns, or try precision: fp32"
-            raise ModelError(f"the training loss of {batch} is not a number; {advice}")
+    def _validate_inside(self, validation: Callable[[], None]) -> None:
+        """A validation inside an epoch, whose time is none of training."""
+        self._add_training_time()
+        validation()
+        self.model.train()
+        self._begun = time.perf_counter()
 
     def train_batch(
         self, rows: Interaction, loss_func: Callable[[Interaction], Any] | None = None, share: float = 1.0
@@ -222,22 +224,8 @@ class Trainer(Evaluation):
         Raises:
             ConfigError: a model of RecBole cannot compute its first batch.
         """
-        with self._wrong_values_named():
+        with wrong_values_named(self.settings.model, bool(self.steps) or self.config.spec.traced):
             return self._train_batch(rows, loss_func, share)
-
-    @contextmanager
-    def _wrong_values_named(self) -> Iterator[None]:
-        """RecBole's models check few values; what is wrong with one shows in the first batch."""
-        try:
-            yield
-        except UserError:
-            raise
-        except (RuntimeError, *WRONG_VALUE) as error:
-            if self.steps or self.config.spec.traced:
-                raise
-            raise ConfigError(
-                f"{self.settings.model} cannot compute its first batch with these keys and data: {words_of(error)}"
-            ) from error
 
     def _train_batch(
         self, rows: Interaction, loss_func: Callable[[Interaction], Any] | None, share: float
@@ -280,12 +268,15 @@ class Trainer(Evaluation):
         assert result is not None, "valid_data is a loader"
         score = calculate_valid_score(result, self.valid_metric)
         self.best_valid_score, self.cur_step, _, better = early_stopping(
-            score, self.best_valid_score, self.cur_step, self.stopping_step, self.valid_metric_bigger
+            score, self.best_valid_score, self.cur_step, self.settings.stopping_step, self.valid_metric_bigger
         )
         when = f"epoch {epoch}" if self.epochs_run else "before any epoch:"
-        self.logger.info(f"{when} validation [{dict2str(result)}]{' best' if better else ''}")
-        self._record(f"valid/{self.valid_metric}", score, epoch)
-        self.wandblogger.log_metrics({**result, "valid_step": epoch}, head="valid")
+        after, place = "", epoch
+        if self.stopping.eval_every_steps is not None:
+            after, place = f" after step {self.steps}", self.steps
+        self.logger.info(f"{when} validation{after} [{dict2str(result)}]{' best' if better else ''}")
+        self._record(f"valid/{self.valid_metric}", score, place)
+        self.wandblogger.log_metrics({**result, "valid_step": place}, head="valid")
         ranks = None if self.labelled else self.eval_collector.take_ranks()
         if better or self.best_epoch is None:
             self.best_valid_result, self.valid_ranks = result, ranks
@@ -296,11 +287,13 @@ class Trainer(Evaluation):
     def _keep_as_best(self) -> None:
         self.best_epoch = self.epochs_run - 1
         with replacing(self.run_dir / "best") as folder:
-            save_model(folder, self.model, {"epoch": self.best_epoch, "valid_result": finite(self.best_valid_result)})
+            place = {"epoch": self.best_epoch, "steps": self.steps}
+            save_model(folder, self.model, {**place, "valid_result": finite(self.best_valid_result)})
 
     def _save_last(self, train_data: Any) -> None:
         loop = {
             "epochs_run": self.epochs_run,
+            "epochs_cut": self.epochs_cut,
             "steps": self.steps,
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score) if np.isfinite(self.best_valid_score) else None,
@@ -318,25 +311,16 @@ class Trainer(Evaluation):
         load_model(self.run_dir / "last", self.model)
         loop = load_training(self.run_dir / "last", self.optimizer, train_data.generator)
         self.epochs_run, self.steps, self.cur_step = loop["epochs_run"], loop["steps"], loop["cur_step"]
+        self.epochs_cut = loop.get("epochs_cut", 0)  # of a run of an earlier version: none
         if loop["best_valid_score"] is not None:
             self.best_valid_score = loop["best_valid_score"]
         self.best_valid_result, self.best_epoch = loop["best_valid_result"], loop["best_epoch"]
         self.training_seconds = loop["training_seconds"]
-        self.schedule.last_epoch = loop["schedule_steps"]
+        go_to_step(self.schedule, loop["schedule_steps"])
         self.scaler.load_state_dict(loop["scaler"])
-        self.logger.info(f"resuming with epoch {self.epochs_run}")
+        cut = f"; {self.epochs_cut} before it ended inside and do not count" if self.epochs_cut else ""
+        self.logger.info(f"resuming with epoch {self.epochs_run} after step {self.steps}{cut}")
 
     def resume_checkpoint(self, resume_file: Any) -> None:
         """RecBole's checkpoints are pickles; set ``resume: True`` with the run's folder instead."""
         raise ModelError(f"{resume_file}: a run goes on with --resume=True --run_dir=FOLDER")
-
-
-def _shares(train_data: Any, accumulation: Any) -> list[float]:
-    """Each batch's share of the rows of its optimizer step: the last batch has the rows that are left, the last group
-    may be smaller."""
-    if accumulation == 1:
-        return np.ones(len(train_data)).tolist()
-    rows = np.full(len(train_data), train_data.step)
-    rows[-1] = train_data.sample_size - train_data.step * (len(rows) - 1)
-    groups = np.arange(len(rows)) // accumulation
-    return (rows / np.bincount(groups, weights=rows)[groups]).tolist()

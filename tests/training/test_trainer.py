@@ -9,7 +9,6 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from recbole_hllm.errors import ConfigError, ModelError
-from recbole_hllm.training.trainer import _shares
 
 STILL = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}  # SASRec without dropout
 
@@ -66,28 +65,6 @@ def test_accumulated_batches_equal_one_large_batch(prepare, batch_size, accumula
         fit(prepared, validated=False)
     torch.testing.assert_close(weights(small.model), weights(large.model), rtol=0, atol=1e-6)
     assert small.trainer.steps == large.trainer.steps == math.ceil(rows / (batch_size * accumulation))
-
-
-def test_shares_of_a_step_add_up_to_one():
-    class Loader:
-        sample_size, step = 23, 5
-
-        def __len__(self):
-            return 5
-
-    assert _shares(Loader(), 1) == [1] * 5
-    assert _shares(Loader(), 2) == [0.5, 0.5, 0.5, 0.5, 1.0]
-    assert _shares(Loader(), 3) == pytest.approx([1 / 3, 1 / 3, 1 / 3, 5 / 8, 3 / 8])
-
-
-def test_a_row_that_joined_a_batch_has_its_share():
-    class Loader:
-        sample_size, step = 23, 11
-
-        def __len__(self):
-            return 2
-
-    assert _shares(Loader(), 2) == pytest.approx([11 / 23, 12 / 23])
 
 
 def test_gradients_are_clipped_to_the_norm(prepare):

@@ -133,14 +133,27 @@ class SearchKeys(Settings):
 
 
 class ScheduleKeys(Settings):
-    """The learning rate over the steps."""
+    """The steps of a training, and the learning rate over them."""
 
     title = "Training"
 
     gradient_accumulation_steps: int = key(1, "Batches per optimizer step.", scope=TRAINING, least=1)
+    max_steps: int | None = key(
+        None,
+        "Stop after so many optimizer steps, counted over all epochs, in the run and in each prerequisite run; the row "
+        "is then not called converged. Empty: no limit.",
+        scope=TRAINING, inherited=True, least=1,
+    )  # fmt: skip
+    eval_every_steps: int | None = key(
+        None,
+        "Validate after every so many optimizer steps, not after epochs (eval_step); early stopping counts these "
+        "validations. Empty: after epochs.",
+        scope=TRAINING, least=1,
+    )  # fmt: skip
     scheduler: str | None = key(
         "none",
-        "Learning rate over the steps of all epochs: none (constant) or cosine (to 0, after warm-up).",
+        "Learning rate over the steps of all epochs, or of max_steps if that is fewer: none (constant) or cosine (to "
+        "0, after warm-up).",
         scope=TRAINING, choices=("none", "constant", "cosine"),
     )  # fmt: skip
     warmup_ratio: float = key(
@@ -161,8 +174,8 @@ class OurTrainingKeys(ScheduleKeys):
     )  # fmt: skip
     max_training_minutes: float | None = key(
         None,
-        "Stop after the epoch that passes this time, in the run and in each prerequisite run; the row is then not "
-        "called converged.",
+        "Stop after the epoch, or the validation of eval_every_steps, that passes this time, in the run and in each "
+        "prerequisite run; the row is then not called converged.",
         scope=TRAINING, inherited=True, least=0,
     )  # fmt: skip
     resume: bool = key(
