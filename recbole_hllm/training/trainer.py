@@ -70,8 +70,9 @@ class Trainer(Evaluation):
         self.check_keys(config)
         self.optimizer = self._build_optimizer()
         self.test_batch_size = settings.eval_batch_size
-        # Epochs that were begun, and those of them that ended before their last batch.
+        # Epochs that ended, and those of them that did so before their last batch.
         self.cur_step = self.steps = self.epochs_run = self.epochs_cut = 0
+        self.epoch = -1  # that is run, or was the last to be
         self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
         self.best_valid_result: dict[str, float] | None = None
         self.best_epoch: int | None = None
@@ -136,13 +137,14 @@ class Trainer(Evaluation):
         return (self.best_valid_score if valid_data else None), self.best_valid_result
 
     def _finished(self) -> bool:
-        """Whether to stop between two epochs, and why."""
-        self.stop_reason = self._reason(self.epochs_run - self.epochs_cut)
+        """Whether to stop, and why."""
+        self.stop_reason = self._reason()
         self.converged = self.stop_reason in (EARLY, COUNTED_ONCE)
         return self.stop_reason is not None
 
-    def _reason(self, whole_epochs: int) -> str | None:
-        return self.stopping.reason(Progress(whole_epochs, self.steps, self.cur_step, self.training_seconds))
+    def _reason(self) -> str | None:
+        whole = self.epochs_run - self.epochs_cut
+        return self.stopping.reason(Progress(whole, self.steps, self.cur_step, self.training_seconds))
 
     def _prepare(self, train_data: Any) -> None:
         self.schedule = build_schedule(
@@ -156,12 +158,13 @@ class Trainer(Evaluation):
             self._resume(train_data)
 
     def _timed_epoch(self, train_data: Any, show_progress: bool) -> None:
-        epoch, before = self.epochs_run, self.training_seconds
-        self.epochs_run += 1
+        epoch = self.epoch = self.epochs_run
+        before = self.training_seconds
         self._begun = time.perf_counter()
         loss = self._train_epoch(train_data, epoch, show_progress=show_progress)
         self._add_training_time()
         check_epoch(epoch, loss)
+        self.epochs_run += 1
         seconds = self.training_seconds - before
         self.logger.info(f"epoch {epoch} training [{seconds:.1f}s, loss {loss:.{self.settings.loss_decimal_place}f}]")
         self._record("train/epoch_loss", loss, epoch)
@@ -204,7 +207,7 @@ class Trainer(Evaluation):
                     numbers.read()
                     check_epoch(epoch_idx, total)
                     self._validate_inside(self._validation)
-                if index + 1 < batches and self._reason(self.epochs_run - self.epochs_cut - 1):
+                if index + 1 < batches and self._reason():
                     self.epochs_cut += 1
                     break
         return total / max(index + 1, 1)
@@ -264,13 +267,13 @@ class Trainer(Evaluation):
     # ---- validation ----
 
     def _validate(self, valid_data: Any, show_progress: bool) -> None:
-        result, epoch = self.evaluate(valid_data, show_progress=show_progress), self.epochs_run - 1
+        result, epoch = self.evaluate(valid_data, show_progress=show_progress), self.epoch
         assert result is not None, "valid_data is a loader"
         score = calculate_valid_score(result, self.valid_metric)
         self.best_valid_score, self.cur_step, _, better = early_stopping(
             score, self.best_valid_score, self.cur_step, self.settings.stopping_step, self.valid_metric_bigger
         )
-        when = f"epoch {epoch}" if self.epochs_run else "before any epoch:"
+        when = f"epoch {epoch}" if epoch >= 0 else "before any epoch:"
         after, place = "", epoch
         if self.stopping.eval_every_steps is not None:
             after, place = f" after step {self.steps}", self.steps
@@ -285,7 +288,7 @@ class Trainer(Evaluation):
     # ---- checkpoints ----
 
     def _keep_as_best(self) -> None:
-        self.best_epoch = self.epochs_run - 1
+        self.best_epoch = self.epoch
         with replacing(self.run_dir / "best") as folder:
             place = {"epoch": self.best_epoch, "steps": self.steps}
             save_model(folder, self.model, {**place, "valid_result": finite(self.best_valid_result)})
@@ -312,6 +315,7 @@ class Trainer(Evaluation):
         loop = load_training(self.run_dir / "last", self.optimizer, train_data.generator)
         self.epochs_run, self.steps, self.cur_step = loop["epochs_run"], loop["steps"], loop["cur_step"]
         self.epochs_cut = loop.get("epochs_cut", 0)  # of a run of an earlier version: none
+        self.epoch = self.epochs_run - 1
         if loop["best_valid_score"] is not None:
             self.best_valid_score = loop["best_valid_score"]
         self.best_valid_result, self.best_epoch = loop["best_valid_result"], loop["best_epoch"]

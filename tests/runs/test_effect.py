@@ -49,6 +49,8 @@ def runs(name) -> bool:
         ("DCN", {"topk": [5]}, "topk", "DCN scores labelled rows and ranks nothing"),
         ("BPR", {"MAX_ITEM_LIST_LENGTH": 5}, "MAX_ITEM_LIST_LENGTH", "BPR reads no histories"),
         ("Pop", {"learning_rate": 0.1}, "learning_rate", "Pop counts and is not trained"),
+        ("Pop", {"max_steps": 10}, "max_steps", "Pop counts and is not trained"),
+        ("Pop", {"eval_every_steps": 10}, "eval_every_steps", "Pop counts and is not trained"),
         ("SASRec", {"numerical_features": ["price"]}, "numerical_features", "SASRec reads no numbers"),
         ("SASRec", {"warmup_ratio": 0.2}, "warmup_ratio", "scheduler is none"),
         ("SASRec", {"wandb_project": "mine"}, "wandb_project", "log_wandb is off"),

@@ -76,6 +76,17 @@ def test_time_is_that_of_the_steps(settings):
     assert seconds["all"] == pytest.approx(3 * seconds["epoch"])
 
 
+def test_a_limit_of_steps_limits_the_time(settings):
+    batches = len(build(settings)[1])
+    limited = plan(config_dict={**settings, "max_steps": 2, "gradient_accumulation_steps": 2})
+    seconds = limited["seconds"]
+    assert seconds["all"] == pytest.approx(min(4, 3 * batches) * seconds["step"])
+    assert "for all 2 steps (max_steps)" in plan_text(limited)
+    free = plan(config_dict={**settings, "max_steps": 1000})
+    assert free["seconds"]["all"] == pytest.approx(3 * free["seconds"]["epoch"])
+    assert "for all 3 epochs" in plan_text(free)
+
+
 def test_a_model_too_large_for_this_machine_is_not_built(settings, monkeypatch):
     monkeypatch.setattr(module, "_free_memory", lambda device: 1)
     monkeypatch.setattr(module, "_timed", None)  # would fail if called

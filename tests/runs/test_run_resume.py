@@ -140,6 +140,16 @@ def test_a_finished_run_taken_up_again_stays_as_it_is(settings_of, killed_at, tm
     assert [again[key] for key in same] == [costs[key] for key in same]
 
 
+def test_a_run_of_so_many_steps_goes_on_with_more(settings_of, tmp_path):
+    settings = {**settings_of("SASRec"), "train_batch_size": 8, "epochs": 9}
+    run("SASRec", config_dict={**settings, "max_steps": 3}, run_dir=tmp_path / "a")
+    costs = read_json(tmp_path / "a" / "costs.json")
+    assert (costs["steps"], costs["epochs"], costs["stop_reason"]) == (3, 1, "limit of 3 steps")
+    run(config_dict={"resume": True, "max_steps": 5}, run_dir=tmp_path / "a")
+    costs = read_json(tmp_path / "a" / "costs.json")
+    assert (costs["steps"], costs["epochs"], costs["stop_reason"]) == (5, 2, "limit of 5 steps")
+
+
 def test_a_finished_run_goes_on_with_more_epochs(settings_of, tmp_path):
     settings = {**settings_of("SASRec"), "hidden_dropout_prob": 0.3}
     run("SASRec", config_dict=settings, run_dir=tmp_path / "a")

@@ -69,6 +69,17 @@ def test_keys_of_one_model_reach_it_alone(table):
     assert epochs == [1, 1, 2, 2, 1, 1]
 
 
+def test_rows_say_that_steps_ended_them(keys_of, tmp_path, in_this_process, monkeypatch):
+    in_this_process(monkeypatch)
+    keys = {**shared_of(keys_of), "train_batch_size": 8, "max_steps": 3, "SASRec.max_steps": 2}
+    table = compare(["BPR", "SASRec", "Pop"], config_dict=keys, run_dir=tmp_path / "table")
+    costs = {row["model"]: row["costs"] for row in table["rows"]}
+    reasons = {model: cost["stop_reason"] for model, cost in costs.items()}
+    assert reasons == {"BPR": "limit of 3 steps", "SASRec": "limit of 2 steps", "Pop": "counted once"}
+    assert {model: cost["converged"] for model, cost in costs.items()} == {"BPR": False, "SASRec": False, "Pop": True}
+    assert "limit of 3 steps" in (tmp_path / "table" / "table.md").read_text()
+
+
 def test_names_in_one_string_and_one_file_need_no_list(keys_of, tmp_path):
     """Everything but the number of trials, which is no table's, is read and right."""
     (file := tmp_path / "keys.yaml").write_text(yaml.safe_dump({**shared_of(keys_of), "trials": 2}))

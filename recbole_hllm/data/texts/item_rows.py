@@ -18,6 +18,7 @@ from recbole_hllm.data.files.reader import codec_of, line_of, undecodable
 from recbole_hllm.errors import DataError, did_you_mean
 
 Row = tuple[str, ...]
+State = list[tuple[int, int]]
 
 _COMPRESSED = (".gz", ".zst")
 
@@ -70,7 +71,7 @@ class ItemFile:
             raise DataError(f"{self.path}: the file has a header but no item. Write one line per item.")
         return places
 
-    def rows(self, places: np.ndarray, state: tuple[int, int]) -> Sequence[Row]:
+    def rows(self, places: np.ndarray, state: State) -> Sequence[Row]:
         """The text columns of each item, by id; empty texts where it has no row.
 
         Args:
@@ -122,9 +123,17 @@ class ItemFile:
         return [_Column(_texts(table[key])) for key in self.text_keys]
 
 
-def state_of(file: Path | int) -> tuple[int, int]:
-    """Bytes and time of change of a file, or of an open one: other values say that it was changed."""
-    found = os.stat(file)
+def parts_of(path: Path) -> list[Path]:
+    """The file, or all files of a folder of parts."""
+    return sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
+
+
+def state_of(path: Path) -> State:
+    """Bytes and time of change of a file, or of each part of a folder: others say that it was changed."""
+    return [_state(os.stat(part)) for part in parts_of(path)]
+
+
+def _state(found: os.stat_result) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
@@ -135,7 +144,7 @@ class _ByItem(Sequence[Row]):
         DataError: the file was changed after the places were found.
     """
 
-    def __init__(self, file: ItemFile, places: np.ndarray, state: tuple[int, int]) -> None:
+    def __init__(self, file: ItemFile, places: np.ndarray, state: State) -> None:
         self.file, self.places, self.state = file, places, state
 
     def __len__(self) -> int:
@@ -158,7 +167,7 @@ class _ByItem(Sequence[Row]):
     def _read(self, place: int) -> Row:
         raise NotImplementedError
 
-    def _check(self, state: tuple[int, int]) -> None:
+    def _check(self, state: State) -> None:
         if state != self.state:
             raise DataError(f"{self.file.path} was changed while its texts were read; start again")
 
@@ -172,7 +181,7 @@ class _LinesByItem(_ByItem):
     def _read(self, place: int) -> Row:
         if self._open is None or self._process != os.getpid():
             self._open, self._process = open(self.file.path, "rb"), os.getpid()
-        self._check(state_of(self._open.fileno()))
+        self._check([_state(os.fstat(self._open.fileno()))])
         self._open.seek(place)
         return self.file.cells(self._open.readline())
 

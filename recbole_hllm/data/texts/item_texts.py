@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_hllm.data.files.formats import read_header
-from recbole_hllm.data.texts.item_rows import ItemFile, state_of
+from recbole_hllm.data.texts.item_rows import ItemFile, parts_of, state_of
 from recbole_hllm.errors import ConfigError, DataError
 from recbole_hllm.storage.cache import digest, file_digest, read_arrays, write_arrays
 
@@ -139,7 +139,7 @@ def read_item_texts(
             be written.
     """
     path, text_keys = Path(path), tuple(text_keys)
-    if not path.is_file():
+    if not path.exists():
         raise DataError(
             f"{path}: no such file. The texts of the items are needed; write them into this file, "
             f"tab-separated, with the header '{item_field}:token' and one 'name:token_seq' per text column."
@@ -160,7 +160,8 @@ def read_item_texts(
 def _places(file: ItemFile, item_tokens: Sequence[str], cache: Path) -> tuple[np.ndarray, str]:
     """Where each item's row is, from the cache where it lies there, and a hash of all that decides it."""
     how = [file.columns, file.item_field, file.separator, file.encoding]
-    key = digest(how, file_digest(file.path), list(map(str, item_tokens)))
+    files = [[part.name, file_digest(part)] for part in parts_of(file.path)]
+    key = digest(how, files, list(map(str, item_tokens)))
     entry, meta = Path(cache) / f"items-{key}", {"format": FORMAT}
     arrays = read_arrays(entry, meta)
     if arrays is None or arrays.keys() != {"places"}:

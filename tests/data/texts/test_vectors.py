@@ -88,6 +88,24 @@ def test_only_new_and_changed_items_are_encoded(tmp_path):
     assert compute(later, tmp_path)[1] == [] and compute(TOKENS, tmp_path)[1] == []
 
 
+def test_an_interrupted_call_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 2)
+
+    class Interrupted(Encoder):
+        def __call__(self, ids):
+            if 4 in ids:
+                raise KeyboardInterrupt
+            return super().__call__(ids)
+
+    first = Interrupted(TOKENS)
+    with pytest.raises(KeyboardInterrupt):
+        compute(TOKENS, tmp_path, encoder=first)
+    assert first.items == [1, 2, 3] and entries(tmp_path) == []
+    result, encoded = compute(TOKENS, tmp_path)
+    assert encoded == [4, 5]
+    np.testing.assert_array_equal(result, expected(TOKENS))
+
+
 def test_items_may_have_moved_and_gone(tmp_path):
     compute(TOKENS, tmp_path)
     other = [[], [6, 5], [7, 8, 9], [5]]

@@ -70,6 +70,13 @@ def test_the_time_limit_is_for_what_comes_first_too(made):
     assert made(max_training_minutes=1e-5, epochs=5)[1] == [("SASRec", False)], "another limit, another run"
 
 
+def test_the_limit_of_steps_is_for_what_comes_first_too(made):
+    config, started = made(max_steps=1, epochs=5)
+    assert started == [("SASRec", False)]
+    costs = read_json(Path(config["item_table"]) / "costs.json")
+    assert costs["steps"] == 1 and costs["stop_reason"] == "limit of 1 step"
+
+
 def test_what_had_all_its_time_serves_those_with_a_limit(made):
     whole = made()[0]["item_table"]
     config, started = made(max_training_minutes=1e-6)
