@@ -161,7 +161,7 @@ def _read(file: Path) -> Arrays | None:
         return None
 
 
-def _write(file: Path, arrays: Arrays) -> None:
+def _write(file: Path, arrays: Any) -> None:
     half_made = file.with_name(f"{file.name}.{uuid.uuid4().hex}.part")
     try:
         with open(half_made, "wb") as target:
