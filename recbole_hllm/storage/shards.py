@@ -128,6 +128,8 @@ class _Shards:
             if arrays is None:
                 arrays = make(*those)
                 _write(file, arrays)
+            else:
+                bar.initial = those[1]  # no work of this process, so it says nothing of its rate
             self.files.append(file)
             for name, array in arrays.items():
                 self.lengths[name] = self.lengths.get(name, 0) + len(array)
