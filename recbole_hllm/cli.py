@@ -1,7 +1,8 @@
 """Command line: a table of verbs.
 
 A verb is a module with ``main(words) -> exit code``, words being those after the verb; its docstring is the page that
-``help VERB`` prints, the first line a summary.
+``help VERB`` prints, the first line a summary. A module with ``page(words)`` makes the page itself, from the words
+after the verb.
 """
 
 import os
@@ -23,6 +24,7 @@ VERBS = Door(
         "plan": "recbole_hllm.verbs.plan",
         "describe": "recbole_hllm.verbs.describe",
         "evaluate": "recbole_hllm.verbs.evaluate",
+        "convert": "recbole_hllm.verbs.convert",
         "help": "recbole_hllm.verbs.help",
     },
     group="recbole_hllm.verbs",

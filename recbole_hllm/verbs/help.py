@@ -3,9 +3,11 @@
 usage: recbole-hllm help [VERB] [--model=NAME[,NAME...]]
 
   VERB                      what it does, and its keys; VERB --help is the same
+  convert FORMAT            the page of a format of raw files
   --model=HLLM              every key of HLLM, with its default and its meaning
 """
 
+from itertools import takewhile
 from pathlib import Path
 
 from recbole_hllm.cli import VERBS
@@ -39,16 +41,18 @@ def main(words: list[str]) -> int:
     """Prints a page, and keys."""
     words = list(words)
     verb = words.pop(0) if words and not words[0].startswith("-") else None
-    while verb and words and not words[0].startswith("-"):  # a data set, with --help after it
-        words.pop(0)
-    models = parse_arguments(words).get("model")
     if verb is None:
-        print(help_text(models))
+        print(help_text(parse_arguments(words).get("model")))
+        return 0
+    if verb not in VERBS:
+        hint = did_you_mean(verb, VERBS) or "; the keys of a model: help --model=NAME"
+        raise ConfigError(f"there is no verb named '{verb}'{hint}")
+    module = VERBS.load(verb)
+    names = list(takewhile(lambda word: not word.startswith("-"), words))  # a format, a data set
+    if hasattr(module, "page"):
+        print(module.page(names))
     else:
-        if verb not in VERBS:
-            hint = did_you_mean(verb, VERBS) or "; the keys of a model: help --model=NAME"
-            raise ConfigError(f"there is no verb named '{verb}'{hint}")
-        print(VERBS.load(verb).__doc__, *_pages(models), sep="\n")
+        print(module.__doc__, *_pages(parse_arguments(words[len(names) :]).get("model")), sep="\n")
     return 0
 
 
