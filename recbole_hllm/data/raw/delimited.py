@@ -95,7 +95,8 @@ class Delimited:
     def _at_once(self, first: int, data: bytes, wanted: dict[str, str]) -> Block | None:
         """Arrow's parser on lines that hold nothing special; None where one does."""
         rows = data.count(b"\n")
-        if (self.quoted and b'"' in data) or data.count(b"\r") != data.count(b"\r\n"):
+        lone = b"\r" in data and data.count(b"\r") != data.count(b"\r\n")
+        if lone or (self.quoted and b'"' in data):
             return None
         try:
             table = pyarrow.csv.read_csv(

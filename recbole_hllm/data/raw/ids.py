@@ -1,5 +1,6 @@
-"""Counts: how often each id occurs, with memory for the ids alone."""
+"""Counts: how often each id occurs, with memory for the different ids alone."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,39 +12,39 @@ class Counts:
     """Ids and how often each was added."""
 
     def __init__(self) -> None:
-        self._known = pa.table({"id": pa.array([], pa.large_string()), "n": pa.array([], pa.int64())})
-        self._new: list[pa.Table] = []
+        self._ids = pa.array([], pa.large_string())
+        self._times = np.zeros(0, np.int64)
+        self._new: list[pa.Array] = []
         self._waiting = 0
 
     def add(self, ids: pa.Array) -> None:
         """Counts ids (rows,)."""
-        counted = pc.value_counts(ids)
-        columns = [counted.field("values").cast(pa.large_string()), counted.field("counts")]
-        self._new.append(pa.table(columns, names=["id", "n"]))
-        self._waiting += len(counted)
-        if self._waiting > max(_WAITING, len(self._known)):
+        self._new.append(ids.cast(pa.large_string()))
+        self._waiting += len(ids)
+        # Each time, the known ids are counted again: so seldom that it costs no more than the new ones.
+        if self._waiting > max(_WAITING, len(self._ids)):
             self._merge()
 
     def __len__(self) -> int:
         """How many different ids there are."""
         self._merge()
-        return len(self._known)
+        return len(self._ids)
 
     def ids(self, least: int = 1) -> pa.Array:
         """The ids that were added at least so often."""
         self._merge()
-        known = self._known.filter(pc.greater_equal(self._known["n"], least))["id"]
-        return known.combine_chunks().cast(pa.large_string())
+        return self._ids.filter(pa.array(self._times >= least))
 
     def rows_of(self, ids: pa.Array) -> int:
         """How often these ids were added, all together."""
         self._merge()
-        of_them = self._known.filter(pc.is_in(self._known["id"], ids.cast(pa.large_string())))
-        return pc.sum(of_them["n"]).as_py() or 0
+        return int(self._times[pc.is_in(self._ids, ids).to_numpy(zero_copy_only=False)].sum())
 
     def _merge(self) -> None:
         if self._new:
-            grouped = pa.concat_tables([self._known, *self._new]).group_by("id", use_threads=False)
-            counted = grouped.aggregate([("n", "sum")])
-            self._known = pa.table([counted["id"], counted["n_sum"]], names=["id", "n"])
+            coded = pa.concat_arrays([self._ids, *self._new]).dictionary_encode()
+            weights = np.ones(len(coded), np.int64)
+            weights[: len(self._times)] = self._times
+            times = np.bincount(coded.indices.to_numpy(), weights, len(coded.dictionary))
+            self._ids, self._times = coded.dictionary, times.astype(np.int64)
             self._new, self._waiting = [], 0

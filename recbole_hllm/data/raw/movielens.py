@@ -21,7 +21,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recbole_hllm.data.raw.blocks import Block, blocks_of
+from recbole_hllm.data.raw.blocks import Block, blocks_of, texts
 from recbole_hllm.data.raw.converters import Conversion, Raw, Table
 from recbole_hllm.data.raw.delimited import Delimited
 from recbole_hllm.data.raw.files import RawFile
@@ -71,9 +71,9 @@ def _of_flags(raw: Raw, file: RawFile, report: Report) -> Iterator[Block]:
     """u.item: genres are columns of 0 and 1."""
     cells = Delimited(file, _U_ITEM, "|", "latin-1", quoted=False, progress=raw.progress)
     for block in cells.blocks({name: name for name in _U_ITEM if name not in ("released", "video", "url")}, report):
-        flags = [pc.if_else(pc.equal(block.columns[name], "1"), name, None) for name in _GENRES]
-        genres = pc.binary_join_element_wise(*flags, ", ", null_handling="skip")
-        yield Block(block.file, block.lines, {**{n: block.columns[n] for n in ("item_id", "title")}, "genres": genres})
+        flags = zip(*(block.columns[name].to_pylist() for name in _GENRES), strict=True)
+        genres = [", ".join(name for name, flag in zip(_GENRES, row, strict=True) if flag == "1") for row in flags]
+        yield block.with_column("genres", texts(genres))
 
 
 def _with_tags(raw: Raw, file: RawFile, tag_files: list[RawFile], report: Report) -> Iterator[Block]:
@@ -82,7 +82,7 @@ def _with_tags(raw: Raw, file: RawFile, tag_files: list[RawFile], report: Report
         genres = pc.replace_substring(block.columns["genres"], "|", ", ")
         genres = pc.if_else(pc.equal(genres, _NO_GENRE), pa.scalar(None, pa.string()), genres)
         found = [", ".join(tag for tag, _ in tags[item].most_common()) for item in block.columns["item_id"].to_pylist()]
-        yield block.with_column("genres", genres).with_column("tags", pa.array(found, pa.string()))
+        yield block.with_column("genres", genres).with_column("tags", texts(found))
 
 
 def _movies(raw: Raw, file: RawFile, report: Report) -> Iterator[Block]:
