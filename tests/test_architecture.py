@@ -39,7 +39,7 @@ ARROWS = {
     "tables": KEYS | {"own_models", "config.config", "data", "registry", "runs", "training", "evaluation", "storage"},
     "description": KEYS | {"config.config", "data", "model", "nn", "runs", "storage"},
     "cli": COMMON | {"allocator"},  # a table of verbs: it names their modules, and imports one when it is asked for
-    "verbs": KEYS | {"evaluation", "cli", "config.config", "registry", "runs", "tables", "description"},
+    "verbs": KEYS | {"evaluation", "cli", "config.config", "registry", "data", "runs", "tables", "description"},
 }
 # Files that are rooms of their own: Config chooses the model and asks the data's files, the contract stands below all.
 TWO_STOREYS = {"config/config.py": "config.config", "model/base/contract.py": "contract"}

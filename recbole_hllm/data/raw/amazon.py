@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 
 from recbole_hllm.data.raw.converters import Raw, Table
 from recbole_hllm.data.raw.delimited import header_of
-from recbole_hllm.data.raw.files import RawFile
 from recbole_hllm.data.raw.records import Record, id_of, names_of, number_of, text_of
 from recbole_hllm.data.raw.tables import delimited_table, is_named, record_table
 from recbole_hllm.errors import DataError

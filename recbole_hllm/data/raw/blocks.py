@@ -3,7 +3,7 @@ and made fit for a file of lines and tabs."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,18 @@ _BLANKS = "[ \t\r\n\\x00]+"
 # A decimal number.
 NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _ROWS = 5_000
+
+
+class Check(NamedTuple):
+    """Which rows of a block are well formed.
+
+    Attributes:
+        good: (rows,) bools; null counts as False.
+        reason: what is wrong with a row, by its place in the block.
+    """
+
+    good: pa.Array
+    reason: Callable[[int], str]
 
 
 @dataclass(frozen=True)
@@ -42,21 +54,19 @@ class Block:
         lines = np.asarray(self.lines)[mask.to_numpy(zero_copy_only=False)]
         return Block(self.file, lines, {name: column.filter(mask) for name, column in self.columns.items()})
 
-    def only(self, good: pa.Array, report: Report, reason: Callable[[int], str]) -> "Block":
-        """The good rows; the others are malformed lines.
-
-        Args:
-            good: (rows,) bools; null counts as False.
-            reason: what is wrong with a row, by its place in the block.
+    def only(self, checks: Sequence[Check], report: Report) -> "Block":
+        """The rows that pass every check; the others are malformed lines.
 
         Raises:
-            DataError: there is a bad row, and the report is strict.
+            DataError: one does not, and the report is strict.
         """
-        mask = good.fill_null(False).to_numpy(zero_copy_only=False)
+        passed = [check.good.fill_null(False).to_numpy(zero_copy_only=False) for check in checks]
+        mask = np.logical_and.reduce(passed)
         if mask.all():
             return self
         for row in np.flatnonzero(~mask):
-            report.refuse(self.file, int(self.lines[row]), reason(int(row)))
+            failed = next(check for check, good in zip(checks, passed, strict=True) if not good[row])
+            report.refuse(self.file, int(self.lines[row]), failed.reason(int(row)))
         return self.rows(mask)
 
     def with_column(self, name: str, column: pa.Array) -> "Block":
@@ -64,12 +74,8 @@ class Block:
         return replace(self, columns={**self.columns, name: column})
 
 
-def with_ids(block: Block, name: str, report: Report) -> Block:
-    """The rows whose id is not empty and can stand in a file of lines and tabs.
-
-    Raises:
-        DataError: one cannot, and the report is strict.
-    """
+def id_check(block: Block, name: str) -> Check:
+    """Whether ids are not empty and can stand in a file of lines and tabs."""
     column = block.columns[name]
     good = pc.and_(pc.greater(pc.binary_length(column), 0), pc.invert(pc.match_substring_regex(column, _BREAKS)))
 
@@ -77,20 +83,19 @@ def with_ids(block: Block, name: str, report: Report) -> Block:
         value = column[row].as_py()
         return f"{name} {shortened(value)} holds a tab, a line break or a null" if value else f"{name} is empty"
 
-    return block.only(good, report, reason)
+    return Check(good, reason)
 
 
-def with_numbers(block: Block, name: str, report: Report) -> Block:
-    """The rows whose cell is a number or empty, without blanks around it.
-
-    Raises:
-        DataError: one is not, and the report is strict.
-    """
-    column = pc.utf8_trim_whitespace(block.columns[name])
+def number_check(block: Block, name: str) -> Check:
+    """Whether cells are numbers or empty."""
+    column = block.columns[name]
     good = pc.or_kleene(pc.match_substring_regex(column, NUMBER), pc.equal(column, "")).fill_null(True)
-    return block.with_column(name, column).only(
-        good, report, lambda row: f"{name} {shortened(column[row].as_py())} is not a number"
-    )
+    return Check(good, lambda row: f"{name} {shortened(column[row].as_py())} is not a number")
+
+
+def trimmed(block: Block, name: str) -> Block:
+    """The rows without blanks around a cell."""
+    return block.with_column(name, pc.utf8_trim_whitespace(block.columns[name]))
 
 
 def clean_text(column: pa.Array) -> pa.Array:

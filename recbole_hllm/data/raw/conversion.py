@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 import recbole_hllm
-from recbole_hllm.data.raw.blocks import Block, clean_text, shortened, with_ids, with_numbers
+from recbole_hllm.data.raw.blocks import Block, clean_text, id_check, number_check, shortened, trimmed
 from recbole_hllm.data.raw.converters import CONVERTERS, Conversion, Raw, Table
 from recbole_hllm.data.raw.files import sha256_of
 from recbole_hllm.data.raw.filters import FILTERS
@@ -129,15 +129,14 @@ class _Run:
         """The rows of interactions that are well formed."""
         for block in table.blocks(report):
             for name, kind in table.columns.items():
-                if name in (USER, ITEM):
-                    block = with_ids(block, name, report)
-                elif name == TIME:
-                    block = self.clock.seconds(block, report)
-                elif kind == "float":
-                    block = with_numbers(block, name, report)
-                else:
-                    block = block.with_column(name, clean_text(block.columns[name]))
-            yield block
+                if name not in (USER, ITEM):
+                    block = trimmed(block, name) if kind == "float" else _cleaned(block, name)
+            numbers = [name for name, kind in table.columns.items() if kind == "float" and name != TIME]
+            checks = [
+                *(id_check(block, name) for name in (USER, ITEM)),
+                *(number_check(block, name) for name in numbers),
+            ]
+            yield self.clock.seconds(block.only([*checks, self.clock.check(block)], report))
 
     def items(self) -> None:
         """Writes a row of each item; unless all are wanted, of those with interactions."""
@@ -148,14 +147,15 @@ class _Run:
         wanted = self.ids.ids()
         catalogue = set(wanted.to_pylist())
         seen: dict[str, tuple[str, int]] = {}
+        numbers = [name for name, kind in table.columns.items() if kind == "float"]
         for block in table.blocks(self.item_report):
-            block = with_ids(block, ITEM, self.item_report)
+            for name in numbers:
+                block = trimmed(block, name)
+            checks = [id_check(block, ITEM), *(number_check(block, name) for name in numbers)]
+            block = block.only(checks, self.item_report)
             block = block.rows(self._new(block, catalogue, seen))
-            for name, kind in table.columns.items():
-                if kind == "float":
-                    block = with_numbers(block, name, self.item_report)
-                elif name != ITEM:
-                    block = block.with_column(name, clean_text(block.columns[name]))
+            for name in table.columns:
+                block = block if name in (ITEM, *numbers) else _cleaned(block, name)
             if len(block):
                 self.item_report.written += len(block)
                 self.output.write("item", block.columns)
@@ -209,6 +209,10 @@ class _Run:
         if self.tables.items is not None:
             facts["item_rows"] = {**self.item_report.summary(), "without_row": self.without_row}
         return facts
+
+
+def _cleaned(block: Block, name: str) -> Block:
+    return block.with_column(name, clean_text(block.columns[name]))
 
 
 def _checked(form: str, given: Options) -> Options:

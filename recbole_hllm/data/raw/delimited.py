@@ -18,15 +18,14 @@ from recbole_hllm.errors import ConfigError, DataError
 
 
 def header_of(file: RawFile, separator: str = ",", encoding: str = "utf-8") -> list[str]:
-    """The cells of the first line.
+    """The cells of the first line; none of an empty file.
 
     Raises:
-        DataError: the file cannot be read or is not of this encoding.
+        DataError: the file cannot be read.
     """
-    line = file.first_line()
     try:
-        return next(csv.reader([line.decode(encoding)], delimiter=separator), [])
-    except (UnicodeDecodeError, csv.Error) as error:
+        return next(csv.reader([file.first_line().decode(encoding, "replace")], delimiter=separator), [])
+    except csv.Error as error:
         raise DataError(f"{file.name}, line 1: {error}") from error
 
 
@@ -57,6 +56,8 @@ class Delimited:
         self.separator = "\x1f" if self._long else separator
         self.has_header = columns is None
         self.columns = header_of(file, separator, encoding) if columns is None else list(columns)
+        if not self.columns:
+            raise DataError(f"{file.name} is empty, or its first line is: it must name the columns")
         twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
         if twice:
             raise DataError(f"{file.name}, line 1: column '{twice[0]}' occurs twice")

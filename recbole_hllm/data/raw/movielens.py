@@ -41,7 +41,9 @@ _NO_GENRE = "(no genres listed)"
 
 def conversion(raw: Raw) -> Conversion:
     """Ratings, and titles, genres and tags."""
-    file = raw.interactions("MovieLens' ratings (u.data, ratings.dat or ratings.csv)", is_named(r"u\.data|ratings\.(dat|csv)"))
+    file = raw.interactions(
+        "MovieLens' ratings (u.data, ratings.dat or ratings.csv)", is_named(r"u\.data|ratings\.(dat|csv)")
+    )
     names = list(_INTERACTIONS)
     if file.stem == "u.data":
         inter = _ratings(raw, file, columns=names, separator="\t", quoted=False)
@@ -110,7 +112,9 @@ def _tags(raw: Raw, files: list[RawFile], report: Report) -> defaultdict[str, Co
     for file in files:
         if file.stem.endswith(".csv"):
             blocks = Delimited(file, progress=raw.progress).blocks({"movieId": "item_id", "tag": "tag"}, lines)
-            pairs = (pair for block in blocks for pair in zip(*(c.to_pylist() for c in block.columns.values()), strict=True))
+            pairs = (
+                pair for block in blocks for pair in zip(*(c.to_pylist() for c in block.columns.values()), strict=True)
+            )
         else:
             rows = (text.split("::") for _, text in _texts(raw, file))
             pairs = ((row[1], "::".join(row[2:-1])) for row in rows if len(row) > 3)

@@ -46,7 +46,9 @@ def conversion(raw: Raw, ending: str, reader: Reader) -> Conversion:
 def _items(raw: Raw, reader: Reader) -> Table | None:
     texts = dict(name.partition(":")[::2] for name in raw.names("texts"))
     if bool(texts) is not bool(raw.item_files):
-        raise ConfigError("--items=FILE and --texts=NAME,NAME need each other: the texts of the items, and their columns")
+        raise ConfigError(
+            "--items=FILE and --texts=NAME,NAME need each other: the texts of the items, and their columns"
+        )
     if not texts:
         return None
     item = raw.text("items_id") or raw.text("item")

@@ -41,7 +41,9 @@ class Output:
         self._tables: dict[str, _AtomicWriter | _ParquetWriter] = {}
         there = [path for path in self._possible() if path.exists()]
         if there and not overwrite:
-            raise DataError(f"{there[0]} exists; --overwrite replaces the files of the data set, or choose another --to")
+            raise DataError(
+                f"{there[0]} exists; --overwrite replaces the files of the data set, or choose another --to"
+            )
 
     def __enter__(self) -> "Output":
         with self._writing(self.folder):
@@ -49,7 +51,9 @@ class Output:
             self._facts = _locked(self._hidden(f"{self.name}.json"))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for table in self._tables.values():
             table.abandon()
         for name in [*self._tables, f"{self.name}.json"]:

@@ -26,7 +26,9 @@ _COUNTERS = ("view", "comment", "thumbup", "share", "coin", "favorite", "barrage
 
 def conversion(raw: Raw) -> Conversion:
     """Interactions, and the texts of the items."""
-    inter = raw.interactions("PixelRec's interactions (a CSV file item_id,user_id,timestamp)", has_columns(*_INTERACTIONS))
+    inter = raw.interactions(
+        "PixelRec's interactions (a CSV file item_id,user_id,timestamp)", has_columns(*_INTERACTIONS)
+    )
     items = raw.items("PixelRec's item information (a CSV file with title, tag, description)", has_columns(*_ITEMS))
     kinds = _ITEMS | raw.chosen("keep", {f"{name}_number": "float" for name in _COUNTERS})
     return Conversion(

@@ -31,7 +31,9 @@ def conversion(raw: Raw) -> Conversion:
     """Sequences, and attributes."""
     file = raw.interactions("sequences (.txt)", is_named(r".*\.txt"))
     attributes = raw.items("attributes (_item2attributes.json)", is_named(r".*_item2attributes\.json"))
-    inter = Table(_INTERACTIONS, [file], lambda report: blocks_of(file.name, list(_INTERACTIONS), _rows(raw, file, report)))
+    inter = Table(
+        _INTERACTIONS, [file], lambda report: blocks_of(file.name, list(_INTERACTIONS), _rows(raw, file, report))
+    )
     if attributes is None:
         return Conversion({"": inter})
     return Conversion({"": inter}, Table(_ITEMS, [attributes], lambda report: _attributes(raw, attributes, report)))

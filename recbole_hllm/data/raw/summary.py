@@ -14,7 +14,9 @@ def summary(facts: dict[str, Any]) -> str:
         lines.append(f"{rows['written']:,} rows of items")
         lines += _left_out("rows of items", rows)
         if missing["items"]:
-            lines.append(f"{missing['items']:,} items without a row, with {missing['interactions']:,} interactions: kept")
+            lines.append(
+                f"{missing['items']:,} items without a row, with {missing['interactions']:,} interactions: kept"
+            )
     return "\n".join([*lines, *(f"written: {path}" for path in facts["output"])])
 
 

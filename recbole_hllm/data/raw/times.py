@@ -7,8 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recbole_hllm.data.raw.blocks import NUMBER, Block, shortened
-from recbole_hllm.data.raw.report import Report
+from recbole_hllm.data.raw.blocks import NUMBER, Block, Check, shortened
 from recbole_hllm.errors import ConfigError, DataError
 
 # Unit -> its name, and the power of ten that makes seconds of it.
@@ -52,26 +51,25 @@ class Clock:
         small = self.units[file] == "s" and self._largest[file] < _CLOCK
         return "small numbers, no clock times, as they are" if small else UNITS[self.units[file]][0]
 
-    def seconds(self, block: Block, report: Report, name: str = "timestamp") -> Block:
-        """The rows that have a time, as text of Unix seconds; seconds stay as they are written.
+    def check(self, block: Block, name: str = "timestamp") -> Check:
+        """Whether cells are numbers or dates."""
+        texts = block.columns[name]
+        values, dates = _read(texts)
+        good = pc.is_valid(values) if dates is None else pc.or_(pc.is_valid(values), pc.is_valid(dates))
+        return Check(good, lambda row: _no_time(texts[row].as_py()))
+
+    def seconds(self, block: Block, name: str = "timestamp") -> Block:
+        """Rows that passed the check, their times as text of Unix seconds; seconds stay as they are written.
 
         Raises:
-            DataError: times of several units in one file, or no time in a row while the report is strict.
+            DataError: times of several units in one file.
         """
-        texts = pc.utf8_trim_whitespace(block.columns[name])
-        block = block.with_column(name, texts)
-        values = _numbers(texts)
-        dates = None
-        if values.null_count:
-            dates = _dates(pc.if_else(pc.is_null(values), texts, pa.scalar(None, pa.string())))
-            good = pc.or_(pc.is_valid(values), pc.is_valid(dates))
-            if not pc.all(good).as_py():
-                block = block.only(good, report, lambda row: _no_time(texts[row].as_py()))
-                return self.seconds(block, report, name) if len(block) else block
-        if len(block):
-            unit = self._unit_of(block, values)
-            block = block.with_column(name, _as_seconds(block.columns[name], dates if unit == DATES else values, unit))
-        return block
+        if not len(block):
+            return block
+        texts = block.columns[name]
+        values, dates = _read(texts)
+        unit = self._unit_of(block, values)
+        return block.with_column(name, _as_seconds(texts, dates if unit == DATES else values, unit))
 
     def _unit_of(self, block: Block, values: pa.Array) -> str:
         """The unit of all times of a block; its file may have no other."""
@@ -101,6 +99,14 @@ def _words(unit: str) -> str:
 
 def _no_time(text: str | None) -> str:
     return f"timestamp {shortened(text)} is neither a number nor an ISO 8601 date" if text else "timestamp is empty"
+
+
+def _read(texts: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    """Numbers, and dates in microseconds of the cells that are no numbers; null where it is neither."""
+    values = _numbers(texts)
+    if not values.null_count:
+        return values, None
+    return values, _dates(pc.if_else(pc.is_null(values), texts, pa.scalar(None, pa.string())))
 
 
 def _numbers(texts: pa.Array) -> pa.Array:

@@ -26,7 +26,7 @@ def test_ratings_and_literals(converted):
     ]
     assert found.item == [
         "item_id:token\ttitle:token_seq\tdescription:token_seq",
-        "0205616461\tDon't &amp; do\tOne two \"three\"",
+        '0205616461\tDon\'t &amp; do\tOne two "three"',
         "0558925278\t\t",
     ]
 
@@ -38,7 +38,9 @@ def test_more_columns(converted):
 
 
 def test_reviews(converted):
-    review = '{"reviewerID": "A1", "asin": "0205616461", "overall": 4.0, "unixReviewTime": 1369699200, "summary": "x"}\n'
+    review = (
+        '{"reviewerID": "A1", "asin": "0205616461", "overall": 4.0, "unixReviewTime": 1369699200, "summary": "x"}\n'
+    )
     found = converted("amazon2014", {"reviews_Books_5.json": review})
     assert found.inter[1:] == ["0205616461\tA1\t4.0\t1369699200"]
     assert found.files == ["shop.inter", "shop.json"]

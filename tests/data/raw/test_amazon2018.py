@@ -14,7 +14,10 @@ RATINGS = "0042000742,A1C6M8LCIX4M6M,5.0,1123804800\n0042000743,A1C6M8LCIX4M6M,2
 
 def test_ratings_and_metadata(converted):
     found = converted("amazon2018", {"Games.csv": RATINGS, "meta_Games.json": META}, keep="categories,main_category")
-    assert found.inter[1:] == ["0042000742\tA1C6M8LCIX4M6M\t5.0\t1123804800", "0042000743\tA1C6M8LCIX4M6M\t2.0\t1123804800"]
+    assert found.inter[1:] == [
+        "0042000742\tA1C6M8LCIX4M6M\t5.0\t1123804800",
+        "0042000743\tA1C6M8LCIX4M6M\t2.0\t1123804800",
+    ]
     assert found.item == [
         "item_id:token\ttitle:token_seq\tdescription:token_seq\tcategories:token_seq\tmain_category:token",
         "0042000742\tChess <b>set</b> &amp; more\tOne. Two\tVideo Games, PC\tToys &amp; Games",

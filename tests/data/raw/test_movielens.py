@@ -10,12 +10,20 @@ GENRES = 19
 def test_100k_with_latin_1_and_flags(converted):
     flags = ["0"] * GENRES
     flags[3] = flags[5] = "1"
-    movies = f"1|Mis\xe9rables, Les (1995)|01-Jan-1995||http://x|{'|'.join(flags)}\n2|Plain|||u|{'|'.join(['0'] * GENRES)}\n"
-    found = converted("movielens", {"u.data": "196\t1\t3\t881250949\n22\t2\t1\t878887116\n", "u.item": movies.encode("latin-1")})
+    movies = (
+        f"1|Mis\xe9rables, Les (1995)|01-Jan-1995||http://x|{'|'.join(flags)}\n2|Plain|||u|{'|'.join(['0'] * GENRES)}\n"
+    )
+    found = converted(
+        "movielens", {"u.data": "196\t1\t3\t881250949\n22\t2\t1\t878887116\n", "u.item": movies.encode("latin-1")}
+    )
     assert found.inter == [
         "user_id:token\titem_id:token\trating:float\ttimestamp:float", "196\t1\t3\t881250949", "22\t2\t1\t878887116",
     ]  # fmt: skip
-    assert found.item == ["item_id:token\ttitle:token_seq\tgenres:token_seq", "1\tMis\xe9rables, Les (1995)\tAnimation, Comedy", "2\tPlain\t"]
+    assert found.item == [
+        "item_id:token\ttitle:token_seq\tgenres:token_seq",
+        "1\tMis\xe9rables, Les (1995)\tAnimation, Comedy",
+        "2\tPlain\t",
+    ]
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
@@ -42,11 +50,19 @@ def test_csv_files_with_tags(converted):
         "item_id:token\ttitle:token_seq\tgenres:token_seq\ttags:token_seq",
         '10\tAmerican President, The (1995)\tComedy, Drama\tfunny, a, "b"',
     ]
-    assert [file["file"].rpartition("/")[2] for file in found.facts["files"]] == ["ratings.csv", "movies.csv", "tags.csv"]
+    assert [file["file"].rpartition("/")[2] for file in found.facts["files"]] == [
+        "ratings.csv",
+        "movies.csv",
+        "tags.csv",
+    ]
 
 
 def test_tags_of_dat_files(converted):
-    files = {"ratings.dat": "1::5::5::978300760\n", "movies.dat": "5::A::B\n", "tags.dat": "1::5::x::y::978300760\n1::5::z::1\n"}
+    files = {
+        "ratings.dat": "1::5::5::978300760\n",
+        "movies.dat": "5::A::B\n",
+        "tags.dat": "1::5::x::y::978300760\n1::5::z::1\n",
+    }
     assert converted("movielens", files).item[1:] == ["5\tA\tB\tx::y, z"]
 
 

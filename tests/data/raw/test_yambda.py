@@ -20,7 +20,12 @@ def events(tmp_path):
 
 def test_all_events(converted, events):
     found = converted("yambda", {}, keep="is_organic")
-    assert found.inter == ["user_id:token\titem_id:token\ttimestamp:float\tis_organic:float", "100\t7\t0\t1", "100\t8\t5\t0", "200\t7\t10\t1"]
+    assert found.inter == [
+        "user_id:token\titem_id:token\ttimestamp:float\tis_organic:float",
+        "100\t7\t0\t1",
+        "100\t8\t5\t0",
+        "200\t7\t10\t1",
+    ]
     assert list(found.facts["times"].values()) == ["small numbers, no clock times, as they are"]
 
 
