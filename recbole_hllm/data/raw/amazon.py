@@ -63,11 +63,11 @@ def items_of(raw: Raw, pattern: str, key: str, columns: Sequence[str], plain: bo
         plain: tags of HTML are left out of the texts.
     """
     file = raw.items(f"metadata ({pattern})", is_named(pattern))
+    if file is None:
+        return None
     kinds = {"item_id": "token", **{name: ITEM_COLUMNS[name] for name in columns}}
     readers = [_reader(name, plain) for name in columns]
-    return file and record_table(
-        raw, [file], kinds, lambda record: [id_of(record.get(key)), *(read(record) for read in readers)]
-    )
+    return record_table(raw, [file], kinds, lambda record: [id_of(record.get(key)), *(read(record) for read in readers)])
 
 
 def _reader(name: str, plain: bool) -> Callable[[Record], str | None]:

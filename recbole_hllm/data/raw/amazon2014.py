@@ -11,10 +11,11 @@ name one of several.
   items                     meta_Books.json.gz: one Python literal per line, which no JSON reader reads; it is read
                             without running anything
 
-  --filter=hllm_books       HSTU's and HLLM's Books: users and items are counted once, on all ratings; ratings whose user
-                            and item both have 5 or more stay; then users with fewer than 5 of these go. Repeated
-                            ratings count and stay. ratings_Books.csv gives 694,897 users and 686,623 items, one more
-                            of each with the padding that the papers count, and 10,053,086 interactions
+  --filter=hllm_books       HSTU's and HLLM's Books: users and items are counted once, on all ratings; ratings whose
+                            user and item both have 5 or more stay; then users with fewer than 5 of these go. Items are
+                            not counted again; repeated ratings count and stay. ratings_Books.csv gives 10,053,086
+                            interactions of 694,897 users with 686,623 items; the papers count the padding, too: 694,898
+                            and 686,624
   --keep=brand,categories   of brand, categories and price, what is written beside title and description
 """
 

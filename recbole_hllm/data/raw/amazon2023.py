@@ -5,9 +5,9 @@ usage: recbole-hllm convert amazon2023 FOLDER --to=dataset/NAME [--keep=NAME[,NA
 FOLDER holds the files of one category as they are downloaded, .gz or unpacked; --interactions=FILE and --items=FILE
 name one of several.
 
-  interactions              All_Beauty.csv: header user_id,parent_asin,rating,timestamp, of all ratings or of the 5-core;
-                            or All_Beauty.jsonl: JSON lines. Items are parent_asin, the product whatever its colour or
-                            size; times are milliseconds and become seconds with a fraction
+  interactions              All_Beauty.csv: header user_id,parent_asin,rating,timestamp, of all ratings or of the
+                            5-core; or All_Beauty.jsonl: JSON lines. Items are parent_asin, the product whatever its
+                            colour or size; times are milliseconds and become seconds with a fraction
   a ready split             All_Beauty.train.csv, .valid.csv and .test.csv (last out or by time stamp) become
                             NAME.train.inter, NAME.valid.inter and NAME.test.inter, for
                             benchmark_filename: [train, valid, test]
@@ -16,8 +16,8 @@ name one of several.
 
   --keep=store,categories   of features, store, categories, main_category and price, what is written beside title and
                             description
-  --history                 writes the column history of a ready split as item_id_list; without it the histories are those
-                            of the training file
+  --history                 writes the column history of a ready split as item_id_list; without it the histories are
+                            those of the training file
   --plain                   leaves tags of HTML out of the texts, and scripts with their content
 """
 

@@ -42,7 +42,7 @@ class Block:
     """
 
     file: str
-    lines: Sequence[int] | np.ndarray
+    lines: np.ndarray
     columns: dict[str, pa.Array]
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ class Block:
     def rows(self, mask: pa.Array | np.ndarray) -> "Block":
         """The rows that a mask (rows,) of bools selects."""
         mask = pa.array(mask) if isinstance(mask, np.ndarray) else mask
-        lines = np.asarray(self.lines)[mask.to_numpy(zero_copy_only=False)]
+        lines = self.lines[mask.to_numpy(zero_copy_only=False)]
         return Block(self.file, lines, {name: column.filter(mask) for name, column in self.columns.items()})
 
     def only(self, checks: Sequence[Check], report: Report) -> "Block":
@@ -132,7 +132,7 @@ def blocks_of(file: str, columns: Sequence[str], rows: Iterable[tuple[int, Seque
 
 def _block(file: str, columns: Sequence[str], lines: list[int], cells: list[Sequence[Any]]) -> Block:
     found = zip(*cells, strict=True)
-    return Block(file, lines, {name: texts(column) for name, column in zip(columns, found, strict=True)})
+    return Block(file, np.array(lines), {name: texts(column) for name, column in zip(columns, found, strict=True)})
 
 
 def texts(values: Sequence[str | None]) -> pa.Array:

@@ -87,7 +87,7 @@ class Raw:
             DataError: a path is missing or holds nothing.
         """
         named = [find_files(paths.split(",")) if paths else [] for paths in (interactions, items)]
-        return cls(find_files(sources), options, *named)
+        return cls(find_files(sources), options, named[0], named[1])
 
     def chosen(self, option: str, known: dict[str, str]) -> dict[str, str]:
         """Name -> type of the columns that an option names.

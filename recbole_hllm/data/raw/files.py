@@ -17,6 +17,7 @@ from recbole_hllm.errors import DataError
 
 BLOCK = 1 << 23
 _LONGEST_LINE = 1 << 28
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 # What the libraries raise for data that ends too early or is damaged.
 _DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, pa.ArrowException)
@@ -58,18 +59,21 @@ class RawFile:
                 which line.
         """
         line, rest = 1, b""
-        for block in self._blocks(progress, lambda: line):
-            if line == 1 and not rest:
-                block = block.removeprefix(b"\xef\xbb\xbf")
-            cut = block.rfind(b"\n") + 1
-            if not cut:
-                rest += block
+        try:
+            for block in self._blocks(progress):
+                if line == 1 and not rest:
+                    block = block.removeprefix(_BYTE_ORDER_MARK)
+                cut = block.rfind(b"\n") + 1
+                if cut:
+                    block, rest = rest + block[:cut], block[cut:]
+                    yield line, block
+                    line += block.count(b"\n")
+                else:
+                    rest += block
                 if len(rest) > _LONGEST_LINE:
                     raise DataError(f"{self.name}, line {line}: no line break in {len(rest)} bytes; is it a text file?")
-                continue
-            block, rest = rest + block[:cut], block[cut:]
-            yield line, block
-            line += block.count(b"\n")
+        except _DAMAGED as error:
+            raise DataError(f"{self.name}, line {line}: cannot be read further: {error}") from error
         if rest:
             yield line, rest + b"\n"
         elif line == 1:
@@ -81,19 +85,18 @@ class RawFile:
         Raises:
             DataError: the file cannot be read.
         """
-        for block in self._blocks(None, lambda: 1, 1 << 16):
-            return block.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0].rstrip(b"\r")
-        return b""
-
-    def _blocks(self, progress: Progress | None, line: Callable[[], int], size: int = BLOCK) -> Iterator[bytes]:
         try:
-            with closing(_Stream(self)) as stream:
-                while block := stream.read(size):
-                    if progress is not None:
-                        progress(stream.passed())
-                    yield block
+            first = next(self._blocks(None, 1 << 16), b"")
         except _DAMAGED as error:
-            raise DataError(f"{self.name}, line {line()}: cannot be read further: {error}") from error
+            raise DataError(f"{self.name}, line 1: cannot be read: {error}") from error
+        return first.removeprefix(_BYTE_ORDER_MARK).partition(b"\n")[0].rstrip(b"\r")
+
+    def _blocks(self, progress: Progress | None, size: int = BLOCK) -> Iterator[bytes]:
+        with closing(_Stream(self)) as stream:
+            while block := stream.read(size):
+                if progress is not None:
+                    progress(stream.passed())
+                yield block
 
 
 class _Stream:

@@ -33,5 +33,5 @@ def conversion(raw: Raw) -> Conversion:
     kinds = _ITEMS | raw.chosen("keep", {f"{name}_number": "float" for name in _COUNTERS})
     return Conversion(
         {"": delimited_table(raw, inter, {name: name for name in _INTERACTIONS}, _INTERACTIONS)},
-        items and delimited_table(raw, items, {name: name for name in kinds}, kinds),
+        delimited_table(raw, items, {name: name for name in kinds}, kinds) if items else None,
     )

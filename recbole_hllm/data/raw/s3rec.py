@@ -3,9 +3,9 @@
 usage: recbole-hllm convert s3rec FILE... --to=dataset/NAME
 
   interactions              Beauty.txt: user item item item ..., separated by blanks. There are no times: timestamp is
-                            the item's place 0, 1, 2, ... in the user's sequence. It orders a user's items and is no clock
-                            time: no split at one time for all users, and no time as a feature. A second line of a user
-                            goes on where the first ends
+                            the item's place 0, 1, 2, ... in the user's sequence. It orders a user's items and is no
+                            clock time: no split at one time for all users, and no time as a feature. A second line of
+                            a user goes on where the first ends
   items                     Beauty_item2attributes.json, where it is there: {"item": [attribute, ...]}; written as
                             attributes
 

@@ -38,4 +38,4 @@ def conversion(raw: Raw) -> Conversion:
     reviews = raw.interactions("Steam's reviews (steam_reviews.json)", is_named(r"steam_reviews\.json"))
     games = raw.items("Steam's games (steam_games.json)", is_named(r"steam_games\.json"))
     inter = record_table(raw, [reviews], _INTERACTIONS, review)
-    return Conversion({"": inter}, games and record_table(raw, [games], kinds, game))
+    return Conversion({"": inter}, record_table(raw, [games], kinds, game) if games else None)

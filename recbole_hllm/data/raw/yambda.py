@@ -3,13 +3,14 @@
 usage: recbole-hllm convert yambda FILE --to=dataset/yambda [--events=TYPE,...] [--min_played=50] [--organic]
            [--keep=NAME[,NAME...]]
 
-  FILE                      one of the flat files: listens.parquet, likes.parquet, ... or multi_event.parquet: uid, item_id
-                            and timestamp, whole numbers. Times are counted from the beginning of the collection in
-                            steps of 5 seconds: they order and split events, and are no clock times
+  FILE                      one of the flat files: listens.parquet, likes.parquet, ... or multi_event.parquet: uid,
+                            item_id and timestamp, whole numbers. Times are counted from the beginning of the
+                            collection in steps of 5 seconds: they order and split events, and are no clock times
   --events=listen,like      of multi_event.parquet: which values of event_type are interactions (all)
   --min_played=50           of listens: interactions are those with played_ratio_pct of at least so many per cent (all)
   --organic                 only events of the user's own accord (is_organic is 1), not of recommendations
-  --keep=is_organic         of is_organic, played_ratio_pct, track_length_seconds and event_type, what is written as well
+  --keep=is_organic         of is_organic, played_ratio_pct, track_length_seconds and event_type, what is
+                            written as well
 
 Rows that these options leave out are counted. There are no texts of items.
 """

@@ -30,7 +30,7 @@ def conversion(raw: Raw) -> Conversion:
         return [id_of(record.get("business_id")), *(text_of(record.get(name)) for name in list(kinds)[1:])]
 
     inter = record_table(raw, [reviews], _INTERACTIONS, _review)
-    return Conversion({"": inter}, businesses and record_table(raw, [businesses], kinds, business))
+    return Conversion({"": inter}, record_table(raw, [businesses], kinds, business) if businesses else None)
 
 
 def _review(record: Record) -> list[str | None]:

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_hllm.data.raw.conversion import convert
@@ -67,6 +67,7 @@ def slowly(rows):
     return [row for row in rows if left[row[0]] >= 5]
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("vwxyz")), min_size=20, max_size=80))
 def test_the_filter_of_books_is_the_official_preprocessing(tmp_path_factory, pairs):
     folder = tmp_path_factory.mktemp("books")

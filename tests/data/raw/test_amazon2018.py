@@ -31,7 +31,7 @@ def test_tags_are_left_out_where_it_is_asked_for(converted):
 
 
 def test_reviews_and_a_missing_metadata_file(converted):
-    review = '{"overall": 5.0, "reviewerID": "A1", "asin": "0042000742", "unixReviewTime": 1514764800, "style": {"a": "b"}}\n'
+    review = '{"overall": 5.0, "reviewerID": "A1", "asin": "0042000742", "unixReviewTime": 1514764800}\n'
     found = converted("amazon2018", {"Games_5.json": review})
     assert found.inter[1:] == ["0042000742\tA1\t5.0\t1514764800"]
 

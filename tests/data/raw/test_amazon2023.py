@@ -25,7 +25,7 @@ def test_ratings_and_metadata(converted):
 
 
 def test_reviews(converted):
-    review = '{"rating": 5.0, "text": "x", "asin": "B00", "parent_asin": "B01", "user_id": "AE1", "timestamp": 1588687728923}\n'
+    review = '{"rating": 5.0, "asin": "B0", "parent_asin": "B01", "user_id": "AE1", "timestamp": 1588687728923}\n'
     found = converted("amazon2023", {"B.jsonl": review, "meta_B.jsonl": META})
     assert found.inter[1:] == ["B01\tAE1\t5.0\t1588687728.923"]
     assert found.item[1:] == ["B01\tMist\t"]

@@ -4,7 +4,7 @@ import csv as csv_module
 import gzip
 import re
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_hllm.data.files.reader import read_table
@@ -39,13 +39,15 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 ROWS = st.lists(st.tuples(ID, ID, st.integers(10**8, 4 * 10**9), TEXT), min_size=1, max_size=10)
 
 
+@settings(max_examples=30)
 @given(ROWS)
 def test_any_ids_and_texts_come_back_from_the_reader(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("any")
     items = {item: text for _, item, _, text in reversed(rows)}
     for name, header, cells in (
-        ("inter", ("user_id", "item_id", "timestamp"), [row[:3] for row in rows]), ("items", ("item_id", "text"), items.items()),
-    ):  # fmt: skip
+        ("inter", ("user_id", "item_id", "timestamp"), [row[:3] for row in rows]),
+        ("items", ("item_id", "text"), items.items()),
+    ):
         with open(folder / f"{name}.csv", "w", encoding="utf-8", newline="") as stream:
             csv_module.writer(stream).writerows([header, *cells])
     convert("csv", [str(folder / "inter.csv")], to=str(folder / "shop"), items=str(folder / "items.csv"), texts="text")
@@ -53,6 +55,6 @@ def test_any_ids_and_texts_come_back_from_the_reader(tmp_path_factory, rows):
     assert list(inter.itertuples(index=False, name=None)) == [row[:3] for row in rows]
     found = read_table(folder / "shop" / "shop.item", ["item_id", "text"]).fillna("")
     expected = {item: re.sub("[ \t\r\n\0]+", " ", text) for item, text in items.items()}
-    assert dict(zip(found["item_id"], found["text"])) == {
+    assert dict(zip(found["item_id"], found["text"], strict=True)) == {
         item: text if text != " " else "" for item, text in expected.items()
     }

@@ -8,7 +8,8 @@ def test_sequences_and_attributes(converted):
     }
     found = converted("s3rec", files)
     assert found.inter == [
-        "user_id:token\titem_id:token\ttimestamp:float", "1\t1\t0", "1\t2\t1", "1\t3\t2", "2\t2\t0", "2\t2\t1", "1\t9\t3",
+        "user_id:token\titem_id:token\ttimestamp:float",
+        "1\t1\t0", "1\t2\t1", "1\t3\t2", "2\t2\t0", "2\t2\t1", "1\t9\t3",
     ]  # fmt: skip
     assert found.item == ["item_id:token\tattributes:token_seq", "1\t4 5", "2\t"]
     assert found.facts["interactions"]["malformed"] == 1

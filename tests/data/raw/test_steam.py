@@ -1,8 +1,8 @@
 """Steam's Python literals."""
 
 REVIEWS = (
-    "{u'username': u'Chaos Syr\\xe9n', u'hours': 0.1, u'product_id': u'725280', u'date': u'2017-12-17', u'text': u'x'}\n"
-    "{'username': 'b', 'user_id': '76561198007483075', 'product_id': '328100', 'date': '2017-12-18', 'early_access': False}\n"
+    "{u'username': u'Chaos Syr\\xe9n', u'hours': 0.1, u'product_id': u'725280', u'date': u'2017-12-17'}\n"
+    "{'username': 'b', 'user_id': '76561198007483075', 'product_id': '328100', 'date': '2017-12-18'}\n"
 )
 GAMES = (
     "{'publisher': 'P', 'genres': ['Action', 'Indie'], 'app_name': 'Lost', 'id': '725280', 'price': 4.99}\n"

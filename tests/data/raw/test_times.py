@@ -3,6 +3,7 @@
 from datetime import datetime, timezone
 from fractions import Fraction
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from recbole_hllm.errors import ConfigError, DataError
 
 
 def seconds(*texts, unit="", report=None, clock=None):
-    block = Block("f.csv", range(2, 2 + len(texts)), {"timestamp": pa.array(texts, pa.string())})
+    block = Block("f.csv", np.arange(2, 2 + len(texts)), {"timestamp": pa.array(texts, pa.string())})
     clock, block = clock or Clock(unit), trimmed(block, "timestamp")
     return clock.seconds(block.only([clock.check(block)], report or Report(True))).columns[
         "timestamp"
