@@ -11,6 +11,7 @@ import pytest
 
 from recbole_hllm.cli import VERBS
 from recbole_hllm.config.parsing import listed_keys
+from recbole_hllm.data.raw.conversion import options_of
 from recbole_hllm.errors import UserError
 from recbole_hllm.registry import get_spec
 
@@ -27,17 +28,18 @@ PAGES = read("README.md", "docs/**/*.md")
 WITH_COMMANDS = PAGES | read("benchmarks/**/*.md", "dataset/*/README.md", "properties/**/*.yaml")
 
 # Of the command line alone, beside the keys of a config.
-OF_THE_CALL = {"help", "run_dir", "plan", "config_file", "config_files", "imports", "to"}
+OF_THE_CALL = {"help", "run_dir", "plan", "config_file", "config_files", "imports", "to"} | set(options_of("amazon2014"))
 # What the examples of docs/extending add; test_doors.py runs them.
 EXAMPLE_MODELS = {"LastItems", "mypackage.mymodule:LastItems", "GRUNCE"}
 EXAMPLE_NAMES = {"last_items", "embedding_size"}
 EXAMPLE_VERBS = {"count"}
+EXAMPLE_FORMATS = {"lastfm1k"}
 EXAMPLE_PATHS = {
     path for text in read("docs/extending/*.md").values() for path in re.findall(r"(?m)^`([\w./]+)`[^\n]*:$", text)
 }
 # Files and folders that a reader has, or makes from what a page shows.
 EXAMPLES = {"common.yaml", "mine.yaml", "paper.yaml", "THIS", "FILE"}
-EXAMPLE_FOLDERS = ("dataset/shop/", "dataset/NAME", "runs/")
+EXAMPLE_FOLDERS = ("dataset/shop", "dataset/NAME", "dataset/ml-32m", "dataset/lastfm1k", "runs/")
 # Options of the official HLLM code, in the table of their names.
 OFFICIAL = {
     "text_path", "optim_args", "lr_mult_prefix", "lr_mult_rate", "scheduler_args", "use_ft_flash_attn", "load_pretrain",
@@ -94,6 +96,18 @@ def test_every_key_of_a_command_line_is_known():
         if key.endswith((".search", "learn_keys", "teacher_keys")):
             keys += [(page, name) for name in ast.literal_eval(value) or {}]
     assert [(page, key) for page, key in keys if not is_key(key)] == []
+
+
+def test_every_conversion_has_a_format_and_its_options():
+    found = [
+        (page, *line.split(maxsplit=1)) for page, text in WITH_COMMANDS.items()
+        for line in re.findall(r"(?m)^(?:python run_recbole_hllm\.py|recbole-hllm) convert (.*)$", text)
+    ]  # fmt: skip
+    assert len(found) > 8
+    for page, form, words in found:
+        known = options_of(form) if form not in EXAMPLE_FORMATS else {"to": ""}
+        given = [word[2:].partition("=")[0] for word in shlex.split(words) if word.startswith("--")]
+        assert "to" in given and set(given) <= set(known), (page, words)
 
 
 def test_every_model_of_a_command_line_runs():

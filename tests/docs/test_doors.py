@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("recommender", "next-item", "metric", "format", "verb")
+PAGES = ("recommender", "next-item", "metric", "format", "converter", "verb")
 # A path in backticks, perhaps with what is meant in it, and its block.
 BLOCK = re.compile(r"(?ms)^`([\w./]+)`[^\n]*:\n\n```(python|yaml|diff)\n(.*?)^```")
 LINES = re.compile(r"(?m)^python run_recbole_hllm\.py (.*)$")
@@ -58,6 +58,8 @@ def words_of(line, data):
     words = shlex.split(line)
     if words[0] in ("help", "count"):
         return words
+    if words[0] == "convert":
+        return [word.replace("FOLDER", str(data / "raw")).replace("dataset", str(data)) for word in words]
     keys = ["--epochs=1", "--show_progress=False", "--sanity_rows=False", "--state=error"]
     return [word.replace("ml-100k", "toy") for word in words] + [f"--data_path={data}", *keys]
 
@@ -79,6 +81,11 @@ def house(tmp_path_factory, toy_data):
         shutil.copytree(ROOT / folder, house / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(Path(toy_data) / "toy", data / "toy")
     as_csv(data / "toy", data / "shop")
+    (data / "raw").mkdir()
+    (data / "raw" / "userid-timestamp-artid-artname-traid-traname.tsv").write_text(
+        "u1\t2009-05-04T23:08:57Z\ta1\tDeep Dish\tt1\tTrack\nu1\t2009-05-04T13:54:10Z\ta2\t坂本\tt2\tComp\n",
+        encoding="utf-8",
+    )
     before = snapshot(house)
     for page in PAGES:
         for block in BLOCK.findall(text_of(page)):
@@ -89,7 +96,7 @@ def house(tmp_path_factory, toy_data):
     assert done.returncode == 0, done.stdout + done.stderr
     after = snapshot(house)
     changed = {name for name in after if after[name] != before.get(name) and not name.startswith("runs/")}
-    return house, done.stdout, changed
+    return house, done.stdout, changed, data
 
 
 def _environment(house):
@@ -102,6 +109,7 @@ def test_the_examples_touch_the_files_that_the_pages_name(house):
     named = {path for page in PAGES for path in files_of(page)}
     assert house[2] == named
     assert len(files_of("next-item")) == len(files_of("format")) == len(files_of("verb")) == 2, "a file and a row"
+    assert len(files_of("converter")) == 2
     assert not any(path.startswith("recbole_hllm/") for page in ("recommender", "metric") for path in files_of(page))
 
 
@@ -132,6 +140,12 @@ def test_a_format(house, toy_data):
     (run,) = (house[0] / "runs" / "shop").iterdir()
     protocol = json.loads((run / "protocol.json").read_text())
     assert protocol["statistics"]["items"] == 12
+
+
+def test_a_converter(house):
+    (inter,) = house[3].glob("lastfm1k/*.inter")
+    assert inter.read_text(encoding="utf-8").splitlines()[1:] == ["u1\ta1\t1241478537", "u1\ta2\t1241445250"]
+    assert inter.with_suffix(".item").read_text(encoding="utf-8").splitlines()[1:] == ["a1\tDeep Dish", "a2\t坂本"]
 
 
 def test_a_verb(house):

@@ -4,6 +4,7 @@
 """
 
 _PIXELREC = "its interaction file and the item information, linked by westlake-repl/PixelRec on GitHub"
+_CONVERT = {"amazon_books": "amazon2014 FOLDER --filter=hllm_books"}
 _SOURCES = {
     "pixel200k": ("Pixel200K (200,000 users, 96,282 items, 3,965,656 interactions)", _PIXELREC),
     "pixel1m": ("Pixel1M (1,001,822 users, 100,541 items, 19,886,579 interactions)", _PIXELREC),
@@ -37,7 +38,7 @@ def where_to_get(dataset: str) -> str | None:
     title, files = _SOURCES[name]
     return (
         f"{title}: download {files}.\n"
-        f"Then write {name}/{name}.inter and {name}/{name}.item under data_path, "
-        f"as dataset/{name}/README.md of the repository describes.\n"
-        f"The next release does it: python run_recbole_hllm.py convert {name} --from FOLDER"
+        f"Then write {name}/{name}.inter and {name}/{name}.item under data_path from the folder with these files:\n"
+        f"python run_recbole_hllm.py convert {_CONVERT.get(name, 'pixelrec FOLDER')} --to=dataset/{name}\n"
+        f"dataset/{name}/README.md of the repository says more."
     )

@@ -67,7 +67,11 @@ def items_of(raw: Raw, pattern: str, key: str, columns: Sequence[str], plain: bo
         return None
     kinds = {"item_id": "token", **{name: ITEM_COLUMNS[name] for name in columns}}
     readers = [_reader(name, plain) for name in columns]
-    return record_table(raw, [file], kinds, lambda record: [id_of(record.get(key)), *(read(record) for read in readers)])
+
+    def row(record: Record) -> list[str | None]:
+        return [id_of(record.get(key)), *(read(record) for read in readers)]
+
+    return record_table(raw, [file], kinds, row)
 
 
 def _reader(name: str, plain: bool) -> Callable[[Record], str | None]:

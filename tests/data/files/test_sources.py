@@ -36,7 +36,9 @@ def test_names_the_files_to_write_and_the_command(name):
     text = where_to_get(name)
     for file in (f" {name}/{name}.inter", f" {name}/{name}.item", f"dataset/{name}/README.md"):
         assert file in text
-    assert f"run_recbole_hllm.py convert {name} --from FOLDER" in text
+    (command,) = re.findall(r"(?m)^python run_recbole_hllm\.py convert .*$", text)
+    assert command.endswith(f" --to=dataset/{name}")
+    assert command in (ROOT / "dataset" / name / "README.md").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize("name", NAMES)
