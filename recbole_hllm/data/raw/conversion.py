@@ -15,7 +15,7 @@ from recbole_hllm.data.raw.blocks import Block, clean_text, id_check, number_che
 from recbole_hllm.data.raw.converters import CONVERTERS, Conversion, Raw, Table
 from recbole_hllm.data.raw.files import sha256_of
 from recbole_hllm.data.raw.filters import FILTERS
-from recbole_hllm.data.raw.ids import Counts
+from recbole_hllm.data.raw.ids import Counts, Distinct
 from recbole_hllm.data.raw.output import Output
 from recbole_hllm.data.raw.report import Report
 from recbole_hllm.data.raw.times import Clock
@@ -77,7 +77,7 @@ class _Run:
     tables: Conversion
     options: Options
     output: Output
-    users: Counts = field(default_factory=Counts)
+    users: Distinct = field(default_factory=Distinct)
     ids: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
