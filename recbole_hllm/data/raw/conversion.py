@@ -17,7 +17,7 @@ from recbole_hllm.data.raw.files import sha256_of
 from recbole_hllm.data.raw.filters import FILTERS
 from recbole_hllm.data.raw.ids import Counts, Distinct
 from recbole_hllm.data.raw.output import Output
-from recbole_hllm.data.raw.report import Report
+from recbole_hllm.data.raw.report import UNUSED, Report
 from recbole_hllm.data.raw.times import Clock
 from recbole_hllm.errors import ConfigError, DataError, did_you_mean
 
@@ -146,6 +146,7 @@ class _Run:
         self.output.open("item", table.columns)
         wanted = self.ids.ids()
         catalogue = set(wanted.to_pylist())
+        self.raw.catalogue = None if self.options["all_items"] else catalogue
         seen: dict[str, tuple[str, int]] = {}
         numbers = [name for name, kind in table.columns.items() if kind == "float"]
         for block in table.blocks(self.item_report):
@@ -179,7 +180,7 @@ class _Run:
         for row, item in enumerate(block.columns[ITEM].to_pylist()):
             line = int(block.lines[row])
             if item not in catalogue and not self.options["all_items"]:
-                report.leave_out("no interactions", 1)
+                report.leave_out(UNUSED, 1)
             elif item in seen:
                 report.leave_out("repeated", 1)
                 file, first = seen[item]

@@ -71,6 +71,7 @@ class Raw:
         options: those of the converter, filled with its defaults.
         interaction_files, item_files: those that the options ``--interactions`` and ``--items`` name.
         progress: to be called with the number of bytes read.
+        catalogue: while items are read, the ids of those that are wanted; None: all. A converter may leave others out.
     """
 
     files: list[RawFile]
@@ -78,6 +79,7 @@ class Raw:
     interaction_files: list[RawFile] = field(default_factory=list)
     item_files: list[RawFile] = field(default_factory=list)
     progress: Progress | None = None
+    catalogue: set[str] | None = None
 
     @classmethod
     def of(cls, sources: list[str], options: dict[str, str | bool], interactions: str = "", items: str = "") -> "Raw":

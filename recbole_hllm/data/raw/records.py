@@ -3,18 +3,26 @@
 import ast
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from recbole_hllm.data.raw.blocks import shortened
 from recbole_hllm.data.raw.files import Progress, RawFile
-from recbole_hllm.data.raw.report import Report
+from recbole_hllm.data.raw.report import UNUSED, Report
 
 Record = dict[str, Any]
 
 
-def records(file: RawFile, report: Report, progress: Progress | None = None) -> Iterator[tuple[int, Record]]:
+def records(
+    file: RawFile, report: Report, progress: Progress | None = None, skip: Callable[[bytes], bool] | None = None
+) -> Iterator[tuple[int, Record]]:
     """Line and record of each line that is not blank.
+
+    Args:
+        file: the raw file.
+        report: counts the records, and the lines that are none.
+        progress: called with the number of bytes read.
+        skip: whether a line is of an item without interactions: it is counted, and not read further.
 
     Raises:
         DataError: the file cannot be read, or a line is no record while the report is strict.
@@ -22,6 +30,10 @@ def records(file: RawFile, report: Report, progress: Progress | None = None) -> 
     for first, data in file.lines(progress):
         for number, line in enumerate(data.split(b"\n")[:-1], first):
             if not line.strip():
+                continue
+            if skip is not None and skip(line):
+                report.rows += 1
+                report.leave_out(UNUSED, 1)
                 continue
             try:
                 record = parse_record(line)

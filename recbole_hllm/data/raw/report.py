@@ -4,6 +4,8 @@ from collections import Counter
 
 from recbole_hllm.errors import DataError
 
+# Why a row of an item is left out that occurs in no interaction.
+UNUSED = "no interactions"
 # Malformed lines, and repeated rows, that are shown.
 _SHOWN = 5
 

@@ -27,8 +27,9 @@ def delimited_table(raw: Raw, file: RawFile, wanted: dict[str, str], kinds: dict
 
 
 def record_table(
-    raw: Raw, files: Sequence[RawFile], kinds: dict[str, str], row: Callable[[Record], Sequence[str | None]]
-) -> Table:
+    raw: Raw, files: Sequence[RawFile], kinds: dict[str, str], row: Callable[[Record], Sequence[str | None]],
+    skip: Callable[[bytes], bool] | None = None,
+) -> Table:  # fmt: skip
     """A table of files with one record per line.
 
     Args:
@@ -36,11 +37,12 @@ def record_table(
         files: the raw files.
         kinds: name in the output -> type, in order.
         row: the cells of a record, in this order.
+        skip: whether a line is of an item that is not wanted.
     """
 
     def blocks(report: Report) -> Iterator[Block]:
         for file in files:
-            rows = ((line, row(record)) for line, record in records(file, report, raw.progress))
+            rows = ((line, row(record)) for line, record in records(file, report, raw.progress, skip))
             yield from blocks_of(file.name, list(kinds), rows)
 
     return Table(kinds, list(files), blocks)

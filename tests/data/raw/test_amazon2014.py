@@ -31,6 +31,14 @@ def test_ratings_and_literals(converted):
     ]
 
 
+def test_metadata_of_items_without_ratings_are_counted(converted):
+    files = {"ratings_Books.csv": RATINGS, "meta_Books.json": META + "{'asin': '0737104474', 'title': broken\n"}
+    rows = converted("amazon2014", files).facts["item_rows"]
+    assert (rows["read"], rows["left_out"], rows["malformed"]) == (4, {"no interactions": 2}, 0)
+    rows = converted("amazon2014", files, all_items=True, overwrite=True).facts["item_rows"]
+    assert (rows["read"], rows["written"], rows["malformed"]) == (3, 3, 1)
+
+
 def test_more_columns(converted):
     files = {"ratings_Books.csv": RATINGS, "meta_Books.json": META}
     found = converted("amazon2014", files, keep="categories,price")
