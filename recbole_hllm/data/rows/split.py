@@ -95,7 +95,7 @@ def split_by_time(
         than allowed the last are taken.
     """
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    latest = timestamps.max(initial=-np.inf)
+    latest = float(timestamps.max()) if len(timestamps) else -np.inf
     period = ((latest - timestamps) // targets[1]).astype(np.int64)
     first = np.concatenate([[True], (np.diff(owner) != 0) | (np.diff(period) != 0)])[: len(owner)]
     cut = np.flatnonzero(first)

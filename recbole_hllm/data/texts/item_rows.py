@@ -108,7 +108,7 @@ class ItemFile:
         )
 
     def _table_rows(self) -> Iterator[tuple[int, int, str]]:
-        items = read_table(self.path, [self.item_field], self.separator, self.encoding)[self.item_field]
+        items = self._table([self.item_field])[self.item_field]
         for place, (label, item) in enumerate(zip(items.index, _texts(items), strict=True)):
             yield line_of(label), place, item
 
@@ -119,8 +119,11 @@ class ItemFile:
 
     def table(self) -> list["_Column"]:
         """The text columns of a file that is not of lines."""
-        table = read_table(self.path, list(dict.fromkeys(self.text_keys)), self.separator, self.encoding)
+        table = self._table(list(dict.fromkeys(self.text_keys)))
         return [_Column(_texts(table[key])) for key in self.text_keys]
+
+    def _table(self, columns: list[str]) -> pd.DataFrame:
+        return read_table(self.path, columns, self.separator, self.encoding, ids=columns)
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -214,7 +217,11 @@ class _Column:
 
 
 def _texts(column: "pd.Series[Any]") -> Iterator[str]:
-    return map(str, column.astype(object).fillna(""))
+    return map(_as_text, column.astype(object).fillna(""))
+
+
+def _as_text(cell: object) -> str:
+    return " ".join(map(str, cell)) if isinstance(cell, np.ndarray) else str(cell)
 
 
 def _find_column(path: Path, columns: list[str], name: str, role: str) -> int:
