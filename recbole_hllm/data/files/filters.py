@@ -72,10 +72,10 @@ def keep_once(table: Table, user: str, item: str, time: str, keep: str) -> None:
     table.take(np.argsort(table.columns[time], kind="stable"))
     pairs = table.columns[user].astype(np.int64) * len(table.tokens[item]) + table.columns[item]
     order = np.argsort(pairs, kind="stable")
-    new = np.concatenate([[True], np.diff(pairs[order]) != 0])
-    kept = new if keep == "first" else np.append(new[1:], True)
+    pairs = pairs[order]
+    other = pairs[1:] != pairs[:-1]
     mask = np.zeros(len(pairs), dtype=bool)
-    mask[order[kept]] = True
+    mask[order[np.append(True, other) if keep == "first" else np.append(other, True)]] = True
     table.take(mask)
 
 
