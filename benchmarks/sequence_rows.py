@@ -27,24 +27,26 @@ def write_data(folder: Path, interactions: int) -> None:
 
 
 def measure(kind: str, folder: str, length: int) -> None:
-    """Prints seconds to build, megabytes of it, and seconds for one epoch of batches."""
+    """Prints seconds to build, megabytes of it, and seconds for one epoch of the loader's batches."""
+    from recbole.data.dataloader import TrainDataLoader
     from recbole.data.dataset import SequentialDataset
 
-    from recbole_hllm import Config
-    from recbole_hllm.data.rows.dataset import SequenceDataset
+    from recbole_hllm import Config, create_dataset, data_preparation
 
-    keys = {"data_path": folder, "MAX_ITEM_LIST_LENGTH": length,
+    keys = {"data_path": folder, "MAX_ITEM_LIST_LENGTH": length, "train_batch_size": 512, "use_gpu": False,
             "load_col": {"inter": ["user_id", "item_id", "timestamp"]}}  # fmt: skip
     config = Config("SASRec", "synthetic", config_dict=keys)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    train = (SequentialDataset if kind == "stored" else SequenceDataset)(config).build()[0]
+    if kind == "stored":
+        loader = TrainDataLoader(config, SequentialDataset(config).build()[0], None, shuffle=True)
+    else:
+        loader = data_preparation(config, create_dataset(config))[0]
     built = time.perf_counter() - start
     memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    rows = np.random.default_rng(0).permutation(len(train))
     start = time.perf_counter()
-    for batch in np.array_split(rows, max(len(rows) // 2048, 1)):
-        train[batch]
+    for _ in loader:
+        pass
     print(f"{built:.2f} {memory:.0f} {time.perf_counter() - start:.2f}")
 
 

@@ -69,7 +69,9 @@ class MachineKeys(Settings):
 
     use_gpu: bool = key(..., "Use a GPU where there is one.", scope=PLACE)
     gpu_id: str | None = key(..., "Which, counted from 0.", scope=PLACE)
-    worker: int = key(..., "Processes that load batches.", scope=PLACE, least=0)
+    worker: int = key(
+        ..., "Processes that make batches ahead of time; the batches are the same for any number.", scope=PLACE, least=0
+    )
     show_progress: bool = key(..., "Show progress bars.", scope=PLACE)
     state: str | None = key(..., "Level of the log. Empty: info.", scope=PLACE)
     log_wandb: bool = key(..., "Log to Weights & Biases.", scope=TRAINING, reported=True)
