@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_hllm.errors import DataError
-from recbole_hllm.storage.cache import cache_folder, digest, read_arrays, write_arrays
+from recbole_hllm.storage.cache import Blocks, cache_folder, digest, read_arrays, write_arrays
 
 META = {"version": 1, "keys": ("title", "tag")}
 
@@ -105,6 +105,12 @@ def test_digest_does_not_depend_on_layout_or_key_order():
     array = np.arange(6).reshape(2, 3)
     assert digest(array.T.copy()) == digest(array.T) == digest(np.asfortranarray(array.T))
     assert digest({"a": 1, "b": None}) == digest({"b": None, "a": 1})
+
+
+def test_digest_of_blocks_is_that_of_the_array():
+    array = np.arange(11.0)
+    assert digest("a", Blocks(np.float64, 11, np.split(array, [3, 3, 7])), 5) == digest("a", array, 5)
+    assert digest(Blocks(np.int64, 0, [])) == digest(np.empty(0, np.int64)) != digest(np.empty(0, np.int32))
 
 
 def test_digest_is_the_same_in_another_process():

@@ -128,6 +128,66 @@ def test_files_decide():
     assert split.train_lengths.tolist() == [0, 2, 0, 0]
 
 
+TIMED = st.lists(st.lists(st.integers(0, 9), max_size=9), min_size=1, max_size=6).filter(
+    lambda users: any(len(times) > 1 for times in users)
+)
+
+
+def timed(users):
+    """Sequences with these times, and (position, rank of the target in its sequence, sequence, time) of all targets."""
+    sequences = make([[1] * len(times) for times in users], [time for times in users for time in sorted(times)])
+    targets = targets_of(users)
+    owners = sequences.of(np.array(targets))
+    ranks = targets - sequences.offsets[owners] - 1
+    return sequences, list(zip(targets, ranks.tolist(), owners.tolist(), sequences.timestamps[targets], strict=True))
+
+
+def parts_of(split):
+    return [list(part) for part in (split.train, split.valid, split.test)]
+
+
+def thirds(total):
+    return [total // 3, total - total // 3]
+
+
+@given(TIMED)
+def test_ratios_over_all_users_are_those_of_one_sorted_list(users):
+    sequences, targets = timed(users)
+    ordered = [target[0] for target in sorted(targets, key=lambda target: (target[3], target[0]))]
+    first, second = thirds(len(ordered))
+    expected = [sorted(part) for part in (ordered[:first], ordered[first:second], ordered[second:])]
+    split = seq.by_global_ratio(sequences, thirds)
+    assert parts_of(split) == expected
+    owners = [owner for position, _, owner, _ in targets if position in expected[0]]
+    trained = [owners.count(user) for user in range(len(users) + 1)]
+    assert split.train_lengths.tolist() == [count + 1 if count else 0 for count in trained]
+
+
+@given(TIMED)
+def test_ratios_inside_users_are_those_of_each_list(users):
+    sequences, targets = timed(users)
+    expected = [[], [], []]
+    for position, rank, owner, _ in targets:
+        first, second = thirds(len(users[owner - 1]) - 1)
+        expected[(rank >= first) + (rank >= second)].append(position)
+    assert parts_of(seq.by_ratio(sequences, thirds)) == expected
+
+
+@given(TIMED, st.sampled_from([[6, 2, 2], [1, 0, 1], [5, 4, 1]]))
+def test_a_split_by_time_is_that_of_the_percentile(users, ratios):
+    sequences, targets = timed(users)
+    train, valid, test = (ratio / sum(ratios) for ratio in ratios)
+    boundary = np.percentile([target[3] for target in targets], 100 * (1 - test))
+    expected = [[], [], []]
+    for position, rank, owner, time in targets:
+        before = sum(target[2] == owner and target[3] <= boundary for target in targets)
+        part = 2 if time > boundary else int(rank >= int(before * (train / (1 - test))))
+        expected[part].append(position)
+    assert parts_of(seq.by_time(sequences, ratios)) == expected
+    whole = seq.Sequences(sequences.items, sequences.timestamps.astype(np.int32), sequences.offsets, sequences.users)
+    assert parts_of(seq.by_time(whole, ratios)) == expected, "times as whole numbers"
+
+
 # ---- ready-made histories ----
 
 
