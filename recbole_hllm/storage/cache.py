@@ -13,7 +13,6 @@ import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
