@@ -7,8 +7,8 @@ import pyarrow as pa
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hllm.data.files import filters
+from recbole_hllm.data.files.formats import place_of
 from recbole_hllm.data.files.interactions import Choice
-from recbole_hllm.data.files.reader import line_of
 from recbole_hllm.errors import ConfigError
 
 _OF_INTERACTIONS = (FeatureSource.INTERACTION, FeatureSource.USER_ID, FeatureSource.ITEM_ID)
@@ -62,9 +62,11 @@ def _filter_rows(dataset: Any, values: Any) -> Iterator[tuple[str, str, pa.Array
     for name, field, feat in dataset.side_features():
         missing = feat[field].isna()
         if missing.any():
+            table = name.removesuffix("_feat")
+            first = place_of(dataset.table_file(table), feat.index[missing][0])
             dataset.logger.warning(
-                f"{dataset.dataset_name}.{name.removesuffix('_feat')}: {int(missing.sum())} rows without {field} are "
-                f"left out, the first in line {line_of(feat.index[missing][0])}"
+                f"{dataset.dataset_name}.{table}: {int(missing.sum())} rows without {field} are left out, the first in "
+                f"{first}"
             )
             feat.drop(index=feat.index[missing], inplace=True)
     for field, allowed in values.items():

@@ -8,7 +8,7 @@ import pandas as pd
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_hllm.data.clock import units_of
-from recbole_hllm.data.files.reader import line_of
+from recbole_hllm.data.files.formats import place_of
 from recbole_hllm.data.files.table import Table
 from recbole_hllm.errors import ConfigError, DataError
 
@@ -57,7 +57,8 @@ def check_unique(path: Path, ids: pd.Series) -> None:
     if len(repeated):
         again = repeated[0]
         first = ids.index[ids == ids[again]][0]
-        raise DataError(f"{path}, line {line_of(again)}: {ids.name} '{ids[again]}' is already in line {line_of(first)}")
+        places = [place_of(path, label) for label in (again, first)]
+        raise DataError(f"{path}, {places[0]}: {ids.name} '{ids[again]}' is already in {places[1]}")
 
 
 def check_interactions(dataset: Any, path: Path, table: Table) -> None:

@@ -60,6 +60,11 @@ def is_atomic(path: Path) -> bool:
     return not path.is_dir() and path.suffix[1:] not in FORMATS
 
 
+def place_of(path: Path, label: int) -> str:
+    """Where a row of ``read_table`` stands, by its index label: "line 7", or "row 6" of a table without lines."""
+    return f"row {int(label) + 1}" if _is_parquet(path) else f"line {reader.line_of(label)}"
+
+
 def _is_parquet(path: Path) -> bool:
     return path.is_dir() or path.suffix == ".parquet"
 
@@ -144,8 +149,8 @@ def read_columns(
 
 
 def _of_frame(path: Path, frame: pd.DataFrame, kinds: dict[str, FeatureType], exact: str, separator: str) -> Table:
-    word, labels = ("row" if _is_parquet(path) else "line"), frame.index
-    table = Table({}, {}, lambda row: f"{word} {reader.line_of(labels[row]) - (word == 'row')}")
+    labels = frame.index
+    table = Table({}, {}, lambda row: place_of(path, labels[row]))
     for name, kind in kinds.items():
         values = frame.pop(name)
         if kind in _SEQUENCES:

@@ -282,6 +282,15 @@ def test_missing_times_and_ids_are_named_by_row(shop):
         read_all()
 
 
+def test_two_rows_of_an_item_are_named_by_row(shop):
+    read_all, folder = shop
+    (folder / "toy.item").unlink()
+    table = pa.table({"item_id": [1, 2, 1], "class": ["a", "b", "c"]})
+    pq.write_table(table, folder / "toy.item.parquet")
+    with pytest.raises(DataError, match="toy.item.parquet, row 3: item_id '1' is already in row 1"):
+        read_all()
+
+
 def test_ready_made_histories_of_parquet(write_dataset, toy_config, tmp_path):
     header = "user_id:token\titem_id:token\titem_id_list:token_seq"
     rows = [("1", "3", "1 2"), ("2", "2", "1")]
