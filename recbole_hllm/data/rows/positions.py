@@ -11,8 +11,10 @@ BLOCK = 1 << 20
 
 def narrow(numbers: np.ndarray) -> np.ndarray:
     """Whole numbers in 32 bits where they fit, for arrays with an entry for every user or interaction."""
+    if numbers.dtype == np.int32:  # not looked at, since they may lie on the disk
+        return numbers
     fits = len(numbers) == 0 or (numbers.max() < 2**31 and numbers.min() >= -(2**31))
-    return numbers.astype(np.int32, copy=False) if fits else numbers
+    return numbers.astype(np.int32) if fits else numbers
 
 
 def ranges(begin: np.ndarray, end: np.ndarray) -> np.ndarray:
