@@ -251,6 +251,7 @@ class AtomicDataset(SequentialDataset):
         if self.item_list_field not in table.columns or self.benchmark_filename_list is None:
             sort(table, self.uid_field, self.time_field)
         fill_numbers(table, kinds)
+        pa.default_memory_pool().release_unused()  # of the blocks
         return Prepared(table.columns, table.tokens, said)
 
     def _read(self) -> tuple[Table, list[tuple[int, str]]]:
