@@ -19,7 +19,7 @@ from recbole_hllm.data.files.columns import check_columns, check_interactions, c
 from recbole_hllm.data.files.float_columns import check_numerical
 from recbole_hllm.data.files.formats import find_table, read_header, read_table
 from recbole_hllm.data.files.ids import match_side_features, number_actions, number_alike
-from recbole_hllm.data.files.interactions import PHASE, Choice, fill_numbers, filtered, number_sequences, sort
+from recbole_hllm.data.files.interactions import LENGTHS, PHASE, Choice, fill_numbers, filtered, number_sequences, sort
 from recbole_hllm.data.files.raw_numbers import warn_of_raw_numbers
 from recbole_hllm.data.files.sources import where_to_get
 from recbole_hllm.data.files.table import Table, joined
@@ -48,6 +48,7 @@ class AtomicDataset(SequentialDataset):
             and numbers, perhaps in a memory-mapped file.
         timestamps: (T,) times of the rows of ``inter_feat``: int32 or int64 where all are whole numbers, else float64;
             zeros where ready-made histories have none.
+        lengths: (U,) how many interactions each user has; users that other tables add have none.
         actions: (T,) int64 number, from 1 on, of each row's value of ``action_field``; None without that key.
         phase: (T,) the file of ``benchmark_filename`` a row came from, 0 training, 1 validation, 2 test.
     """
@@ -215,6 +216,7 @@ class AtomicDataset(SequentialDataset):
         """Done where interactions are read."""
 
     def _take(self, ready: Prepared) -> None:
+        self.lengths = ready.columns.pop(LENGTHS)
         phase, times = ready.columns.pop(PHASE, None), ready.columns.get(self.time_field)
         self.inter_feat, self._tokens = pd.DataFrame(ready.columns, copy=False), ready.tokens
         rows = len(self.inter_feat)
@@ -252,7 +254,9 @@ class AtomicDataset(SequentialDataset):
             sort(table, self.uid_field, self.time_field)
         fill_numbers(table, kinds)
         pa.default_memory_pool().release_unused()  # of the blocks
-        return Prepared(table.columns, table.tokens, said)
+        users, n_users = table.columns[self.uid_field], len(table.tokens[self.uid_field])
+        lengths = np.bincount(users, minlength=n_users).astype(np.int32)
+        return Prepared({**table.columns, LENGTHS: lengths}, table.tokens, said)
 
     def _read(self) -> tuple[Table, list[tuple[int, str]]]:
         """The rows of all files, and what was logged about them."""

@@ -24,7 +24,7 @@ from recbole_hllm.storage.cache import file_digest, locked, read_arrays, write_a
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 # Smaller files are read faster than the cache is worth its place on the disk.
 CACHED_BYTES = 16 << 20
 # A file that was changed so few seconds ago may change again without another time of change.

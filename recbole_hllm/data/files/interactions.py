@@ -19,6 +19,8 @@ from recbole_hllm.errors import DataError
 
 # Which file of several a row came from; no column of a file can have this name.
 PHASE = ":phase"
+# Of each user how many rows there are: beside the columns, so that a start from the cache reads none to know it.
+LENGTHS = ":lengths"
 
 
 @dataclass(frozen=True)

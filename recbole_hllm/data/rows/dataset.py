@@ -69,7 +69,8 @@ class SequenceDataset(AtomicDataset):
             self.sequences = seq.Sequences.from_histories(users, histories, lengths, items, self.timestamps)
         else:
             self._aug_presets()
-            self.sequences = seq.Sequences.from_sorted(users, items, self.timestamps, self.user_num)
+            lengths = np.pad(self.lengths, (0, self.user_num - len(self.lengths)))
+            self.sequences = seq.Sequences.from_lengths(lengths, items, self.timestamps)
         # Apart from `inter_feat`, so that a column in `unused_col` can still have its list, as in RecBole.
         self.history_feat = self.inter_feat.of(self.inter_feat.interaction.rows)
 

@@ -35,7 +35,13 @@ class Sequences:
             block = users[begin : begin + BLOCK]
             first = int(block[0])
             lengths[first : int(block[-1]) + 1] += np.bincount(block - first)
-        return cls(items, timestamps, np.concatenate([[0], np.cumsum(lengths)]), np.arange(n_users))
+        return cls.from_lengths(lengths, items, timestamps)
+
+    @classmethod
+    def from_lengths(cls, lengths: np.ndarray, items: np.ndarray, timestamps: np.ndarray) -> "Sequences":
+        """From the interactions of all users, one after the other, and how many each has."""
+        offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        return cls(items, timestamps, offsets, np.arange(len(lengths)))
 
     @classmethod
     def from_histories(
