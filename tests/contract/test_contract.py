@@ -239,7 +239,7 @@ def test_a_chunked_step_is_a_plain_step(build, name):
     rows = next(iter(plain.train))
     (loss, gradients), (other_loss, other_gradients) = step(plain, rows), step(chunked, rows)
     assert len(calls) > 4  # each chunk twice: it was cut, and computed again
-    assert other_loss == pytest.approx(loss, rel=1e-6)
+    assert other_loss == pytest.approx(loss, rel=5e-7)  # of a loss near 9 four roundings of float32
     assert gradients.keys() == other_gradients.keys()
     for key, gradient in gradients.items():
         assert (gradient is None) == (other_gradients[key] is None), key
@@ -311,11 +311,3 @@ def test_what_the_keys_say_is_trained_and_nothing_else(build, settings_of, name,
         for key, weight in weights.items():
             assert weight.requires_grad == {"full": True, "lora": ".lora_" in key, "frozen": False}[mode], key
         assert any(".lora_" in key for key in weights) == (mode == "lora")
-
-
-def test_the_vectors_that_a_ranking_in_blocks_reads_give_the_scores(ready):
-    with torch.no_grad():
-        factors = ready.model.factors(ready.rows)
-    assert (factors is not None) == (isinstance(ready.model, Factorised) and ready.model.similarity != "other")
-    if factors is not None:
-        assert torch.equal(factors[0] @ factors[1].T, scores(ready.model, ready.rows))
