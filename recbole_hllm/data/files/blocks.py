@@ -1,5 +1,7 @@
 """Columns that come block by block, as flat arrays: numbers in place of texts, and as few bytes as they need."""
 
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -8,8 +10,8 @@ import pyarrow.compute as pc
 
 from recbole_hllm.data.files.tokens import PADDING, Tokens
 
-# Texts of blocks wait to be compared with all known ones: each time costs a pass over these.
-_WAITING = 1 << 20
+# Bytes of texts that wait to be compared with all known ones: each time costs a pass over these.
+_WAITING = 1 << 29
 
 
 class Numbering:
@@ -18,7 +20,7 @@ class Numbering:
     def __init__(self) -> None:
         self._known = pa.array([], pa.large_string())
         self._numbers: list[np.ndarray] = []
-        self._waiting: list[tuple[np.ndarray, pa.Array]] = []
+        self._waiting: list[tuple[np.ndarray | None, pa.Array]] = []
         self._in_order = True
 
     def add(self, texts: pa.Array) -> None:
@@ -27,34 +29,39 @@ class Numbering:
         Args:
             texts: array of texts, missing ones null, or a dictionary array of texts.
         """
-        if not isinstance(texts, pa.DictionaryArray) or texts.dictionary.null_count:
-            dense = texts.dictionary_decode() if isinstance(texts, pa.DictionaryArray) else texts
-            texts = dense.dictionary_encode()
-        else:
-            self._in_order = False  # somebody else made the dictionary, and perhaps not all of it is used
-        numbers = texts.indices.cast(pa.int32()).fill_null(-1).to_numpy(zero_copy_only=False)
-        dictionary = texts.dictionary.cast(pa.large_string())
-        empty = pc.index(dictionary, pa.scalar("", pa.large_string())).as_py()
-        if empty >= 0:
-            numbers, self._in_order = np.where(numbers == empty, np.int32(-1), numbers), False
-        self._waiting.append((numbers, dictionary))
-        if sum(len(known) for _, known in self._waiting) > max(_WAITING, len(self._known)):
+        numbers = None
+        if isinstance(texts, pa.DictionaryArray):
+            dictionary = texts.dictionary
+            if not len(dictionary) or dictionary.null_count or 2 * len(dictionary) > len(texts):
+                texts = texts.dictionary_decode()
+            else:
+                numbers = texts.indices.cast(pa.int32()).fill_null(-1).to_numpy(zero_copy_only=False)
+                texts, self._in_order = dictionary, False  # somebody else made it, and perhaps not all of it is used
+        if len(texts):
+            self._waiting.append((numbers, texts.cast(pa.large_string())))
+        if sum(array.nbytes for pair in self._waiting for array in pair if array is not None) > _WAITING:
             self._settle()
 
     def _settle(self) -> None:
-        """Numbers by the block become numbers by the column."""
-        dictionaries = [self._known, *(dictionary for _, dictionary in self._waiting)]
-        encoded = pa.concat_arrays(dictionaries).dictionary_encode()
-        self._known = encoded.dictionary
-        places = np.split(encoded.indices.to_numpy() + np.int32(1), np.cumsum([len(one) for one in dictionaries]))
-        for (numbers, _), by_column in zip(self._waiting, places[1:-1], strict=True):
-            self._numbers.append(np.append(by_column, np.int32(0))[numbers])  # -1, a missing text, becomes the last
+        """Texts of blocks become numbers of the column."""
+        if not self._waiting:
+            return
+        known = [self._known] if len(self._known) else []
+        encoded = pa.chunked_array([*known, *(texts for _, texts in self._waiting)]).dictionary_encode()
+        self._known = encoded.chunk(encoded.num_chunks - 1).dictionary
+        for (numbers, _), chunk in zip(self._waiting, encoded.chunks[len(known) :], strict=True):
+            by_column = chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) + np.int32(1)
+            # Of a dictionary -1, a missing text, becomes the last.
+            self._numbers.append(by_column if numbers is None else np.append(by_column, np.int32(0))[numbers])
         self._waiting = []
 
     def finish(self) -> tuple[np.ndarray, Tokens]:
         """(T,) int32 numbers of all blocks, and their texts."""
         self._settle()
         numbers, self._numbers = np.concatenate([np.empty(0, np.int32), *self._numbers]), []
+        empty = pc.index(self._known, pa.scalar("", pa.large_string())).as_py()
+        if empty >= 0:
+            numbers[numbers == empty + 1], self._in_order = 0, False
         tokens = Tokens(pa.array([PADDING], pa.large_string())).extended(self._known)
         return (numbers, tokens) if self._in_order else renumbered(numbers, tokens)
 
@@ -81,6 +88,39 @@ class Numbers:
         kind = np.result_type(*self._blocks) if self._blocks else np.dtype(np.float64)
         values, self._blocks = np.concatenate([np.empty(0, kind), *self._blocks]), []
         return narrow(values) if self.exact else values
+
+
+def gathered(
+    blocks: Iterable[Mapping[str, pa.Array]], columns: Mapping[str, "Numbering | Numbers"]
+) -> tuple[dict[str, np.ndarray], dict[str, Tokens]]:
+    """Whole columns out of blocks of rows. Each column has a thread of its own, which works while the next block is
+    read.
+
+    Args:
+        blocks: of each block name -> array, as ``add`` of the column takes it.
+        columns: what they are added to.
+
+    Returns:
+        name -> (T,) array, and name -> texts of the numbered columns.
+    """
+    with ThreadPoolExecutor(max(len(columns), 1)) as pool:
+        begun: list[Future[None]] = []
+        for block in blocks:
+            for adding in begun:
+                adding.result()
+            begun = [pool.submit(column.add, block[name]) for name, column in columns.items()]
+        for adding in begun:
+            adding.result()
+        whole = {name: pool.submit(column.finish) for name, column in columns.items()}
+    arrays: dict[str, np.ndarray] = {}
+    tokens: dict[str, Tokens] = {}
+    for name, ready in whole.items():
+        result = ready.result()
+        if isinstance(result, tuple):
+            arrays[name], tokens[name] = result
+        else:
+            arrays[name] = result
+    return arrays, tokens
 
 
 def narrow(values: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ def keep_counts(
     """``user_inter_num_interval`` and ``item_inter_num_interval``: again and again until all users and items that are
     left have as many interactions as they may."""
     sides = [(table.columns[name], len(table.tokens[name]), intervals) for name, intervals in
-             ((user, of_users), (item, of_items)) if intervals is not None]  # fmt: skip
+             ((user, of_users), (item, of_items)) if intervals is not None and not _every_count(intervals)]  # fmt: skip
     kept = np.ones(len(table), dtype=bool)
     numbers = [ids for ids, _, _ in sides]
     places: np.ndarray | None = None  # rows that are left; None for all
@@ -105,6 +105,10 @@ def keep_counts(
         places = left
     if not kept.all():
         table.take(kept)
+
+
+def _every_count(intervals: Sequence[Interval]) -> bool:
+    return any(least <= (1 if left == "[" else 0) and most == np.inf for left, least, most, _ in intervals)
 
 
 def _in_blocks(rows: int, of: Callable[[slice], np.ndarray]) -> np.ndarray:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from recbole.utils import FeatureType
 
-from recbole_hllm.data.files.blocks import Numbering, Numbers
+from recbole_hllm.data.files.blocks import Numbering, Numbers, gathered
 from recbole_hllm.data.files.table import Table
 from recbole_hllm.errors import DataError
 
@@ -139,34 +139,29 @@ def read_blocks(path: Path, columns: Sequence[str], exact: str, ids: Collection[
     """
     kinds = read_header(path, ids=ids)
     texts = [name for name in columns if kinds[name] == FeatureType.TOKEN]
-    gathered: dict[str, Any] = {name: Numbering() if name in texts else Numbers(name == exact) for name in columns}
-    sizes = []
-    for part, block in _blocks(path, columns, ids, texts):
-        sizes.append((part, block.num_rows))
-        for name, column in gathered.items():
-            column.add(_converted(part, name, block[name], kinds[name]))
-    rows, tokens = {}, {}
-    for name in list(gathered):
-        column = gathered.pop(name)
-        if name in texts:
-            rows[name], tokens[name] = column.finish()
-        else:
-            rows[name] = column.finish()
+    wanted = {name: Numbering() if name in texts else Numbers(name == exact) for name in columns}
+    sizes: list[tuple[Path, int]] = []
+
+    def blocks() -> Iterator[dict[str, pa.Array]]:
+        for part, block in _blocks(path, columns, ids):
+            sizes.append((part, block.num_rows))
+            yield {name: _converted(part, name, block[name], kinds[name]) for name in columns}
+
+    rows, tokens = gathered(blocks(), wanted)
     if not any(size for _, size in sizes):
         raise DataError(f"{path} has columns but no rows")
     return Table(rows, tokens, lambda row: _place(path, sizes, row))
 
 
 def _blocks(
-    path: Path, columns: Sequence[str], ids: Collection[str], texts: Sequence[str] = ()
+    path: Path, columns: Sequence[str], ids: Collection[str]
 ) -> Iterator[tuple[Path, pa.RecordBatch]]:
     """Parts, and their rows in blocks, with the names of the table."""
     for part in parts_of(path):
         schema = _schema(part, ids)
         inside = {schema[name][0]: name for name in columns}
-        as_numbers = [schema[name][0] for name in texts if pa.types.is_string(schema[name][2])]
         try:
-            with pq.ParquetFile(part, read_dictionary=as_numbers) as file:
+            with pq.ParquetFile(part) as file:
                 for block in file.iter_batches(_ROWS, columns=list(inside)):
                     yield part, block.rename_columns([inside[name] for name in block.schema.names])
         except (OSError, pa.ArrowException) as error:

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from pyarrow import csv
 from recbole.utils import FeatureType
 
-from recbole_hllm.data.files.blocks import Numbering, Numbers
+from recbole_hllm.data.files.blocks import Numbering, Numbers, gathered
 from recbole_hllm.data.files.reader import codec_of, line_of, open_bytes, open_text, read_header, unreadable
 from recbole_hllm.data.files.table import Table
 
@@ -61,20 +60,11 @@ def _read(
     converting = csv.ConvertOptions(
         column_types=kinds, include_columns=list(kinds), strings_can_be_null=True, null_values=[""]
     )
-    gathered: dict[str, Any] = {
+    wanted = {
         name: Numbering() if kind == pa.string() else Numbers(exact=name == exact) for name, kind in kinds.items()
     }
     with open_bytes(path) as stream, csv.open_csv(stream, reading, parsing, converting) as blocks:
-        for block in blocks:
-            for name, column in gathered.items():
-                column.add(block[name])
-    columns, tokens = {}, {}
-    for name in list(gathered):
-        column = gathered.pop(name)
-        if isinstance(column, Numbering):
-            columns[name], tokens[name] = column.finish()
-        else:
-            columns[name] = column.finish()
+        columns, tokens = gathered(blocks, wanted)
     table = Table(columns, tokens, lambda row: f"line {_line_of_row(path, codec, row)}")
     if len(table) == 0:
         raise pa.ArrowInvalid("no rows")
