@@ -17,7 +17,7 @@ from recbole_hllm.data.rows import sequences as seq
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.data.rows.flat import Padded
 from recbole_hllm.data.rows.part import EvaluationPart, Part
-from recbole_hllm.data.rows.positions import Positions, narrow
+from recbole_hllm.data.rows.positions import Owners, Positions, narrow
 from recbole_hllm.data.rows.sample import sampled
 from recbole_hllm.data.rows.table import Column, Table, everything
 from recbole_hllm.errors import ConfigError
@@ -71,6 +71,9 @@ class SequenceDataset(AtomicDataset):
             self._aug_presets()
             lengths = np.pad(self.lengths, (0, self.user_num - len(self.lengths)))
             self.sequences = seq.Sequences.from_lengths(lengths, items, self.timestamps)
+            # Users need not be read: the rows of each are neighbours.
+            columns = {**self.inter_feat.kept, self.uid_field: Column(Owners(self.sequences.offsets), np.int64)}
+            self.inter_feat = Table(columns, everything(len(self.timestamps)))
         # Apart from `inter_feat`, so that a column in `unused_col` can still have its list, as in RecBole.
         self.history_feat = self.inter_feat.of(self.inter_feat.interaction.rows)
 

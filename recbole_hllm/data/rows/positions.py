@@ -38,6 +38,21 @@ def blocks_of(totals: np.ndarray, size: int = BLOCK) -> Iterator[tuple[int, int]
         begin = end
 
 
+class Owners:
+    """(T,) number of the sequence that each flat position belongs to: as an array that is looked up, but computed.
+
+    Args:
+        offsets: (U + 1,) sequence u has the positions from ``offsets[u]`` to ``offsets[u + 1]``.
+    """
+
+    def __init__(self, offsets: np.ndarray) -> None:
+        self.offsets, self.shape, self.dtype = offsets, (int(offsets[-1]),), np.dtype(np.int64)
+
+    def take(self, positions: np.ndarray, axis: int = 0) -> np.ndarray:
+        """The numbers at some positions."""
+        return np.searchsorted(self.offsets, positions, side="right") - 1
+
+
 class Positions:
     """Flat positions in rising order: of each sequence a run of neighbours, which may be empty.
 
@@ -59,6 +74,11 @@ class Positions:
 
     def __len__(self) -> int:
         return int(self.before[-1])
+
+    @property
+    def is_one_run(self) -> bool:
+        """Whether these are neighbours, of no sequence: all there are, say."""
+        return len(self.before) == 2
 
     @property
     def begin(self) -> np.ndarray:

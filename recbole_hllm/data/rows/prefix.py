@@ -42,7 +42,7 @@ class PrefixRows(Rows):
         data = self.data
         owners, targets = self.positions.at(index)
         history = Padded(np.maximum(data.sequences.offsets[owners], targets - self.length), targets, self.length)
-        rows = dict(self.table.at(targets).interaction)
+        rows = dict(self.table.at(targets, owners).interaction)
         rows[data.item_list_length_field] = torch.from_numpy(history.lengths)
         unused = (data.settings.unused_col or {}).get("inter") or ()
         for field, column in data.history_feat.kept.items():

@@ -41,7 +41,7 @@ class Sequences:
     def from_lengths(cls, lengths: np.ndarray, items: np.ndarray, timestamps: np.ndarray) -> "Sequences":
         """From the interactions of all users, one after the other, and how many each has."""
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        return cls(items, timestamps, offsets, np.arange(len(lengths)))
+        return cls(items, timestamps, offsets, np.arange(len(lengths), dtype=np.int32))
 
     @classmethod
     def from_histories(

@@ -10,7 +10,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_hllm.data.rows.flat import as_index
-from recbole_hllm.data.rows.positions import BLOCK, Positions
+from recbole_hllm.data.rows.positions import BLOCK, Owners, Positions
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Column:
         dtype: of the tensors.
     """
 
-    values: np.ndarray
+    values: np.ndarray | Owners
     dtype: type[np.generic]
 
     def take(self, rows: np.ndarray) -> Tensor:
@@ -55,11 +55,27 @@ class Table(Interaction):
 
     def take(self, index: Any) -> Interaction:
         """The rows of these numbers, in tensors."""
-        return self.at(self.interaction.rows[np.asarray(index)])
+        rows, index = self.interaction.rows, np.asarray(index)
+        if not isinstance(rows, Positions) or rows.is_one_run:
+            return self.at(rows[index])
+        owners, positions = rows.at(index)
+        return self.at(positions, owners)
 
-    def at(self, rows: np.ndarray) -> Interaction:
-        """These rows of the columns, in tensors."""
-        return Interaction({name: column.take(rows) for name, column in self.kept.items()})
+    def at(self, rows: np.ndarray, owners: np.ndarray | None = None) -> Interaction:
+        """Some rows of the columns, in tensors.
+
+        Args:
+            rows: (B,) their numbers.
+            owners: (B,) number of the sequence that each belongs to, where it is known.
+        """
+        return Interaction(
+            {
+                name: column.take(rows)
+                if owners is None or not isinstance(column.values, Owners)
+                else torch.from_numpy(owners)
+                for name, column in self.kept.items()
+            }
+        )
 
     def __getitem__(self, index: Any) -> Any:
         return self.interaction[index] if isinstance(index, str) else self.take(as_index(index, self.length))
