@@ -115,7 +115,7 @@ class SequenceDataset(AtomicDataset):
             return held_out
         counts = held_out.counts
         users = self.sequences.users[counts > 0]
-        chosen, total = sampled(users, number, self.settings.seed), len(np.unique(users))
+        chosen, total = sampled(users, number, self.settings.seed), np.count_nonzero(np.bincount(users))
         self.logger.info(f"eval_users: {min(number, total):,} of {total:,} users are evaluated in {phase}")
         kept = np.zeros_like(counts)
         kept[counts > 0] = np.where(chosen, counts[counts > 0], 0)
