@@ -115,7 +115,7 @@ def gathered(
     arrays: dict[str, np.ndarray] = {}
     tokens: dict[str, Tokens] = {}
     for name, ready in whole.items():
-        result = ready.result()
+        result: Any = ready.result()
         if isinstance(result, tuple):
             arrays[name], tokens[name] = result
         else:

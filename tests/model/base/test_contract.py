@@ -26,10 +26,11 @@ ASKED = {
     "data/files/atomic.py": {"self"},
     "data/files/formats.py": {"FORMATS.load(path.suffix[1:])", "kind"},
     "data/protocol.py": {"settings", "split"},
-    "data/rows/dataset.py": {"self.settings"},
+    "data/raw/conversion.py": {"module", "CONVERTERS.load(form)"},
+    "data/rows/dataset.py": {"self", "self.settings"},
     "data/rows/part.py": {"self.whole"},
     "data/rows/prefix.py": {"data"},
-    "data/texts/catalogue.py": {"tokenizer"},
+    "data/texts/tokens.py": {"self.tokenizer"},
     "doors.py": {"error.obj", "found"},
     "errors.py": {"frame"},
     "evaluation/metrics.py": {"metric"},  # RecBole's or a user's
@@ -39,6 +40,7 @@ ASKED = {
     "own_models.py": {"model"},  # before it is adopted
     "registry.py": {"import_module(module)", "import_module(_MENDED[name])", "model"},
     "storage/files.py": {"error", "value"},
+    "verbs/help.py": {"module"},
 }
 
 
