@@ -57,6 +57,12 @@ class Stopping:
         steps = self.epochs * math.ceil(batches / self.settings.gradient_accumulation_steps)
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
+    def batches_of_epoch(self, batches: int, steps: int) -> int:
+        """How many of an epoch's batches come before ``max_steps``, of an epoch that begins after so many steps."""
+        if self.max_steps is None:
+            return batches
+        return min(batches, max(self.max_steps - steps, 0) * self.settings.gradient_accumulation_steps)
+
     def validates_after_epoch(self, epochs: int) -> bool:
         """Whether there is a validation after so many epochs."""
         return self.eval_every_steps is None and self.eval_step > 0 and epochs % self.eval_step == 0

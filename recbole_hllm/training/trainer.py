@@ -186,7 +186,8 @@ class Trainer(Evaluation):
         returns the mean loss of its batches, all of which are read and sound."""
         self.model.train()
         total, batches, share_of = 0.0, len(train_data), shares(train_data, self.accumulation)
-        bar = tqdm(train_data, total=batches, desc=f"train {epoch_idx:>3}", disable=not show_progress, leave=False)
+        wanted = self.stopping.batches_of_epoch(batches, self.steps)
+        bar = tqdm(train_data, total=wanted, desc=f"train {epoch_idx:>3}", disable=not show_progress, leave=False)
 
         def record(batch: Batch, loss: float, terms: dict[str, float]) -> None:
             nonlocal total

@@ -261,3 +261,10 @@ def test_a_schedule_goes_on_where_a_higher_limit_has_it(prepare):
     resumed.trainer._step = lambda: (rates.append(resumed.trainer.optimizer.param_groups[0]["lr"]), step())
     fit(resumed)
     assert rates == pytest.approx([0.001 * 0.5 * (1 + math.cos(math.pi * done / 8)) for done in range(4, 8)])
+
+
+@pytest.mark.parametrize("steps, batches", [(0, 10), (8, 10), (17, 6), (20, 0)])
+def test_an_epoch_has_the_batches_that_are_left(prepare, steps, batches):
+    prepared = prepare(max_steps=20, gradient_accumulation_steps=2, **STILL)
+    assert prepared.trainer.stopping.batches_of_epoch(10, steps) == batches
+    assert prepare(folder="free", **STILL).trainer.stopping.batches_of_epoch(10, steps) == 10
