@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_hllm.data.clock import UNITS
 from recbole_hllm.description.times import OTHER, POSITIONS
 
 # Shares from which a finding is worth a sentence.
@@ -95,7 +96,7 @@ def _of_times(result: dict[str, Any]) -> Iterator[str]:
     elif kind != "seconds":
         yield (
             f"The timestamps are {kind}: the order is right, but split_by: time and time_num need seconds. Divide "
-            f"the column by {'1,000' if kind == 'milliseconds' else '1,000,000'}."
+            f"the column by {UNITS[kind]:,}."
         )
     if times["same"] > MANY:
         yield (

@@ -34,8 +34,8 @@ def describe_times(sequences: Sequences, same: np.ndarray) -> dict[str, Any]:
         same: (T,) from ``same_as_before``.
 
     Returns:
-        kind: what most of them look like: ``seconds``, ``milliseconds`` or ``microseconds`` since 1970; ``positions``,
-        which count 0, 1, 2, ... or 1, 2, 3, ... inside each sequence; or ``other numbers``. kinds: of each that there
+        kind: what most of them look like: a unit of ``UNITS``, since 1970; ``positions``, which count 0, 1, 2, ... or
+        1, 2, 3, ... inside each sequence; or ``other numbers``. kinds: of each that there
         is the share, the least and the most, and of a clock's their dates in UTC. constant: all are the same. periods:
         how many of the kind are in equal parts of the time between, None without a clock. same: share of the
         interactions with the time of the one before.

@@ -11,6 +11,7 @@ from recbole_hllm.description.sections import to_console
 from recbole_hllm.errors import ConfigError, DataError
 
 CLOCK = 1_000_000_000
+NANO = "The timestamps are nanoseconds: the order is right, but split_by: time and time_num need seconds."
 
 
 @pytest.fixture
@@ -210,6 +211,7 @@ def test_empty_texts(described):
         (lambda place: 1000 + place, "The timestamps are no times since 1970 in any unit"),
         (lambda place: (CLOCK + place) * 1000, "The timestamps are milliseconds"),
         (lambda place: (CLOCK + place) * 10**6, "The timestamps are microseconds"),
+        (lambda place: (CLOCK + place) * 10**9, f"{NANO} Divide the column by 1,000,000,000."),
         (lambda place: (CLOCK + place) * (1000 if place == 7 else 1), "The timestamps are mixed: 97 % seconds, 3.3 %"),
     ],
 )

@@ -111,7 +111,10 @@ class AtomicDataset(SequentialDataset):
     def _check_benchmark(self, names: Sequence[str]) -> None:
         """RecBole takes these files as they are; a filter that it would pass over in silence is refused."""
         if not isinstance(names, list) or len(names) != 3:
-            raise ConfigError(f"benchmark_filename: {names} must be three names, such as [train, valid, test]")
+            raise ConfigError(
+                f"benchmark_filename: {names} must be three names, such as ['train', 'valid', 'test'], on a command "
+                "line with the quotation marks"
+            )
         for key, unfiltered in _FILTERS.items():
             if self.config[key] not in unfiltered:
                 raise ConfigError(f"{key} and benchmark_filename cannot be set together: those files are not filtered")

@@ -23,6 +23,8 @@ from recbole_hllm.errors import DataError
 
 _ROWS = 1 << 20
 _KINDS = {kind.value: kind for kind in FeatureType}
+# By their names: older releases of pyarrow have no views.
+_TEXTS = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
 _SECONDS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -119,7 +121,7 @@ def _family(kind: pa.DataType) -> str:
         return "list"
     if types.is_timestamp(kind) or types.is_date(kind):
         return "time"
-    if any(is_text(kind) for is_text in (types.is_string, types.is_large_string, types.is_binary)):
+    if str(kind) in _TEXTS:
         return "text"
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_boolean(kind):
         return "number"

@@ -10,14 +10,15 @@ name one of several.
                             colour or size; times are milliseconds and become seconds with a fraction
   a ready split             All_Beauty.train.csv, .valid.csv and .test.csv (last out or by time stamp) become
                             NAME.train.inter, NAME.valid.inter and NAME.test.inter, for
-                            benchmark_filename: [train, valid, test]
+                            --benchmark_filename="['train', 'valid', 'test']"
   items                     meta_All_Beauty.jsonl: JSON lines; features, description and categories are lists of texts,
                             which are joined; store, price and others may be null
 
   --keep=store,categories   of features, store, categories, main_category and price, what is written beside title and
                             description
-  --history                 writes the column history of a ready split as item_id_list; without it the histories are
-                            those of the training file
+  --history                 writes the column history of a ready split as item_id_list, for a run with
+                            --alias_of_item_id="['item_id_list']"; without it the histories are those of the training
+                            file
   --plain                   leaves tags of HTML out of the texts, and scripts with their content
 """
 

@@ -59,6 +59,7 @@ def convert(form: str, sources: list[str], **given: str | bool) -> dict[str, Any
     output = Output(Path(str(options["to"])), str(options["as"]), bool(options["overwrite"]))
     raw = Raw.of(sources, own, str(options["interactions"]), str(options["items"]))
     run = _Run(raw, module.conversion(raw), options, output)
+    output.spare(file.path for file in run.files)
     with output, tqdm(total=run.bytes, unit="B", unit_scale=True, disable=None, desc=output.name) as bar:
         raw.progress = bar.update
         run.interactions()

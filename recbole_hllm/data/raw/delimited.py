@@ -16,6 +16,9 @@ from recbole_hllm.data.raw.files import Progress, RawFile
 from recbole_hllm.data.raw.report import Report
 from recbole_hllm.errors import ConfigError, DataError
 
+# Arrow and csv know separators of one character only; this one stands for a longer one, and is in no text.
+_STAND_IN = "\x1f"
+
 
 def header_of(file: RawFile, separator: str = ",", encoding: str = "utf-8") -> list[str]:
     """The cells of the first line; none of an empty file.
@@ -23,8 +26,11 @@ def header_of(file: RawFile, separator: str = ",", encoding: str = "utf-8") -> l
     Raises:
         DataError: the file cannot be read.
     """
+    line = file.first_line().decode(encoding, "replace")
+    if len(separator) > 1:
+        line, separator = line.replace(separator, _STAND_IN), _STAND_IN
     try:
-        return next(csv.reader([file.first_line().decode(encoding, "replace")], delimiter=separator), [])
+        return next(csv.reader([line], delimiter=separator), [])
     except csv.Error as error:
         raise DataError(f"{file.name}, line 1: {error}") from error
 
@@ -51,9 +57,8 @@ class Delimited:
     ) -> None:  # fmt: skip
         _check_encoding(encoding)
         self.file, self.encoding, self.quoted, self.progress = file, encoding, quoted, progress
-        # Arrow and csv know separators of one character only; this one stands for a longer one, and is in no text.
         self._long = separator if len(separator) > 1 else ""
-        self.separator = "\x1f" if self._long else separator
+        self.separator = _STAND_IN if self._long else separator
         self.has_header = columns is None
         self.columns = header_of(file, separator, encoding) if columns is None else list(columns)
         if not self.columns:
@@ -90,7 +95,7 @@ class Delimited:
             if self.encoding.lower() not in ("utf-8", "utf8"):
                 data = data.decode(self.encoding, "surrogateescape").encode("utf-8", "surrogateescape")
             if self._long:
-                data = data.replace(self._long.encode(), b"\x1f")
+                data = data.replace(self._long.encode(), _STAND_IN.encode())
             yield first, data
 
     def _at_once(self, first: int, data: bytes, wanted: dict[str, str]) -> Block | None:

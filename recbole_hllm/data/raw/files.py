@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -73,7 +73,7 @@ class RawFile:
                 if len(rest) > _LONGEST_LINE:
                     raise DataError(f"{self.name}, line {line}: no line break in {len(rest)} bytes; is it a text file?")
         except _DAMAGED as error:
-            raise DataError(f"{self.name}, line {line}: cannot be read further: {error}") from error
+            raise DataError(f"{self.name}, line {line}: cannot be read further: {problem_of(error)}") from error
         if rest:
             yield line, rest + b"\n"
         elif line == 1:
@@ -88,7 +88,7 @@ class RawFile:
         try:
             first = next(self._blocks(None, 1 << 16), b"")
         except _DAMAGED as error:
-            raise DataError(f"{self.name}, line 1: cannot be read: {error}") from error
+            raise DataError(f"{self.name}, line 1: cannot be read: {problem_of(error)}") from error
         return first.removeprefix(_BYTE_ORDER_MARK).partition(b"\n")[0].rstrip(b"\r")
 
     def _blocks(self, progress: Progress | None, size: int = BLOCK) -> Iterator[bytes]:
@@ -142,7 +142,8 @@ class _Stream:
 
 
 def find_files(sources: list[str]) -> list[RawFile]:
-    """The files under some paths, members of archives and files of folders included, hidden ones not.
+    """The files under some paths, members of archives and files of folders included, but none whose name, or that of a
+    folder above it, begins with ``.`` or ``_``.
 
     Raises:
         DataError: a path is missing, an archive is damaged, or nothing is there.
@@ -153,11 +154,17 @@ def find_files(sources: list[str]) -> list[RawFile]:
         if not path.exists():
             raise DataError(f"{path}: there is no such file or folder")
         paths = sorted(path.rglob("*")) if path.is_dir() else [path]
-        inside = [file for file in paths if file.is_file() and not file.name.startswith(".")]
+        inside = [file for file in paths if file.is_file() and (file == path or not _is_hidden(file.relative_to(path)))]
         found += [raw for file in inside for raw in _files_in(file)]
     if not found:
         raise DataError(f"there are no files in {', '.join(sources)}")
     return list(dict.fromkeys(found))
+
+
+def problem_of(error: Exception) -> str:
+    """What is wrong with a file that cannot be read, and, where it is the file itself, what to do."""
+    by_system = isinstance(error, OSError) and error.errno is not None  # no such file, no right to read it
+    return str(error) if by_system else f"{error}; is the file whole? Download or copy it again"
 
 
 def sha256_of(path: Path) -> str:
@@ -169,6 +176,11 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _is_hidden(path: PurePath) -> bool:
+    """Whether a file, or a folder above it, is one that programs put beside the data, such as Spark's _temporary."""
+    return any(name.startswith((".", "_")) for name in path.parts)
+
+
 def _files_in(path: Path) -> Iterator[RawFile]:
     """The file itself, or the members of an archive."""
     try:
@@ -177,10 +189,12 @@ def _files_in(path: Path) -> Iterator[RawFile]:
         elif path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
                 members = [(info.filename, info.file_size) for info in archive.infolist() if not info.is_dir()]
+            members = [member for member in members if not _is_hidden(PurePosixPath(member[0]))]
             yield from (RawFile(path, *member) for member in members)
         else:
             with tarfile.open(path) as tar:
                 members = [(member.name, member.size) for member in tar if member.isfile()]
+            members = [member for member in members if not _is_hidden(PurePosixPath(member[0]))]
             yield from (RawFile(path, *member) for member in members)
     except _DAMAGED as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+        raise DataError(f"{path}: cannot be read: {problem_of(error)}") from error

@@ -1,7 +1,7 @@
 """Output: the files of a converted data set, which appear together under their names, or not at all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +44,13 @@ class Output:
             raise DataError(
                 f"{there[0]} exists; --overwrite replaces the files of the data set, or choose another --to"
             )
+
+    def spare(self, sources: Iterable[Path]) -> None:
+        """Raises DataError where the conversion would replace or remove a file that it reads."""
+        own = {path.resolve() for path in self._possible()}
+        for source in sources:
+            if source.resolve() in own:
+                raise DataError(f"{source} is read and would be replaced; choose another --to")
 
     def __enter__(self) -> "Output":
         with self._writing(self.folder):
@@ -196,14 +203,17 @@ def _locked(path: Path) -> Any:
     Raises:
         DataError: another process has it.
     """
-    stream = open(path, "wb")
+    stream = open(path, "ab")  # what another process has written stays
     try:
         import fcntl
-    except ImportError:  # Windows
-        return stream
-    try:
+
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(stream.fileno()), os.stat(path)):
+            raise FileExistsError(f"{path} was given its own name meanwhile")
+    except ImportError:  # Windows
+        pass
     except OSError as error:
         stream.close()
         raise DataError(f"another conversion writes into {path.parent}; wait for its end") from error
+    stream.truncate(0)
     return stream

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from recbole_hllm.data.raw.blocks import Block
-from recbole_hllm.data.raw.files import Progress, RawFile
+from recbole_hllm.data.raw.files import Progress, RawFile, problem_of
 from recbole_hllm.data.raw.report import Report
 from recbole_hllm.errors import DataError
 
@@ -37,7 +37,7 @@ def parquet_blocks(
             _check(file, parquet.schema_arrow, wanted)
             yield from _blocks(file, parquet, wanted, report, progress)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{file.name}: cannot be read: {error}") from error
+        raise DataError(f"{file.name}: cannot be read: {problem_of(error)}") from error
 
 
 def _blocks(
@@ -69,16 +69,21 @@ def _check(file: RawFile, schema: pa.Schema, wanted: dict[str, str]) -> None:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return str(kind) in ("string", "large_string", "string_view")
 
 
 def _as_text(column: pa.Array) -> pa.Array:
-    """Texts; dates become ISO 8601, lists texts with a blank between two."""
+    """Texts; dates become ISO 8601 in microseconds, lists texts with a blank between two, a bool 0 or 1, and NaN is a
+    missing number."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return _as_text(column.dictionary_decode())
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return pc.cast(column, pa.timestamp("us")).cast(pa.string())
+        return column.cast(pa.timestamp("us"), safe=False).cast(pa.string())
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return pc.binary_join(column.cast(pa.list_(pa.string())), " ")
+    if pa.types.is_boolean(kind):
+        column = column.cast(pa.int8())
+    elif pa.types.is_floating(kind):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
     return column.cast(pa.string())

@@ -60,6 +60,8 @@ MOMENT = datetime.datetime(2020, 9, 13, 12, 26, 40)
     [
         (pa.array(["a", None, ""]), "token", ["a", np.nan, np.nan]),
         (pa.array([b"a", b"b"]), "token", ["a", "b"]),
+        (pa.array(["a", None, "b"], pa.string_view()), "token", ["a", np.nan, "b"]),
+        (pa.array([b"a", b"b", b"a"], pa.large_binary()), "token", ["a", "b", "a"]),
         (pa.array(["a", "b", "a"]).dictionary_encode(), "token", ["a", "b", "a"]),
         (pa.array([1, None, 3], pa.int32()), "float", [1.0, np.nan, 3.0]),
         (pa.array([1.5, 2.0], pa.float32()), "float", [1.5, 2.0]),

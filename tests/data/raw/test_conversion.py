@@ -1,5 +1,6 @@
 """What every conversion does: options, ids, repeated rows, files that appear whole or not at all."""
 
+import fcntl
 import json
 import os
 import resource
@@ -13,6 +14,7 @@ import pytest
 
 from recbole_hllm.data.files.reader import read_table
 from recbole_hllm.data.raw.conversion import convert
+from recbole_hllm.data.raw.output import _locked
 from recbole_hllm.errors import ConfigError, DataError
 
 INTER = "user_id,item_id,timestamp\nu1,i1,1000000000\nu1,i2,1000000001\n"
@@ -128,6 +130,30 @@ def test_a_failed_conversion_keeps_the_old_files(shop, tmp_path):
         shop("user_id,item_id,timestamp\nu1,i1,never\n", overwrite=True)
     assert (tmp_path / "out" / "shop" / "shop.inter").read_text().splitlines() == before.inter
     assert (tmp_path / "out" / "shop" / "shop.json").is_file()
+
+
+@pytest.mark.parametrize("form", ["atomic", "parquet"])
+def test_a_file_that_is_read_is_not_replaced(tmp_path, form):
+    source = tmp_path / "shop" / "shop.inter"
+    source.parent.mkdir()
+    source.write_text(INTER)
+    with pytest.raises(DataError, match=r"shop\.inter is read and would be replaced; choose another --to"):
+        convert("csv", [str(source)], to=str(source.parent), overwrite=True, **{"as": form})
+    assert source.read_text() == INTER and list(source.parent.iterdir()) == [source]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_second_conversion_leaves_what_the_first_has_written(tmp_path, monkeypatch, finished):
+    hidden = tmp_path / ".shop.json.part"
+    with open(hidden, "wb") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        first.write(b"facts")
+        first.flush()
+        if finished:  # between the second's opening the file and its locking it
+            monkeypatch.setattr(fcntl, "flock", lambda *_: hidden.rename(tmp_path / "shop.json"))
+        with pytest.raises(DataError, match="another conversion writes into"):
+            _locked(hidden)
+    assert (tmp_path / "shop.json" if finished else hidden).read_bytes() == b"facts"
 
 
 @pytest.mark.parametrize("form", ["atomic", "parquet"])

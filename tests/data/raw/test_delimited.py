@@ -124,3 +124,8 @@ def test_any_cells_that_the_csv_module_writes_come_back(tmp_path_factory, rows, 
         blocks = list(Delimited(RawFile(path, "", 1)).blocks({"x": "x", "y": "y", "z": "z"}, report))
     found = [row for block in blocks for row in zip(*(c.to_pylist() for c in block.columns.values()), strict=True)]
     assert found == rows and report.malformed == 0
+
+
+def test_a_longer_separator_and_a_header(read):
+    rows, report = read(b'id::"name"::x\n1::a:b::2\n', separator="::", wanted={"name": "n", "x": "y"})
+    assert rows == [(2, "a:b", "2")] and report.malformed == 0

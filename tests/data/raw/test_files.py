@@ -38,6 +38,17 @@ def test_plain_and_packed_files_have_the_same_lines(tmp_path):
     assert files[3].name == f"{tmp_path / 'd.zip'}:in/d.csv"
 
 
+def test_what_programs_put_beside_the_data_is_passed_over(tmp_path):
+    for name in (".trash/a.csv", "_temporary/0/b.csv", "_SUCCESS", "day=1/c.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(TEXT)
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        for name in ("d.csv", "__MACOSX/._d.csv"):
+            archive.writestr(name, TEXT)
+    assert [file.stem for file in find_files([str(tmp_path)])] == ["d.csv", "c.csv"]
+    assert len(find_files([str(tmp_path / "_SUCCESS")])) == 1, "unless it is named"
+
+
 def test_blocks_have_whole_lines_and_their_number(tmp_path, monkeypatch):
     monkeypatch.setattr(RawFile._blocks, "__defaults__", (5,))
     (tmp_path / "a").write_bytes(b"\xef\xbb\xbfab\ncdefghijk\n\nl\nm")
@@ -62,7 +73,7 @@ def test_data_that_end_too_early_name_file_and_line(tmp_path, ending, monkeypatc
 def test_damaged_archives_and_missing_files(tmp_path):
     for name in ("a.zip", "b.tar"):
         (tmp_path / name).write_bytes(b"nothing")
-        with pytest.raises(DataError, match=f"{name}: cannot be read"):
+        with pytest.raises(DataError, match=rf"(?s){name}: cannot be read: .*; is the file whole"):
             find_files([str(tmp_path / name)])
     with pytest.raises(DataError, match="c.csv: there is no such file or folder"):
         find_files([str(tmp_path / "c.csv")])

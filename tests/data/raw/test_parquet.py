@@ -44,6 +44,22 @@ def test_dates_categories_and_lists(converted, parts, tmp_path):
     assert found.item[1:] == ["01\ta b\t3.5"]
 
 
+def test_numbers_that_are_missing_or_bools(converted, parts):
+    parts({**ROWS, "rating": [float("nan"), 4.5]}, {**ROWS, "rating": [True, False]})
+    found = converted("parquet", {}, rating="rating")
+    assert [line.split("\t")[2] for line in found.inter[1:]] == ["", "4.5", "1", "0"]
+
+
+def test_nanoseconds_become_microseconds(converted, parts):
+    parts({**ROWS, "timestamp": pa.array([1_577_836_800_123_456_789, 5], pa.timestamp("ns"))})
+    assert [line.split("\t")[2] for line in converted("parquet", {}).inter[1:]] == ["1577836800.123456", "0"]
+
+
+def test_texts_as_views(converted, parts):
+    parts({**ROWS, "item_id": pa.array(ROWS["item_id"], pa.string_view())})
+    assert [line.split("\t")[1] for line in converted("parquet", {}).inter[1:]] == ROWS["item_id"]
+
+
 def test_a_missing_id_has_its_row(converted, parts):
     parts({**ROWS, "item_id": ["01", None]})
     (line,) = converted("parquet", {}).facts["interactions"]["lines"]
