@@ -121,12 +121,15 @@ def _split(data: SequenceDataset) -> tuple[list[Any], str | None]:
 
 
 def _split_keys(settings: RunKeys) -> dict[str, Any]:
-    """How targets are held out, in words, and whether those of every user are wanted."""
+    """How targets are held out, in words, whether by files, which are not filtered, and whether those of every user
+    are wanted."""
     if settings.benchmark_filename:
-        return {"split_by": f"the files {', '.join(settings.benchmark_filename)}", "each_user": False}
+        files = ", ".join(settings.benchmark_filename)
+        return {"split_by": f"the files {files}", "ready_split": True, "each_user": False}
     ((mode, value),) = settings.eval_args["split"].items()
     every = mode == "LS" or mode == "RS" and str(settings.eval_args["group_by"]).lower() == "user"
-    return {"split_by": f"{mode} {value}{', inside each user' if every else ', in time order'}", "each_user": every}
+    how = f"{mode} {value}{', inside each user' if every else ', in time order'}"
+    return {"split_by": how, "ready_split": False, "each_user": every}
 
 
 def _events(data: SequenceDataset) -> Sequences:

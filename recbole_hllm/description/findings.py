@@ -27,6 +27,11 @@ def percent(share: float) -> str:
     return "almost 100 %" if text == "100" and share < 1 else f"{text} %"
 
 
+def _filter(result: dict[str, Any], advice: str) -> str:
+    """A sentence about a filter, after a blank; nothing where files are read that are not filtered."""
+    return "" if result["ready_split"] else f" {advice}"
+
+
 def _of_split(result: dict[str, Any]) -> Iterator[str]:
     if result["split_error"]:
         yield f"No model can be tested: {result['split_error']}."
@@ -41,7 +46,7 @@ def _of_split(result: dict[str, Any]) -> Iterator[str]:
             f"Of {users:,} users, {counts.replace('no', 'have no', 1)}: they are too short for the split. "
             '--user_inter_num_interval="[4,inf)" leaves users with fewer than 4 interactions out.'
         )
-    yield from _of_targets(parts)
+    yield from _of_targets(result, parts)
     if 0 < (number := parts["test"]["targets"]) < FEW_TARGETS:
         error = (0.1 * 0.9 / number) ** 0.5
         yield (
@@ -50,19 +55,18 @@ def _of_split(result: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _of_targets(parts: dict[str, dict[str, Any]]) -> Iterator[str]:
+def _of_targets(result: dict[str, Any], parts: dict[str, dict[str, Any]]) -> Iterator[str]:
+    once = "--rm_dup_inter=first keeps the first interaction of each user and item."
+    rare = '--item_inter_num_interval="[5,inf)" leaves rare items out.'
     meanings = {
         "tied": (
             "have the same time as the item before: their order is that of the file, and which of these is the target "
             "is chance."
         ),
-        "leaked": (
-            "are already in the history: a model may score by repeating it. --rm_dup_inter=first keeps the first "
-            "interaction of each user and item."
-        ),
+        "leaked": f"are already in the history: a model may score by repeating it.{_filter(result, once)}",
         "cold": (
-            "are items without any training interaction: no model of ids can learn them, one that reads texts can. "
-            '--item_inter_num_interval="[5,inf)" leaves rare items out.'
+            "are items without any training interaction: no model of ids can learn them, one that reads texts "
+            f"can.{_filter(result, rare)}"
         ),
         "new_users": (
             "are of users without any training interaction: models with a vector for each user cannot know them."
@@ -108,10 +112,8 @@ def _of_times(result: dict[str, Any]) -> Iterator[str]:
 def _of_pairs(result: dict[str, Any]) -> Iterator[str]:
     share = result["repeated_pairs"] / result["interactions"]
     if share > SOME:
-        yield (
-            f"{percent(share)} of the interactions repeat an earlier one of the same user and item. "
-            "--rm_dup_inter=first keeps the first of each."
-        )
+        once = _filter(result, "--rm_dup_inter=first keeps the first of each.")
+        yield f"{percent(share)} of the interactions repeat an earlier one of the same user and item.{once}"
     if result["longer_than_history"] > MANY * result["users"]:
         yield (
             f"{percent(result['longer_than_history'] / result['users'])} of the users have more than "

@@ -193,6 +193,8 @@ def _cores(result: dict[str, Any]) -> Section:
         'A filter of k is --user_inter_num_interval="[k,inf)" --item_inter_num_interval="[k,inf)", again and again '
         "until all that are left have k interactions."
     )
+    if result["ready_split"]:
+        sentence = "The files of a ready split are not filtered: convert filtered data, and let a run split them."
     columns = ("", "users", "items", "interactions")
     return Section("What k-core filters would leave", (sentence,), (Table("", columns, tuple(rows), plot),))
 

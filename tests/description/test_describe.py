@@ -178,6 +178,8 @@ def test_ready_made_histories(write_dataset, tmp_path):
     assert [found["split"][phase]["cold"] for phase in ("valid", "test")] == [1, 1]
     assert found["split"]["test"]["tied"] is None
     assert "A row of the ready-made histories" in to_console(found)
+    assert any("are already in the history" in line for line in found["look_at"])
+    assert "--rm_dup_inter" not in to_console(found) and "num_interval" not in to_console(found), "refused for files"
 
 
 # ---- data that something is wrong with ----

@@ -40,7 +40,9 @@ def test_the_same_time_as_before(histories):
     assert same_as_before(values, offsets).tolist() == expected
 
 
-@pytest.mark.parametrize("unit, factor", [("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9)])
+@pytest.mark.parametrize(
+    "unit, factor", [("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9)]
+)
 @pytest.mark.parametrize("dtype", [np.float64, np.int64])
 def test_units_of_a_clock(unit, factor, dtype):
     found = described([[], [1_000_000_000 * factor, 1_000_000_060 * factor], [1_500_000_000 * factor]], dtype)

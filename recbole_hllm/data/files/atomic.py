@@ -83,7 +83,7 @@ class AtomicDataset(SequentialDataset):
             self._check_benchmark(self.benchmark_filename_list)
         missing = [file for file in self._inter_files() if not file.exists()]
         if missing:
-            hint = where_to_get(token) or "see data_path and dataset, and RecBole's page on atomic files"
+            hint = where_to_get(token) or "see data_path and dataset; the verb convert makes such files of other ones"
             raise DataError(f"data set '{token}': there is no {missing[0]}; {hint}")
         self._inter_columns = {file: self._describe(file, FeatureSource.INTERACTION) for file in self._inter_files()}
         self.user_feat = self._load_user_or_item_feat(token, dataset_path, FeatureSource.USER, "uid_field")

@@ -113,7 +113,7 @@ def test_plain_benchmark_files(write_dataset, built, tmp_path, random_rows, pair
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"benchmark_filename": ["train", "test"]}, r"\['train', 'test'\] must be three names, such as \['train', 'valid'"),
+        ({"benchmark_filename": ["train", "test"]}, r"must be three names, such as \['train', 'valid', 'test'\]"),
         ({"benchmark_filename": NAMES, "rm_dup_inter": "first"}, "rm_dup_inter and benchmark_filename"),
         ({"benchmark_filename": NAMES, "user_inter_num_interval": "[5,inf)"}, "user_inter_num_interval and benchmark"),
         ({"benchmark_filename": NAMES}, "alias_of_item_id: must name 'item_id_list'"),
