@@ -236,8 +236,12 @@ def _keep(path: Path, text: str) -> None:
     """Writes a file, which appears whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     with _writing(path):
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        try:
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager

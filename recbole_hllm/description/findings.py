@@ -125,7 +125,7 @@ def _of_pairs(result: dict[str, Any]) -> Iterator[str]:
 
 def _of_items(result: dict[str, Any]) -> Iterator[str]:
     top = next(row for row in result["popularity"]["top"] if row["share"] == SOME)
-    if top["interactions"] > MOST:
+    if top["interactions"] > MOST and SOME * result["items"] >= 1:
         yield (
             f"{percent(top['interactions'])} of the interactions are of the most popular 1 % of the items: rankings "
             "that put these first for everybody look good. Compare with Pop, and by segments_item."

@@ -2,6 +2,8 @@
 
 import json
 import re
+import resource
+import signal
 
 import numpy as np
 import pytest
@@ -254,6 +256,28 @@ def test_a_folder_that_was_there_stays(described, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
     described(walks())
     assert (tmp_path / "out" / "describe.html").is_file()
+
+
+def test_a_full_disk_leaves_nothing(hand, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    hand(folder=tmp_path / "before")  # whatever else is written the first time
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(ConfigError, match="to: cannot write .*describe.json: File too large"):
+            hand()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("items, said", [(99, False), (100, True)])
+def test_the_most_popular_item_is_one_per_cent_from_a_hundred_items_on(described, items, said):
+    rows = [("u", f"i{max(place - 200, 0)}", CLOCK + place) for place in range(200 + items)]
+    found = described(rows)
+    assert found["items"] == items
+    assert any("most popular 1 % of the items" in line for line in found["look_at"]) is said
 
 
 def test_a_folder_that_cannot_be_made(hand, tmp_path):

@@ -111,7 +111,7 @@ def gathered(
             begun = [pool.submit(column.add, block[name]) for name, column in columns.items()]
         for adding in begun:
             adding.result()
-        whole = {name: pool.submit(column.finish) for name, column in columns.items()}
+        whole: dict[str, Future[Any]] = {name: pool.submit(column.finish) for name, column in columns.items()}
     arrays: dict[str, np.ndarray] = {}
     tokens: dict[str, Tokens] = {}
     for name, ready in whole.items():
