@@ -2,7 +2,7 @@
 
 usage: recbole-hllm convert csv FILE... --user=NAME --item=NAME --time=NAME --to=dataset/NAME
            [--rating=NAME] [--keep=NAME[:TYPE],...] [--items=FILE --texts=NAME[:TYPE],...] [--items_id=NAME]
-           [--separator=,] [--encoding=utf-8] [--columns=NAME,...]
+           [--separator=,] [--unquoted] [--encoding=utf-8] [--columns=NAME,...]
 
   FILE                      plain, .gz or .zst; a folder stands for the .csv files in it. A cell in quotation marks may
                             hold separators and line breaks, and "" for one quotation mark
@@ -13,6 +13,7 @@ usage: recbole-hllm convert csv FILE... --user=NAME --item=NAME --time=NAME --to
   --texts=title,brand:token its columns that are written (token_seq)
   --items_id=asin           the column of the ids in it, where it is not that of --item
   --separator=tab           one character or several; tab stands for a tab
+  --unquoted                a quotation mark is a character as any other, as in RecBole's atomic files
   --encoding=latin-1        of all files
   --columns=user,item,time  names for the columns of interactions without a header
 """
@@ -27,7 +28,9 @@ from recbole_hllm.data.raw.files import RawFile
 from recbole_hllm.data.raw.report import Report
 from recbole_hllm.errors import ConfigError
 
-OPTIONS: dict[str, str | bool] = {**named.OPTIONS, "separator": ",", "encoding": "utf-8", "columns": ""}
+OPTIONS: dict[str, str | bool] = {
+    **named.OPTIONS, "separator": ",", "unquoted": False, "encoding": "utf-8", "columns": "",
+}  # fmt: skip
 
 
 def conversion(raw: Raw) -> Conversion:
@@ -38,7 +41,8 @@ def conversion(raw: Raw) -> Conversion:
 
     def read(file: RawFile, wanted: dict[str, str], report: Report) -> Iterator[Block]:
         columns = None if file in raw.item_files else raw.names("columns") or None
-        cells = Delimited(file, columns, separator, raw.text("encoding"), progress=raw.progress)
+        quoted = not raw.options["unquoted"]
+        cells = Delimited(file, columns, separator, raw.text("encoding"), quoted, progress=raw.progress)
         return cells.blocks(wanted, report)
 
     return named.conversion(raw, ".csv", read)

@@ -58,3 +58,16 @@ def test_any_ids_and_texts_come_back_from_the_reader(tmp_path_factory, rows):
     assert dict(zip(found["item_id"], found["text"], strict=True)) == {
         item: text if text != " " else "" for item, text in expected.items()
     }
+
+
+def test_quotation_marks_are_characters_of_an_unquoted_file(converted, tmp_path):
+    files = {
+        "log.tsv": 'user_id\titem_id\ttimestamp\nu\t"B1\t1000000000\nv\tB"2"\t1000000001\n',
+        "goods.tsv": 'item_id\ttitle\n"B1\t"Tom" and\nB"2"\t"\n',
+    }
+    found = converted(
+        "csv", files, sources=[tmp_path / "raw" / "log.tsv"], items=str(tmp_path / "raw" / "goods.tsv"), texts="title",
+        separator="tab", unquoted=True,
+    )  # fmt: skip
+    assert found.inter[1:] == ['u\t"B1\t1000000000', 'v\tB"2"\t1000000001']
+    assert found.item[1:] == ['"B1\t"Tom" and', 'B"2"\t"']
