@@ -1,5 +1,6 @@
 """Which models score with a product of a user's and an item's vector: found by watching one compute its scores."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,8 @@ class ProductFinder:
         """(B, D) and (N, D) vectors of some rows and of all items, float32 or float64; None where there are none."""
         if self.tried_in_vain:
             return None
-        with _Watch(len(rows), self.n_items) as watch:
+        with warnings.catch_warnings(), _Watch(len(rows), self.n_items) as watch:
+            warnings.filterwarnings("ignore", "Use of .* on expanded tensors")
             try:
                 scores = self.score(rows)
             except (NotImplementedError, RuntimeError):  # the stand-in cannot be written to
@@ -46,11 +48,13 @@ class _Watch(TorchFunctionMode):
         self.shape = n_rows, n_items
         self.factors: tuple[Tensor, Tensor] | None = None
         self.stand_in: Tensor | None = None
+        self.version = 0  # of the stand-in
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _PRODUCTS and self.factors is None and not kwargs and self._is_wanted(*args):
             self.factors = args[0], args[1].T
             self.stand_in = args[0].new_full((1, 1), torch.nan).expand(self.shape)
+            self.version = self.stand_in._version
             return self.stand_in
         return func(*args, **(kwargs or {}))
 
@@ -64,11 +68,12 @@ class _Watch(TorchFunctionMode):
         )
 
     def handed_back(self, scores: Tensor) -> bool:
-        """Whether scores are the stand-in, untouched; a general model makes it flat."""
+        """Whether scores are the stand-in, untouched; a general model makes it flat. Torch counts what is written to a
+        tensor and its views: some operations may write to one without memory."""
         stand_in = self.stand_in
         return (
             stand_in is not None
             and scores.data_ptr() == stand_in.data_ptr()
             and scores.shape in (stand_in.shape, (stand_in.numel(),))
-            and bool(stand_in[0, 0].isnan())
+            and scores._version == stand_in._version == self.version
         )

@@ -47,6 +47,31 @@ def test_what_is_no_product_is_watched_once(name):
     assert len(calls) == 1
 
 
+def of_some(change):
+    scores = USERS @ ITEMS.T
+    change(scores)
+    return scores
+
+
+def bonus(scores):
+    scores[:, torch.tensor([1, 2])] += 1.0
+
+
+def factor(scores):
+    scores[torch.arange(4), torch.arange(4)] *= 0.5
+
+
+def accumulated(scores):
+    scores.index_put_((torch.tensor([1]), torch.tensor([2])), torch.ones(1), accumulate=True)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("change", [bonus, factor, accumulated])
+def test_scores_that_are_changed_at_some_places_are_no_product(change):
+    """Torch writes to a tensor without memory then, and what is added to a stand-in is lost."""
+    assert ProductFinder(lambda rows: of_some(change), 7).find(range(4)) is None
+
+
 def test_one_row_that_is_written_to_is_no_product():
     """A tensor of one row can be written to in part."""
 

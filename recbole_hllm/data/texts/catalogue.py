@@ -153,7 +153,6 @@ class ItemCatalogue:
             "reference": sorted(reference & REFERENCE_BEHAVIOURS),
         }
         stem = f"tokens-{digest(settings, reads.content())}"
-        stem = f"tokens-{digest(settings, reads.content())}"
         entry = Path(cache) / f"{stem}-{_content(texts)}" if cache else None
         work = _Tokenising(texts, reads, entry, stem, settings, batch_size)
         arrays = made_in_shards(
