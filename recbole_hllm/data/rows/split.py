@@ -44,7 +44,7 @@ class SplitCut:
         (begin, end), (first, after) = self.history[index].T, self.targets[index].T
         history, targets = Padded(begin, end, history_length), Padded(first, after, target_length)
         return {
-            "user": torch.from_numpy(self.users[index]),
+            "user": torch.from_numpy(self.users[index].astype(np.int64, copy=False)),
             "history": history.of(self.items, np.int64),
             "length": torch.from_numpy(history.lengths),
             "targets": targets.of(self.items, np.int64),

@@ -3,7 +3,9 @@
 from collections import defaultdict
 
 import pytest
+import torch
 
+from recbole_hllm.data.rows.columns import TARGET_ITEMS
 from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.data.rows.interaction import InteractionRows
 from recbole_hllm.data.rows.labelled import LabelledRows
@@ -45,3 +47,7 @@ def test_rows_of_the_parts(write_dataset, built, tmp_path, random_rows, model):
     assert type(train.rows) is trained_on and [type(part.rows) for part in evaluated] == [tested_on] * 2
     assert (whole.config.spec.rows is LastRows) is (model == "E4SRec")
     assert train.rows.name == ("prefix" if model == "E4SRec" else trained_on.name)
+    rows = [*(part[[0]] for part in (train, *evaluated)), whole.latest_rows(whole.latest_sequences()[1])]
+    fields = (whole.uid_field, whole.iid_field, TARGET_ITEMS)
+    found = {some[field].dtype for some in rows for field in fields if field in some}
+    assert found == {torch.int64}  # as RecBole's are, however they are kept
