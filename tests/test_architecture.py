@@ -46,7 +46,7 @@ TWO_STOREYS = {"config/config.py": "config.config", "model/base/contract.py": "c
 # RecBole's own classes are subclassed here and nowhere else.
 SUBCLASSED_IN = {
     "config/config.py", "data/batches.py", "data/files/atomic.py", "data/loader.py", "data/rows/part.py",
-    "data/rows/table.py", "training/evaluation.py", "evaluation/topk.py", "evaluation/diversity.py",
+    "data/rows/lazy_interaction.py", "training/evaluation.py", "evaluation/topk.py", "evaluation/diversity.py",
     "evaluation/evaluator.py", "evaluation/value_metrics.py",
 }  # fmt: skip
 

@@ -16,10 +16,10 @@ from recbole_hllm.data.protocol import TRAINED_ON, build_split
 from recbole_hllm.data.rows import sequences as seq
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.data.rows.flat import Padded
+from recbole_hllm.data.rows.lazy_interaction import Column, LazyInteraction, everything
 from recbole_hllm.data.rows.part import EvaluationPart, Part
 from recbole_hllm.data.rows.positions import Owners, Positions, narrow
 from recbole_hllm.data.rows.sample import sampled
-from recbole_hllm.data.rows.table import Column, Table, everything
 from recbole_hllm.errors import ConfigError
 
 
@@ -36,7 +36,7 @@ class SequenceDataset(AtomicDataset):
     parts (``build``) have the rows that the model trains on and is evaluated on.
 
     Attributes:
-        inter_feat: after ``build`` a Table, whose tensors are made when asked for.
+        inter_feat: after ``build`` a LazyInteraction, whose tensors are made when asked for.
         history_feat: the same columns, those in ``unused_col`` too.
         sequences: all users' items, times and offsets, full-precision time order, ties in file order.
         labels: (T,) 0/1 label of each interaction; None where they have none.
@@ -60,7 +60,7 @@ class SequenceDataset(AtomicDataset):
         if isinstance(self.inter_feat, Interaction):
             return  # built before
         for name in self.feat_name_list:
-            convert = self._lazy_table if name == "inter_feat" else self._dataframe_to_interaction
+            convert = self._lazy_columns if name == "inter_feat" else self._dataframe_to_interaction
             setattr(self, name, convert(getattr(self, name)))
         users, items = (self.inter_feat.kept[field].values for field in (self.uid_field, self.iid_field))
         if self.histories_given:
@@ -73,11 +73,11 @@ class SequenceDataset(AtomicDataset):
             self.sequences = seq.Sequences.from_lengths(lengths, items, self.timestamps)
             # Users need not be read: the rows of each are neighbours.
             columns = {**self.inter_feat.kept, self.uid_field: Column(Owners(self.sequences.offsets), np.int64)}
-            self.inter_feat = Table(columns, everything(len(self.timestamps)))
+            self.inter_feat = LazyInteraction(columns, everything(len(self.timestamps)))
         # Apart from `inter_feat`, so that a column in `unused_col` can still have its list, as in RecBole.
         self.history_feat = self.inter_feat.of(self.inter_feat.interaction.rows)
 
-    def _lazy_table(self, frame: Any) -> Table:
+    def _lazy_columns(self, frame: Any) -> LazyInteraction:
         """The columns of a DataFrame without copies of those of ids and of plain numbers."""
         plain: dict[FeatureType, Any] = {FeatureType.TOKEN: np.int64, FeatureType.FLOAT: np.float32}
         columns = {}
@@ -88,7 +88,7 @@ class SequenceDataset(AtomicDataset):
             else:
                 tensor = self._dataframe_to_interaction(frame[[name]])[name].numpy()
                 columns[name] = Column(tensor, tensor.dtype.type)
-        return Table(columns, everything(len(frame)))
+        return LazyInteraction(columns, everything(len(frame)))
 
     def build(self) -> list[Part]:
         """Splits into training, validation and test parts; a part without rows is empty.
@@ -162,7 +162,7 @@ class SequenceDataset(AtomicDataset):
         rows = self.config.spec.rows.of_evaluation(self, held_out.most(1) if together else held_out)
         return EvaluationPart(self, rows, held_out, together)
 
-    def table_at(self, positions: Positions) -> Table:
+    def table_at(self, positions: Positions) -> LazyInteraction:
         """``inter_feat`` at flat positions; of ready-made histories the row of the position's sequence."""
         return self.inter_feat.of(np.flatnonzero(positions.counts) if self.histories_given else positions)
 

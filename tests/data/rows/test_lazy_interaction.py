@@ -7,9 +7,9 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_hllm.data.rows import table as module
+from recbole_hllm.data.rows import lazy_interaction as module
+from recbole_hllm.data.rows.lazy_interaction import Column, LazyInteraction, everything
 from recbole_hllm.data.rows.positions import Positions
-from recbole_hllm.data.rows.table import Column, Table, everything
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def plain(columns, rows):
 
 @pytest.mark.parametrize("rows", [Positions(np.array([1, 6]), np.array([3, 2])), np.array([9, 0, 0, 4])])
 def test_columns_and_rows(columns, rows):
-    table, expected = Table(columns, rows), plain(columns, np.asarray(rows))
+    table, expected = LazyInteraction(columns, rows), plain(columns, np.asarray(rows))
     assert len(table) == len(rows) and list(table) == table.columns == list(expected)
     for name, values in expected.items():
         assert torch.equal(table[name], values) and table[name].dtype == values.dtype
@@ -44,7 +44,7 @@ def test_columns_and_rows(columns, rows):
 
 
 def test_other_rows_share_the_columns(columns):
-    table = Table(columns, everything(10))
+    table = LazyInteraction(columns, everything(10))
     some = table.of(np.array([5]))
     assert some.kept["id"].values is columns["id"].values and some["id"].tolist() == [15]
     table.drop("id")
@@ -52,7 +52,7 @@ def test_other_rows_share_the_columns(columns):
 
 
 def test_a_deep_copy_can_be_changed(columns):
-    table = Table(columns, everything(10))
+    table = LazyInteraction(columns, everything(10))
     other = copy.deepcopy(table)
     assert type(other) is Interaction
     torch.manual_seed(0)

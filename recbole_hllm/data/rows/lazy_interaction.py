@@ -30,7 +30,7 @@ class Column:
         return torch.from_numpy(self.values.take(rows, axis=0).astype(self.dtype, copy=False))
 
 
-class Table(Interaction):
+class LazyInteraction(Interaction):
     """An Interaction that holds no tensor: rows are made when asked for, and a whole column where somebody names it.
 
     Nobody changes it; a deep copy is an Interaction that can be.
@@ -49,9 +49,9 @@ class Table(Interaction):
         """The columns as they are kept."""
         return self.interaction.columns
 
-    def of(self, rows: Any) -> "Table":
-        """The table of other rows of the same columns."""
-        return Table(self.kept, rows)
+    def of(self, rows: Any) -> "LazyInteraction":
+        """Other rows of the same columns."""
+        return LazyInteraction(self.kept, rows)
 
     def take(self, index: Any) -> Interaction:
         """The rows of these numbers, in tensors."""
