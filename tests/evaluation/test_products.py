@@ -72,6 +72,15 @@ def test_scores_that_are_changed_at_some_places_are_no_product(change):
     assert ProductFinder(lambda rows: of_some(change), 7).find(range(4)) is None
 
 
+def test_a_model_that_checks_its_scores_is_not_told_of_the_stand_in():
+    def score(rows):
+        scores = USERS @ ITEMS.T
+        assert scores.isfinite().all()
+        return scores
+
+    assert ProductFinder(score, 7).find(range(4)) is None
+
+
 def test_one_row_that_is_written_to_is_no_product():
     """A tensor of one row can be written to in part."""
 
