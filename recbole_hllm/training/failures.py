@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from recbole_hllm.errors import WRONG_VALUE, ConfigError, ModelError, UserError, words_of
-from recbole_hllm.training.step_numbers import Batch
+from recbole_hllm.training.step_numbers import BatchPlace
 
 
-def check_batch(model: Any, batch: Batch, loss: float, terms: dict[str, float]) -> None:
+def check_batch(model: Any, batch: BatchPlace, loss: float, terms: dict[str, float]) -> None:
     """Raises ModelError where the numbers of a batch are none, or the model's ``watch`` does."""
     try:
         model.watch(terms)

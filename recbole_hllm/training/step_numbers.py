@@ -13,7 +13,7 @@ BATCHES_KEPT, SECONDS_KEPT = 50, 5.0
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchPlace:
     """Where the numbers of a batch belong.
 
     Attributes:
@@ -44,9 +44,9 @@ class StepNumbers:
         record: called with each batch, its loss and its terms; may raise.
     """
 
-    def __init__(self, record: Callable[[Batch, float, dict[str, float]], None]) -> None:
+    def __init__(self, record: Callable[[BatchPlace, float, dict[str, float]], None]) -> None:
         self._record = record
-        self._kept: list[tuple[Batch, dict[str, float | None], Tensor]] = []
+        self._kept: list[tuple[BatchPlace, dict[str, float | None], Tensor]] = []
         self._read_at = -math.inf
 
     def __enter__(self) -> "StepNumbers":
@@ -55,7 +55,7 @@ class StepNumbers:
     def __exit__(self, *_: object) -> None:
         self.read()
 
-    def keep(self, batch: Batch, loss: Tensor, terms: Mapping[str, float | Tensor]) -> None:
+    def keep(self, batch: BatchPlace, loss: Tensor, terms: Mapping[str, float | Tensor]) -> None:
         """Takes the numbers of a batch; those on the device of the loss are copied there, not read."""
         late = {name: term for name, term in terms.items() if isinstance(term, Tensor) and term.device == loss.device}
         known = {name: None if name in late else float(term) for name, term in terms.items()}

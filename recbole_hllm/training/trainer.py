@@ -30,7 +30,7 @@ from recbole_hllm.training.evaluation import Evaluation
 from recbole_hllm.training.failures import check_batch, check_epoch, wrong_values_named
 from recbole_hllm.training.schedule import build_schedule, check_schedule, go_to_step
 from recbole_hllm.training.shares import shares
-from recbole_hllm.training.step_numbers import Batch, StepNumbers
+from recbole_hllm.training.step_numbers import BatchPlace, StepNumbers
 from recbole_hllm.training.stopping import COUNTED_ONCE, EARLY, Progress, Stopping, check_stopping
 
 
@@ -189,7 +189,7 @@ class Trainer(Evaluation):
         wanted = self.stopping.batches_of_epoch(batches, self.steps)
         bar = tqdm(train_data, total=wanted, desc=f"train {epoch_idx:>3}", disable=not show_progress, leave=False)
 
-        def record(batch: Batch, loss: float, terms: dict[str, float]) -> None:
+        def record(batch: BatchPlace, loss: float, terms: dict[str, float]) -> None:
             nonlocal total
             check_batch(self.model, batch, loss, terms)
             self._show(bar, batch, loss, terms)
@@ -199,7 +199,7 @@ class Trainer(Evaluation):
         with StepNumbers(record) as numbers:
             for index, rows in enumerate(bar):
                 loss = self.train_batch(rows, loss_func, share_of[index])
-                batch = Batch(epoch_idx, index, self.steps, self.optimizer.param_groups[-1]["lr"])
+                batch = BatchPlace(epoch_idx, index, self.steps, self.optimizer.param_groups[-1]["lr"])
                 numbers.keep(batch, loss, self.model.loss_terms)
                 if (index + 1) % self.accumulation and index + 1 < batches:
                     continue
@@ -259,7 +259,7 @@ class Trainer(Evaluation):
             self.schedule.step()
         self.steps += 1
 
-    def _show(self, bar: Any, batch: Batch, loss: float, terms: dict[str, float]) -> None:
+    def _show(self, bar: Any, batch: BatchPlace, loss: float, terms: dict[str, float]) -> None:
         for name, value in (("loss", loss), ("learning_rate", batch.learning_rate), *terms.items()):
             self._record(f"train/{name}", value, batch.step, batch.time)
         shown = {name: f"{terms[name]:.4g}" for name in ("items/s", "surviving_negatives") if name in terms}

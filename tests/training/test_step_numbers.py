@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from recbole_hllm.training import step_numbers
-from recbole_hllm.training.step_numbers import Batch, StepNumbers
+from recbole_hllm.training.step_numbers import BatchPlace, StepNumbers
 
 
 def batch(index):
-    return Batch(0, index, index, 0.1)
+    return BatchPlace(0, index, index, 0.1)
 
 
 def kept(number, terms=None):

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, overload
 import numpy as np
 import pandas as pd
 
-from recbole_hllm.data.files.formats import is_atomic, read_table
+from recbole_hllm.data.files.formats import is_atomic, parts_of, read_table
 from recbole_hllm.data.files.reader import codec_of, line_of, undecodable
 from recbole_hllm.errors import DataError, did_you_mean
 
@@ -124,11 +124,6 @@ class ItemFile:
 
     def _table(self, columns: list[str]) -> pd.DataFrame:
         return read_table(self.path, columns, self.separator, self.encoding, ids=columns)
-
-
-def parts_of(path: Path) -> list[Path]:
-    """The file, or all files of a folder of parts."""
-    return sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
 
 
 def state_of(path: Path) -> State:

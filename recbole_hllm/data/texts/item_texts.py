@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_hllm.data.files.formats import read_header
-from recbole_hllm.data.texts.item_rows import ItemFile, parts_of, state_of
+from recbole_hllm.data.files.formats import parts_of, read_header
+from recbole_hllm.data.texts.item_rows import ItemFile, state_of
 from recbole_hllm.errors import ConfigError, DataError
 from recbole_hllm.storage.cache import digest, file_digest, read_arrays, write_arrays
 

@@ -4,6 +4,8 @@ import os
 import pickle
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,3 +95,14 @@ def test_places_in_the_cache_are_of_one_content_of_the_file(texts, tmp_path):
     (entry / "places.npy").write_bytes(b"x")
     path.write_text(HEADER + "a\tA\tx\nb\tB\ty\n")
     assert read_item_texts(path, ["title"], IDS, cache=cache).fields[2] == ("B",)
+
+
+def test_what_other_programs_leave_in_a_folder_of_parts_is_none_of_its_texts(tmp_path):
+    folder = tmp_path / "toy.item.parquet"
+    folder.mkdir()
+    pq.write_table(pa.table({"item_id": ["a", "b"], "title": ["one", "two"]}), folder / "part-0.parquet")
+    before = read_item_texts(folder, ["title"], ["[PAD]", "b"], cache=tmp_path / "cache")
+    for name in ("_SUCCESS", ".part-0.parquet.crc"):
+        (folder / name).write_bytes(b"x")
+    after = read_item_texts(folder, ["title"], ["[PAD]", "b"], cache=tmp_path / "cache")
+    assert after.content == before.content and before.fields[1] == ("two",)  # read after the folder has changed
