@@ -224,7 +224,7 @@ def write_results(
             "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad and trainer.epochs),
             "parameters_inference": trainer.model.inference_parameters(),
             "epochs": trainer.epochs_run,
-            "steps": trainer.steps,
+            "steps": 0 if trainer.counts_only else trainer.steps,
             "best_epoch": trainer.best_epoch,
             "converged": trainer.converged,
             "stop_reason": trainer.stop_reason,

@@ -108,6 +108,7 @@ def test_result_and_files(finished, name):
     parameters = sum(p.numel() for p in trainer.model.parameters())
     assert costs["parameters_total"] == costs["parameters_trained"] == parameters
     assert costs["epochs"] == (1 if name == "Pop" else 2)
+    assert (costs["steps"] == 0) == (name == "Pop")
     reasons = {"Pop": "counted once", "SASRec": "limit of 2 epochs", "HLLM": "end of the schedule (2 epochs)"}
     assert costs["stop_reason"] == reasons[name]
     protocol = read_json(folder / "protocol.json")
