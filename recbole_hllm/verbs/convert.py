@@ -7,7 +7,7 @@ usage: recbole-hllm convert FORMAT SOURCE... --to=dataset/NAME [--option=value .
                             counts, units of times, malformed lines
   --as=parquet              writes NAME.inter.parquet and NAME.item.parquet (atomic)
   --interactions=FILE, --items=FILE
-                            which of several files; without them they are told apart by names and headers
+                            which of several files; by default names and headers decide
   --all_items               writes items without interactions, too
   --filter=hllm_books       leaves out users and items with few interactions as HSTU and HLLM do (see amazon2014)
   --time_unit=ms            the unit of times: s, ms, us or ns (found from the values)

@@ -77,7 +77,7 @@ def read_header(
     Args:
         path: a file that ``find_table`` found.
         separator, encoding: values of the keys ``field_separator`` and ``encoding``; not every format has them.
-        ids: columns whose numbers are texts, for formats that tell the two apart.
+        ids: columns whose numbers are texts, for formats that distinguish numbers from texts.
 
     Raises:
         UserError: what is wrong with the file, or with these keys.

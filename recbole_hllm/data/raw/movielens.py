@@ -11,8 +11,8 @@ FOLDER_OR_ZIP is the download, packed or not. Which release it is shows in its f
   ml-20m and later          ratings.csv, movies.csv, tags.csv: CSV with a header
 
 Written are user_id, item_id, rating and timestamp (Unix seconds), and of a movie its title with the year, its genres
-separated by commas and, where the release has tags, all its different tags, the most frequent first. Tags are of any
-time: a model that reads them may learn of what was said after the ratings that it is tested on.
+separated by commas and, where the release has tags, all its different tags, the most frequent first. Some tags
+are later than the ratings of the test, and leak information to a model that reads them.
 """
 
 from collections import Counter, defaultdict

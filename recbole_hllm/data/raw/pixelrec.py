@@ -3,7 +3,7 @@
 usage: recbole-hllm convert pixelrec FOLDER --to=dataset/pixel8m [--keep=NAME[,NAME...]]
 
 FOLDER holds the interaction file (Pixel200K.csv, Pixel1M.csv or Pixel8M.csv) and the item information, also in folders
-of their own or as .gz or .zst. They are told apart by their headers; --interactions=FILE and --items=FILE name one of
+of their own or as .gz or .zst. Their headers identify them; --interactions=FILE and --items=FILE name one of
 several.
 
   interactions              CSV, header item_id,user_id,timestamp (the item comes first); ids are i or u and a number,

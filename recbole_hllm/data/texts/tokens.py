@@ -1,4 +1,4 @@
-"""Texts -> token ids, with what a catalogue tells of each text."""
+"""Texts -> token ids, and what is counted of each text."""
 
 import copy
 import os
@@ -116,8 +116,8 @@ class TextTokenizer:
 def all_cores() -> Iterator[None]:
     """Tokenizers run on all cores meanwhile, RAYON_NUM_THREADS at most.
 
-    Afterwards as before, and on one where nothing was said: a process that has used several and is then forked, as
-    loaders do, is warned of by the library unless its variable says what is wanted.
+    Afterwards the library's variable has its former value, "false" if it had none: the library warns where a process
+    that has used several cores is forked, as loaders do, and the variable is not set.
     """
     before = os.environ.get(_PARALLELISM, "false")
     os.environ[_PARALLELISM] = "true"
