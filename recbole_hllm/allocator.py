@@ -48,6 +48,13 @@ def keep_freed_memory(environ: Mapping[str, str] = os.environ) -> bool:
     return bool(mapped and library.mallopt(M_TRIM_THRESHOLD, _NEVER))
 
 
+def give_back_freed_memory() -> None:
+    """Gives what is free of the heap back to the kernel, once: after work that needed much more than what follows."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
 def _set_by_user(environ: Mapping[str, str]) -> bool:
     return any(name.startswith("MALLOC_") for name in environ) or "glibc.malloc" in environ.get("GLIBC_TUNABLES", "")
 

@@ -99,3 +99,24 @@ def test_another_value_is_refused(monkeypatch, capsys):
     monkeypatch.setenv("RECBOLE_HLLM_MALLOC", "off")
     assert cli.main(["--model=Pop"]) == 2
     assert "RECBOLE_HLLM_MALLOC" in capsys.readouterr().err
+
+
+# Megabytes in memory before and after 256 MiB are freed in small blocks and given back.
+GIVEN_BACK = """
+from recbole_hllm.allocator import give_back_freed_memory, keep_freed_memory
+def resident():
+    status = open("/proc/self/status").read()
+    return int(status.partition("VmRSS:")[2].split()[0]) >> 10
+keep_freed_memory()
+blocks = [b"x" * 2**20 for _ in range(256)]
+del blocks
+held = resident()
+give_back_freed_memory()
+print(held - resident())
+"""
+
+
+@glibc_only
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no /proc")
+def test_freed_memory_is_given_back_when_asked():
+    assert int(printed(GIVEN_BACK)) > 200

@@ -28,7 +28,7 @@ ARROWS = {
     "config": COMMON,
     "storage": KEYS,
     "nn": COMMON,
-    "data": KEYS | {"evaluation", "storage"},
+    "data": KEYS | {"allocator", "evaluation", "storage"},
     "evaluation": KEYS | {"storage"},
     "contract": {"config"},
     "model": KEYS | {"contract", "data", "nn", "storage"},

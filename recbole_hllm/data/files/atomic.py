@@ -12,6 +12,7 @@ import pyarrow as pa
 from recbole.data.dataset import SequentialDataset
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_hllm.allocator import give_back_freed_memory
 from recbole_hllm.data.files import formats
 from recbole_hllm.data.files.cached import CACHED_BYTES, VERSION, Prepared, contents, obtain
 from recbole_hllm.data.files.choice import choose
@@ -257,6 +258,7 @@ class AtomicDataset(SequentialDataset):
             sort(table, self.uid_field, self.time_field)
         fill_numbers(table, kinds)
         pa.default_memory_pool().release_unused()  # of the blocks
+        give_back_freed_memory()
         users, n_users = table.columns[self.uid_field], len(table.tokens[self.uid_field])
         lengths = np.bincount(users, minlength=n_users).astype(np.int32)
         return Prepared({**table.columns, LENGTHS: lengths}, table.tokens, said)

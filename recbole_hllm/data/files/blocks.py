@@ -1,17 +1,22 @@
 """Columns that come block by block, as flat arrays: numbers in place of texts, and as few bytes as they need."""
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recbole_hllm.data.files.digits import DigitIds
 from recbole_hllm.data.files.tokens import PADDING, Tokens
 
 # Bytes of texts that wait to be compared with all known ones: each time costs a pass over these.
 _WAITING = 1 << 29
+# Blocks that may be read before a column has taken them.
+_AHEAD = 32
 
 
 class Numbering:
@@ -19,6 +24,7 @@ class Numbering:
 
     def __init__(self) -> None:
         self._known = pa.array([], pa.large_string())
+        self._digits: DigitIds | None = DigitIds()  # as long as all texts are of its form
         self._numbers: list[np.ndarray] = []
         self._waiting: list[tuple[np.ndarray | None, pa.Array]] = []
         self._in_order = True
@@ -37,6 +43,11 @@ class Numbering:
             else:
                 numbers = texts.indices.cast(pa.int32()).fill_null(-1).to_numpy(zero_copy_only=False)
                 texts, self._in_order = dictionary, False  # somebody else made it, and perhaps not all of it is used
+        if self._digits is not None:
+            if (by_column := self._digits.add(texts)) is not None:
+                self._numbers.append(_through(by_column, numbers))
+                return
+            self._known, self._digits = self._digits.texts(), None
         if len(texts):
             self._waiting.append((numbers, texts.cast(pa.large_string())))
         if sum(array.nbytes for pair in self._waiting for array in pair if array is not None) > _WAITING:
@@ -51,12 +62,13 @@ class Numbering:
         self._known = encoded.chunk(encoded.num_chunks - 1).dictionary
         for (numbers, _), chunk in zip(self._waiting, encoded.chunks[len(known) :], strict=True):
             by_column = chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) + np.int32(1)
-            # Of a dictionary -1, a missing text, becomes the last.
-            self._numbers.append(by_column if numbers is None else np.append(by_column, np.int32(0))[numbers])
+            self._numbers.append(_through(by_column, numbers))
         self._waiting = []
 
     def finish(self) -> tuple[np.ndarray, Tokens]:
         """(T,) int32 numbers of all blocks, and their texts."""
+        if self._digits is not None:
+            self._known = self._digits.texts()
         self._settle()
         numbers, self._numbers = np.concatenate([np.empty(0, np.int32), *self._numbers]), []
         empty = pc.index(self._known, pa.scalar("", pa.large_string())).as_py()
@@ -64,6 +76,11 @@ class Numbering:
             numbers[numbers == empty + 1], self._in_order = 0, False
         tokens = Tokens(pa.array([PADDING], pa.large_string())).extended(self._known)
         return (numbers, tokens) if self._in_order else renumbered(numbers, tokens)
+
+
+def _through(numbers: np.ndarray, places: np.ndarray | None) -> np.ndarray:
+    """Numbers of a dictionary's texts as those of its rows; a missing text, at -1, has 0."""
+    return numbers if places is None else np.append(numbers, np.int32(0))[places]
 
 
 class Numbers:
@@ -93,7 +110,7 @@ class Numbers:
 def gathered(
     blocks: Iterable[Mapping[str, pa.Array]], columns: Mapping[str, "Numbering | Numbers"]
 ) -> tuple[dict[str, np.ndarray], dict[str, Tokens]]:
-    """Whole columns out of blocks of rows. Each column has a thread of its own, which works while the next block is
+    """Whole columns out of blocks of rows. Each column has a thread of its own, which works while further blocks are
     read.
 
     Args:
@@ -103,15 +120,16 @@ def gathered(
     Returns:
         name -> (T,) array, and name -> texts of the numbered columns.
     """
-    with ThreadPoolExecutor(max(len(columns), 1)) as pool:
-        begun: list[Future[None]] = []
+    with ExitStack() as opened:
+        threads = {name: opened.enter_context(ThreadPoolExecutor(1)) for name in columns}
+        waiting: deque[list[Future[None]]] = deque()
         for block in blocks:
-            for adding in begun:
-                adding.result()
-            begun = [pool.submit(column.add, block[name]) for name, column in columns.items()]
-        for adding in begun:
-            adding.result()
-        whole: dict[str, Future[Any]] = {name: pool.submit(column.finish) for name, column in columns.items()}
+            waiting.append([threads[name].submit(column.add, block[name]) for name, column in columns.items()])
+            while len(waiting) > _AHEAD:
+                _done(waiting.popleft())
+        for adding in waiting:
+            _done(adding)
+        whole: dict[str, Future[Any]] = {name: threads[name].submit(column.finish) for name, column in columns.items()}
     arrays: dict[str, np.ndarray] = {}
     tokens: dict[str, Tokens] = {}
     for name, ready in whole.items():
@@ -121,6 +139,11 @@ def gathered(
         else:
             arrays[name] = result
     return arrays, tokens
+
+
+def _done(adding: list[Future[None]]) -> None:
+    for one in adding:
+        one.result()
 
 
 def narrow(values: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from recbole.utils import FeatureType
 from recbole_hllm.data.files import filters
 from recbole_hllm.data.files.blocks import narrow, number_texts, renumbered
 from recbole_hllm.data.files.formats import as_objects
-from recbole_hllm.data.files.order import by_group_and_time
+from recbole_hllm.data.files.order import by_group_and_time, in_order
 from recbole_hllm.data.files.table import Table
 from recbole_hllm.errors import DataError
 
@@ -140,7 +140,7 @@ def sort(table: Table, user: str, time: str) -> None:
     if order is not None:
         table.columns[time] = np.empty(0)  # room for what follows
         for name in table.columns:
-            table.columns[name] = times if name == time else table.columns[name][order]
+            table.columns[name] = times if name == time else in_order(table.columns[name], order)
     table.columns[time] = narrow(times)
 
 

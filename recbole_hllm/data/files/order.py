@@ -1,15 +1,20 @@
-"""Interactions sorted by user and time, without sorting all of them at once."""
+"""Interactions sorted by user and time: parted by ranges of users first, then sorted part by part in the processor's
+cache."""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from scipy.sparse import coo_matrix
 
+# Rows of a part, about: their keys fit into a processor's cache.
 _ROWS = 1 << 18
 
 
 def by_group_and_time(groups: np.ndarray, n_groups: int, times: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
     """The order by group, then time; rows of one group and time stay in the order they have.
-
-    Rows are counted into their groups, and only groups whose times are not yet in order are sorted, some at a time.
 
     Args:
         groups: (T,) numbers of groups, below ``n_groups``.
@@ -18,53 +23,74 @@ def by_group_and_time(groups: np.ndarray, n_groups: int, times: np.ndarray) -> t
     Returns:
         (T,) the row numbers in order, None where they are in order already; and the times in order.
     """
-    order = _grouped(groups, n_groups)
-    times = times if order is None else times[order]
-    ends = np.cumsum(np.bincount(groups, minlength=n_groups))
-    begin = 0
-    while begin < len(times):
-        group = np.searchsorted(ends, begin, side="right")
-        last = max(np.searchsorted(ends, begin + _ROWS, side="right"), group + 1)
-        end = int(ends[last - 1])
-        rows = _late_rows(times[begin:end], ends[group:last] - begin)
-        if len(rows):
-            if order is None:
-                order = np.arange(len(times), dtype=np.int32 if len(times) < 2**31 else np.int64)
-                times = times.copy()  # what was given stays as it is
-            moved = rows[_sorted(np.searchsorted(ends[group:last] - begin, rows, side="right"), times[begin:end][rows])]
-            order[begin:end][rows] = order[begin:end][moved]
-            times[begin:end][rows] = times[begin:end][moved]
-        begin = end
-    return order, times
+    if _sorted_already(groups, times):
+        return None, times
+    shift = 0
+    while n_groups >> shift > max(len(groups) // _ROWS, 1):
+        shift += 1
+    order, ends = _grouped(groups >> shift, (n_groups >> shift) + 1)
+    in_order_times = np.empty_like(times)
+
+    def sort_part(part: int) -> None:
+        place = slice(ends[part], ends[part + 1])
+        rows = order[place]
+        part_times = times[rows]
+        sorting = _sorting(groups[rows] & ((1 << shift) - 1), shift, part_times)
+        order[place], in_order_times[place] = rows[sorting], part_times[sorting]
+
+    _in_threads(sort_part, range(len(ends) - 1))
+    return order, in_order_times
 
 
-def _grouped(groups: np.ndarray, n_groups: int) -> np.ndarray | None:
-    """Row numbers, group after group: a row of a sparse matrix keeps its entries in the order of their columns."""
-    if (groups[1:] >= groups[:-1]).all():
-        return None
+def in_order(column: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """``column[order]``, by as many threads as there are processors: what it waits for is memory."""
+    result = np.empty(len(order), column.dtype)
+
+    def take(begin: int) -> None:
+        result[begin : begin + _ROWS] = column[order[begin : begin + _ROWS]]
+
+    _in_threads(take, range(0, len(order), _ROWS))
+    return result
+
+
+def _in_threads(work: Any, parts: range) -> None:
+    with ThreadPoolExecutor(pa.cpu_count()) as pool:
+        deque(pool.map(work, parts), maxlen=0)
+
+
+def _sorted_already(groups: np.ndarray, times: np.ndarray) -> bool:
+    for begin in range(0, len(groups), _ROWS):
+        group, time = groups[begin : begin + _ROWS + 1], times[begin : begin + _ROWS + 1]
+        if ((group[1:] < group[:-1]) | ((group[1:] == group[:-1]) & (time[1:] < time[:-1]))).any():
+            return False
+    return True
+
+
+def _grouped(groups: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers, group after group, and (n_groups + 1,) where each begins: a row of a sparse matrix keeps its entries
+    in the order of their columns."""
     rows = len(groups)
     marks, columns = np.broadcast_to(np.int8(1), rows), np.arange(rows, dtype=np.int32 if rows < 2**31 else np.int64)
-    return coo_matrix((marks, (groups, columns)), shape=(n_groups, rows)).tocsr().indices
+    matrix = coo_matrix((marks, (groups, columns)), shape=(n_groups, rows))
+    matrix.has_canonical_format = True  # no entry is there twice
+    matrix = matrix.tocsr()
+    return matrix.indices, matrix.indptr
 
 
-def _late_rows(times: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Rows of the groups in which a row is earlier than the one before."""
-    back = times[1:] < times[:-1]
-    inner = ends[ends < len(times)]
-    back[inner[inner > 0] - 1] = False  # another group begins
-    late = np.unique(np.searchsorted(ends, np.flatnonzero(back), side="right"))
-    begins = np.concatenate([[0], ends[:-1]])
-    if len(late) == len(ends):
-        return np.arange(len(times))
-    sizes = ends[late] - begins[late]
-    return np.repeat(begins[late] - (np.cumsum(sizes) - sizes), sizes) + np.arange(sizes.sum())
+def _sorting(groups: np.ndarray, bits: int, times: np.ndarray) -> np.ndarray:
+    """The stable order of some rows by group and time.
 
-
-def _sorted(groups: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """The stable order of rows by group and time."""
-    if times.dtype.kind == "i":
-        first = int(times.min())
-        span = int(times.max()) - first + 1
-        if span * (int(groups[-1]) + 1) < 2**62:
-            return np.argsort(groups * np.int64(span) + (times.astype(np.int64) - first), kind="stable")
-    return np.lexsort((times, groups))
+    Args:
+        groups: (n,) numbers of ``bits`` bits.
+        times: (n,).
+    """
+    if len(times) and times.dtype.kind == "i":
+        first, row_bits = int(times.min()), len(times).bit_length()
+        time_bits = (int(times.max()) - first).bit_length()
+        if bits + time_bits + row_bits < 64:  # then numbers sort faster than their order is found
+            keys = (groups.astype(np.int64) << time_bits) | (times.astype(np.int64) - first)
+            keys = (keys << row_bits) | np.arange(len(times))
+            keys.sort()
+            return keys & ((1 << row_bits) - 1)
+    by_time = np.argsort(times, kind="stable")
+    return by_time[_grouped(groups[by_time], 1 << bits)[0]]

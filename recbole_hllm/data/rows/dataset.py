@@ -70,6 +70,7 @@ class SequenceDataset(AtomicDataset):
         else:
             self._aug_presets()
             lengths = np.pad(self.lengths, (0, self.user_num - len(self.lengths)))
+            del self.lengths  # the sequences know them
             self.sequences = seq.Sequences.from_lengths(lengths, items, self.timestamps)
             # Users need not be read: the rows of each are neighbours.
             columns = {**self.inter_feat.kept, self.uid_field: Column(Owners(self.sequences.offsets), np.int64)}

@@ -35,3 +35,15 @@ def test_times_too_far_apart_for_one_key():
     groups = np.array([1, 1, 0, 0, 1], np.int32)
     order, in_order = by_group_and_time(groups, 2, times)
     assert order.tolist() == [2, 3, 1, 4, 0] and in_order.tolist() == [5, 2**62, -(2**62), 0, 2**62]
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float64])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_any_number_of_threads_gives_the_same(threads, kind, monkeypatch):
+    monkeypatch.setattr(order_module.pa, "cpu_count", lambda: threads)
+    monkeypatch.setattr(order_module, "_ROWS", 1000)
+    draw = np.random.default_rng(0)
+    groups, times = draw.integers(0, 5000, 20_000), draw.integers(0, 50, 20_000).astype(kind)
+    order, ordered = by_group_and_time(groups, 5000, times)
+    assert np.array_equal(order, np.lexsort((times, groups)))
+    assert np.array_equal(ordered, order_module.in_order(times, order)) and np.array_equal(ordered, times[order])
