@@ -213,6 +213,6 @@ def _training_digest(dataset: Any) -> str:
 
 def _pairs(sequences: Any, positions: Any) -> tuple[Blocks, Blocks]:
     """Users and items at some positions, as int64 whatever they are kept as."""
-    users = (sequences.users[owners] for owners, _ in positions.blocks())
+    users = (sequences.users_of(owners) for owners, _ in positions.blocks())
     items = (sequences.items[block].astype(np.int64) for _, block in positions.blocks())
     return Blocks(np.int64, len(positions), users), Blocks(np.int64, len(positions), items)

@@ -29,21 +29,22 @@ class OwnItems:
             positions: of the sequences.
             sequences: of whom there may be several of one user.
         """
-        order = np.argsort(sequences.users, kind="stable")
+        users = sequences.users
+        order = np.argsort(users, kind="stable")
         counts = positions.counts[order]
         before = np.concatenate([[0], np.cumsum(counts)])
         items = np.empty(len(positions), dtype=np.int32 if n_items < 2**31 else np.int64)
         # A user's sequences are neighbours here and may be cut by a block: what is sorted are whole users.
-        last = np.append(np.flatnonzero(np.diff(sequences.users[order])), len(order) - 1) + 1
+        last = np.append(np.flatnonzero(np.diff(users[order])), len(order) - 1) + 1
         ends = np.concatenate([[0], last])
         for begin, end in blocks_of(before[ends]):
             block = order[ends[begin] : ends[end]]
-            keys = np.repeat(sequences.users[block].astype(np.int64), positions.counts_of(block)) * n_items
+            keys = np.repeat(users[block].astype(np.int64), positions.counts_of(block)) * n_items
             keys += sequences.items[positions.of_runs(block)]
             keys.sort()
             items[before[ends[begin]] : before[ends[end]]] = keys % n_items
         per_user = np.zeros(n_users, dtype=np.int64)
-        per_user[sequences.users[order[last - 1]]] = np.diff(before[ends])
+        per_user[users[order[last - 1]]] = np.diff(before[ends])
         return cls(narrow(np.concatenate([[0], np.cumsum(per_user)])), items)
 
     def has(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:

@@ -192,7 +192,7 @@ class SequenceDataset(AtomicDataset):
         now = torch.full((len(sequences),), float(self.sequences.timestamps.max()), dtype=torch.float64)
         return Interaction(
             {
-                self.uid_field: torch.from_numpy(self.sequences.users[sequences].astype(np.int64, copy=False)),
+                self.uid_field: torch.from_numpy(self.sequences.users_of(sequences)),
                 self.iid_field: torch.zeros(len(sequences), dtype=torch.long),
                 self.item_list_field: events.of(self.sequences.items, np.int64),
                 self.item_list_length_field: torch.from_numpy(events.lengths),

@@ -18,14 +18,14 @@ class Sequences:
         items: (T,) item ids, users one after the other, each in time order; int32 where they fit.
         timestamps: (T,) full-precision times of the interactions, whole numbers or float64.
         offsets: (U + 1,) sequence u's items are ``items[offsets[u]:offsets[u + 1]]``.
-        users: (U,) whose sequence it is. One sequence a user, user 0 (padding) empty; data that comes as ready-made
-            histories has a sequence for each of them.
+        owners: (U,) the user of each sequence. None: sequence u is that of user u, and that of user 0 (padding) is
+            empty; data that comes as ready-made histories has a sequence for each of them.
     """
 
     items: np.ndarray
     timestamps: np.ndarray
     offsets: np.ndarray
-    users: np.ndarray
+    owners: np.ndarray | None = None
 
     @classmethod
     def from_sorted(cls, users: np.ndarray, items: np.ndarray, timestamps: np.ndarray, n_users: int) -> "Sequences":
@@ -41,7 +41,7 @@ class Sequences:
     def from_lengths(cls, lengths: np.ndarray, items: np.ndarray, timestamps: np.ndarray) -> "Sequences":
         """From the interactions of all users, one after the other, and how many each has."""
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        return cls(items, timestamps, offsets, np.arange(len(lengths), dtype=np.int32))
+        return cls(items, timestamps, offsets)
 
     @classmethod
     def from_histories(
@@ -66,6 +66,15 @@ class Sequences:
         real = np.arange(rows.shape[1]) <= history_lengths[:, None]
         offsets = np.concatenate([[0], np.cumsum(history_lengths + 1)]).astype(np.int64)
         return cls(rows[real], np.repeat(timestamps, history_lengths + 1), offsets, users.astype(np.int64))
+
+    @property
+    def users(self) -> np.ndarray:
+        """(U,) whose sequence it is."""
+        return np.arange(len(self.offsets) - 1, dtype=np.int32) if self.owners is None else self.owners
+
+    def users_of(self, numbers: np.ndarray) -> np.ndarray:
+        """(B,) int64 users of some sequences."""
+        return (numbers if self.owners is None else self.owners[numbers]).astype(np.int64, copy=False)
 
     @property
     def lengths(self) -> np.ndarray:

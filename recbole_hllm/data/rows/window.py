@@ -108,7 +108,7 @@ class WindowRows(Rows):
         window = Padded(begin, end, data.max_item_list_len + 1)
         return Interaction(
             {
-                data.uid_field: torch.from_numpy(data.sequences.users[owners].astype(np.int64, copy=False)),
+                data.uid_field: torch.from_numpy(data.sequences.users_of(owners)),
                 data.item_list_field: window.of(data.sequences.items, np.int64),
                 data.item_list_length_field: torch.from_numpy(window.lengths),
                 **data.events_at(window),
