@@ -52,12 +52,23 @@ def main(argv: list[str] | None = None) -> int:
         if words[0].startswith("-"):
             return import_module(_BY_KEYS).main(words)
         return _verb(words.pop(0)).main(words)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    except (UserError, KeyboardInterrupt) as error:
+        ended = _processes().tell(error) if _is_one_of_several() else None
+        if ended is None:
+            print("stopped" if isinstance(error, KeyboardInterrupt) else f"error: {error}", file=sys.stderr)
+        return ended.code if ended else 130 if isinstance(error, KeyboardInterrupt) else 2
+    finally:
+        if _is_one_of_several():
+            _processes().end()
+
+
+def _is_one_of_several() -> bool:
+    """Whether torchrun or deepspeed has started others, too; torch is not loaded to know it."""
+    return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+
+
+def _processes() -> Any:
+    return import_module("recbole_hllm.processes")
 
 
 def _verb(word: str) -> Any:

@@ -25,7 +25,8 @@ ARROWS = {
     "own_models": {"doors", "errors"},
     "units": set(),
     "allocator": COMMON,
-    "processes": COMMON,
+    "meeting": COMMON,
+    "processes": COMMON | {"meeting"},
     "config": COMMON,
     "storage": KEYS | {"processes"},
     "nn": COMMON,
@@ -40,7 +41,7 @@ ARROWS = {
     | {"own_models", "processes", "config.config", "contract", "registry", "data", "evaluation", "training", "storage"},
     "tables": KEYS | {"own_models", "config.config", "data", "registry", "runs", "training", "evaluation", "storage"},
     "description": KEYS | {"config.config", "data", "model", "nn", "runs", "storage"},
-    "cli": COMMON | {"allocator"},  # a table of verbs: it names their modules, and imports one when it is asked for
+    "cli": COMMON | {"allocator", "processes"},  # a table of verbs: it names their modules, and imports one when it is asked for
     "verbs": KEYS | {"evaluation", "cli", "config.config", "registry", "data", "runs", "tables", "description"},
 }
 # Files that are rooms of their own: Config chooses the model and asks the data's files, the contract stands below all.
