@@ -52,11 +52,13 @@ class Batches(torch.utils.data.Sampler[Any]):
 
     Attributes:
         rank, world_size: which of how many processes this is; each has its share of every batch.
+        own: numbers of the batches that are made; None for all.
     """
 
     def __init__(self, order: Order, step: int, least: int, generator: torch.Generator) -> None:
         self.order, self.step, self.least, self.generator = order, step, least, generator
         self.rank, self.world_size = 0, 1
+        self.own: range | None = None
 
     def shard(self, rank: int, world_size: int) -> None:
         """This is one of several processes that share each batch: every row is in one of them, and all have as many
@@ -78,9 +80,10 @@ class Batches(torch.utils.data.Sampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         seed = _seed_of(self.generator)
         order, count = self.order.begin(seed), len(self)
+        own = range(count) if self.own is None else self.own
         together = max(_AT_ONCE // self.step, 1)
-        for first in range(0, count, together):
-            last = min(first + together, count)
+        for first in range(own.start, own.stop, together):
+            last = min(first + together, own.stop)
             rows = order[first * self.step : len(self.order) if last == count else last * self.step]
             for number in range(first, last):
                 begin = (number - first) * self.step
@@ -169,6 +172,19 @@ class BatchLoader(AbstractDataLoader):
     def shard(self, rank: int, world_size: int) -> None:
         """Loads one process's share of each batch, see ``Batches``."""
         self.batch_sampler.shard(rank, world_size)
+
+    @contextmanager
+    def dealt(self, share: Callable[[int], range]) -> Iterator[None]:
+        """A pass inside has whole batches of one process, as one process alone makes them.
+
+        Args:
+            share: number of batches -> numbers of those of this process.
+        """
+        self.batch_sampler.own = share(len(self))
+        try:
+            yield
+        finally:
+            self.batch_sampler.own = None
 
     def _made(self, collate: Callable[[Any], Any], batch: Any) -> Any:
         """A batch of what ``collate_fn`` makes of row numbers; those of a pass bring their seed."""

@@ -11,8 +11,11 @@ from torch import Tensor
 from recbole_hllm.evaluation.diversity import training_counter
 from recbole_hllm.evaluation.metrics import check_topk, needed_by
 from recbole_hllm.evaluation.ranking import ScoreProduct, ScoreTable, rank
+from recbole_hllm.processes import current
 
 _PER_PASS = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
+_COLLECTED = ("rec.topk", "rec.meanrank", "rec.items")
+_RANKS = ("user", "target", "rank")
 
 
 class TopKCollector(Collector):
@@ -35,7 +38,7 @@ class TopKCollector(Collector):
         self.config, self.k = config, max(self.topk)
         self.whole_rows = self.register.need("rec.meanrank")
         self._stock = Collector({"metrics": ["GAUC"], **{key: config[key] for key in ("topk", "eval_args", "device")}})
-        self._batches: dict[str, list[torch.Tensor]] = {}
+        self._batches: dict[str, list[np.ndarray]] = {}
         self._rank_batches: list[dict[str, np.ndarray]] = []
         self._ranks: list[dict[str, np.ndarray]] = []
 
@@ -107,16 +110,21 @@ class TopKCollector(Collector):
         self._rank_batches.append({name: values.cpu().numpy() for name, values in batch.items()})
 
     def _keep(self, name: str, batch: torch.Tensor) -> None:
-        self._batches.setdefault(name, []).append(batch.cpu())
+        self._batches.setdefault(name, []).append(batch.cpu().numpy())
 
     def get_data_struct(self) -> DataStruct:
-        """Ends an evaluation pass: what RecBole's Evaluator needs, tensors on the CPU.
+        """Ends an evaluation pass: what RecBole's Evaluator needs, of the batches of all processes in their order;
+        tensors on the CPU.
 
         (The stock method calls ``.cpu()`` on the item count and the item counter too, and fails for every
         metric that needs them: item coverage, Gini index, average popularity, tail percentage.)
         """
-        for name, batches in self._batches.items():
-            self.data_struct.set(name, torch.cat(batches))
+        for name in filter(self.register.need, _COLLECTED):
+            self.data_struct.set(name, torch.from_numpy(np.concatenate(_of_all(self._batches.get(name, [])))))
+        self._rank_batches = [
+            dict(zip(_RANKS, arrays, strict=True))
+            for arrays in zip(*(_of_all([batch[name] for batch in self._rank_batches]) for name in _RANKS), strict=True)
+        ]
         collected = self.data_struct
         returned, self.data_struct = DataStruct(), DataStruct()
         for name, value in collected._data_dict.items():
@@ -140,8 +148,13 @@ class TopKCollector(Collector):
         empty = np.empty(0, dtype=np.int64)
         return {
             name: np.concatenate([empty, *(batch[name] for batch in batches)])
-            for name in ("user", "target", "rank")
+            for name in _RANKS
         }
+
+
+def _of_all(batches: list[np.ndarray]) -> list[np.ndarray]:
+    """The batches of all processes, in their order."""
+    return [batch for theirs in current().gather_lists(batches) for batch in theirs]
 
 
 def _user_of_each_row(users: torch.Tensor, n_rows: int) -> torch.Tensor:

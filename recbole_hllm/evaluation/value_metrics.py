@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
 from recbole_hllm.evaluation.metrics import find_metric
+from recbole_hllm.processes import current
 
 _USERS = "data.users"
+_COLUMNS = 4  # user, item, label and score
 
 
 def user_aucs(users: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -141,8 +144,11 @@ class ValueCollector(Collector):
         self._batches.append([interaction[field].cpu() for field in fields] + [scores_tensor.detach().float().cpu()])
 
     def get_data_struct(self) -> DataStruct:
-        """Ends an evaluation pass: what ``MetricEvaluator`` needs, tensors on the CPU."""
-        users, items, labels, scores = map(torch.cat, zip(*self._batches, strict=True))
+        """Ends an evaluation pass: what ``MetricEvaluator`` needs, of the batches of all processes in their order;
+        tensors on the CPU."""
+        columns = ([batch[place].numpy() for batch in self._batches] for place in range(_COLUMNS))
+        of_all = (chain(*current().gather_lists(batches)) for batches in columns)
+        users, items, labels, scores = (torch.from_numpy(np.concatenate(list(batches))) for batches in of_all)
         self._batches = []
         arrays = zip(("user", "item", "label", "score"), (users, items, labels.to(torch.int8), scores), strict=True)
         self._scored = {name: values.numpy() for name, values in arrays}

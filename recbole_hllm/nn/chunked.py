@@ -67,6 +67,24 @@ def encode_items(
     return torch.cat(chunks)[torch.argsort(order)]
 
 
+def share_of_chunks(lengths: Tensor, token_budget: int, rank: int, world_size: int) -> Tensor:
+    """Numbers of the items whose chunks one of several processes encodes, longest first.
+
+    Chunks stay whole: `encode_items` of these items makes the very chunks that it makes of all items. The shares of all
+    processes, in the order of ranks, are all items, longest first.
+
+    Args:
+        lengths: (N,) tokens per item.
+        token_budget: as of `encode_items`.
+        rank, world_size: which of how many processes.
+    """
+    lengths_sorted, order = torch.sort(lengths, descending=True, stable=True)
+    chunks = list(_chunk_bounds(lengths_sorted.tolist(), token_budget))
+    ends = [0, *(last for _, last in chunks)]
+    first, last = (ends[len(chunks) * (rank + side) // world_size] for side in (0, 1))
+    return order[first:last]
+
+
 def _reorder_tokens(tokens: Tensor, lengths: Tensor, order: Tensor) -> Tensor:
     """The same texts one after the other, item `order[0]` first."""
     old_start = lengths.cumsum(0) - lengths

@@ -1,4 +1,7 @@
-"""The Trainer's evaluation: scores that are products of vectors are ranked in blocks, and never stand in one table."""
+"""The Trainer's evaluation: scores that are products of vectors are ranked in blocks, and never stand in one table.
+
+Of several processes each evaluates some whole batches, made as one process makes them, and all know the result of all.
+"""
 
 import time
 from pathlib import Path
@@ -14,6 +17,7 @@ from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.loader import CANDIDATES, EvalLoader
 from recbole_hllm.evaluation.products import ProductFinder
 from recbole_hllm.evaluation.ranking import ScoreProduct
+from recbole_hllm.processes import current
 from recbole_hllm.training.checkpoint import load_model
 
 # Scores of a model that has no product of vectors, which are computed at a time: 64 MB of float32.
@@ -44,22 +48,28 @@ class Evaluation(RecBoleTrainer):
         """
         if not eval_data:
             return None
+        processes = current()
         if load_best_model:
             load_model(Path(model_file or self.run_dir / "best"), self.model)
         start, self.scoring_seconds = time.perf_counter(), 0.0
-        if isinstance(eval_data, EvalLoader):
-            result = self._rank_all(eval_data, show_progress)
-        else:
-            result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        self.model.eval()
+        self.model.prepare_evaluation()  # here, as a process without a batch has to take part in it
+        with eval_data.dealt(processes.share):
+            if isinstance(eval_data, EvalLoader):
+                result = self._rank_all(eval_data, show_progress and processes.is_first)
+            else:
+                result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress and processes.is_first)
+        result = processes.first_of({metric: float(value) for metric, value in result.items()})
         self.evaluation_seconds = time.perf_counter() - start
         # NumPy numbers print and serialise badly, those in single precision with digits that nobody computed.
-        return {metric: round(float(value), self.settings.metric_decimal_place) for metric, value in result.items()}
+        return {metric: round(value, self.settings.metric_decimal_place) for metric, value in result.items()}
 
     @torch.no_grad()
     def _rank_all(self, eval_data: EvalLoader, show_progress: bool) -> dict[str, Any]:
         self._prepare_scores(eval_data)
         finder = ProductFinder(self.model.full_sort_predict, eval_data._dataset.item_num)
-        for batch in tqdm(eval_data, desc="Evaluate", disable=not show_progress, leave=False):
+        total = len(current().share(len(eval_data)))
+        for batch in tqdm(eval_data, desc="Evaluate", total=total, disable=not show_progress, leave=False):
             start = time.perf_counter()
             self._rank(batch, finder)
             if self.gpu_available:

@@ -183,6 +183,12 @@ class OurTrainingKeys(ScheduleKeys):
         "Go on with the unfinished run in run_dir after its last whole epoch.",
         scope=CALL, one_for_all=True,
     )  # fmt: skip
+    process_minutes: float = key(
+        30,
+        "Of several processes (torchrun, deepspeed): how long one waits for the others before all end with an error. "
+        "More than the longest work of one alone, such as writing a large checkpoint.",
+        scope=PLACE, least=0.01,
+    )  # fmt: skip
     training_stage: int | list[int] | None = key(
         None,
         "Of HLLM and HLLMRanker: [1, 2, 3] trains both LLMs, then the User LLM on cached item vectors, then writes "

@@ -12,7 +12,7 @@ import torch
 
 from recbole_hllm.data.texts.catalogue import ItemCatalogue
 from recbole_hllm.data.texts.tokens import HASH_BYTES, joined_hashes, rows_of
-from recbole_hllm.storage.cache import digest, newest_arrays
+from recbole_hllm.storage.cache import digest, newest_arrays, read_arrays
 from recbole_hllm.storage.shards import made_in_shards
 
 logger = logging.getLogger(__name__)
@@ -65,9 +65,7 @@ def cached_item_vectors(
     Raises:
         DataError: the disk is full or the folder cannot be written.
     """
-    tokens = _token_digests(catalogue)
-    kept_in = {} if dtype is np.float32 else {"dtype": np.dtype(dtype).name}
-    meta = {"format": FORMAT, "width": width, **kept_in, **settings}
+    tokens, meta = _token_digests(catalogue), _meta(width, settings, dtype)
     stem = f"vectors-{digest(meta)}"
     entry = None if cache is None else Path(cache) / f"{stem}-{digest(tokens)}"
     work = _Encoding(encode, tokens, entry, stem, meta, np.zeros((0, width), dtype))
@@ -84,6 +82,22 @@ def cached_item_vectors(
     if entry is not None and not work.began:
         logger.info("item vectors: all %d from %s", len(tokens) - 1, entry)
     return arrays["vectors"]
+
+
+def kept_item_vectors(
+    catalogue: ItemCatalogue, *, width: int, settings: dict[str, Any], cache: Path | None, dtype: type = np.float32
+) -> np.ndarray | None:
+    """What ``cached_item_vectors`` has kept of the same; None where there is nothing."""
+    if cache is None:
+        return None
+    tokens, meta = _token_digests(catalogue), _meta(width, settings, dtype)
+    arrays = read_arrays(Path(cache) / f"vectors-{digest(meta)}-{digest(tokens)}", meta)
+    return arrays["vectors"] if arrays is not None and _whole(arrays, width) else None
+
+
+def _meta(width: int, settings: dict[str, Any], dtype: type) -> dict[str, Any]:
+    kept_in = {} if dtype is np.float32 else {"dtype": np.dtype(dtype).name}
+    return {"format": FORMAT, "width": width, **kept_in, **settings}
 
 
 def _token_digests(catalogue: ItemCatalogue) -> np.ndarray:

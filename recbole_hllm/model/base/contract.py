@@ -145,6 +145,10 @@ class Recommender(AbstractRecommender):
 
     # ---- training ----
 
+    def prepare_evaluation(self) -> None:
+        """Called in evaluation mode before rows are scored, in every process of several: what is computed once for all
+        rows, and by all processes together. Default: nothing."""
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """torch's parameter groups for the optimizer: ``params``, and ``lr`` or ``weight_decay`` where they differ from
         the keys. Default: one group of all."""
@@ -204,6 +208,10 @@ class Factorised(CatalogueScorer):
     """
 
     similarity: ClassVar[Literal["cosine", "dot", "other"]] = "cosine"
+
+    def prepare_evaluation(self) -> None:
+        """Vectors of all items are computed."""
+        self.item_vectors()
 
     def item_vectors(self) -> Tensor:
         """(N, D) vectors of all items, float32, not normalised; those of the padding item are 0."""

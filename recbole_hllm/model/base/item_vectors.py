@@ -1,20 +1,26 @@
-"""A catalogue through an Item LLM, without gradients: the vectors before the projection, kept on disk if wanted."""
+"""A catalogue through an Item LLM, without gradients: the vectors before the projection, kept on disk if wanted.
+
+Of several processes each encodes its share of the items, in the chunks that one process would make.
+"""
 
 import json
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from recbole_hllm.config.keys.language_models import EncodingKeys
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.data.texts.catalogue import ItemCatalogue
-from recbole_hllm.data.texts.vectors import cached_item_vectors, weights_digest
-from recbole_hllm.nn.chunked import encode_items
+from recbole_hllm.data.texts.vectors import cached_item_vectors, kept_item_vectors, weights_digest
+from recbole_hllm.nn.chunked import encode_items, share_of_chunks
 from recbole_hllm.nn.item_encoder import ItemEncoder
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.tuning import merged_weights
+from recbole_hllm.processes import current
 from recbole_hllm.storage.cache import cache_folder
 
 # Keys of a Hugging Face config that say where a model came from and not what it computes.
@@ -49,6 +55,8 @@ def encode_catalogue(
 ) -> np.ndarray:
     """Vectors of all items before the projection (`ItemEncoder.pooled`), in evaluation mode.
 
+    All processes call it: the first one reads and writes the cache, and sends what others do not find in theirs.
+
     Args:
         encoder: on the device to compute on.
         catalogue: token ids of every item.
@@ -64,20 +72,75 @@ def encode_catalogue(
     Raises:
         DataError: the disk is full or the cache cannot be written.
     """
-    device = next(encoder.parameters()).device
+    device, processes = next(encoder.parameters()).device, current()
 
-    def encode(ids: np.ndarray) -> np.ndarray:
-        tokens, lengths = (part.to(device) for part in catalogue.lookup(ids))
+    def part(ids: list[int]) -> np.ndarray:
         with autocast(device, AUTOCAST_DTYPES[precision]):
-            # Never for no items at all, so that nobody asks for the size of its vectors.
-            vectors = encode_items(encoder.pooled, tokens, lengths, token_budget=token_budget)  # type: ignore[arg-type]
-            return vectors.float().cpu().numpy()
+            vectors = _own_share(encoder.pooled, catalogue, np.array(ids), token_budget, device)
+        return np.empty((0, encoder.pooled_size), np.float32) if vectors is None else vectors.float().cpu().numpy()
 
     settings = {"weights": weights or encoder_digest(encoder), "precision": precision} if cache else {}
     mode = encoder.training
     encoder.eval()
     try:
-        width = encoder.pooled_size
-        return cached_item_vectors(encode, catalogue, width=width, settings=settings, cache=cache, dtype=dtype)
+        of_entry: Any = {"width": encoder.pooled_size, "settings": settings, "cache": cache, "dtype": dtype}
+        made = processes.led(part, lambda ask: cached_item_vectors(_whole_of(ask, catalogue), catalogue, **of_entry))
+        return made if processes.world_size == 1 else _known_to_all(made, catalogue, of_entry)
     finally:
         encoder.train(mode)
+
+
+def _whole_of(ask: Any, catalogue: ItemCatalogue) -> Any:
+    """(N,) item ids -> (N, width) vectors, of all processes' parts."""
+
+    def encode(ids: np.ndarray) -> np.ndarray:
+        return np.concatenate(ask(ids.tolist()))[_places(catalogue, ids)]
+
+    return encode
+
+
+def _own_share(
+    encoder: Any, catalogue: ItemCatalogue, ids: np.ndarray, token_budget: int, device: torch.device
+) -> Tensor | None:
+    """Vectors of this process's share of some items, longest first; None where that is nothing, so that nobody asks for
+    their size."""
+    processes = current()
+    own = share_of_chunks(catalogue.lookup(ids)[1], token_budget, processes.rank, processes.world_size)
+    if len(own) == 0:
+        return None
+    tokens, lengths = (part.to(device) for part in catalogue.lookup(ids[own.numpy()]))
+    return encode_items(encoder, tokens, lengths, token_budget=token_budget)
+
+
+def _places(catalogue: ItemCatalogue, ids: np.ndarray) -> np.ndarray:
+    """Where each of some items is in all shares, one after the other."""
+    longest_first = torch.argsort(catalogue.lookup(ids)[1], descending=True, stable=True)
+    return torch.argsort(longest_first).numpy()
+
+
+def _known_to_all(made: np.ndarray | None, catalogue: ItemCatalogue, of_entry: dict[str, Any]) -> np.ndarray:
+    """The vectors that the first process has made: from its cache, or sent."""
+    processes = current()
+    found = made if processes.is_first else kept_item_vectors(catalogue, **of_entry)
+    if all(processes.gather(found is not None)):
+        assert found is not None, "as all have said"
+        return found
+    sent = processes.first_array(made)
+    return sent if found is None else found
+
+
+def encode_by_all(encoder: ItemEncoder, catalogue: ItemCatalogue, *, token_budget: int) -> Tensor:
+    """(n_items, D) vectors of all items, without gradients: each process computes a share, and all get the whole.
+
+    Args:
+        encoder, catalogue, token_budget: as for ``encode_catalogue``.
+    """
+    device, ids = next(encoder.parameters()).device, np.arange(1, catalogue.n_items)
+    own = _own_share(encoder, catalogue, ids, token_budget, device)
+    if current().world_size > 1:  # in a type that NumPy has, which holds the same numbers
+        exact = [] if own is None else [own.to(torch.promote_types(own.dtype, torch.float32)).cpu().numpy()]
+        parts = [part for theirs in current().gather_lists(exact) for part in theirs]
+        own = torch.from_numpy(np.concatenate(parts)).to(device)
+    assert own is not None, "a catalogue has items"
+    vectors = own[torch.from_numpy(_places(catalogue, ids)).to(device)]
+    return torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])

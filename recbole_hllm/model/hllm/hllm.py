@@ -19,7 +19,7 @@ from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.contract import ItemReading, ReadsWeights, Staged, Weights
 from recbole_hllm.model.base.input_features import build_input_features
 from recbole_hllm.model.base.item_texts import build_catalogue, read_texts
-from recbole_hllm.model.base.item_vectors import encode_catalogue, encoder_digest, vector_cache
+from recbole_hllm.model.base.item_vectors import encode_by_all, encode_catalogue, encoder_digest, vector_cache
 from recbole_hllm.model.base.language_models import chunk_tokens, lora_settings
 from recbole_hllm.model.base.llm_fit import check_text_llm, check_user_llm, check_words, history_lengths
 from recbole_hllm.model.base.next_item import History, NextItemRecommender
@@ -189,8 +189,10 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         device = self.logit_scale.device
         with autocast(device, self.autocast_dtype):
             kept = self._finished and self.settings.item_vector_cache
-            if isinstance(self.item_encoder, StoredItemVectors) or not kept:
+            if isinstance(self.item_encoder, StoredItemVectors):
                 return super().catalogue_vectors()
+            if not kept:
+                return encode_by_all(self.item_encoder, self.catalogue, token_budget=self.token_budget)
             vectors = np.array(self._vectors_before_projection(self.item_encoder))
             table = self.item_encoder.projection(torch.from_numpy(vectors).to(device))
             table[0] = 0  # the padding item's; a projection has a bias
