@@ -6,7 +6,8 @@ A process that fails says so here before it leaves the others, so that of all me
 import json
 import os
 import time
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch.distributed as dist
 
 from recbole_hllm.errors import ConfigError, UserError
 
-_SECONDS_TO_READ = 5.0  # that the host of the store stays after its failure, for the others to read it
+_SECONDS_TO_READ = 3.0  # that the host of the store stays after its failure, for the others to read it
 _PAUSE = 0.05
 _IN_USE = "EADDRINUSE"
 
@@ -47,6 +48,7 @@ class Meeting:
     world_size: int
     is_host: bool
     failed: bool = False
+    _name: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
     def from_environment(cls, world_size: int, minutes: float) -> "Meeting":
@@ -80,6 +82,7 @@ class Meeting:
             ConfigError: some have not in so many minutes, or two have the same RANK.
             EndedElsewhere: one has failed.
         """
+        self.store.add("came", 1)
         if self.store.add(f"came/{self.rank}", 1) > 1:
             raise ConfigError(f"RANK: two processes are number {self.rank}; each needs a number of its own")
         end = time.monotonic() + 60 * minutes
@@ -99,7 +102,7 @@ class Meeting:
         if not self.store.check(["failure"]):
             return None
         said = json.loads(self.store.get("failure"))
-        if said["rank"] == self.rank:
+        if said["name"] == self._name:
             return None
         self.store.add("read", 1)
         return EndedElsewhere(f"process {said['rank']} of {self.world_size}: {said['message']}", said["code"])
@@ -110,13 +113,17 @@ class Meeting:
             self.store.wait(["failure"], timedelta(seconds=_SECONDS_TO_READ))
             return self.failure()
         self.failed = True
-        self.store.set("failure", json.dumps({"rank": self.rank, "message": message, "code": code}))
+        said = {"name": self._name, "rank": self.rank, "message": message, "code": code}
+        self.store.set("failure", json.dumps(said))
         return None
 
     def leave(self) -> None:
-        """The host of the store that has failed stays until the others have read why, but not for long."""
+        """The host of the store that has failed stays until those who came (all, where it failed before) have read why,
+        but not for long."""
         end = time.monotonic() + _SECONDS_TO_READ
-        while self.is_host and self.failed and time.monotonic() < end and self.store.add("read", 0) < self.world_size - 1:
+        while self.is_host and self.failed and time.monotonic() < end:
+            if self.store.add("read", 0) >= (self.store.add("came", 0) or self.world_size) - 1:
+                break
             time.sleep(_PAUSE)
 
 

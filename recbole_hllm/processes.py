@@ -162,6 +162,7 @@ _group: Any = None
 _meeting: Meeting | None = None
 _own_groups = False
 _told: BaseException | None = None
+_met_nobody = False
 
 
 def current() -> Processes:
@@ -197,16 +198,16 @@ def begin(device: torch.device, minutes: float = 30) -> Processes:
     if size == 1 or _group is not None:
         return _current
     met, backend = _meet(size, minutes), "nccl" if device.type == "cuda" else "gloo"
-    met.wait_for_all(minutes)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
+        met.wait_for_all(minutes)
         if not dist.is_initialized():
             groups = dist.PrefixStore("groups", met.store)
             dist.init_process_group(backend, store=groups, rank=met.rank, world_size=size, timeout=limit)
             _own_groups = True
         _group = dist.new_group(backend="gloo", timeout=limit)
-    except (RuntimeError, ValueError) as error:
+    except RuntimeError as error:
         raise ConfigError(f"WORLD_SIZE: the {size} processes cannot reach each other: {error}") from error
     names = ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)
     local_rank, local_world_size = (int(os.environ.get(name) or default) for name, default in names)
@@ -268,7 +269,8 @@ def tell(error: BaseException) -> EndedElsewhere | None:
     _told = error
     try:
         size = world_size()
-        return _meet(size, _MINUTES_TO_TELL).says(*_said_of(error)) if size > 1 else None
+        several = size > 1 and not _met_nobody
+        return _meet(size, _MINUTES_TO_TELL).says(*_said_of(error)) if several else None
     except (UserError, RuntimeError):
         return None
 
@@ -283,9 +285,11 @@ def _said_of(error: BaseException) -> tuple[str, int]:
 
 
 def _meet(size: int, minutes: float) -> Meeting:
-    global _meeting
+    global _meeting, _met_nobody
     if _meeting is None:
+        _met_nobody = True
         _meeting = Meeting.from_environment(size, minutes)
+        _met_nobody = False
     return _meeting
 
 

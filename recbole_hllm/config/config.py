@@ -384,8 +384,6 @@ class Config(RecBoleConfig):
     def _init_device(self) -> None:
         """One process, one device; CUDA_VISIBLE_DEVICES is the user's and stays as it is."""
         final = self.final_config_dict
-        if int(os.environ.get("WORLD_SIZE") or 1) > 1:
-            raise ConfigError("WORLD_SIZE is above 1: training in several processes is not supported yet")
         ids = re.findall(r"[^\s,()\[\]]+", final["gpu_id"] or "")
         if not all(re.fullmatch(r"-?\d+", number) for number in ids):
             raise ConfigError(f"gpu_id: '{final['gpu_id']}' is not a number, or several separated by commas")

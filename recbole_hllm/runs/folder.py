@@ -19,6 +19,7 @@ from recbole_hllm.config.scopes import NOT_SAVED
 from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.processes import current
 from recbole_hllm.storage.files import finite, json_text, write_json, write_text, writing
 from recbole_hllm.training.trainer import Trainer
 
@@ -31,7 +32,7 @@ _FOLDERS = ("best", "last", "tensorboard")
 
 
 def new_folder(config: Config, run_dir: str | Path | None, resumed: dict[str, Any] | None = None) -> Path:
-    """Makes the folder with its config.yaml.
+    """Makes the folder with its config.yaml; the first process does, and all others must see it.
 
     Args:
         resumed: settings of the run in the folder that goes on, from ``read_settings``; None for a new run.
@@ -39,14 +40,22 @@ def new_folder(config: Config, run_dir: str | Path | None, resumed: dict[str, An
     Raises:
         ConfigError: it holds another run already, or cannot be written.
     """
-    settings = RunKeys.of(config)
-    folder = Path(run_dir) if run_dir else unused_folder(settings.dataset, settings.model)
-    if resumed is None:
-        refuse_existing(folder, (*_FILES, *_FOLDERS, KEYS))
-    else:
-        check_same_run(folder, resumed, config)
-    make_folder(folder)
-    keep_settings(folder, config)
+    settings, processes = RunKeys.of(config), current()
+    folder = Path(processes.first_of(str(run_dir or unused_folder(settings.dataset, settings.model))))
+    with processes.together():
+        if processes.is_first:
+            if resumed is None:
+                refuse_existing(folder, (*_FILES, *_FOLDERS, KEYS))
+            else:
+                check_same_run(folder, resumed, config)
+            make_folder(folder)
+            keep_settings(folder, config)
+    with processes.together():
+        if not (folder / "config.yaml").is_file():
+            raise ConfigError(
+                f"run_dir: {folder.absolute()} was made by process 0, and this process, on another machine perhaps, "
+                "does not see it; name a folder on a disk that all share"
+            )
     return folder
 
 
@@ -63,14 +72,15 @@ def forgotten_unless_begun(folder: Path, new: bool, errors: type[Exception]) -> 
     try:
         yield
     except errors:
-        if new and not any((folder / name).exists() for name in _FOLDERS):
+        if new and current().is_first and not any((folder / name).exists() for name in _FOLDERS):
             (folder / "config.yaml").unlink(missing_ok=True)
         raise
 
 
 def keep_settings(folder: Path, config: Config) -> None:
-    """Writes the run's config.yaml."""
-    write_yaml(folder / "config.yaml", saved_keys(config.settings))
+    """Writes the run's config.yaml, in the first process."""
+    if current().is_first:
+        write_yaml(folder / "config.yaml", saved_keys(config.settings))
 
 
 def saved_keys(keys: dict[str, Any]) -> dict[str, Any]:

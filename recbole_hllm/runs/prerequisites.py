@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Set
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.data.rows.dataset import create_dataset
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.contract import NeedsRuns
+from recbole_hllm.processes import current
 from recbole_hllm.runs.folder import saved_keys
 from recbole_hllm.storage.cache import cache_folder, digest, file_digest, locked
 
@@ -224,9 +226,14 @@ def _made(
     run: Callable[..., dict[str, Any]],
     run_dir: str | Path | None,
 ) -> Path:
-    """The folder of the run, which is made unless it is there; by one process, others wait for it."""
+    """The folder of the run, which is made unless it is there; by one program, others wait for it.
+
+    Of several processes of one program the first has the lock and sees what is there, and all run.
+    """
     folder, made = _folder_of(config, key, needed, keys, run_dir)
-    with locked(folder, f"{key}: the {needed} in {folder}"):
+    processes = current()
+    folder = Path(processes.first_of(str(folder)))
+    with locked(folder, f"{key}: the {needed} in {folder}") if processes.is_first else nullcontext():
         return _found_or_run(key, needed, folder, made, run)
 
 
@@ -268,10 +275,10 @@ def _folder_of(
 
 
 def _found_or_run(key: str, needed: str, folder: Path, made: Any, run: Callable[..., dict[str, Any]]) -> Path:
-    if (folder / "costs.json").is_file():
+    found, begun = current().first_of([(folder / name).is_file() for name in ("costs.json", "config.yaml")])
+    if found:
         logging.getLogger().info(f"{key}: the {needed} in {folder}")
         return folder
-    begun = (folder / "config.yaml").is_file()
     article = "an" if needed[0] in "AEIOU" else "a"
     first = f"{article} {needed} is trained first and kept in"
     what = f"the {needed} of a run that ended early goes on in" if begun else first

@@ -18,7 +18,9 @@ from recbole_hllm.errors import ConfigError, UserError
 from recbole_hllm.evaluation.metrics import known_metrics
 from recbole_hllm.evaluation.segments import describe, segment_metrics, segment_table
 from recbole_hllm.model.base.contract import Recommender, Weights
+from recbole_hllm.processes import begin, current, ending_together
 from recbole_hllm.registry import known_name, model_names
+from recbole_hllm.runs.alike import check_same_data, check_same_program
 from recbole_hllm.runs.effect import tell_of_run
 from recbole_hllm.runs.folder import (
     add_evaluation,
@@ -52,6 +54,7 @@ class Run:
     run_dir: Path
 
 
+@ending_together()
 def run(
     model: str | type | None = None,
     dataset: str | None = None,
@@ -65,6 +68,9 @@ def run(
     With ``resume`` the unfinished run in ``run_dir`` goes on with its own settings, keys given now on top; with
     ``evaluate_only`` its best weights are evaluated again, see ``evaluate_run``. A run's folder never says that code
     of a language model may run (``trust_remote_code``): only the keys given now do.
+
+    Of several processes, which torchrun or deepspeed starts, each calls it: they train and evaluate together, the first
+    one writes the folder, and all return the same.
 
     Args:
         model: model name, ours or RecBole's; a class of your own, or ``package.module:Class``.
@@ -80,7 +86,7 @@ def run(
     Raises:
         UserError: with what is wrong, where, and what to do.
     """
-    files = as_files(config_file_list)
+    files, settings = as_files(config_file_list), None
     given = merge_keys(files, config_dict, arguments)
     if given.get("evaluate_only"):
         return evaluate_run(run_dir, {**given, **({"dataset": dataset} if dataset else {})}, model)
@@ -89,12 +95,12 @@ def run(
             raise ConfigError("resume: name the folder of the unfinished run, run_dir")
         settings = _settings(Path(run_dir), model or given.get("model"))
         config = Config(model, dataset, config_dict={**settings, **given})
-        folder = new_folder(config, run_dir, settings)
     else:
         config = Config(model, dataset, files, config_dict, arguments)
         config.spec.model.check_keys(config)
         check_wandb(config)
-        folder = new_folder(config, run_dir)
+    _meet(config)
+    folder = new_folder(config, run_dir, settings)
     new = not given.get("resume")
     with forgotten_unless_begun(folder, new, UserError), logging_to(folder / "run.log", RunKeys.of(config).state):
         Trainer.check_keys(config)
@@ -104,6 +110,13 @@ def run(
         keep_settings(folder, config)
         with forgotten_unless_begun(folder, new, Exception):
             return _run(config, folder)
+
+
+def _meet(config: Config) -> None:
+    """Where there are several processes, they must be alike."""
+    settings = RunKeys.of(config)
+    begin(settings.device, settings.process_minutes)
+    check_same_program(config)
 
 
 def _is_row(files: Any) -> bool:
@@ -123,12 +136,13 @@ def _run(config: Config, folder: Path) -> dict[str, Any]:
     data = create_dataset(config)
     train_data, valid_data, test_data = data_preparation(config, data)
     check_sizes(config, train_data, valid_data, test_data)
+    check_same_data(data, (valid_data, test_data))
     _log_data(config, data, (train_data, valid_data, test_data))
     init_seed(settings.seed, settings.reproducibility)
     recommender = config.spec.build(config, train_data._dataset).to(settings.device)
     trainer = Trainer(config, recommender, folder)
     seconds = {"preparation_seconds": time.perf_counter() - start}
-    show = settings.show_progress
+    show = settings.show_progress and current().is_first
     best_score, best_valid = trainer.fit(train_data, valid_data, show_progress=show)
     if valid_data and trainer.valid_ranks is None and not trainer.labelled:  # a resumed run whose best epoch was before
         trainer.evaluate(valid_data, show_progress=show)
@@ -139,9 +153,11 @@ def _run(config: Config, folder: Path) -> dict[str, Any]:
         "best_valid_result": best_valid,
         "test_result": trainer.evaluate(test_data, show_progress=show),
     }
-    _keep_evaluation(folder, data, trainer, test_data)
-    seconds["total_seconds"] = time.perf_counter() - start
-    write_results(folder, config, data, (valid_data, test_data), trainer, result, seconds)
+    if current().is_first:
+        _keep_evaluation(folder, data, trainer, test_data)
+        seconds["total_seconds"] = time.perf_counter() - start
+        write_results(folder, config, data, (valid_data, test_data), trainer, result, seconds)
+    current().wait()
     logging.getLogger().info(f"test {result['test_result']}, all of it in {folder}")
     return {**result, "run_dir": str(folder)}
 
@@ -158,6 +174,7 @@ def _keep_evaluation(folder: Path, data: SequenceDataset, trainer: Trainer, test
         write_json(folder / "segments.json", segment_table(folder))
 
 
+@ending_together()
 def evaluate_run(
     run_dir: str | Path | None, config_dict: dict[str, Any] | None = None, model: str | type | None = None
 ) -> dict[str, Any]:
@@ -178,7 +195,7 @@ def evaluate_run(
     loaded = load_run(run_dir, {**changed, "evaluate_only": True}, model)
     check_sizes(loaded.config, loaded.train_data, loaded.valid_data, loaded.test_data)
     folder, settings = loaded.run_dir, RunKeys.of(loaded.config)
-    show = settings.show_progress
+    show = settings.show_progress and current().is_first
     with logging_to(folder / "run.log", settings.state):
         trainer = Trainer(loaded.config, loaded.model, folder)
         trainer.eval_collector.data_collect(loaded.train_data)
@@ -192,7 +209,9 @@ def evaluate_run(
             evaluated = collector.take_scores() if trainer.labelled else collector.take_ranks()
             assert evaluated is not None, "the test has rows"
             segments = {"segments": segment_metrics(describe(evaluated, loaded.dataset), loaded.config)}
-        add_evaluation(folder, {"changed": changed, **result, **segments})
+        if current().is_first:
+            add_evaluation(folder, {"changed": changed, **result, **segments})
+        current().wait()
         logging.getLogger().info(f"valid {result['valid_result']}, test {result['test_result']}")
     return {**result, "run_dir": str(folder)}
 
@@ -219,6 +238,7 @@ def load_run(
     settings = _settings(folder, model or (config_dict or {}).get("model"))
     config = Config(model, config_dict={**settings, **(config_dict or {})})
     check_same_run(folder, settings, config)
+    _meet(config)
     keys = RunKeys.of(config)
     init_seed(keys.seed, keys.reproducibility)
     data = create_dataset(config)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hllm.errors import ConfigError, UserError
+from recbole_hllm.processes import current
 from recbole_hllm.storage.files import writing
 
 _LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -22,7 +23,8 @@ _ERROR_LINE = re.compile(r"\d\d:\d\d:\d\d E (.*)")
 def logging_to(file: Path, level: str | None) -> Iterator[None]:
     """Sends the root logger, which RecBole's code uses too, to the console and to a file while a run lasts.
 
-    Of a run inside another, which needs it first, the lines go to its own file only.
+    Of a run inside another, which needs it first, the lines go to its own file only. Of several processes the first one
+    writes; the others have warnings and errors for the console only.
 
     Args:
         file: appended to.
@@ -34,17 +36,18 @@ def logging_to(file: Path, level: str | None) -> Iterator[None]:
     level = str(level or "info").lower()
     if level not in _LEVELS:
         raise ConfigError(f"state: '{level}' is not one of {', '.join(_LEVELS)}")
-    root = logging.getLogger()
-    before = root.level
-    with writing(file):
-        in_folder = logging.FileHandler(file, encoding="utf-8")
+    root, processes = logging.getLogger(), current()
+    before, line, in_folder = root.level, _LINE, _in_folder(file)
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), in_folder]
+    if not processes.is_first:
+        line = f"process {processes.rank} of {processes.world_size}: {_LINE}"
+        handlers[0].setLevel(logging.WARNING)
     outer = [handler for handler in root.handlers if handler.name == _OF_A_RUN]
     for handler in outer:
         root.removeHandler(handler)
     for handler in handlers:
         handler.name = _OF_A_RUN
-        handler.setFormatter(logging.Formatter(_LINE, "%H:%M:%S"))
+        handler.setFormatter(logging.Formatter(line, "%H:%M:%S"))
         root.addHandler(handler)
     root.setLevel(level.upper())
     try:
@@ -63,6 +66,13 @@ def logging_to(file: Path, level: str | None) -> Iterator[None]:
             root.addHandler(handler)
         with suppress(OSError):  # a full disk: each line that is missing was complained of on the console
             in_folder.close()
+
+
+def _in_folder(file: Path) -> logging.Handler:
+    if not current().is_first:
+        return logging.NullHandler()
+    with writing(file):
+        return logging.FileHandler(file, encoding="utf-8")
 
 
 def last_error(file: Path) -> str | None:

@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from recbole_hllm.errors import DataError
+from recbole_hllm.processes import current
 from recbole_hllm.storage.cache import check_room, locked, new_entry, read_arrays
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def made_in_shards(
         DataError: the disk is full or the cache cannot be written; shards that are kept stay for the next start.
     """
     ranges = [(begin, min(begin + size, rows)) for begin in range(0, rows, size)]
-    bar = partial(tqdm, total=rows, desc=what, unit=unit, disable=rows <= PROGRESS_FROM)
+    bar = partial(tqdm, total=rows, desc=what, unit=unit, disable=rows <= PROGRESS_FROM or not current().is_first)
     if entry is None:
         with bar() as shown:
             return _joined([_counted(make(*those), those, shown) for those in ranges])

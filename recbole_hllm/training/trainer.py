@@ -24,6 +24,7 @@ from recbole_hllm.errors import ModelError
 from recbole_hllm.evaluation.evaluator import MetricEvaluator
 from recbole_hllm.evaluation.topk import TopKCollector
 from recbole_hllm.evaluation.value_metrics import ValueCollector
+from recbole_hllm.processes import current
 from recbole_hllm.storage.files import finite, writing
 from recbole_hllm.training.checkpoint import load_model, load_training, newest, replacing, save_model, save_training
 from recbole_hllm.training.evaluation import Evaluation
@@ -66,7 +67,7 @@ class Trainer(Evaluation):
         self.evaluator = MetricEvaluator(config, self.labelled)
         self.item_tensor: Tensor | None = None
         self.tot_item_num: int | None = None
-        self.wandblogger = WandbLogger(config)
+        self.wandblogger = WandbLogger(config if current().is_first else config.with_values({"log_wandb": False}))
         self.check_keys(config)
         self.optimizer = self._build_optimizer()
         self.test_batch_size = settings.eval_batch_size
@@ -97,6 +98,8 @@ class Trainer(Evaluation):
         return SummaryWriter(str(self.run_dir / "tensorboard"), purge_step=self.steps or None)
 
     def _record(self, tag: str, value: Any, step: Any, walltime: Any = None) -> None:
+        if not current().is_first:
+            return
         with writing(self.run_dir / "tensorboard"):
             self.tensorboard.add_scalar(tag, value, step, walltime)
 
@@ -128,11 +131,13 @@ class Trainer(Evaluation):
                 self._keep_as_best()
             elif self.stopping.validates_after_epoch(self.epochs_run):
                 self._validation()
-            self._save_last(train_data)
+            if current().is_first:
+                self._save_last(train_data)
         if self.best_epoch is None:  # no epoch at all, or none that was validated
             (self._validation or self._keep_as_best)()
-        with writing(self.run_dir / "tensorboard"):
-            self.tensorboard.close()
+        if current().is_first:
+            with writing(self.run_dir / "tensorboard"):
+                self.tensorboard.close()
         load_model(self.run_dir / "best", self.model)
         return (self.best_valid_score if valid_data else None), self.best_valid_result
 
@@ -172,7 +177,7 @@ class Trainer(Evaluation):
 
     def _add_training_time(self) -> None:
         now = time.perf_counter()
-        self.training_seconds += now - self._begun
+        self.training_seconds = current().first_of(self.training_seconds + now - self._begun)
         self._begun = now
 
     def _train_epoch(
@@ -290,6 +295,11 @@ class Trainer(Evaluation):
 
     def _keep_as_best(self) -> None:
         self.best_epoch = self.epoch
+        if current().is_first:
+            self._save_best()
+        current().wait()
+
+    def _save_best(self) -> None:
         with replacing(self.run_dir / "best") as folder:
             place = {"epoch": self.best_epoch, "steps": self.steps}
             save_model(folder, self.model, {**place, "valid_result": finite(self.best_valid_result)})
