@@ -45,7 +45,7 @@ def both(settings_of, tmp_path_factory):
                           valid_metric="NDCG@10"),
         "HLLM": keys_of(settings_of, "HLLM", eval_args={"split": {"LS": "valid_and_test"}, "mode": "uni2"}),
         "TextKNN": keys_of(settings_of, "TextKNN", eval_batch_size=100),  # one batch: a process has none
-        "DIN": keys_of(settings_of, "DIN"),
+        "HLLMRanker": keys_of(settings_of, "HLLMRanker"),
     }  # fmt: skip
     for model, keys in rows.items():
         run(model, config_dict={**keys, "cache_dir": str(folder / "cache-1")}, run_dir=folder / "one" / model)
@@ -55,7 +55,7 @@ def both(settings_of, tmp_path_factory):
     return {model: (folder / "one" / model, folder / "two" / model) for model in rows}, ended
 
 
-@pytest.mark.parametrize("model", ["SASRec", "HLLM", "TextKNN", "DIN"])
+@pytest.mark.parametrize("model", ["SASRec", "HLLM", "TextKNN", "HLLMRanker"])
 def test_two_processes_write_what_one_writes(model, both):
     one, two = both[0][model]
     for name in COMPARED:
