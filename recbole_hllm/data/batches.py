@@ -33,12 +33,16 @@ class Numbered(NamedTuple):
     """Rows of a batch.
 
     Attributes:
-        rows: (B,) int64.
-        seed: of all that is drawn for it.
+        rows: (B,) int64, those of this process; none where a batch of a training has fewer rows than processes.
+        seed: of all that is drawn for the batch, the same in all processes.
+        of_all: (G,) the rows of all processes.
+        share: (rank, world_size), which part of them ``rows`` are.
     """
 
     rows: np.ndarray
     seed: tuple[int, ...]
+    of_all: np.ndarray
+    share: tuple[int, int]
 
 
 class Batches(torch.utils.data.Sampler[Any]):
@@ -47,7 +51,8 @@ class Batches(torch.utils.data.Sampler[Any]):
     Args:
         order: of the rows.
         step: rows of a batch, those of all processes together.
-        least: rows that a batch must have in each process; fewer at the end join the batch before.
+        least: rows that a batch must have in each process; fewer at the end join the batch before. 0: a process may have
+            none.
         generator: its state at the beginning of a pass is the seed of the pass.
 
     Attributes:
@@ -88,8 +93,13 @@ class Batches(torch.utils.data.Sampler[Any]):
             for number in range(first, last):
                 begin = (number - first) * self.step
                 batch = rows[begin:] if number + 1 == count else rows[begin : begin + self.step]
-                share = (len(batch) * (self.rank + side) // self.world_size for side in (0, 1))
-                yield Numbered(batch[slice(*share)], (seed, number, self.rank))
+                share = self.rank, self.world_size
+                yield Numbered(batch[_part(len(batch), *share)], (seed, number, 0), batch, share)
+
+
+def _part(size: int, rank: int, world_size: int) -> slice:
+    """A process's part of so many rows, as large as the others' but for one row."""
+    return slice(size * rank // world_size, size * (rank + 1) // world_size)
 
 
 def _seed_of(generator: torch.Generator) -> int:
@@ -100,11 +110,20 @@ def _seed_of(generator: torch.Generator) -> int:
 
 
 class Batch(Interaction):
-    """A batch that torch knows how to copy to where a GPU reads it from."""
+    """A batch that torch knows how to copy to where a GPU reads it from.
+
+    Args:
+        columns: name -> values of each row.
+        stands_in: it is one row of another process, for one that has none of a small batch: it counts nothing.
+    """
+
+    def __init__(self, columns: dict[str, Any], stands_in: bool = False) -> None:
+        super().__init__(columns)
+        self.stands_in = stands_in
 
     def pin_memory(self) -> "Batch":
         """The same in page-locked memory."""
-        return Batch({name: values.pin_memory() for name, values in self.interaction.items()})
+        return Batch({name: values.pin_memory() for name, values in self.interaction.items()}, self.stands_in)
 
 
 class _RowNumbers(Dataset[Any]):
@@ -169,6 +188,10 @@ class BatchLoader(AbstractDataLoader):
         """In which order a pass goes through the rows."""
         return Shuffled(self.sample_size, self.generator) if self.shuffle else Order(self.sample_size)
 
+    def made_whole(self) -> bool:
+        """Whether each of several processes makes a whole batch and takes its part."""
+        return False
+
     def shard(self, rank: int, world_size: int) -> None:
         """Loads one process's share of each batch, see ``Batches``."""
         self.batch_sampler.shard(rank, world_size)
@@ -190,14 +213,29 @@ class BatchLoader(AbstractDataLoader):
         """A batch of what ``collate_fn`` makes of row numbers; those of a pass bring their seed."""
         if not isinstance(batch, Numbered):
             return collate(batch)
+        whole = batch.share[1] > 1 and self.made_whole()
+        rows = batch.of_all if whole or not len(batch.rows) else batch.rows
         if self._sampler is not None:
             self._sampler.seed(batch.seed)
         if isinstance(self.transform, Equal):
-            made = collate(batch.rows)
+            made = collate(rows)
         else:
             with _drawing(batch.seed):
-                made = collate(batch.rows)
-        return Batch(made.interaction) if isinstance(made, Interaction) else (Batch(made[0].interaction), *made[1:])
+                made = collate(rows)
+        if isinstance(made, Interaction):
+            return Batch(made.interaction) if rows is batch.rows else _shared(made, *batch.share)
+        return (Batch(made[0].interaction), *made[1:])
+
+
+def _shared(made: Interaction, rank: int, world_size: int) -> Batch:
+    """A process's part of a whole batch, or its first row where there is none; what all its rows have in common, such
+    as negatives, stays whole."""
+    size = len(made)
+    part = _part(size, rank, world_size)
+    empty = part.start == part.stop
+    part = slice(0, 1) if empty else part
+    columns = {name: values[part] if len(values) == size else values for name, values in made.interaction.items()}
+    return Batch(columns, stands_in=empty)
 
 
 @contextmanager
@@ -217,6 +255,12 @@ def _drawing(seed: tuple[int, ...]) -> Iterator[None]:
 
 class TrainLoader(TrainDataLoader, BatchLoader):
     """Training rows, with the negatives of ``train_neg_sample_args``."""
+
+    least_rows = 0
+
+    def made_whole(self) -> bool:
+        """Where something is drawn: it is what one process draws."""
+        return self._sampler is not None or not isinstance(self.transform, Equal)
 
     def _workers(self, config: Any) -> int:
         if self.neg_sample_args.get("dynamic"):  # the model as it is now chooses among them

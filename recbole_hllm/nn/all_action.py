@@ -107,7 +107,7 @@ def _mean_over_pairs(
                 total = total + checkpoint(_sum_of_block, *arguments, use_reentrant=False)
             else:
                 total = total + _sum_of_block(*arguments)
-    return total / max(_count_pairs(output_rows, target_rows, n_rows), 1)
+    return total / max(count_pairs(output_rows, target_rows, n_rows), 1)
 
 
 def _sum_of_block(
@@ -135,6 +135,7 @@ def _owned(output_rows: Tensor, target_ids: Tensor, owned: Tensor) -> Tensor:
     return has[:, of_target][of_output]
 
 
-def _count_pairs(output_rows: Tensor, target_rows: Tensor, n_rows: int) -> int:
+def count_pairs(output_rows: Tensor, target_rows: Tensor, n_rows: int) -> int:
+    """How many pairs of an output and a target are of one row, by (P,) and (M,) numbers of ``n_rows`` rows."""
     counts = (torch.bincount(part, minlength=n_rows) for part in (output_rows, target_rows))
     return int(torch.mul(*counts).sum())

@@ -13,12 +13,11 @@ from recbole.data.interaction import Interaction
 from recbole.trainer.trainer import AbstractTrainer
 from recbole.utils import EvaluatorType, ModelType, WandbLogger, calculate_valid_score, dict2str, early_stopping
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from recbole_hllm.config.keys.run import RunKeys
-from recbole_hllm.config.parsing import AUTOCAST_DTYPES
+from recbole_hllm.data.batches import Batch
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ModelError
 from recbole_hllm.evaluation.evaluator import MetricEvaluator
@@ -27,6 +26,7 @@ from recbole_hllm.evaluation.value_metrics import ValueCollector
 from recbole_hllm.processes import current
 from recbole_hllm.storage.files import finite, writing
 from recbole_hllm.training.checkpoint import load_model, load_training, newest, replacing, save_model, save_training
+from recbole_hllm.training.engines import build_engine, engine_class
 from recbole_hllm.training.evaluation import Evaluation
 from recbole_hllm.training.failures import check_batch, check_epoch, wrong_values_named
 from recbole_hllm.training.schedule import build_schedule, check_schedule, go_to_step
@@ -59,9 +59,6 @@ class Trainer(Evaluation):
         self.valid_metric, self.valid_metric_bigger = settings.valid_metric.lower(), settings.valid_metric_bigger
         self.accumulation = settings.gradient_accumulation_steps
         self.gpu_available = self.device.type == "cuda"
-        self.autocast_dtype = AUTOCAST_DTYPES[settings.precision]
-        scaled = settings.precision == "fp16" and not self.counts_only
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         self.labelled = settings.eval_type == EvaluatorType.VALUE
         self.eval_collector = ValueCollector(config) if self.labelled else TopKCollector(config)
         self.evaluator = MetricEvaluator(config, self.labelled)
@@ -69,7 +66,8 @@ class Trainer(Evaluation):
         self.tot_item_num: int | None = None
         self.wandblogger = WandbLogger(config if current().is_first else config.with_values({"log_wandb": False}))
         self.check_keys(config)
-        self.optimizer = self._build_optimizer()
+        self.engine = build_engine(model, self._build_optimizer(), settings, self.counts_only)
+        self.optimizer, self.scaler = self.engine.optimizer, self.engine.scaler
         self.test_batch_size = settings.eval_batch_size
         # Epochs that ended, and those of them that did so before their last batch.
         self.cur_step = self.steps = self.epochs_run = self.epochs_cut = 0
@@ -90,6 +88,7 @@ class Trainer(Evaluation):
         settings = RunKeys.of(config)
         check_schedule(settings.scheduler, settings.warmup_ratio)
         check_stopping(settings)
+        engine_class(settings)
 
     @cached_property
     def tensorboard(self) -> SummaryWriter:
@@ -123,6 +122,7 @@ class Trainer(Evaluation):
         self.eval_collector.data_collect(train_data)
         if (self.settings.train_neg_sample_args or {}).get("dynamic"):
             train_data.get_model(self.model)
+        self.engine.share_out(train_data)
         self._validation = None if valid_data is None else partial(self._validate, valid_data, show_progress)
         self._prepare(train_data)
         while not self._finished():
@@ -203,10 +203,11 @@ class Trainer(Evaluation):
         index = -1
         with StepNumbers(record) as numbers:
             for index, rows in enumerate(bar):
-                loss = self.train_batch(rows, loss_func, share_of[index])
+                last = (index + 1) % self.accumulation == 0 or index + 1 == batches
+                loss = self.train_batch(rows, loss_func, share_of[index], last)
                 batch = BatchPlace(epoch_idx, index, self.steps, self.optimizer.param_groups[-1]["lr"])
-                numbers.keep(batch, loss, self.model.loss_terms)
-                if (index + 1) % self.accumulation and index + 1 < batches:
+                numbers.keep(batch, *self.engine.means(loss, self.model.loss_terms))
+                if not last:
                     continue
                 self._step()
                 if self._validation and self.stopping.validates_after_step(self.steps):
@@ -226,41 +227,32 @@ class Trainer(Evaluation):
         self._begun = time.perf_counter()
 
     def train_batch(
-        self, rows: Interaction, loss_func: Callable[[Interaction], Any] | None = None, share: float = 1.0
+        self,
+        rows: Interaction,
+        loss_func: Callable[[Interaction], Any] | None = None,
+        share: float = 1.0,
+        last: bool = True,
     ) -> torch.Tensor:
-        """Loss of a batch, on the device and not waited for; ``share`` of its gradients is added.
+        """Loss of a batch, on the device and not waited for; ``share`` of its gradients is added, and ``last`` says that
+        a step comes after it.
 
         Raises:
             ConfigError: a model of RecBole cannot compute its first batch.
         """
         with wrong_values_named(self.settings.model, bool(self.steps) or self.config.spec.traced):
-            return self._train_batch(rows, loss_func, share)
+            loss = self.engine.loss(self._on_device(rows), loss_func, last)
+            self.engine.backward(loss, share)
+            if self.gpu_available and not self.steps:
+                torch.cuda.synchronize(self.device)  # what a GPU cannot compute shows when it is waited for
+            return loss.detach()
 
-    def _train_batch(
-        self, rows: Interaction, loss_func: Callable[[Interaction], Any] | None, share: float
-    ) -> torch.Tensor:
-        with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
-            losses = (loss_func or self.model.calculate_loss)(self._on_device(rows))
-        loss: Any = sum(losses) if isinstance(losses, tuple) else losses
-        self.scaler.scale(loss * share).backward()
-        if self.gpu_available and not self.steps:
-            torch.cuda.synchronize(self.device)  # what a GPU cannot compute shows when it is waited for
-        return loss.detach()
-
-    def _on_device(self, rows: Interaction) -> Interaction:
+    def _on_device(self, rows: Interaction) -> Batch:
         """RecBole's ``rows.to`` waits for all that a GPU is still computing."""
         columns = {name: column.to(self.device, non_blocking=True) for name, column in rows.interaction.items()}
-        return Interaction(columns)
+        return Batch(columns, isinstance(rows, Batch) and rows.stands_in)
 
     def _step(self) -> None:
-        if self.clip_grad_norm:
-            self.scaler.unscale_(self.optimizer)
-            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
-        before = self.scaler.get_scale()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.scaler.get_scale() >= before:  # fp16 skips a step that overflowed
+        if self.engine.step():
             self.schedule.step()
         self.steps += 1
 

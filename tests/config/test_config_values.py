@@ -298,8 +298,12 @@ def test_cuda_visible_devices_is_left_alone(toy, two_gpus, monkeypatch, value):
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == value
 
 
-def test_several_processes_are_refused(toy, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    refused("WORLD_SIZE is above 1", "SASRec", "toy", config_dict=toy)
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    Config("SASRec", "toy", config_dict=toy)
+@pytest.mark.parametrize("gpu_id, rank, device", [("0", 1, 1), ("1,0", 1, 0), ("0", 2, None), ("1,0,2", 2, None)])
+def test_each_process_has_a_gpu_of_its_own(toy, two_gpus, monkeypatch, gpu_id, rank, device):
+    for name, value in (("WORLD_SIZE", 4), ("LOCAL_WORLD_SIZE", 2 if device is not None else 3), ("LOCAL_RANK", rank)):
+        monkeypatch.setenv(name, str(value))
+    keys = toy | {"gpu_id": gpu_id}
+    if device is None:
+        refused("2 of 2 visible GPUs, counted from 0 for 3 processes on this node", "SASRec", "toy", config_dict=keys)
+    else:
+        assert Config("SASRec", "toy", config_dict=keys)["device"] == torch.device("cuda", device)

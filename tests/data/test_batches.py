@@ -56,8 +56,8 @@ def test_processes_share_each_batch(size, step, least, world_size, shuffled):
         assert np.array_equal(np.concatenate([part.rows for part in own]), batch.rows)
         lengths = [len(part.rows) for part in own]
         assert min(lengths) >= least and max(lengths) - min(lengths) <= 1
-        assert [part.seed[:2] for part in own] == [batch.seed[:2]] * world_size
-        assert [part.seed[2] for part in own] == list(range(world_size))
+        assert [part.seed for part in own] == [batch.seed] * world_size
+        assert all(np.array_equal(part.of_all, batch.rows) for part in own)
 
 
 def test_a_pass_has_its_own_seed_which_takes_no_random_number():

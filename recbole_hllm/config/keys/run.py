@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from recbole_hllm.config.keys.engines import EngineKeys
 from recbole_hllm.config.keys.recbole import ColumnKeys, DataKeys, EvaluationKeys, MachineKeys, TrainingKeys
 from recbole_hllm.config.schema import Scope, Settings, default, key
 
@@ -210,7 +211,7 @@ class CompatibilityKeys(Settings):
     )  # fmt: skip
 
 
-class OverallKeys(OurDataKeys, OurEvaluationKeys, SearchKeys, OurTrainingKeys, CompatibilityKeys):
+class OverallKeys(OurDataKeys, OurEvaluationKeys, SearchKeys, OurTrainingKeys, EngineKeys, CompatibilityKeys):
     """Keys of this package that every model understands, RecBole's own included. Keys of RecBole keep RecBole's
     defaults."""
 

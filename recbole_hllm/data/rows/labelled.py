@@ -27,7 +27,7 @@ class LabelledLoader(TrainLoader):
 
     def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:
         self.settings = HLLMRankerKeys.of(config)
-        self.least_rows = 2 if config.spec.batch_norm else 1
+        self.least_rows = 2 if config.spec.batch_norm else 0
         super().__init__(config, dataset, sampler, shuffle=shuffle)
 
     def row_order(self) -> Order:

@@ -155,6 +155,10 @@ class SplitLoader(TrainLoader):
     """Rows of a history and its targets. One row that is left over at the end has the company of another, half the data
     away: its targets are the negatives."""
 
+    def made_whole(self) -> bool:
+        """Whether a row has company is a matter of the whole batch."""
+        return True
+
     def collate_fn(self, index: Any) -> Any:
         """The rows of these numbers, which are at least two."""
         others = [(index[0] + len(self._dataset) // 2) % len(self._dataset)] if len(index) == 1 else []

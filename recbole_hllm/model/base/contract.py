@@ -89,6 +89,8 @@ class Recommender(AbstractRecommender):
         READS_NUMBERS: on labelled rows embeddings are multiplied by the columns of ``numerical_features``.
         loss_terms: name -> number of the last batch, for log and TensorBoard: a float, or a tensor of one number, which
             is read later, since reading it waits for a GPU.
+        loss_parts: how many numbers the loss of the last batch is the mean of, by which processes that share a batch
+            weigh their losses; None: as many as it has rows.
     """
 
     Keys: ClassVar[type[RunKeys]] = RunKeys
@@ -99,6 +101,7 @@ class Recommender(AbstractRecommender):
     READS_HISTORY: ClassVar[bool] = True
     READS_NUMBERS: ClassVar[bool] = False
     loss_terms: Mapping[str, Any] = MappingProxyType({})
+    loss_parts: int | Tensor | None = None
 
     # ---- RecBole's: training and scores ----
 

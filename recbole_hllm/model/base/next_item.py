@@ -124,6 +124,7 @@ class NextItemRecommender(TwoTowers):
         windows, negatives = interaction[self.ITEM_SEQ], interaction[self.NEG_ITEM_ID]
         # As numbers of places: a mask would be counted again, and a GPU waited for, each time it is used.
         real = (windows[:, 1:] != 0).nonzero(as_tuple=True)
+        self.loss_parts = len(real[0])
         negatives = negatives[0] if negatives.dim() == 2 else negatives[real]  # (K,) shared, or (P, K)
         vectors = self.vectors_of(torch.cat([windows.reshape(-1), negatives.reshape(-1)]))
         sequence, negative = vectors.split([windows.numel(), negatives.numel()])

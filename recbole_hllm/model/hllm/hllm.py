@@ -37,11 +37,13 @@ from recbole_hllm.model.hllm.language_models import (
 from recbole_hllm.model.hllm.pretrained import export_hllm, load_pretrained_hllm
 from recbole_hllm.nn.backbone import load_backbone, load_tokenizer
 from recbole_hllm.nn.chunked import encode_items
+from recbole_hllm.nn.gathered import deal, gather_rows
 from recbole_hllm.nn.item_encoder import ItemEncoder, StoredItemVectors
 from recbole_hllm.nn.losses import InfoNCEResult
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.tuning import tune
 from recbole_hllm.nn.user_encoder import UserEncoder
+from recbole_hllm.processes import current
 from recbole_hllm.storage.cache import digest
 
 
@@ -146,8 +148,8 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         """(N,) item ids -> (N, D) vectors; each distinct item is encoded once, the padding item's vector is 0."""
         distinct, places = torch.unique(ids, return_inverse=True)
         real = distinct[distinct != 0]
-        vectors = self._encode(real)
         self.items_encoded = len(real)
+        vectors = self._encode(real)
         padding = vectors.new_zeros(len(distinct) - len(real), vectors.shape[1])
         return torch.cat([padding, vectors])[places]
 
@@ -155,6 +157,26 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         """(N,) ids of real items -> (N, D) vectors."""
         if isinstance(self.item_encoder, StoredItemVectors):
             return self.item_encoder(ids)
+        if self.training and current().world_size > 1:
+            return self._encode_together(ids)
+        return self._encode_alone(ids)
+
+    def _encode_together(self, ids: Tensor) -> Tensor:
+        """Each item of the batch is encoded by one of the processes that share it."""
+        processes, own = current(), ids.cpu().numpy()
+        together = np.unique(np.concatenate(processes.gather_arrays(own)))
+        self.items_encoded = len(together)
+        if not len(together):
+            return self._encode_alone(ids)
+        lengths = self.catalogue.offsets[together + 1] - self.catalogue.offsets[together]
+        hands = deal(torch.from_numpy(lengths), processes.world_size)
+        mine = torch.from_numpy(together)[hands[:, processes.rank]].to(ids.device)
+        vectors = gather_rows(self._encode_alone(mine), [len(hands)] * processes.world_size, processes.rank)
+        place = torch.empty(len(together), dtype=torch.long)
+        place[hands.T.reshape(-1)] = torch.arange(hands.numel())
+        return vectors[place[torch.from_numpy(np.searchsorted(together, own))].to(ids.device)]
+
+    def _encode_alone(self, ids: Tensor) -> Tensor:
         tokens, lengths = self.catalogue.lookup(ids)
         return encode_items(
             self.item_encoder,

@@ -21,14 +21,17 @@ from recbole_hllm.model.base.trained_run import settings_of, with_best_weights
 from recbole_hllm.model.base.two_towers import TwoTowers
 from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.model.learn.content import LANGUAGE_MODELS, build_content, check_content_keys, content_source
-from recbole_hllm.nn.all_action import all_action_over_catalogue, dense_all_action
+from recbole_hllm.model.learn.together import Targets, targets_of_all
+from recbole_hllm.nn.all_action import all_action_over_catalogue, count_pairs, dense_all_action
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
+from recbole_hllm.nn.gathered import of_first
 from recbole_hllm.nn.losses import clamp_logit_scale
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.preference import CausalTransformer, PreferenceTower, last_places, recency_weights, sample_places
 from recbole_hllm.nn.ragged import read_by_length
 from recbole_hllm.nn.tuning import tune
 from recbole_hllm.nn.user_encoder import UserEncoder
+from recbole_hllm.processes import current
 
 # Keys that decide what weights compute, and that no shape shows; names and lengths of texts differ between data sets.
 _SEEN_IN_NO_SHAPE = (
@@ -198,13 +201,17 @@ class LEARN(TwoTowers, ReadsWeights):
         outputs, vectors = self.read(self.user_tower, history), self.target_vectors(targets)
         read, wanted = self._drawn("history", history), self._drawn("targets", targets)
         scale = clamp_logit_scale(self.logit_scale)
-        pairs = outputs[read], torch.nonzero(read)[:, 0], vectors[wanted], torch.nonzero(wanted)[:, 0], scale
+        rows, target_rows = torch.nonzero(read)[:, 0], torch.nonzero(wanted)[:, 0]
+        self.loss_parts = count_pairs(rows, target_rows, len(history))
         if self.catalogue_is_negative:
             negatives = self._negatives(targets.device)
+            pairs = outputs[read], rows, vectors[wanted], target_rows, scale
             loss = all_action_over_catalogue(*pairs, self.vectors_of(negatives), (negatives, targets))
         else:
-            same_items = (targets[wanted], targets) if self.settings.mask_same_items else None
-            loss = dense_all_action(*pairs, interaction[self.USER_ID], same_items)
+            own = Targets(vectors[wanted], target_rows, targets[wanted], interaction[self.USER_ID], targets)
+            of, first = targets_of_all(own)
+            same_items = (of.items, of.owned) if self.settings.mask_same_items else None
+            loss = dense_all_action(outputs[read], rows + first, of.vectors, of.rows, scale, of.users, same_items)
         self.loss_terms = {"all_action": loss.detach(), "logit_scale": scale.detach().exp()}
         return loss
 
@@ -222,7 +229,8 @@ class LEARN(TwoTowers, ReadsWeights):
         number = self.settings.num_negatives
         if number is None:
             return torch.arange(1, self.n_items, device=device)
-        return 1 + torch.randperm(self.n_items - 1, device=device)[:number]
+        drawn = 1 + torch.randperm(self.n_items - 1, device=device)[:number]
+        return of_first(drawn) if current().world_size > 1 else drawn
 
     def _drawn(self, part: str, items: Tensor) -> Tensor:
         """(B, S) which places of the histories or targets are compared."""

@@ -190,7 +190,9 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
                 states.append(read)
                 kept.append(targets[some])
             order.append(some)
-        return [torch.cat(parts) for parts in zip(*states, strict=True)], torch.cat(kept), torch.cat(order)
+        wanted = torch.cat(kept)
+        self.loss_parts = len(wanted)
+        return [torch.cat(parts) for parts in zip(*states, strict=True)], wanted, torch.cat(order)
 
     def _read(self, items: Tensor, lengths: Tensor, layers: Sequence[int], every_position: bool) -> list[Tensor]:
         vectors = self.input_proj(self.item_table(items))

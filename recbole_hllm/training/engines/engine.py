@@ -1,0 +1,112 @@
+"""What the training loop asks of an engine, and the engine of one process."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.utils import ModelType
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from recbole_hllm.config.keys.run import RunKeys
+from recbole_hllm.config.parsing import AUTOCAST_DTYPES
+from recbole_hllm.data.batches import Batch
+
+LossFunction = Callable[[Interaction], Any]
+
+
+class LossOf(nn.Module):
+    """A model whose ``forward`` is its loss, in the precision of the training: what DDP and DeepSpeed wrap.
+
+    Args:
+        model: a recommender.
+        device: it is on.
+        dtype: of autocast; None: none.
+    """
+
+    def __init__(self, model: Any, device: torch.device, dtype: torch.dtype | None) -> None:
+        super().__init__()
+        self.model, self.device, self.dtype = model, device, dtype
+
+    def forward(self, rows: Interaction, loss_function: LossFunction | None = None) -> Tensor:
+        """Scalar loss of training rows; ``loss_function`` in place of the model's."""
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            losses = (loss_function or self.model.calculate_loss)(rows)
+        loss: Any = sum(losses) if isinstance(losses, tuple) else losses
+        return loss
+
+
+class Engine:
+    """One process alone. The loop calls, for each batch, ``loss``, ``backward`` and ``means``, and then ``step``.
+
+    Args:
+        model: a recommender, on its device.
+        optimizer: of its parameters.
+        settings: the keys of the run.
+
+    Attributes:
+        several: whether it can be one of several processes.
+        optimizer: what a schedule sets the learning rate of.
+        scaler: of fp16.
+    """
+
+    several: ClassVar[bool] = False
+
+    def __init__(self, model: Any, optimizer: torch.optim.Optimizer, settings: RunKeys) -> None:
+        self.model, self.optimizer, self.settings = model, optimizer, settings
+        self.clip_grad_norm = settings.clip_grad_norm
+        scaled = settings.precision == "fp16" and model.type != ModelType.TRADITIONAL
+        self.scaler = torch.amp.GradScaler(settings.device.type, enabled=scaled)
+        self.wrapped: Any = self.wrap(LossOf(model, settings.device, AUTOCAST_DTYPES[settings.precision]))
+
+    @classmethod
+    def check_keys(cls, settings: RunKeys) -> None:
+        """Raises ConfigError for keys that this engine cannot do what they say."""
+
+    def wrap(self, loss_of: LossOf) -> Any:
+        """What is called with rows to get their loss."""
+        return loss_of
+
+    # ---- a batch ----
+
+    def share_out(self, loader: Any) -> None:
+        """Each process gets its part of every batch of a loader of training rows."""
+
+    def loss(self, rows: Batch, loss_function: LossFunction | None = None, last: bool = True) -> Tensor:
+        """Scalar loss of this process's rows.
+
+        Args:
+            rows: on the device.
+            loss_function: in place of the model's ``calculate_loss``.
+            last: ``step`` comes after this batch.
+        """
+        loss: Tensor = self.wrapped(rows, loss_function)
+        return loss
+
+    def backward(self, loss: Tensor, share: float = 1.0) -> None:
+        """Adds ``share`` of the gradients of a ``loss``, the one that ``loss`` gave last."""
+        self.scaler.scale(loss * share).backward()
+
+    def means(self, loss: Tensor, terms: Mapping[str, Any]) -> tuple[Tensor, Mapping[str, Any]]:
+        """Loss and terms of the last batch as one process alone has them; neither is waited for."""
+        return loss, terms
+
+    def step(self) -> bool:
+        """One step of the optimizer with the gradients there are; whether it was made: fp16 skips some."""
+        if self.clip_grad_norm:
+            self.scaler.unscale_(self.optimizer)
+            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return self.scaler.get_scale() >= before
+
+    # ---- between steps ----
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Inside, the model has all its weights, for an evaluation or a checkpoint; all processes go in together."""
+        yield

@@ -1,0 +1,55 @@
+"""A program for torchrun: steps of the training of several models, and their losses as JSON.
+
+    torchrun --nproc_per_node=2 engine_steps.py OUT KEYS
+
+KEYS is a JSON file: name -> keys of a run, the model's among them; ``steps`` optimizer steps of each. OUT gets, of each
+process, the losses, the learned weights' norms and the scores of the first test rows, as ``OUT.<rank>``.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from recbole_hllm import Config, create_dataset, data_preparation, processes
+
+# isort: split
+from recbole.utils import init_seed
+
+from recbole_hllm.training.trainer import Trainer
+
+
+def losses_of(keys, steps, folder):
+    """The losses of some steps, then what the weights are."""
+    config = Config(config_dict=keys)
+    processes.begin(config["device"])
+    init_seed(config["seed"], config["reproducibility"])
+    train, _, test = data_preparation(config, create_dataset(config))
+    init_seed(config["seed"], config["reproducibility"])
+    trainer = Trainer(config, config.spec.build(config, train._dataset), Path(folder))
+    trainer.engine.share_out(train)
+    trainer._prepare(train)
+    kept = []
+    trainer._show = lambda bar, batch, loss, terms: kept.append({"loss": loss, **terms})
+    while trainer.steps < steps:
+        trainer._train_epoch(train, 0)
+    with trainer.engine.whole(), torch.no_grad():
+        norms = {name: float(weight.float().norm()) for name, weight in trainer.model.named_parameters()}
+        trainer.model.eval()
+        rows = next(iter(test))[0]
+        scores = trainer.model.full_sort_predict(rows)[:2].flatten().tolist()
+    return {"terms": kept[:steps], "norms": norms, "scores": scores}
+
+
+def main():
+    """Everything that is asked for; what a process says first is its rank."""
+    out, runs = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
+    found = {name: losses_of(run["keys"], run["steps"], out.with_suffix("")) for name, run in runs.items()}
+    rank = processes.current().rank
+    out.with_name(f"{out.name}.{rank}").write_text(json.dumps(found), encoding="utf-8")
+    processes.end()
+
+
+if __name__ == "__main__":
+    main()

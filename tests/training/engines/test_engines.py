@@ -1,0 +1,68 @@
+"""Two processes train as one does: every strategy in one launch, which runs all systems."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import engine_steps
+import pytest
+
+MODELS = ("HLLM", "SLMRec", "LEARN", "SASRec")
+
+
+def run_steps(folder, runs, processes=2, **environment):
+    """What ``engine_steps`` finds in each of several processes, rank by rank."""
+    folder.mkdir()
+    (folder / "runs.json").write_text(json.dumps(runs), encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd()), **environment}
+    launch = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={port}"]
+    command = [sys.executable, *launch, engine_steps.__file__, "out", "runs.json"]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [json.loads((folder / f"out.{rank}").read_text(encoding="utf-8")) for rank in range(processes)]
+
+
+@pytest.fixture(scope="module")
+def systems(settings_of, tmp_path_factory):
+    """Name -> keys of HLLM, SLMRec, LEARN and SASRec without dropout, and the steps to make."""
+    from recbole_hllm import run
+
+    table = run("SASRec", config_dict=settings_of("SASRec") | {"epochs": 1}, run_dir=tmp_path_factory.mktemp("t") / "r")
+    own = {
+        "SLMRec": {"distillation": "online", "item_table": table["run_dir"], "lora_dropout": 0.0},
+        "LEARN": {"dropout": 0.0, "sampling": "last"},
+        "SASRec": {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0},
+    }
+    keys = {name: {**settings_of(name), **own.get(name, {}), "model": name, "train_batch_size": 5} for name in MODELS}
+    return {name: {"keys": of_model, "steps": 20} for name, of_model in keys.items()}
+
+
+@pytest.fixture(scope="module")
+def alone(systems, tmp_path_factory):
+    """What one process computes."""
+    folder = tmp_path_factory.mktemp("alone")
+    return {name: engine_steps.losses_of(run["keys"], run["steps"], folder) for name, run in systems.items()}
+
+
+def check_same(found, alone):
+    """That each process has found what one alone finds."""
+    assert all(process.keys() == alone.keys() for process in found)
+    for name, one in alone.items():
+        for process in found:
+            for ours, theirs in zip(process[name]["terms"], one["terms"], strict=True):
+                rates = [term for term in theirs if term.endswith("/s")]
+                assert {k: v for k, v in ours.items() if k not in rates} == pytest.approx(
+                    {k: v for k, v in theirs.items() if k not in rates}, rel=2e-5, abs=1e-6
+                ), name
+            assert process[name]["norms"] == pytest.approx(one["norms"], rel=1e-4, abs=1e-5), name
+            assert process[name]["scores"] == pytest.approx(one["scores"], rel=1e-3, abs=1e-4), name
+
+
+def test_ddp(systems, alone, tmp_path):
+    check_same(run_steps(tmp_path / "run", systems), alone)
