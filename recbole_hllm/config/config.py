@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_hllm import registry
+from recbole_hllm.config.device import device_of
 from recbole_hllm.config.nested import read_nested
 from recbole_hllm.config.parsing import (
     YamlLoader,
@@ -384,27 +384,7 @@ class Config(RecBoleConfig):
     def _init_device(self) -> None:
         """One device for each process; CUDA_VISIBLE_DEVICES is the user's and stays as it is."""
         final = self.final_config_dict
-        ids = re.findall(r"[^\s,()\[\]]+", final["gpu_id"] or "")
-        if not all(re.fullmatch(r"-?\d+", number) for number in ids):
-            raise ConfigError(f"gpu_id: '{final['gpu_id']}' is not a number, or several separated by commas")
-        final["device"] = torch.device("cpu")
-        if final["use_gpu"] and ids and int(ids[0]) >= 0 and torch.cuda.is_available():  # -1 is CUDA's word for none
-            final["device"] = torch.device("cuda", _gpu_of_process([int(number) for number in ids]))
+        final["device"] = device_of(final["use_gpu"], final["gpu_id"])
         final.update(single_spec=True, local_rank=0, world_size=1)
         if final["precision"] == "auto":  # not chosen with the other keys: it depends on the device
             final["precision"] = self.settings["precision"] = fast_precision(final["device"])
-
-
-def _gpu_of_process(ids: list[int]) -> int:
-    """The GPU of this process: the one that ``gpu_id`` names; of several processes on this node each has its own, those
-    of ``gpu_id`` in turn where it names as many.
-
-    Raises:
-        ConfigError: there are fewer GPUs.
-    """
-    rank, processes = (int(os.environ.get(name) or 0) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
-    visible, chosen = torch.cuda.device_count(), ids[rank] if len(ids) >= processes else rank
-    if chosen >= visible:
-        several = f" for {processes} processes on this node" if processes > 1 else ""
-        raise ConfigError(f"gpu_id: {chosen} of {visible} visible GPUs, counted from 0{several}")
-    return chosen

@@ -1,10 +1,25 @@
 """Rows of different lengths: most histories are far shorter than the longest, and padding costs as much as items."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_alike: ContextVar[bool] = ContextVar("_alike", default=False)
+
+
+@contextmanager
+def read_alike(wanted: bool = True) -> Iterator[None]:
+    """Inside, all rows are one group, however long they are: processes with other rows then call the same layers equally
+    often, which those need that gather the weights of a layer when it is called."""
+    token = _alike.set(wanted)
+    try:
+        yield
+    finally:
+        _alike.reset(token)
 
 
 def similar_lengths(lengths: Tensor) -> list[tuple[Tensor, int]]:
@@ -15,13 +30,13 @@ def similar_lengths(lengths: Tensor) -> list[tuple[Tensor, int]]:
 
     Returns:
         for each group the numbers of its rows and the longest of their lengths, at least 1; each of its rows is longer
-        than half of that, or empty where that is 1.
+        than half of that, or empty where that is 1. One group inside ``read_alike``.
     """
     ordered, order = torch.sort(lengths.clamp(min=1), descending=True, stable=True)
     falling, groups, first = ordered.tolist(), [], 0
     while first < len(falling):
         longest, last = falling[first], first + 1
-        while last < len(falling) and 2 * falling[last] > longest:
+        while last < len(falling) and (_alike.get() or 2 * falling[last] > longest):
             last += 1
         groups.append((order[first:last], longest))
         first = last

@@ -87,7 +87,11 @@ class Engine:
 
     def backward(self, loss: Tensor, share: float = 1.0) -> None:
         """Adds ``share`` of the gradients of a ``loss``, the one that ``loss`` gave last."""
-        self.scaler.scale(loss * share).backward()
+        self.add_gradients(loss * share)
+
+    def add_gradients(self, loss: Tensor) -> None:
+        """Adds the gradients of a loss that is weighed already."""
+        self.scaler.scale(loss).backward()
 
     def means(self, loss: Tensor, terms: Mapping[str, Any]) -> tuple[Tensor, Mapping[str, Any]]:
         """Loss and terms of the last batch as one process alone has them; neither is waited for."""

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import engine_steps
@@ -66,3 +67,18 @@ def check_same(found, alone):
 
 def test_ddp(systems, alone, tmp_path):
     check_same(run_steps(tmp_path / "run", systems), alone)
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+@pytest.mark.parametrize(
+    "keys", [{"stage": 1}, {"stage": 2}, {"stage": 3}, {"stage": 2, "offload": True}], ids=["1", "2", "3", "offload"]
+)
+def test_zero(systems, alone, tmp_path, keys):
+    own = {"strategy": "deepspeed", **keys}
+    if keys["stage"] == 3:  # weights of toys are small enough to stay whole otherwise
+        (tmp_path / "ds.json").write_text(
+            json.dumps({"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 16}}), encoding="utf-8"
+        )
+        own["deepspeed_config"] = str(tmp_path / "ds.json")
+    runs = {name: {**run, "keys": {**run["keys"], **own}} for name, run in systems.items()}
+    check_same(run_steps(tmp_path / "run", runs), alone)

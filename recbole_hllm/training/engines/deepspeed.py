@@ -1,0 +1,103 @@
+"""DeepSpeed's ZeRO: processes share the state of the optimizer, gradients and weights, in GPUs or in the CPU's memory."""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from recbole_hllm.config.keys.run import RunKeys
+from recbole_hllm.data.batches import Batch
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.nn.ragged import read_alike
+from recbole_hllm.processes import current
+from recbole_hllm.training.engines.deepspeed_settings import deepspeed_settings
+from recbole_hllm.training.engines.engine import LossFunction, LossOf
+from recbole_hllm.training.engines.shared import SharedEngine
+
+
+class DeepSpeedEngine(SharedEngine):
+    """ZeRO of stage 0 to 3.
+
+    The optimizer is the run's own, of whose state DeepSpeed gives each process a part. Stage 3 gathers the weights of
+    a layer when it is called, in all processes at once: so all call their layers equally often, see ``read_alike``.
+    """
+
+    @classmethod
+    def check_keys(cls, settings: RunKeys) -> None:
+        """Raises ConfigError where DeepSpeed is missing, or for keys that it cannot do what they say."""
+        if importlib.util.find_spec("deepspeed") is None:
+            raise ConfigError("strategy: deepspeed needs the extra: pip install 'recbole-hllm[deepspeed]'")
+        if settings.precision == "fp16":
+            raise ConfigError("precision: fp16 is not for strategy: deepspeed; take bf16")
+        norm = (settings.clip_grad_norm or {}).get("norm_type", 2)
+        if float(norm) != 2:
+            raise ConfigError(f"clip_grad_norm: norm_type {norm} is not for strategy: deepspeed, which knows 2")
+        stage = deepspeed_settings(settings, current().world_size)["zero_optimization"]["stage"]
+        if stage == 3 and (settings.train_neg_sample_args or {}).get("dynamic"):
+            raise ConfigError("train_neg_sample_args: dynamic: the model chooses negatives, which stage: 3 cannot; take 2")
+
+    def wrap(self, loss_of: LossOf) -> Any:
+        """DeepSpeed's engine."""
+        config = deepspeed_settings(self.settings, current().world_size)
+        self.stage = config["zero_optimization"]["stage"]
+        deepspeed = _deepspeed(self.settings.device)
+        wrapped, *_ = deepspeed.initialize(model=loss_of, optimizer=self.optimizer, config=config)
+        return wrapped
+
+    def loss(self, rows: Batch, loss_function: LossFunction | None = None, last: bool = True) -> Tensor:
+        """Scalar loss of this process's rows."""
+        self.wrapped.set_gradient_accumulation_boundary(last)
+        with read_alike(self.stage == 3):
+            return super().loss(rows, loss_function, last)
+
+    def add_gradients(self, loss: Tensor) -> None:
+        """DeepSpeed's backward pass; of a batch that no step follows, what it calls a step only counts."""
+        with read_alike(self.stage == 3):
+            self.wrapped.backward(loss, scale_wrt_gas=False)
+        if not self.wrapped.is_gradient_accumulation_boundary():
+            self.wrapped.step()
+
+    def step(self) -> bool:
+        """One step of the optimizer."""
+        self.wrapped.step()
+        return bool(self.wrapped.was_step_applied())
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Inside, each process has all weights, and layers gather nothing; changed ones are those of the first."""
+        if self.stage < 3:
+            yield
+            return
+        import deepspeed
+
+        offload = self.wrapped.optimizer.parameter_offload
+        parameters = [weight for weight in self.model.parameters() if hasattr(weight, "ds_id")]
+        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0):
+            for weight in parameters:
+                weight.ds_active_sub_modules.clear()
+            for hook in (*offload.forward_hooks, *offload.backward_hooks):
+                hook.remove()
+            offload.forward_hooks, offload.backward_hooks = [], []
+            try:
+                yield
+            finally:
+                offload._register_deepspeed_module(offload.module)
+
+
+def _deepspeed(device: torch.device) -> Any:
+    """DeepSpeed, for this device, in the group of processes there is; one process alone is a group too."""
+    if device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("LOCAL_RANK", "0")
+    import deepspeed
+
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if not dist.is_initialized():
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    deepspeed.init_distributed(backend)
+    return deepspeed
