@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.batches import Batch
@@ -46,6 +46,7 @@ class DeepSpeedEngine(SharedEngine):
         config = deepspeed_settings(self.settings, current().world_size)
         self.stage = config["zero_optimization"]["stage"]
         deepspeed = _deepspeed(self.settings.device)
+        _without_scalars(self.model)
         wrapped, *_ = deepspeed.initialize(model=loss_of, optimizer=self.optimizer, config=config)
         return wrapped
 
@@ -101,3 +102,20 @@ def _deepspeed(device: torch.device) -> Any:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.init_distributed(backend)
     return deepspeed
+
+
+def _without_scalars(model: nn.Module) -> None:
+    """DeepSpeed cannot hold weights without a dimension, such as a temperature: they get one, which checkpoints do not
+    show."""
+    scalars = [name for name, weight in model.named_parameters() if weight.dim() == 0]
+    for name in scalars:
+        weight = model.get_parameter(name)
+        weight.data = weight.data.reshape(1)
+
+    def reshape(state: dict[str, Tensor], prefix: str, *shape: int) -> None:
+        for name in scalars:
+            if prefix + name in state:
+                state[prefix + name] = state[prefix + name].reshape(shape)
+
+    model.register_state_dict_post_hook(lambda _, state, prefix, __: reshape(state, prefix))
+    model.register_load_state_dict_pre_hook(lambda _, state, prefix, *__: reshape(state, prefix, 1))
