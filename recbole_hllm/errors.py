@@ -26,6 +26,10 @@ class ModelError(UserError):
     """A language model, tokenizer or checkpoint cannot be used."""
 
 
+class Damaged(ModelError):
+    """A file of a checkpoint is missing, or not as it was written."""
+
+
 class MissingExtra(UserError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 

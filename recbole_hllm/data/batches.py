@@ -64,6 +64,11 @@ class Batches(torch.utils.data.Sampler[Any]):
         self.order, self.step, self.least, self.generator = order, step, least, generator
         self.rank, self.world_size = 0, 1
         self.own: range | None = None
+        self._first = 0
+
+    def begin_at(self, number: int) -> None:
+        """The next pass begins with this batch, 0 is the first; those before it are not made."""
+        self._first = number
 
     def shard(self, rank: int, world_size: int) -> None:
         """This is one of several processes that share each batch: every row is in one of them, and all have as many
@@ -85,7 +90,8 @@ class Batches(torch.utils.data.Sampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         seed = _seed_of(self.generator)
         order, count = self.order.begin(seed), len(self)
-        own = range(count) if self.own is None else self.own
+        start, self._first = self._first, 0
+        own = range(start, count) if self.own is None else self.own
         together = max(_AT_ONCE // self.step, 1)
         for first in range(own.start, own.stop, together):
             last = min(first + together, own.stop)
@@ -208,6 +214,10 @@ class BatchLoader(AbstractDataLoader):
             yield
         finally:
             self.batch_sampler.own = None
+
+    def begin_at(self, number: int) -> None:
+        """The next pass begins with this batch, see ``Batches``: a training goes on inside an epoch."""
+        self.batch_sampler.begin_at(number)
 
     def _made(self, collate: Callable[[Any], Any], batch: Any) -> Any:
         """A batch of what ``collate_fn`` makes of row numbers; those of a pass bring their seed."""

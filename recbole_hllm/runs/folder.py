@@ -28,7 +28,7 @@ KEYS = "keys.yaml"
 # What a run writes; a folder that holds any of it is not written to. A log alone is that of a start that failed.
 _FILES = ("config.yaml", "metrics.json", "costs.json", "protocol.json", "ranks-valid.npz", "ranks-test.npz",
           "segments.json", "scores-test.npz")  # fmt: skip
-_FOLDERS = ("best", "last", "tensorboard")
+_FOLDERS = ("best", "last", "previous", "tensorboard")
 
 
 def new_folder(config: Config, run_dir: str | Path | None, resumed: dict[str, Any] | None = None) -> Path:
@@ -233,7 +233,7 @@ def write_results(
             "parameters_total": sum(p.numel() for p in parameters),
             "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad and trainer.epochs),
             "parameters_inference": trainer.model.inference_parameters(),
-            "epochs": trainer.epochs_run,
+            "epochs": trainer.epochs_begun,
             "steps": 0 if trainer.counts_only else trainer.steps,
             "best_epoch": trainer.best_epoch,
             "converged": trainer.converged,

@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.errors import ConfigError, Damaged
 
 
 @contextmanager
@@ -67,9 +67,9 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        ModelError: it is missing or damaged.
+        Damaged: it is missing or no JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is missing or damaged: {error}") from error
+        raise Damaged(f"{path} is missing or damaged: {error}") from error

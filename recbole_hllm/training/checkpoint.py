@@ -1,5 +1,6 @@
 """Checkpoints without pickle: tensors in safetensors, everything else in JSON."""
 
+import logging
 import os
 import random
 import shutil
@@ -15,29 +16,39 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recbole_hllm.errors import ModelError
+from recbole_hllm.errors import Damaged, ModelError
 from recbole_hllm.storage.files import read_json, write_json, writing
+from recbole_hllm.storage.seal import check_seal, sync, sync_folder
 
+# The checkpoint before ``last``, in a run's folder.
+PREVIOUS = "previous"
 _PLAIN = (str, int, float, bool, type(None))
 
 
 @contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of ``folder`` once all of it is written, so that a killed run leaves no mix.
+def replacing(folder: Path, kept_as: Path | None = None) -> Iterator[Path]:
+    """A new folder that takes the place of ``folder`` once all of it is on the disk, so that neither a kill nor a power
+    cut leaves a mix.
+
+    Args:
+        folder: its files are all replaced.
+        kept_as: where the former ones are kept, in place of those kept there before; None: nowhere.
 
     Raises:
         ConfigError: the disk is full or the folder cannot be written.
     """
-    new, old = folder.with_name(f".{folder.name}.part"), _replaced(folder)
+    new, old = folder.with_name(f".{folder.name}.part"), kept_as or _replaced(folder)
     with writing(folder):
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         yield new
+        sync_folder(new)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             os.replace(folder, old)
         os.replace(new, folder)
-        shutil.rmtree(old, ignore_errors=True)
+        sync(folder.parent)
+        shutil.rmtree(_replaced(folder), ignore_errors=True)
 
 
 def newest(folder: Path) -> Path:
@@ -81,9 +92,11 @@ def load_model(folder: Path, model: AbstractRecommender) -> dict[str, Any]:
     """Loads what ``save_model`` wrote into a model of the same shape and returns its state.
 
     Raises:
-        ModelError: a file is missing or damaged, or does not fit the model.
+        Damaged: a file is missing or not as it was written.
+        ModelError: it does not fit the model.
     """
     folder = newest(folder)
+    check_seal(folder)
     tensors, state = read_tensors(folder / "weights.safetensors"), read_json(folder / "state.json")
     _check_state(folder / "state.json", state, tensors, model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -155,7 +168,8 @@ def load_training(folder: Path, optimizer: torch.optim.Optimizer, shuffling: tor
     """Restores what ``save_training`` wrote and returns ``loop``.
 
     Raises:
-        ModelError: a file is missing or damaged, or belongs to another optimizer.
+        Damaged: a file is missing or damaged.
+        ModelError: they belong to another optimizer.
     """
     folder = newest(folder)
     tensors, saved = read_tensors(folder / "training.safetensors"), read_json(folder / "training.json")
@@ -165,6 +179,42 @@ def load_training(folder: Path, optimizer: torch.optim.Optimizer, shuffling: tor
         return saved["loop"]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ModelError(f"{folder}: the state of the training does not fit this run: {error}") from error
+
+
+def checkpoints(run_dir: Path) -> list[Path]:
+    """Those that a run can go on from, the newest first."""
+    return [folder for folder in (newest(run_dir / "last"), run_dir / PREVIOUS) if folder.exists()]
+
+
+def load_last(
+    run_dir: Path, model: AbstractRecommender, optimizer: torch.optim.Optimizer, shuffling: torch.Generator
+) -> dict[str, Any]:
+    """Loads the newest checkpoint that is whole, and returns its ``loop``. One that is damaged is put aside.
+
+    Raises:
+        ModelError: none is whole, or they do not fit this run.
+    """
+    folders, damaged = checkpoints(run_dir), []
+    for folder in folders:
+        try:
+            load_model(folder, model)
+            loop = load_training(folder, optimizer, shuffling)
+        except Damaged as error:
+            damaged.append(str(error))
+            continue
+        if folder.name == PREVIOUS:
+            why = "; ".join(damaged) or f"{run_dir / 'last'} is missing"
+            logging.getLogger().warning(f"{why}; going on with the checkpoint before it, {folder}")
+        for other in folders[: len(damaged)]:
+            aside = run_dir / f"{other.name}.damaged"
+            shutil.rmtree(aside, ignore_errors=True)
+            with writing(aside):
+                os.replace(other, aside)
+        return loop
+    raise ModelError(
+        f"{run_dir} has no whole checkpoint to go on from: {'; '.join(damaged)}. Start again in another run_dir, or "
+        f"move {' and '.join(folder.name for folder in folders)} away: then --resume begins from the beginning"
+    )
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], saved: Any) -> None:
@@ -205,12 +255,12 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Reads a safetensors file.
 
     Raises:
-        ModelError: it is missing or damaged.
+        Damaged: it is missing, or no such file.
     """
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"checkpoint {path} is missing or damaged: {error}") from error
+        raise Damaged(f"checkpoint {path} is missing or damaged: {error}") from error
 
 
 def _is_plain(value: Any) -> bool:

@@ -50,6 +50,7 @@ class Stopping:
         self.epochs = 1 if counts_only else settings.epochs
         self.max_steps = None if counts_only else settings.max_steps
         self.eval_every_steps = None if counts_only else settings.eval_every_steps
+        self.save_every_steps = None if counts_only else settings.save_every_steps
         self.eval_step = min(settings.eval_step, max(self.epochs, 1))
 
     def all_steps(self, batches: int) -> int:
@@ -70,6 +71,10 @@ class Stopping:
     def validates_after_step(self, steps: int) -> bool:
         """Whether there is a validation after so many steps."""
         return self.eval_every_steps is not None and steps % self.eval_every_steps == 0
+
+    def saves_after_step(self, steps: int) -> bool:
+        """Whether there is a checkpoint after so many steps, beside those after epochs."""
+        return self.save_every_steps is not None and steps % self.save_every_steps == 0
 
     def reason(self, progress: Progress) -> str | None:
         """Why to stop now; None: training goes on."""

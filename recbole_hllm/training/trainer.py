@@ -25,11 +25,23 @@ from recbole_hllm.evaluation.topk import TopKCollector
 from recbole_hllm.evaluation.value_metrics import ValueCollector
 from recbole_hllm.processes import current
 from recbole_hllm.storage.files import finite, writing
-from recbole_hllm.training.checkpoint import load_model, load_training, newest, replacing, save_model, save_training
+from recbole_hllm.storage.seal import seal
+from recbole_hllm.training import events
+from recbole_hllm.training.checkpoint import (
+    PREVIOUS,
+    checkpoints,
+    load_last,
+    load_model,
+    replacing,
+    save_model,
+    save_training,
+)
 from recbole_hllm.training.engines import build_engine, engine_class
 from recbole_hllm.training.evaluation import Evaluation
 from recbole_hllm.training.failures import check_batch, check_epoch, wrong_values_named
-from recbole_hllm.training.schedule import build_schedule, check_schedule, go_to_step
+from recbole_hllm.training.interruption import Interruption
+from recbole_hllm.training.progress import loop_of, take_up
+from recbole_hllm.training.schedule import build_schedule, check_schedule
 from recbole_hllm.training.shares import shares
 from recbole_hllm.training.step_numbers import BatchPlace, StepNumbers
 from recbole_hllm.training.stopping import COUNTED_ONCE, EARLY, Progress, Stopping, check_stopping
@@ -69,8 +81,11 @@ class Trainer(Evaluation):
         self.engine = build_engine(model, self._build_optimizer(), settings, self.counts_only)
         self.optimizer, self.scaler = self.engine.optimizer, self.engine.scaler
         self.test_batch_size = settings.eval_batch_size
-        # Epochs that ended, and those of them that did so before their last batch.
-        self.cur_step = self.steps = self.epochs_run = self.epochs_cut = 0
+        # Epochs that ended, and batches of the one that has begun since, with the sum of their losses.
+        self.cur_step = self.steps = self.epochs_run = self.batch = 0
+        self.epoch_loss = 0.0
+        self._shuffling = torch.Generator()  # as the loader's was when this epoch began
+        self.interruption = Interruption()
         self.epoch = -1  # that is run, or was the last to be
         self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
         self.best_valid_result: dict[str, float] | None = None
@@ -125,14 +140,16 @@ class Trainer(Evaluation):
         self.engine.share_out(train_data)
         self._validation = None if valid_data is None else partial(self._validate, valid_data, show_progress)
         self._prepare(train_data)
-        while not self._finished():
-            self._timed_epoch(train_data, show_progress)
-            if self._validation is None:
-                self._keep_as_best()
-            elif self.stopping.validates_after_epoch(self.epochs_run):
-                self._validation()
-            if current().is_first:
+        with self.interruption:
+            # An epoch may have had all of its batches, and no end yet, when it was saved.
+            while self.batch == len(train_data) or not self._finished():
+                self._timed_epoch(train_data, show_progress)
+                if self._validation is None:
+                    self._keep_as_best()
+                elif self.stopping.validates_after_epoch(self.epochs_begun):
+                    self._validation()
                 self._save_last(train_data)
+                self._stop_if_asked()
         if self.best_epoch is None:  # no epoch at all, or none that was validated
             (self._validation or self._keep_as_best)()
         if current().is_first:
@@ -148,8 +165,12 @@ class Trainer(Evaluation):
         return self.stop_reason is not None
 
     def _reason(self) -> str | None:
-        whole = self.epochs_run - self.epochs_cut
-        return self.stopping.reason(Progress(whole, self.steps, self.cur_step, self.training_seconds))
+        return self.stopping.reason(Progress(self.epochs_run, self.steps, self.cur_step, self.training_seconds))
+
+    @property
+    def epochs_begun(self) -> int:
+        """Epochs that ended, and the one that a limit ended inside."""
+        return self.epochs_run + (self.batch > 0)
 
     def _prepare(self, train_data: Any) -> None:
         self.schedule = build_schedule(
@@ -159,17 +180,18 @@ class Trainer(Evaluation):
             self.settings.warmup_ratio,
             start_at_zero="warmup" in referenced(self.settings.reference),
         )
-        if self.settings.resume and newest(self.run_dir / "last").exists():
+        if self.settings.resume:
             self._resume(train_data)
 
     def _timed_epoch(self, train_data: Any, show_progress: bool) -> None:
         epoch = self.epoch = self.epochs_run
         before = self.training_seconds
         self._begun = time.perf_counter()
+        self._shuffling.set_state(train_data.generator.get_state())
+        train_data.begin_at(self.batch)
         loss = self._train_epoch(train_data, epoch, show_progress=show_progress)
         self._add_training_time()
         check_epoch(epoch, loss)
-        self.epochs_run += 1
         seconds = self.training_seconds - before
         self.logger.info(f"epoch {epoch} training [{seconds:.1f}s, loss {loss:.{self.settings.loss_decimal_place}f}]")
         self._record("train/epoch_loss", loss, epoch)
@@ -187,44 +209,62 @@ class Trainer(Evaluation):
         loss_func: Callable[[Interaction], Any] | None = None,
         show_progress: bool = False,
     ) -> float:
-        """One pass over the training rows, or as far as the limits let it go, with the validations that come inside it;
-        returns the mean loss of its batches, all of which are read and sound."""
+        """One pass over the training rows, or the rest of it, as far as the limits let it go, with the validations and
+        checkpoints that come inside it; returns the mean loss of its batches, all of which are read and sound."""
         self.model.train()
-        total, batches, share_of = 0.0, len(train_data), shares(train_data, self.accumulation)
-        wanted = self.stopping.batches_of_epoch(batches, self.steps)
-        bar = tqdm(train_data, total=wanted, desc=f"train {epoch_idx:>3}", disable=not show_progress, leave=False)
+        first, batches, share_of = self.batch, len(train_data), shares(train_data, self.accumulation)
+        wanted = self.stopping.batches_of_epoch(batches, self.steps - first // self.accumulation)
+        shown = {"desc": f"train {epoch_idx:>3}", "disable": not show_progress, "leave": False}
+        bar = tqdm(train_data, initial=first, total=wanted, **shown)
 
         def record(batch: BatchPlace, loss: float, terms: dict[str, float]) -> None:
-            nonlocal total
             check_batch(self.model, batch, loss, terms)
             self._show(bar, batch, loss, terms)
-            total += loss
+            self.epoch_loss += loss
 
-        index = -1
         with StepNumbers(record) as numbers:
-            for index, rows in enumerate(bar):
+            for index, rows in enumerate(bar, first):
                 last = (index + 1) % self.accumulation == 0 or index + 1 == batches
                 loss = self.train_batch(rows, loss_func, share_of[index], last)
                 batch = BatchPlace(epoch_idx, index, self.steps, self.optimizer.param_groups[-1]["lr"])
                 numbers.keep(batch, *self.engine.means(loss, self.model.loss_terms))
+                self.batch = index + 1
                 if not last:
                     continue
                 self._step()
                 if self._validation and self.stopping.validates_after_step(self.steps):
-                    numbers.read()
-                    check_epoch(epoch_idx, total)
-                    self._validate_inside(self._validation)
-                if index + 1 < batches and self._reason():
-                    self.epochs_cut += 1
+                    self._inside_epoch(numbers, self._validation)
+                if self.batch < batches and self._reason():
                     break
-        return total / max(index + 1, 1)
+                if self.stopping.saves_after_step(self.steps) or self._asked_to_stop():
+                    self._inside_epoch(numbers, partial(self._save_last, train_data))
+                    self._stop_if_asked()
+        mean = self.epoch_loss / max(self.batch, 1)
+        if self.batch == batches:
+            self.epochs_run, self.batch, self.epoch_loss = self.epochs_run + 1, 0, 0.0
+        return mean
 
-    def _validate_inside(self, validation: Callable[[], None]) -> None:
-        """A validation inside an epoch, whose time is none of training."""
+    def _inside_epoch(self, numbers: StepNumbers, action: Callable[[], None]) -> None:
+        """A validation or a checkpoint inside an epoch, of sound losses; its time is none of training."""
+        numbers.read()
+        check_epoch(self.epoch, self.epoch_loss)
         self._add_training_time()
-        validation()
+        action()
         self.model.train()
         self._begun = time.perf_counter()
+
+    def _asked_to_stop(self) -> bool:
+        """Whether a signal has asked any of the processes to end."""
+        self.interruption.asked = next(filter(None, current().gather(self.interruption.asked)), None)
+        return self.interruption.asked is not None
+
+    def _stop_if_asked(self) -> None:
+        """Ends the program, where a signal has asked for it."""
+        if self._asked_to_stop():
+            if current().is_first:
+                self.tensorboard.close()
+            self.logger.info(f"stopped after step {self.steps}; --resume --run_dir={self.run_dir} goes on from there")
+            self.interruption.end()
 
     def train_batch(
         self,
@@ -295,38 +335,31 @@ class Trainer(Evaluation):
         with replacing(self.run_dir / "best") as folder:
             place = {"epoch": self.best_epoch, "steps": self.steps}
             save_model(folder, self.model, {**place, "valid_result": finite(self.best_valid_result)})
+            seal(folder)
 
     def _save_last(self, train_data: Any) -> None:
-        loop = {
-            "epochs_run": self.epochs_run,
-            "epochs_cut": self.epochs_cut,
-            "steps": self.steps,
-            "cur_step": self.cur_step,
-            "best_valid_score": float(self.best_valid_score) if np.isfinite(self.best_valid_score) else None,
-            "best_valid_result": finite(self.best_valid_result),
-            "best_epoch": self.best_epoch,
-            "training_seconds": self.training_seconds,
-            "schedule_steps": self.schedule.last_epoch,
-            "scaler": self.scaler.state_dict(),
-        }
-        with replacing(self.run_dir / "last") as folder:
+        if current().is_first:
+            self._write_last(train_data)
+        current().wait()
+
+    def _write_last(self, train_data: Any) -> None:
+        with writing(self.run_dir / "tensorboard"):
+            self.tensorboard.flush()
+        loop = loop_of(self, len(train_data)) | {"events": events.sizes(self.run_dir / "tensorboard")}
+        with replacing(self.run_dir / "last", self.run_dir / PREVIOUS) as folder:
             save_model(folder, self.model, {"epoch": self.epochs_run - 1})
-            save_training(folder, self.optimizer, train_data.generator, loop)
+            save_training(folder, self.optimizer, self._shuffling if self.batch else train_data.generator, loop)
+            seal(folder)
 
     def _resume(self, train_data: Any) -> None:
-        load_model(self.run_dir / "last", self.model)
-        loop = load_training(self.run_dir / "last", self.optimizer, train_data.generator)
-        self.epochs_run, self.steps, self.cur_step = loop["epochs_run"], loop["steps"], loop["cur_step"]
-        self.epochs_cut = loop.get("epochs_cut", 0)  # of a run of an earlier version: none
-        self.epoch = self.epochs_run - 1
-        if loop["best_valid_score"] is not None:
-            self.best_valid_score = loop["best_valid_score"]
-        self.best_valid_result, self.best_epoch = loop["best_valid_result"], loop["best_epoch"]
-        self.training_seconds = loop["training_seconds"]
-        go_to_step(self.schedule, loop["schedule_steps"])
-        self.scaler.load_state_dict(loop["scaler"])
-        cut = f"; {self.epochs_cut} before it ended inside and do not count" if self.epochs_cut else ""
-        self.logger.info(f"resuming with epoch {self.epochs_run} after step {self.steps}{cut}")
+        loop: dict[str, Any] = {"events": {}}
+        if checkpoints(self.run_dir):
+            loop = load_last(self.run_dir, self.model, self.optimizer, train_data.generator)
+            take_up(self, loop, len(train_data))
+        else:
+            self.logger.info(f"no checkpoint in {self.run_dir} yet: training begins from the beginning")
+        if "events" in loop:  # of an earlier version: not known
+            events.cut_back(self.run_dir / "tensorboard", loop["events"])
 
     def resume_checkpoint(self, resume_file: Any) -> None:
         """RecBole's checkpoints are pickles; set ``resume: True`` with the run's folder instead."""

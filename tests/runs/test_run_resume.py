@@ -147,7 +147,7 @@ def test_a_run_of_so_many_steps_goes_on_with_more(settings_of, tmp_path):
     assert (costs["steps"], costs["epochs"], costs["stop_reason"]) == (3, 1, "limit of 3 steps")
     run(config_dict={"resume": True, "max_steps": 5}, run_dir=tmp_path / "a")
     costs = read_json(tmp_path / "a" / "costs.json")
-    assert (costs["steps"], costs["epochs"], costs["stop_reason"]) == (5, 2, "limit of 5 steps")
+    assert (costs["steps"], costs["epochs"], costs["stop_reason"]) == (5, 1, "limit of 5 steps")
 
 
 def test_a_finished_run_goes_on_with_more_epochs(settings_of, tmp_path):

@@ -61,9 +61,10 @@ def test_so_many_steps_are_made(prepare, accumulation, steps):
     fit(limited, validated=False)
     torch.testing.assert_close(weights(limited.model), by_hand(plain, steps, accumulation), rtol=0, atol=1e-6)
     trainer, an_epoch = limited.trainer, math.ceil(batches / accumulation)
-    assert (trainer.steps, trainer.epochs_run) == (steps, math.ceil(steps / an_epoch))
+    assert (trainer.steps, trainer.epochs_run) == (steps, steps // an_epoch)
+    assert trainer.epochs_begun == math.ceil(steps / an_epoch)
     assert (trainer.stop_reason, trainer.converged) == (f"limit of {steps} step{'s' * (steps > 1)}", False)
-    assert trainer.epochs_cut == (steps % an_epoch != 0)
+    assert trainer.batch == min(steps % an_epoch * accumulation, batches)
 
 
 def test_the_last_weights_of_a_cut_epoch_are_validated_and_kept(prepare, tmp_path):
@@ -81,7 +82,7 @@ def test_the_limit_that_comes_first_is_the_reason(prepare):
     assert prepared.trainer.stop_reason == "limit of 2 epochs"
     exact = prepare(max_steps=2 * len(prepared.train), epochs=2, folder="exact", **STILL)
     fit(exact)
-    assert exact.trainer.stop_reason == "limit of 2 epochs" and exact.trainer.epochs_cut == 0
+    assert exact.trainer.stop_reason == "limit of 2 epochs" and exact.trainer.batch == 0
 
 
 def test_the_schedule_is_of_the_steps_there_are(prepare):
@@ -143,7 +144,7 @@ def test_early_stopping_counts_these_validations(prepare):
     trainer = prepared.trainer
     assert steps == [3, 6, 9, 12] and trainer.steps == 12
     assert (trainer.stop_reason, trainer.converged) == ("early stopping", True)
-    assert trainer.epochs_cut == (12 % len(prepared.train) != 0)
+    assert trainer.batch == 12 % len(prepared.train)
 
 
 def test_steps_are_counted_with_accumulation(prepare):
@@ -234,23 +235,35 @@ def test_a_limited_run_goes_on_with_a_higher_limit(prepare):
     assert torch.equal(weights(resumed.model), weights(whole.model))
 
 
-def test_an_epoch_that_was_cut_does_not_count(prepare, monkeypatch):
-    """The next one begins with the first of its own rows, and is trained to its end."""
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_an_epoch_that_was_cut_goes_on_inside(prepare, monkeypatch, accumulation):
+    """Whatever cut it how often, the weights are those of a run that nothing cut."""
+    keys = {"epochs": 3, "train_batch_size": 8, "hidden_dropout_prob": 0.4, "gradient_accumulation_steps": accumulation}
+    whole = prepare(folder="whole", **keys)
+    fit(whole, validated=False)
+    an_epoch, loops = whole.trainer.steps // 3, []
+    for limit in (1, 2, an_epoch + 1, None):
+        part = prepare(max_steps=limit, resume=bool(loops), **keys)
+        told = []
+        monkeypatch.setattr(part.trainer.logger, "info", told.append)
+        fit(part, validated=False)
+        loops.append([told[0], part.trainer.steps, part.trainer.epochs_run, part.trainer.epochs_begun])
+    assert loops[1][0] == f"resuming with epoch 0, batch {accumulation}, after step 1"
+    assert loops[3][0] == f"resuming with epoch 1, batch {accumulation}, after step {an_epoch + 1}"
+    assert [loop[1:] for loop in loops] == [[1, 0, 1], [2, 0, 1], [an_epoch + 1, 1, 2], [3 * an_epoch, 3, 3]]
+    assert torch.equal(weights(part.model), weights(whole.model))
+    again = prepare(resume=True, **keys)
+    fit(again, validated=False)
+    assert again.trainer.steps == 3 * an_epoch, "nothing is left to do"
+
+
+def test_an_epoch_of_other_batches_begins_again(prepare, caplog):
     keys = {**STILL, "epochs": 1}
     fit(prepare(max_steps=3, **keys))
-    further = prepare(max_steps=5, resume=True, **keys)
-    told = []
-    monkeypatch.setattr(further.trainer.logger, "info", told.append)
-    fit(further)
-    assert "resuming with epoch 1 after step 3; 1 before it ended inside and do not count" in told
-    assert (further.trainer.steps, further.trainer.epochs_run, further.trainer.epochs_cut) == (5, 2, 2)
-    assert further.trainer.stop_reason == "limit of 5 steps"
-    last = prepare(resume=True, **keys)
-    fit(last)
-    assert (last.trainer.steps, last.trainer.stop_reason) == (5 + len(last.train), "limit of 1 epoch")
-    again = prepare(resume=True, **keys)
-    fit(again)
-    assert again.trainer.steps == last.trainer.steps, "nothing is left to do"
+    other = prepare(resume=True, **{**keys, "train_batch_size": 16})
+    fit(other)
+    assert "epochs have other batches, or steps have, than in the checkpoint: epoch 0 begins again" in caplog.text
+    assert (other.trainer.steps, other.trainer.epochs_run) == (3 + len(other.train), 1)
 
 
 def test_a_schedule_goes_on_where_a_higher_limit_has_it(prepare):

@@ -175,13 +175,13 @@ class OurTrainingKeys(ScheduleKeys):
     )  # fmt: skip
     max_training_minutes: float | None = key(
         None,
-        "Stop after the epoch, or the validation of eval_every_steps, that passes this time, in the run and in each "
-        "prerequisite run; the row is then not called converged.",
+        "Stop after the epoch, the validation of eval_every_steps or the checkpoint of save_every_steps that passes "
+        "this time, in the run and in each prerequisite run; the row is then not called converged.",
         scope=TRAINING, inherited=True, least=0,
     )  # fmt: skip
     resume: bool = key(
         False,
-        "Go on with the unfinished run in run_dir after its last whole epoch.",
+        "Go on with the unfinished run in run_dir from its last checkpoint: after an epoch, or inside one.",
         scope=CALL, one_for_all=True,
     )  # fmt: skip
     process_minutes: float = key(
@@ -189,6 +189,12 @@ class OurTrainingKeys(ScheduleKeys):
         "Of several processes (torchrun, deepspeed): how long one waits for the others before all end with an error. "
         "More than the longest work of one alone, such as writing a large checkpoint.",
         scope=PLACE, least=0.01,
+    )  # fmt: skip
+    save_every_steps: int | None = key(
+        None,
+        "Write a checkpoint to go on from after every so many optimizer steps, too, in the run and in each "
+        "prerequisite run. Empty: after epochs, on Ctrl-C and on SIGTERM.",
+        scope=PLACE, inherited=True, least=1,
     )  # fmt: skip
     training_stage: int | list[int] | None = key(
         None,

@@ -1,0 +1,79 @@
+"""Folders whose files are on the disk, with sizes and digests: what a kill or a power cut leaves is whole, or known."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from recbole_hllm.errors import Damaged
+from recbole_hllm.storage.files import read_json, write_json
+
+SEAL = "digests.json"
+_AT_ONCE = 1 << 20
+
+
+def seal(folder: Path) -> None:
+    """Writes ``digests.json``: bytes and SHA-256 of each file there is in a folder.
+
+    Raises:
+        ConfigError: the disk is full or the file cannot be written.
+    """
+    write_json(folder / SEAL, {path.name: _fingerprint(path) for path in sorted(folder.iterdir()) if path.name != SEAL})
+
+
+def check_seal(folder: Path) -> None:
+    """Whether a folder holds what it was sealed with; one without a seal, of an earlier version, is not looked at.
+
+    Raises:
+        Damaged: a file is missing, shorter or longer, or has another content.
+    """
+    if not (folder / SEAL).exists():
+        return
+    sealed = read_json(folder / SEAL)
+    if not isinstance(sealed, dict):
+        raise Damaged(f"{folder / SEAL} is damaged: it is no list of files")
+    for name, expected in sealed.items():
+        path = folder / name
+        try:
+            found = _fingerprint(path)
+        except OSError as error:
+            raise Damaged(f"checkpoint {path} is missing or damaged: {error.strerror}") from error
+        if found != expected:
+            sizes = f"{found['bytes']} bytes" if found["bytes"] != expected.get("bytes") else "another content"
+            raise Damaged(
+                f"checkpoint {path} is missing or damaged: it has {sizes}, and was written with "
+                f"{expected.get('bytes')} bytes"
+            )
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_AT_ONCE):
+            digest.update(block)
+        return {"bytes": file.tell(), "sha256": digest.hexdigest()}
+
+
+def sync_folder(folder: Path) -> None:
+    """Returns when a folder's files, and their names, are on the disk and not in the system's memory alone.
+
+    Raises:
+        OSError: the disk does not take them.
+    """
+    for path in folder.iterdir():
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            sync(path)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    """The same of one file, or of the names in one folder."""
+    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):  # Windows keeps names itself
+        return
+    opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
