@@ -27,9 +27,31 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Raises ConfigError where the file cannot be written."""
+    """Writes a file, which appears whole or not at all.
+
+    Raises:
+        ConfigError: the disk is full or the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.part")
     with writing(path):
-        path.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
+        sync(temporary)
+        os.replace(temporary, path)
+
+
+def sync(path: Path) -> None:
+    """Returns when a file, or the names in a folder, are on the disk and not in the system's memory alone.
+
+    Raises:
+        OSError: the disk does not take them.
+    """
+    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):  # Windows keeps names itself
+        return
+    opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def write_json(path: Path, content: object) -> None:
@@ -38,10 +60,7 @@ def write_json(path: Path, content: object) -> None:
     Raises:
         ConfigError: the disk is full or the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
-    with writing(path):
-        temporary.write_text(json_text(content), encoding="utf-8")
-        os.replace(temporary, path)
+    write_text(path, json_text(content))
 
 
 def json_text(content: object) -> str:

@@ -1,12 +1,11 @@
 """Folders whose files are on the disk, with sizes and digests: what a kill or a power cut leaves is whole, or known."""
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
 from recbole_hllm.errors import Damaged
-from recbole_hllm.storage.files import read_json, write_json
+from recbole_hllm.storage.files import read_json, sync, write_json
 
 SEAL = "digests.json"
 _AT_ONCE = 1 << 20
@@ -66,14 +65,3 @@ def sync_folder(folder: Path) -> None:
         else:
             sync(path)
     sync(folder)
-
-
-def sync(path: Path) -> None:
-    """The same of one file, or of the names in one folder."""
-    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):  # Windows keeps names itself
-        return
-    opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

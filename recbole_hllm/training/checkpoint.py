@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recbole_hllm.errors import Damaged, ModelError
-from recbole_hllm.storage.files import read_json, write_json, writing
-from recbole_hllm.storage.seal import check_seal, sync, sync_folder
+from recbole_hllm.storage.files import read_json, sync, write_json, writing
+from recbole_hllm.storage.seal import check_seal, sync_folder
 
 # The checkpoint before ``last``, in a run's folder.
 PREVIOUS = "previous"

@@ -3,8 +3,7 @@
 import os
 from pathlib import Path
 
-from recbole_hllm.storage.files import writing
-from recbole_hllm.storage.seal import sync
+from recbole_hllm.storage.files import sync, writing
 
 _FILES = "events.out.tfevents.*"
 

@@ -7,8 +7,10 @@ import numpy as np
 
 from recbole_hllm.processes import current
 from recbole_hllm.storage.files import finite
+from recbole_hllm.training.random_states import random_states, restore
 from recbole_hllm.training.schedule import go_to_step
 
+_LOG = logging.getLogger()
 # Attributes of the trainer, under their names.
 _KEPT = ("epochs_run", "batch", "epoch_loss", "steps", "cur_step", "best_valid_result", "best_epoch",
          "training_seconds")  # fmt: skip
@@ -21,15 +23,15 @@ def loop_of(trainer: Any, batches: int) -> dict[str, Any]:
         trainer: a Trainer after an optimizer step, or after an epoch.
         batches: of an epoch.
     """
-    score = float(trainer.best_valid_score)
+    score, before = float(trainer.best_valid_score), trainer.random_before if trainer.batch else None
     return {
         **{name: finite(getattr(trainer, name)) for name in _KEPT},
         "best_valid_score": score if np.isfinite(score) else None,
         "epoch_in": [batches, trainer.accumulation],
         "schedule_steps": trainer.schedule.last_epoch,
         "scaler": trainer.scaler.state_dict(),
-        "model": {name: getattr(trainer.model, name) for name in trainer.model.WATCHED},
-        "world_size": current().world_size,
+        "model": {name: _plain(getattr(trainer.model, name)) for name in trainer.model.COUNTERS},
+        "processes": current().gather({"before": before, "now": random_states()}),
     }
 
 
@@ -52,19 +54,32 @@ def take_up(trainer: Any, loop: dict[str, Any], batches: int) -> None:
     go_to_step(trainer.schedule, loop["schedule_steps"])
     trainer.scaler.load_state_dict(loop["scaler"])
     for name, value in loop.get("model", {}).items():
-        setattr(trainer.model, name, value)
-    _tell(trainer, loop, batches)
+        is_array = isinstance(getattr(trainer.model, name), np.ndarray)
+        setattr(trainer.model, name, np.array(value) if is_array else value)
+    if trainer.batch and loop["epoch_in"] != [batches, trainer.accumulation]:
+        _LOG.warning("epochs have other batches, or steps have, than in the checkpoint: the epoch begins again")
+        trainer.batch, trainer.epoch_loss = 0, 0.0
+    _take_up_random(trainer, loop.get("processes", [None]))
+    inside = f", batch {trainer.batch}," if trainer.batch else ""
+    _LOG.info(f"resuming with epoch {trainer.epochs_run}{inside} after step {trainer.steps}")
 
 
-def _tell(trainer: Any, loop: dict[str, Any], batches: int) -> None:
-    log, epoch, saved_by = logging.getLogger(), trainer.epochs_run, loop.get("world_size", 1)
-    if saved_by != current().world_size:
-        log.warning(
-            f"the checkpoint is of {saved_by} processes, and now there are {current().world_size}: batches have the "
+def _take_up_random(trainer: Any, states: list[Any]) -> None:
+    """Sets the random states to those of this process, and the model to what it was in the epoch that has begun."""
+    processes = current()
+    if len(states) != processes.world_size:
+        _LOG.warning(
+            f"the checkpoint is of {len(states)} processes, and now there are {processes.world_size}: batches have the "
             "same rows, but drawn negatives and dropout are others"
         )
-    if trainer.batch and loop["epoch_in"] != [batches, trainer.accumulation]:
-        log.warning(f"epochs have other batches, or steps have, than in the checkpoint: epoch {epoch} begins again")
-        trainer.batch, trainer.epoch_loss = 0, 0.0
-    inside = f", batch {trainer.batch}," if trainer.batch else ""
-    log.info(f"resuming with epoch {epoch}{inside} after step {trainer.steps}")
+    own = states[processes.rank] if len(states) == processes.world_size else None
+    if trainer.batch:
+        trainer.random_before = own["before"] if own else random_states()
+        restore(trainer.random_before)
+        trainer.model.train()  # some models draw then what they need until the next time
+    if own:
+        restore(own["now"])
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value

@@ -41,6 +41,7 @@ from recbole_hllm.training.evaluation import Evaluation
 from recbole_hllm.training.failures import check_batch, check_epoch, wrong_values_named
 from recbole_hllm.training.interruption import Interruption
 from recbole_hllm.training.progress import loop_of, take_up
+from recbole_hllm.training.random_states import random_states
 from recbole_hllm.training.schedule import build_schedule, check_schedule
 from recbole_hllm.training.shares import shares
 from recbole_hllm.training.step_numbers import BatchPlace, StepNumbers
@@ -85,6 +86,7 @@ class Trainer(Evaluation):
         self.cur_step = self.steps = self.epochs_run = self.batch = 0
         self.epoch_loss = 0.0
         self._shuffling = torch.Generator()  # as the loader's was when this epoch began
+        self.random_before: dict[str, Any] | None = None  # when the model was last set to be trained
         self.interruption = Interruption()
         self.epoch = -1  # that is run, or was the last to be
         self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
@@ -211,7 +213,8 @@ class Trainer(Evaluation):
     ) -> float:
         """One pass over the training rows, or the rest of it, as far as the limits let it go, with the validations and
         checkpoints that come inside it; returns the mean loss of its batches, all of which are read and sound."""
-        self.model.train()
+        if not self.batch:
+            self._train_mode()
         first, batches, share_of = self.batch, len(train_data), shares(train_data, self.accumulation)
         wanted = self.stopping.batches_of_epoch(batches, self.steps - first // self.accumulation)
         shown = {"desc": f"train {epoch_idx:>3}", "disable": not show_progress, "leave": False}
@@ -234,6 +237,7 @@ class Trainer(Evaluation):
                 self._step()
                 if self._validation and self.stopping.validates_after_step(self.steps):
                     self._inside_epoch(numbers, self._validation)
+                    self._train_mode()
                 if self.batch < batches and self._reason():
                     break
                 if self.stopping.saves_after_step(self.steps) or self._asked_to_stop():
@@ -250,13 +254,16 @@ class Trainer(Evaluation):
         check_epoch(self.epoch, self.epoch_loss)
         self._add_training_time()
         action()
-        self.model.train()
         self._begun = time.perf_counter()
 
     def _asked_to_stop(self) -> bool:
         """Whether a signal has asked any of the processes to end."""
         self.interruption.asked = next(filter(None, current().gather(self.interruption.asked)), None)
         return self.interruption.asked is not None
+
+    def _train_mode(self) -> None:
+        self.random_before = random_states()
+        self.model.train()
 
     def _stop_if_asked(self) -> None:
         """Ends the program, where a signal has asked for it."""

@@ -262,7 +262,7 @@ def test_an_epoch_of_other_batches_begins_again(prepare, caplog):
     fit(prepare(max_steps=3, **keys))
     other = prepare(resume=True, **{**keys, "train_batch_size": 16})
     fit(other)
-    assert "epochs have other batches, or steps have, than in the checkpoint: epoch 0 begins again" in caplog.text
+    assert "epochs have other batches, or steps have, than in the checkpoint: the epoch begins again" in caplog.text
     assert (other.trainer.steps, other.trainer.epochs_run) == (3 + len(other.train), 1)
 
 

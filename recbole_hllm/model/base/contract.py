@@ -87,7 +87,8 @@ class Recommender(AbstractRecommender):
         NUMBERED_ROWS: training rows bring their number, in ``row_number``.
         READS_HISTORY: labelled rows bring the history before them.
         READS_NUMBERS: on labelled rows embeddings are multiplied by the columns of ``numerical_features``.
-        WATCHED: attributes that ``watch`` counts in, plain values; a training that goes on has them again.
+        COUNTERS: attributes that change in training and are in no checkpoint otherwise, plain values or NumPy arrays; a
+            training that goes on has them again.
         loss_terms: name -> number of the last batch, for log and TensorBoard: a float, or a tensor of one number, which
             is read later, since reading it waits for a GPU.
         loss_parts: how many numbers the loss of the last batch is the mean of, by which processes that share a batch
@@ -101,7 +102,7 @@ class Recommender(AbstractRecommender):
     NUMBERED_ROWS: ClassVar[bool] = False
     READS_HISTORY: ClassVar[bool] = True
     READS_NUMBERS: ClassVar[bool] = False
-    WATCHED: ClassVar[tuple[str, ...]] = ()
+    COUNTERS: ClassVar[tuple[str, ...]] = ()
     loss_terms: Mapping[str, Any] = MappingProxyType({})
     loss_parts: int | Tensor | None = None
 

@@ -74,7 +74,7 @@ class NextItemRecommender(TwoTowers):
     """
 
     Keys: ClassVar[type[NextItemLossKeys]] = NextItemKeys
-    WATCHED = ("_starved",)
+    COUNTERS = ("_starved",)
     settings: NextItemLossKeys
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -18,6 +18,8 @@ class LINE(RecBoleLINE):
         DataError: an item that every user has in training.
     """
 
+    COUNTERS = ("random_pr", "random_list")  # users to compare with, and how many of them are used up
+
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         for item, users in enumerate(self.used_ids):

@@ -54,7 +54,7 @@ class SLMRec(E4SRec):
 
     Keys: ClassVar[type[SLMRecKeys]] = SLMRecKeys
     settings: SLMRecKeys
-    WATCHED = ("balance_told",)
+    COUNTERS = ("balance_told",)
     NUMBERED_ROWS = True  # the teacher's states are stored by row
 
     def __init__(self, config: Any, dataset: Any, weights: Weights = Weights.FRESH) -> None:
