@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_hllm.nn.negative_blocks import Contrast, Remove, contrast_in_blocks
+
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100)
 ACCURACY_AT = (1, 5, 10, 50, 100)
@@ -51,7 +53,8 @@ def info_nce(
     With s(a, b) = exp(t) cos(a, b), the mean over p of
     ``-log(exp s(h_p, E_p) / (exp s(h_p, E_p) + sum_k exp s(h_p, E_k)))`` over the negatives k that are kept.
     A negative is taken out where its id is the target's or its cosine to the target exceeds `nce_thres`.
-    Gradients flow into outputs, targets, negatives and t; everything is computed in float32.
+    Gradients flow into outputs, targets, negatives and t; everything is computed in float32. Shared negatives may be
+    a whole catalogue: no P x K matrix is kept.
 
     Args:
         outputs: (P, D) predictions h.
@@ -67,38 +70,60 @@ def info_nce(
     """
     with torch.autocast(outputs.device.type, enabled=False):
         outputs, targets, negatives = (F.normalize(x.float(), dim=-1) for x in (outputs, targets, negatives))
-        removed = _false_negatives(targets, negatives, target_ids, negative_ids, nce_thres)
-        # scaling the outputs, not the cosines, and filling in place keep a single P x K matrix of floats;
-        # filled after the scale, a removed logit cannot make the gradient of t infinite
+        remove = _false_negatives(targets.detach(), negatives.detach(), target_ids, negative_ids, nce_thres)
+        # After the scale, so that a logit that is taken out cannot make the gradient of t infinite.
         outputs = outputs * logit_scale.float().exp()
-        positive = (outputs * targets).sum(-1)
-        negative = _dot(outputs, negatives).masked_fill_(removed, torch.finfo(torch.float32).min)
-        n_targets = max(len(positive), 1)
-        loss = (torch.logaddexp(positive, negative.logsumexp(-1)) - positive).sum() / n_targets
+        contrast = contrast_in_blocks if negatives.dim() == 2 else _contrast_with_own
+        result = contrast(outputs, (outputs * targets).sum(-1), negatives, remove)
+    n_targets, n_negatives = max(len(targets), 1), negatives.shape[-2]
     return InfoNCEResult(
-        loss=loss,
-        surviving=(~removed).sum() / n_targets,
-        accuracy=_accuracies(positive.detach(), negative.detach()),
+        loss=result.loss / n_targets,
+        surviving=(len(targets) * n_negatives - result.removed) / n_targets,
+        accuracy={k: (result.n_before < k).sum() / n_targets for k in ACCURACY_AT if k <= 1 + n_negatives},
     )
 
 
-@torch.no_grad()
+def _contrast_with_own(outputs: Tensor, positive: Tensor, negatives: Tensor, remove: Remove) -> Contrast:
+    """As `contrast_in_blocks`, of (P, K, D) negatives; the logits are the least of their memory."""
+    logits = torch.einsum("pd,pkd->pk", outputs, negatives)
+    removed = torch.as_tensor(remove(logits, slice(None)))
+    loss = (torch.logaddexp(positive, logits.logsumexp(-1)) - positive).sum()
+    return Contrast(loss, removed, (logits.detach() > positive.detach()[:, None]).sum(-1))
+
+
 def _false_negatives(
     targets: Tensor, negatives: Tensor, target_ids: Tensor, negative_ids: Tensor, nce_thres: float | None
-) -> Tensor:
-    """(P, K) True where a negative is the target itself or too like it. Vectors are normalised."""
-    removed = target_ids[:, None] == negative_ids
-    if nce_thres is not None:
-        removed |= _dot(targets, negatives) > nce_thres
-    return removed
+) -> Remove:
+    """Takes out negatives that are the target itself or too like it. Vectors are normalised."""
+    shared = _SharedIds(negative_ids) if negatives.dim() == 2 else None
+
+    def remove(logits: Tensor, part: slice) -> Tensor | int:
+        ids, lowest = target_ids[part], torch.finfo(logits.dtype).min  # not -inf: that minus itself is no number
+        same = (ids[:, None] == negative_ids[part]).nonzero(as_tuple=True) if shared is None else shared.places(ids)
+        if nce_thres is None:
+            logits[same] = lowest
+            return len(same[0])
+        if shared is None:
+            alike = torch.einsum("pd,pkd->pk", targets[part], negatives[part])
+        else:
+            alike = targets[part] @ negatives.T
+        alike.gt_(nce_thres)[same] = 1
+        logits.add_(alike, alpha=lowest)
+        return alike.sum().long()
+
+    return remove
 
 
-def _dot(vectors: Tensor, negatives: Tensor) -> Tensor:
-    """(P, D) with shared (K, D) or own (P, K, D) negatives -> (P, K)."""
-    return vectors @ negatives.T if negatives.dim() == 2 else torch.einsum("pd,pkd->pk", vectors, negatives)
+class _SharedIds:
+    """Finds ids among the (K,) of shared negatives, which may be there more than once."""
 
+    def __init__(self, ids: Tensor) -> None:
+        self._sorted, self._order = ids.sort()
 
-def _accuracies(positive: Tensor, negative: Tensor) -> dict[int, Tensor]:
-    n_before = (negative > positive[:, None]).sum(-1)
-    n_targets = max(len(positive), 1)
-    return {k: (n_before < k).sum() / n_targets for k in ACCURACY_AT if k <= 1 + negative.shape[1]}
+    def places(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """(p,) ids -> rows and columns of all pairs of a wanted id and an equal one."""
+        first = torch.searchsorted(self._sorted, wanted)
+        number = torch.searchsorted(self._sorted, wanted, right=True) - first
+        rows = torch.repeat_interleave(number)
+        of_row = torch.arange(len(rows), device=rows.device) - (number.cumsum(0) - number)[rows]
+        return rows, self._order[first[rows] + of_row]
