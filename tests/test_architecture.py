@@ -27,21 +27,24 @@ ARROWS = {
     "allocator": COMMON,
     "meeting": COMMON,
     "processes": COMMON | {"meeting"},
+    "memory": {"processes"},
     "config": COMMON,
     "storage": KEYS | {"processes"},
     "nn": COMMON,
     "data": KEYS | {"allocator", "evaluation", "processes", "storage"},
     "evaluation": KEYS | {"processes", "storage"},
     "contract": {"config"},
-    "model": KEYS | {"contract", "data", "nn", "processes", "storage"},
+    "model": KEYS | {"contract", "data", "memory", "nn", "processes", "storage"},
     "training": KEYS | {"data", "evaluation", "processes", "storage"},
     "registry": KEYS | {"own_models", "contract", "data", "model"},
     "config.config": KEYS | {"processes", "registry", "data", "evaluation"},
     "runs": KEYS
-    | {"own_models", "processes", "config.config", "contract", "registry", "data", "evaluation", "training", "storage"},
+    | {"own_models", "memory", "processes", "config.config", "contract", "registry", "data", "evaluation", "training"}
+    | {"storage"},
     "tables": KEYS | {"own_models", "config.config", "data", "registry", "runs", "training", "evaluation", "storage"},
     "description": KEYS | {"config.config", "data", "model", "nn", "runs", "storage"},
-    "cli": COMMON | {"allocator", "processes"},  # a table of verbs: it names their modules, and imports one when it is asked for
+    # A table of verbs: it names their modules, and imports one when it is asked for.
+    "cli": COMMON | {"allocator", "processes"},
     "verbs": KEYS | {"evaluation", "cli", "config.config", "registry", "data", "runs", "tables", "description"},
 }
 # Files that are rooms of their own: Config chooses the model and asks the data's files, the contract stands below all.

@@ -1,6 +1,6 @@
 """Encode any number of items under a token budget, with the gradients of encoding them all at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from recbole_hllm.errors import ModelError
+from recbole_hllm.nn.activations import Room
 
 
 class Encoder(Protocol):
@@ -27,7 +28,7 @@ def encode_items(
     lengths: Tensor,
     *,
     token_budget: int,
-    recompute: bool = False,
+    recompute: bool | Room = False,
 ) -> Tensor:
     """Encodes N items chunk by chunk, longest with longest so that little is padded.
 
@@ -38,7 +39,8 @@ def encode_items(
         token_budget: most tokens of a chunk, padding and one [ITEM] slot per item included; an item longer
             than that is a chunk of its own.
         recompute: keep no activations and run every chunk again in the backward pass with the same random
-            state (gradient checkpointing): memory is one chunk's, gradients stay equal.
+            state (gradient checkpointing): memory is one chunk's, gradients stay equal. A Room: only those, of the
+            longest texts, whose activations do not fit into it.
 
     Returns:
         (N, D) vectors in the order of the items.
@@ -55,11 +57,15 @@ def encode_items(
     tokens_sorted = _reorder_tokens(tokens, lengths, order)
     lengths_list = lengths_sorted.tolist()
 
+    bounds = list(_chunk_bounds(lengths_list, token_budget))
+    again = _computed_again(lengths_list, bounds, recompute) if torch.is_grad_enabled() else 0
     chunks, first_token = [], 0
-    for first, last in _chunk_bounds(lengths_list, token_budget):
+    # The chunks whose activations are kept come last: their backward passes are the first, and when others are computed
+    # again all that was kept is free.
+    for number, (first, last) in enumerate(bounds):
         last_token = first_token + sum(lengths_list[first:last])
         chunk = tokens_sorted[first_token:last_token], lengths_sorted[first:last]
-        if recompute and torch.is_grad_enabled():
+        if number < again:
             chunks.append(checkpoint(encoder, *chunk, use_reentrant=False, preserve_rng_state=True))
         else:
             chunks.append(encoder(*chunk))
@@ -85,6 +91,13 @@ def share_of_chunks(lengths: Tensor, token_budget: int, rank: int, world_size: i
     return order[first:last]
 
 
+def _computed_again(falling: Sequence[int], bounds: Sequence[tuple[int, int]], recompute: bool | Room) -> int:
+    """How many of the first chunks keep no activations."""
+    if isinstance(recompute, Room):
+        return recompute.computed_again(_sizes(falling, bounds))
+    return len(bounds) if recompute else 0
+
+
 def _reorder_tokens(tokens: Tensor, lengths: Tensor, order: Tensor) -> Tensor:
     """The same texts one after the other, item `order[0]` first."""
     old_start = lengths.cumsum(0) - lengths
@@ -94,7 +107,17 @@ def _reorder_tokens(tokens: Tensor, lengths: Tensor, order: Tensor) -> Tensor:
     return tokens[torch.arange(len(tokens), device=tokens.device) + shift]
 
 
-def _chunk_bounds(lengths: list[int], token_budget: int) -> Iterator[tuple[int, int]]:
+def chunk_sizes(lengths: Sequence[int], token_budget: int) -> list[tuple[int, int]]:
+    """(texts, padded tokens of each) of every chunk that ``encode_items`` makes of texts, in its order."""
+    falling = sorted(lengths, reverse=True)
+    return _sizes(falling, list(_chunk_bounds(falling, token_budget)))
+
+
+def _sizes(falling: Sequence[int], bounds: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [(last - first, falling[first] + 1) for first, last in bounds]
+
+
+def _chunk_bounds(lengths: Sequence[int], token_budget: int) -> Iterator[tuple[int, int]]:
     """Cuts falling lengths into slices [first, last) of at most `token_budget` padded tokens."""
     first = 0
     while first < len(lengths):

@@ -17,6 +17,7 @@ from recbole_hllm.config.keys.language_models import CheckpointingKeys
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.data.rows.dataset import SequenceDataset, create_dataset
+from recbole_hllm.memory import free_memory
 from recbole_hllm.model.base.contract import NeedsRuns, Weights
 from recbole_hllm.runs.effect import tell_of_run
 from recbole_hllm.runs.folder import peak_memory
@@ -28,10 +29,6 @@ from recbole_hllm.units import format_seconds, gigabytes
 SAMPLED_BATCHES, TIMED_STEPS = 32, 3
 # Bytes a trained parameter takes: float32 weight, gradient and AdamW's two moments. A frozen one: its weight.
 TRAINED_BYTES, FROZEN_BYTES = 16, 4
-# Activations a transformer layer keeps for the backward pass, in values per token and hidden unit, without the
-# attention matrix (Korthikanti et al., arXiv 2205.05198, section 4.1: 34 bytes of 2-byte values). Autocast keeps some
-# in float32 and some in both precisions, 4 bytes on average.
-KEPT_VALUES, VALUE_BYTES = 17, 4
 
 
 def plan(
@@ -49,9 +46,10 @@ def plan(
 
     Returns:
         first, key and model of each run that would be trained before; parameters (of each part: total and trained),
-        batches, item_tokens, positions and flops per epoch, memory_bytes by purpose, a rule of thumb; and, from a few
-        steps, seconds per step, per epoch and of all epochs, or of max_steps if that is less (limit says which), and
-        peak_memory_bytes of this process, both None where the model does not fit into the memory there is.
+        batches, item_tokens, tokens_again (computed again to save memory), positions and flops per epoch, memory_bytes
+        by purpose, an estimate; and, from a few steps, seconds per step, per epoch and of all epochs, or of max_steps
+        if that is less (limit says which), and peak_memory_bytes of this process, both None where the model does not
+        fit into the memory there is.
 
     Raises:
         UserError: as ``run``.
@@ -64,6 +62,7 @@ def plan(
     check_sizes(config, train, *evaluated)
     skeleton = config.spec.outline(config, train._dataset)
     work = _work(config, skeleton, train)
+    activations = work.pop("activations")
     result: dict[str, Any] = {
         "model": settings.model,
         "dataset": settings.dataset,
@@ -71,9 +70,9 @@ def plan(
         "parameters": _parameters(skeleton),
         "batches": len(train),
         **work,
-        "memory_bytes": _memory(config, skeleton, work, len(train)),
+        "memory_bytes": _memory(skeleton, activations),
     }
-    fits = sum(result["memory_bytes"].values()) < _free_memory(settings.device)
+    fits = sum(result["memory_bytes"].values()) < free_memory(settings.device)
     result["seconds"] = _timed(config, train) if fits else None
     result["peak_memory_bytes"] = peak_memory(settings.device) if fits else None
     return result
@@ -89,7 +88,10 @@ def plan_text(result: dict[str, Any]) -> str:
         lines.append(f"  parameters {part:<14} {total:>15,}, trained {trained:,}")
     lines.append(f"  an epoch has {result['batches']:,} batches, {result['positions']:,.0f} positions read")
     if result["item_tokens"]:
+        again = result["tokens_again"] / result["item_tokens"]
         lines.append(f"  item tokens an epoch     {result['item_tokens']:>12,.0f}, each distinct item of a batch once")
+        if again:
+            lines.append(f"  computed again           {again:>12.0%} of them, to save memory")
     lines.append(f"  FLOPs an epoch           {result['flops']:>12.3g}")
     memory, seconds = result["memory_bytes"], result["seconds"]
     parts = ", ".join(f"{name.replace('_', ' ')} {gigabytes(size)}" for name, size in memory.items())
@@ -119,19 +121,22 @@ def _parameters(model: Any) -> dict[str, tuple[int, int]]:
 def _work(config: Config, model: Any, train: Any) -> dict[str, float]:
     """Tokens, positions and FLOPs of an epoch, from some of its batches."""
     reading, counts = model.item_reading(), []
+    memory = None if reading is None else reading.memory
     for rows in islice(train, SAMPLED_BATCHES):
         ids = _ids_of(config, train._dataset, rows)
         distinct = torch.unique(torch.cat([part.reshape(-1) for part in ids.values()]))
-        tokens = 0 if reading is None else int(reading.tokens[distinct[distinct != 0].numpy()].sum())
+        texts = np.zeros(0, int) if reading is None else reading.tokens[distinct[distinct != 0].numpy()]
+        activations, again = (0.0, 0) if memory is None else memory(texts.tolist())
         positions = model.positions_read(rows)
         if positions is None:
             positions = int((ids["read"] != 0).sum())
-        counts.append((tokens, positions))
-    item_tokens, positions = (float(mean) * len(train) for mean in np.mean(counts, axis=0))
-    flops = _flops(reading.module, item_tokens, config, reading.at_once is not None) if reading else 0.0
+        counts.append((texts.sum(), again, positions, activations))
+    item_tokens, again, positions = (float(mean) * len(train) for mean in np.mean(counts, axis=0)[:3])
+    flops = _flops(reading.module, item_tokens, config, again) if reading else 0.0
     others = (part for part in model.children() if reading is None or part is not reading.module)
     flops += sum(_flops(part, positions, config) for part in others)
-    return {"item_tokens": item_tokens, "positions": positions, "flops": flops}
+    work = {"item_tokens": item_tokens, "tokens_again": again, "positions": positions, "flops": flops}
+    return work | {"activations": float(max(count[-1] for count in counts))}
 
 
 def _ids_of(config: Config, dataset: SequenceDataset, rows: Interaction) -> dict[str, torch.Tensor]:
@@ -147,9 +152,9 @@ def _ids_of(config: Config, dataset: SequenceDataset, rows: Interaction) -> dict
     return {"read": torch.cat(read, dim=1), **beside}
 
 
-def _flops(part: Any, tokens: float, config: Config, recomputed: bool = False) -> float:
-    """Two FLOPs per weight of a matrix and token forward, again where recomputed, for the gradient of its input, and,
-    if it is trained, for its own."""
+def _flops(part: Any, tokens: float, config: Config, tokens_again: float = 0.0) -> float:
+    """Two FLOPs per weight of a matrix and token forward, once more where it is computed again, for the gradient of its
+    input, and, if it is trained, for its own."""
     weights = trained = 0
     for module in part.modules():
         if not isinstance(module, nn.Embedding):
@@ -157,39 +162,19 @@ def _flops(part: Any, tokens: float, config: Config, recomputed: bool = False) -
                 if parameter.dim() > 1:
                     weights += parameter.numel()
                     trained += parameter.numel() * parameter.requires_grad
-    again = 1 if trained and (recomputed or CheckpointingKeys.of(config).gradient_checkpointing) else 0
-    return 2.0 * tokens * (weights * (1 + again + bool(trained)) + trained)
+    if trained and CheckpointingKeys.of(config).gradient_checkpointing:
+        tokens_again += tokens
+    return 2.0 * (tokens * (weights * (1 + bool(trained)) + trained) + tokens_again * weights)
 
 
-def _memory(config: Config, model: Any, work: dict[str, float], batches: int) -> dict[str, float]:
+def _memory(model: Any, activations: float) -> dict[str, float]:
+    """Activations are those of the Item LLM, the largest part of a language model recommender's."""
     total, trained = _parameters(model)["all"]
     return {
         "weights": FROZEN_BYTES * total,
         "gradients_and_optimizer": (TRAINED_BYTES - FROZEN_BYTES) * trained,
-        "activations": _activations(config, model, work, batches),
+        "activations": activations,
     }
-
-
-def _activations(config: Config, model: Any, work: dict[str, float], batches: int) -> float:
-    """Of the Item LLM, the largest part of a language model recommender's."""
-    reading = model.item_reading()
-    if reading is None:
-        return 0.0
-    tokens = work["item_tokens"] / batches
-    if reading.at_once is not None:
-        tokens = min(tokens, reading.at_once)
-    layers = 1 if CheckpointingKeys.of(config).gradient_checkpointing else reading.layers
-    return VALUE_BYTES * KEPT_VALUES * tokens * reading.hidden_size * layers
-
-
-def _free_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    if not Path("/proc/meminfo").is_file():  # the steps will show
-        return float("inf")
-    with open("/proc/meminfo", encoding="ascii") as file:
-        available = next(line for line in file if line.startswith("MemAvailable"))
-    return int(available.split()[1]) * 1024
 
 
 def _timed(config: Config, train: Any) -> dict[str, Any]:

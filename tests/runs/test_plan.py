@@ -88,7 +88,7 @@ def test_a_limit_of_steps_limits_the_time(settings):
 
 
 def test_a_model_too_large_for_this_machine_is_not_built(settings, monkeypatch):
-    monkeypatch.setattr(module, "_free_memory", lambda device: 1)
+    monkeypatch.setattr(module, "free_memory", lambda device: 1)
     monkeypatch.setattr(module, "_timed", None)  # would fail if called
     result = plan(config_dict=settings)
     assert result["seconds"] is None and "does not fit" in plan_text(result)

@@ -15,7 +15,7 @@ from recbole_hllm.config.keys.next_item import HistoryKeys, NextItemLossKeys
 from recbole_hllm.config.keys.run import LabelledKeys, RunKeys
 from recbole_hllm.config.schema import Scope, Settings, default, key
 
-TRAINING = Scope.TRAINING
+PLACE, TRAINING = Scope.PLACE, Scope.TRAINING
 
 
 class InputFeatureKeys(Settings):
@@ -89,12 +89,18 @@ class RecomputeKeys(Settings):
 
     title = "Memory and speed"
 
-    recompute_items: bool = key(
-        False,
-        "Forget each chunk's activations and compute them again in the backward pass: memory of one chunk, equal "
-        "gradients.",
-        scope=TRAINING,
-    )
+    memory_gb: float | None = key(
+        None,
+        "Most GiB that training takes of the GPU, or as a process of the machine. It decides how many items' "
+        "activations are kept. Empty: most of what is free at the first step.",
+        scope=PLACE, least=0,
+    )  # fmt: skip
+    recompute_items: bool | None = key(
+        None,
+        "True: forget each chunk's activations and compute them again in the backward pass: memory of one chunk, equal "
+        "gradients. False: keep all. Empty: keep what fits into memory_gb.",
+        scope=TRAINING, reported=True,
+    )  # fmt: skip
 
 
 class HLLMKeys(

@@ -11,7 +11,7 @@ the padding item 0, and D the width of a vector. ``config`` is the run's Config,
 SequenceDataset, ``interaction`` or ``rows`` a batch of its rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -60,16 +60,14 @@ class ItemReading:
 
     Attributes:
         module: the child of the model that reads them.
-        tokens: (N,) number of tokens of each item; 0 where stored vectors are looked up.
-        layers, hidden_size: of the language model in it; 0 without one.
-        at_once: most tokens whose activations are kept, where others are computed again; None: those of all.
+        tokens: (N,) number of tokens of each item, [ITEM] included; 0 where stored vectors are looked up.
+        memory: tokens of the texts of a step -> bytes of activations at its peak, and how many tokens are computed
+            again in the backward pass; None: no language model reads them.
     """
 
     module: nn.Module
     tokens: np.ndarray
-    layers: int = 0
-    hidden_size: int = 0
-    at_once: int | None = None
+    memory: Callable[[Sequence[int]], tuple[float, int]] | None = None
 
 
 class Recommender(AbstractRecommender):

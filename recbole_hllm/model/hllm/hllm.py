@@ -18,9 +18,10 @@ from recbole_hllm.data.texts.item_texts import ItemTexts
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.contract import ItemReading, ReadsWeights, Staged, Weights
 from recbole_hllm.model.base.input_features import build_input_features
+from recbole_hllm.model.base.item_memory import ItemMemory
 from recbole_hllm.model.base.item_texts import build_catalogue, read_texts
 from recbole_hllm.model.base.item_vectors import encode_by_all, encode_catalogue, encoder_digest, vector_cache
-from recbole_hllm.model.base.language_models import chunk_tokens, lora_settings
+from recbole_hllm.model.base.language_models import lora_settings
 from recbole_hllm.model.base.llm_fit import check_text_llm, check_user_llm, check_words, history_lengths
 from recbole_hllm.model.base.next_item import History, NextItemRecommender
 from recbole_hllm.model.hllm.language_models import (
@@ -74,7 +75,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         self.check_keys(config)
         super().__init__(config, dataset)
         settings = self.settings
-        self.token_budget = chunk_tokens(settings)
+        self.item_memory = ItemMemory(settings)
         self.item_llm_is_frozen = settings.item_llm_tuning == "frozen"
         self._finished = weights is Weights.FOLLOW  # until it is trained again
         source = item_llm_source(settings)
@@ -137,7 +138,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
             encoder,
             self.catalogue,
             precision=self.settings.precision,
-            token_budget=self.token_budget,
+            token_budget=self.item_memory.chunk_tokens(encoder),
             cache=vector_cache(self.settings),
             weights=weights,
         )
@@ -178,12 +179,13 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
 
     def _encode_alone(self, ids: Tensor) -> Tensor:
         tokens, lengths = self.catalogue.lookup(ids)
+        memory, encoder, trains = self.item_memory, self.item_encoder, self.training and torch.is_grad_enabled()
         return encode_items(
-            self.item_encoder,
+            encoder,
             tokens.to(ids.device),
             lengths.to(ids.device),
-            token_budget=self.token_budget,
-            recompute=self.settings.recompute_items and self.training,
+            token_budget=memory.chunk_tokens(encoder),
+            recompute=trains and memory.recompute(self, encoder, lengths.tolist()),
         )
 
     def read_history(self, vectors: Tensor, history: History) -> Tensor:
@@ -214,7 +216,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
             if isinstance(self.item_encoder, StoredItemVectors):
                 return super().catalogue_vectors()
             if not kept:
-                return encode_by_all(self.item_encoder, self.catalogue, token_budget=self.token_budget)
+                return encode_by_all(self.item_encoder, self.catalogue, token_budget=self.item_memory.chunk_tokens(self.item_encoder))
             vectors = np.array(self._vectors_before_projection(self.item_encoder))
             table = self.item_encoder.projection(torch.from_numpy(vectors).to(device))
             table[0] = 0  # the padding item's; a projection has a bias
@@ -232,9 +234,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         if isinstance(self.item_encoder, StoredItemVectors):
             return ItemReading(self.item_encoder, np.zeros(self.n_items, int))
         tokens = np.diff(self.catalogue.offsets) + (self.item_encoder.item_emb_tokens is not None)
-        llm: Any = self.item_encoder.backbone.config
-        at_once = self.token_budget if self.settings.recompute_items else None
-        return ItemReading(self.item_encoder, tokens, llm.num_hidden_layers, llm.hidden_size, at_once)
+        return ItemReading(self.item_encoder, tokens, partial(self.item_memory.of_step, self, self.item_encoder))
 
     # ---- for other programs ----
 
