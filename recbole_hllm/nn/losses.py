@@ -47,6 +47,8 @@ def info_nce(
     negative_ids: Tensor,
     logit_scale: Tensor,
     nce_thres: float | None = 0.99,
+    target_bias: Tensor | None = None,
+    negative_bias: Tensor | None = None,
 ) -> InfoNCEResult:
     """Generative loss of HLLM (arXiv 2409.12740, section 3.2), averaged over positions.
 
@@ -64,6 +66,8 @@ def info_nce(
         negative_ids: (K,) or (P, K) ids of the negatives.
         logit_scale: t, scalar, see `clamp_logit_scale`.
         nce_thres: threshold of the false-negative filter; None filters by id only.
+        target_bias: (P,) what is added to the logits of the targets; None: nothing.
+        negative_bias: (K,) what is added to those of shared negatives; None: nothing.
 
     Returns:
         loss (0 for P = 0), surviving negatives and accuracies.
@@ -73,8 +77,14 @@ def info_nce(
         remove = _false_negatives(targets.detach(), negatives.detach(), target_ids, negative_ids, nce_thres)
         # After the scale, so that a logit that is taken out cannot make the gradient of t infinite.
         outputs = outputs * logit_scale.float().exp()
+        positive = (outputs * targets).sum(-1)
+        if target_bias is not None:
+            positive = positive + target_bias.float()
+        if negative_bias is not None:  # one number more in each vector: their product has it
+            outputs = torch.cat([outputs, torch.ones_like(outputs[:, :1])], dim=1)
+            negatives = torch.cat([negatives, negative_bias.float()[:, None]], dim=1)
         contrast = contrast_in_blocks if negatives.dim() == 2 else _contrast_with_own
-        result = contrast(outputs, (outputs * targets).sum(-1), negatives, remove)
+        result = contrast(outputs, positive, negatives, remove)
     n_targets, n_negatives = max(len(targets), 1), negatives.shape[-2]
     return InfoNCEResult(
         loss=result.loss / n_targets,

@@ -84,6 +84,30 @@ class HLLMTrainingKeys(RunKeys):
     train_batch_size: int = default(128, "Histories per batch.")
 
 
+class ItemCacheKeys(Settings):
+    """Fewer items to encode in a step."""
+
+    title = "Fewer item tokens: a cache of every item's newest vector, with negatives: cached or live_items"
+
+    live_items: int | None = key(
+        None,
+        "Most distinct items of a batch that are encoded in a step, drawn anew each time; the others have the vector "
+        "that was computed last, without gradients. Empty: all.",
+        scope=TRAINING, least=1,
+    )  # fmt: skip
+    cache_refresh_steps: int | None = key(
+        None,
+        "Encode items of the cache again after every so many steps, without gradients. Empty: only the items of the "
+        "batches are, which are most of them in each epoch. train/cache_age in the log is the mean age in steps.",
+        scope=TRAINING, least=1,
+    )  # fmt: skip
+    cache_refresh_items: int | None = key(
+        None,
+        "How many items at a time, those with the oldest vectors first. Empty: all.",
+        scope=TRAINING, least=1,
+    )  # fmt: skip
+
+
 class RecomputeKeys(Settings):
     """Memory of the Item LLM in training."""
 
@@ -113,6 +137,7 @@ class HLLMKeys(
     HistoryKeys,
     NextItemLossKeys,
     HLLMTrainingKeys,
+    ItemCacheKeys,
     EncodingKeys,
     RecomputeKeys,
     CheckpointingKeys,

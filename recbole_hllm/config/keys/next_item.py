@@ -42,15 +42,36 @@ class NextItemLossKeys(TwoTowerKeys):
 
     num_negatives: int | None = key(
         512,
-        "Negatives shared by a batch. Empty: MAX_ITEM_LIST_LENGTH + 1 for each row of the batch.",
-        scope=TRAINING, least=1,
+        "Negatives shared by a batch. Empty: MAX_ITEM_LIST_LENGTH + 1 for each row of the batch. 0: none are drawn, "
+        "with in_batch_negatives.",
+        scope=TRAINING, least=0,
     )  # fmt: skip
     negatives: str = key(
         "shared",
         "shared: the same for the whole batch. per_position: num_negatives for each target, all of them texts to "
-        "encode: as costly as the catalogue, in every step.",
-        scope=TRAINING, choices=("shared", "per_position"),
+        "encode: as costly as the catalogue, in every step. cached, of an HLLM whose Item LLM is trained: every item, "
+        "with the vector that was computed last (cache_refresh_steps); none are drawn.",
+        scope=TRAINING, choices=("shared", "per_position", "cached"),
     )  # fmt: skip
+    in_batch_negatives: bool = key(
+        False,
+        "The targets of the batch are negatives for all its positions, their logits corrected by the logarithm of how "
+        "often each is in the training data (logQ, Yi et al. 2019). They cost nothing to encode.",
+        scope=TRAINING,
+    )
+    cross_batch_negatives: int | None = key(
+        None,
+        "So many negatives of earlier batches are negatives again, with the vectors they had then and without "
+        "gradients (cross-batch memory, arXiv 1912.06798); train/memory_age in the log is their mean age in steps. "
+        "Empty: none.",
+        scope=TRAINING, least=1,
+    )  # fmt: skip
+    cross_batch_correction: bool = key(
+        False,
+        "Bring those vectors to where items are now: their mean and standard deviation become those of the batch's "
+        "negatives (Adaptive Cross Batch Normalization, Ajanthan et al. 2023).",
+        scope=TRAINING,
+    )
     temperature: float | None = default(None)
     nce_thres: float | None = key(
         0.99,

@@ -40,7 +40,9 @@ class LabelledLoader(TrainLoader):
         """The labelled rows of these numbers, with negatives where the loss needs them."""
         rows = self.transform(self._dataset, self._dataset[index])
         if self._sampler is not None:
-            number = self.settings.num_negatives or len(rows) * (self._dataset.max_item_list_len + 1)
+            number = self.settings.num_negatives
+            if number is None:
+                number = len(rows) * (self._dataset.max_item_list_len + 1)
             rows[self.settings.NEG_PREFIX + self.iid_field] = torch.from_numpy(self._sampler.sampling(number))[None]
         return rows
 

@@ -21,7 +21,7 @@ from recbole_hllm.errors import ConfigError
 
 def check_negatives(settings: NextItemLossKeys) -> None:
     """Raises ConfigError for ``per_position`` without a number."""
-    if settings.negatives == "per_position" and settings.num_negatives is None:
+    if settings.negatives == "per_position" and not settings.num_negatives:
         raise ConfigError("num_negatives: negatives: per_position needs their number for each position")
 
 
@@ -30,7 +30,7 @@ class WindowLoader(TrainLoader):
 
     With ``negatives: shared`` all positions of the batch have the same K, in the shape (1, K); K is ``num_negatives``,
     or S + 1 for each row of the batch when that is not set. With ``per_position`` each of the B x S targets has
-    ``num_negatives`` of its own, in the shape (B, S, K).
+    ``num_negatives`` of its own, in the shape (B, S, K). With ``cached`` none is drawn, and K is 0.
 
     Raises:
         ConfigError: ``per_position`` without a number.
@@ -43,7 +43,9 @@ class WindowLoader(TrainLoader):
         if self._sampler is None:  # a loss over the whole catalogue needs none
             return
         check_negatives(settings)
-        self.num_negatives, self.shared = settings.num_negatives, settings.negatives == "shared"
+        self.num_negatives, self.shared = settings.num_negatives, settings.negatives != "per_position"
+        if settings.negatives == "cached":  # every item is one
+            self.num_negatives = 0
 
     def collate_fn(self, index: Any) -> Any:
         """The rows of these numbers, with negatives where the loss needs them."""
@@ -58,7 +60,7 @@ class WindowLoader(TrainLoader):
     def _shape_of_negatives(self, n_rows: int) -> tuple[int, ...]:
         positions = self._dataset.max_item_list_len
         if self.shared:
-            return 1, self.num_negatives or n_rows * (positions + 1)
+            return 1, n_rows * (positions + 1) if self.num_negatives is None else self.num_negatives
         assert self.num_negatives is not None, "check_negatives"
         return n_rows, positions, self.num_negatives
 

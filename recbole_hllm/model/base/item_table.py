@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from recbole_hllm.config.keys.baselines import HSTUKeys, SASRecNCEKeys
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.model.base.further_negatives import check_further
 from recbole_hllm.model.base.next_item import NextItemRecommender
 from recbole_hllm.nn.positions import PositionTable
 
@@ -29,6 +30,8 @@ class ItemTableRecommender(NextItemRecommender):
         self.item_embedding = nn.Embedding(self.n_items, width, padding_idx=0)
         with torch.no_grad():
             self.item_embedding.weight[1:].normal_(std=INITIAL_STD)
+        check_further(self.settings)
+        self.use_further_negatives(dataset, width)
 
     def vectors_of(self, ids: Tensor) -> Tensor:
         """(N,) item ids -> (N, D) rows of the table; the padding item's is 0."""

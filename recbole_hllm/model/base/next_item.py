@@ -12,8 +12,10 @@ from torch import Tensor
 from recbole_hllm.config.keys.next_item import NextItemKeys, NextItemLossKeys
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.errors import ModelError
+from recbole_hllm.model.base.further_negatives import further_negatives
 from recbole_hllm.model.base.two_towers import TwoTowers
 from recbole_hllm.nn.losses import InfoNCEResult, clamp_logit_scale, info_nce
+from recbole_hllm.nn.negatives import FurtherNegatives, Negatives
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.ragged import read_by_length
 
@@ -81,6 +83,7 @@ class NextItemRecommender(TwoTowers):
         super().__init__(config, dataset)
         self.nce_thres = self.settings.nce_thres
         self.min_surviving = self.settings.min_surviving_negatives or 0.0
+        self.further: FurtherNegatives | None = None
         self._starved = 0
         self._clock: float | None = None
 
@@ -131,17 +134,33 @@ class NextItemRecommender(TwoTowers):
         sequence, negative = vectors.split([windows.numel(), negatives.numel()])
         sequence = sequence.view(*windows.shape, -1)
         outputs = self.read_by_length(sequence[:, :-1], History.of_windows(windows, interaction))
-        result = info_nce(
-            outputs[real],
-            sequence[:, 1:][real],
-            negative.view(*negatives.shape, -1),
-            windows[:, 1:][real],
-            negatives,
-            clamp_logit_scale(self.logit_scale),
-            self.nce_thres,
-        )
+        drawn = Negatives(negatives, negative.view(*negatives.shape, -1))
+        result = self.contrast(outputs[real], sequence[:, 1:][real], windows[:, 1:][real], drawn)
         self.report(result)
         return result.loss
+
+    def contrast(self, outputs: Tensor, targets: Tensor, target_ids: Tensor, drawn: Negatives) -> InfoNCEResult:
+        """InfoNCE of predictions, with the drawn negatives and those that the keys add.
+
+        Args:
+            outputs: (P, D) predictions.
+            targets: (P, D) vectors of the true next items; ``target_ids`` (P,) are their ids.
+            drawn: negatives of the batch or of each position.
+        """
+        negatives, target_bias = drawn, None
+        if self.further is not None:
+            negatives, target_bias = self.further(drawn, target_ids, targets)
+        scale = clamp_logit_scale(self.logit_scale)
+        vectors, ids, bias = negatives.vectors, negatives.ids, negatives.bias
+        return info_nce(outputs, targets, vectors, target_ids, ids, scale, self.nce_thres, target_bias, bias)
+
+    def use_further_negatives(self, dataset: Any, width: int) -> None:
+        """Negatives that cost no item to encode, where the keys want them; ``width`` is D.
+
+        Raises:
+            ConfigError: the keys contradict each other.
+        """
+        self.further = further_negatives(self.settings, dataset, width)
 
     def report(self, result: InfoNCEResult) -> None:
         """Keeps the loss's components in ``loss_terms``, on the device."""
@@ -152,6 +171,7 @@ class NextItemRecommender(TwoTowers):
             "batches/s": 1 / (now - self._clock) if self._clock else 0.0,
             "logit_scale": self.logit_scale.detach().exp(),
             **{f"top{k}_accuracy": value for k, value in result.accuracy.items()},
+            **(self.further.terms() if self.further is not None else {}),
         }
         self._clock = now
 

@@ -24,6 +24,7 @@ from recbole_hllm.model.base.item_vectors import encode_by_all, encode_catalogue
 from recbole_hllm.model.base.language_models import lora_settings
 from recbole_hllm.model.base.llm_fit import check_text_llm, check_user_llm, check_words, history_lengths
 from recbole_hllm.model.base.next_item import History, NextItemRecommender
+from recbole_hllm.model.hllm.item_cache import build_cache, check_cache
 from recbole_hllm.model.hllm.language_models import (
     build_item_encoder,
     check_tuning,
@@ -41,6 +42,7 @@ from recbole_hllm.nn.chunked import encode_items
 from recbole_hllm.nn.gathered import deal, gather_rows
 from recbole_hllm.nn.item_encoder import ItemEncoder, StoredItemVectors
 from recbole_hllm.nn.losses import InfoNCEResult
+from recbole_hllm.nn.negatives import Negatives
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.tuning import tune
 from recbole_hllm.nn.user_encoder import UserEncoder
@@ -101,6 +103,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         """Raises ConfigError for values that are wrong whatever the data and the weights are."""
         settings = cls.Keys.of(config)
         check_negatives(settings)
+        check_cache(settings)
         lora_settings(settings)
         check_tuning(settings, settings.item_llm)
         check_tuning(settings, settings.user_llm)
@@ -122,7 +125,10 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
     def add_parts(self, dataset: Any) -> None:
         """What is trained beside the two LLMs, before weights of ``pretrained_hllm`` are read."""
         self.ids_digest = digest(*map(str, dataset.field2id_token[self.ITEM_ID]))
-        self.input_features = build_input_features(self.settings, dataset, self.user_encoder.hidden_size)
+        width = self.user_encoder.hidden_size
+        self.input_features = build_input_features(self.settings, dataset, width)
+        self.use_further_negatives(dataset, width)
+        self.cache = build_cache(self.settings, self.n_items, width)
 
     def _let_go_of_item_llm(self, encoder: ItemEncoder, weights: Weights) -> StoredItemVectors:
         """Every item's vector is computed now, or read from the cache; the Item LLM's memory is free again."""
@@ -149,13 +155,31 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         """(N,) item ids -> (N, D) vectors; each distinct item is encoded once, the padding item's vector is 0."""
         distinct, places = torch.unique(ids, return_inverse=True)
         real = distinct[distinct != 0]
-        self.items_encoded = len(real)
-        vectors = self._encode(real)
+        vectors = self._encode(real) if self.cache is None or not self.training else self._encode_some(real)
         padding = vectors.new_zeros(len(distinct) - len(real), vectors.shape[1])
         return torch.cat([padding, vectors])[places]
 
+    def _encode_some(self, ids: Tensor) -> Tensor:
+        """(N,) distinct ids of a step's items -> (N, D) vectors, of ``live_items`` of them with gradients."""
+        assert self.cache is not None, "who has none encodes all"
+        self.cache.begin_step(self._encode_again)
+        most = self.settings.live_items
+        drawn = torch.randperm(len(ids))[:most].sort().values if most is not None else torch.arange(len(ids))
+        live = drawn.to(ids.device)
+        return self.cache.with_live(ids, live, self._encode(ids[live]))
+
+    @torch.no_grad()
+    def _encode_again(self, ids: Tensor) -> Tensor:
+        """(N,) ids -> (N, D) vectors without gradients and dropout."""
+        self.item_encoder.eval()
+        try:
+            return self._encode(ids)
+        finally:
+            self.item_encoder.train()
+
     def _encode(self, ids: Tensor) -> Tensor:
         """(N,) ids of real items -> (N, D) vectors."""
+        self.items_encoded = len(ids)
         if isinstance(self.item_encoder, StoredItemVectors):
             return self.item_encoder(ids)
         if self.training and current().world_size > 1:
@@ -216,7 +240,8 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
             if isinstance(self.item_encoder, StoredItemVectors):
                 return super().catalogue_vectors()
             if not kept:
-                return encode_by_all(self.item_encoder, self.catalogue, token_budget=self.item_memory.chunk_tokens(self.item_encoder))
+                budget = self.item_memory.chunk_tokens(self.item_encoder)
+                return encode_by_all(self.item_encoder, self.catalogue, token_budget=budget)
             vectors = np.array(self._vectors_before_projection(self.item_encoder))
             table = self.item_encoder.projection(torch.from_numpy(vectors).to(device))
             table[0] = 0  # the padding item's; a projection has a bias
@@ -255,12 +280,21 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
 
     # ---- training ----
 
+    def contrast(self, outputs: Tensor, targets: Tensor, target_ids: Tensor, drawn: Negatives) -> InfoNCEResult:
+        """Also with the negatives of the cache."""
+        if self.settings.negatives == "cached":
+            assert self.cache is not None, "check_cache"
+            drawn = self.cache.all_items()
+        return super().contrast(outputs, targets, target_ids, drawn)
+
     def report(self, result: InfoNCEResult) -> None:
         """Also how many items were encoded."""
         super().report(result)
         terms = dict(self.loss_terms)
         rate = terms.pop("batches/s") * self.items_encoded
         self.loss_terms = {**terms, "distinct_items": self.items_encoded, "items/s": rate}
+        if self.cache is not None:
+            self.loss_terms["cache_age"] = self.cache.age()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Item LLM and the rest with their own learning rates; norms, biases and the logit scale do not decay.

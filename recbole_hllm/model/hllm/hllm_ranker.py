@@ -16,7 +16,8 @@ from recbole_hllm.model.base.contract import LabelledScorer
 from recbole_hllm.model.base.next_item import History
 from recbole_hllm.model.hllm.hllm import HLLM
 from recbole_hllm.nn.input_features import id_table
-from recbole_hllm.nn.losses import InfoNCEResult, clamp_logit_scale, info_nce
+from recbole_hllm.nn.losses import InfoNCEResult
+from recbole_hllm.nn.negatives import Negatives
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.ranker import RankingHead
 
@@ -183,15 +184,8 @@ class HLLMRanker(HLLM, LabelledScorer):
         """InfoNCE of every item of the histories after the first, from the output before it."""
         real = (items[:, 1:] != 0).nonzero(as_tuple=True)  # see NextItemRecommender
         targets = sequence[:, 1:][real]
-        result = info_nce(
-            outputs[:, : items.shape[1] - 1][real],
-            targets,
-            negative,
-            items[:, 1:][real],
-            negatives,
-            clamp_logit_scale(self.logit_scale),
-            self.nce_thres,
-        )
+        predicted = outputs[:, : items.shape[1] - 1][real]
+        result = self.contrast(predicted, targets, items[:, 1:][real], Negatives(negatives, negative))
         if len(targets):
             self.report(result)
         return result

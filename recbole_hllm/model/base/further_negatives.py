@@ -1,0 +1,51 @@
+"""Negatives beside the drawn ones, as the keys of a next-item model want them."""
+
+from typing import Any
+
+import torch
+
+from recbole_hllm.config.keys.next_item import NextItemLossKeys
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.nn.negatives import CrossBatchMemory, FurtherNegatives, log_q_bias
+
+
+def check_further(settings: NextItemLossKeys, has_cache: bool = False) -> None:
+    """Raises ConfigError for keys that contradict each other or leave no negatives.
+
+    Args:
+        settings: of the model.
+        has_cache: whether the model has a cache of item vectors, see `ItemCache`.
+    """
+    if settings.negatives == "cached" and not has_cache:
+        raise ConfigError(
+            "negatives: cached is of an HLLM whose Item LLM is trained (item_llm_tuning full, lora or last); other "
+            "models have every item's vector at hand"
+        )
+    further = settings.in_batch_negatives or settings.cross_batch_negatives
+    if further and settings.negatives != "shared":
+        raise ConfigError(
+            f"negatives: {settings.negatives}: in_batch_negatives and cross_batch_negatives join shared ones; take "
+            "negatives: shared, or leave them out"
+        )
+    if settings.cross_batch_correction and not settings.cross_batch_negatives:
+        raise ConfigError("cross_batch_correction: nothing is kept of earlier batches; give cross_batch_negatives")
+    if settings.num_negatives == 0 and settings.negatives != "cached" and not settings.in_batch_negatives:
+        raise ConfigError("num_negatives: 0 leaves nothing to compare with; add in_batch_negatives: True, or draw some")
+
+
+def further_negatives(settings: NextItemLossKeys, dataset: Any, width: int) -> FurtherNegatives | None:
+    """What the keys want beside drawn negatives; None: nothing.
+
+    Args:
+        settings: of the model, which ``check_further`` has seen.
+        dataset: the training part.
+        width: of an item vector.
+    """
+    size = settings.cross_batch_negatives
+    if not size and not settings.in_batch_negatives:
+        return None
+    bias = None
+    if settings.in_batch_negatives:
+        bias = log_q_bias(torch.as_tensor(dataset.rows.item_counts()))
+    memory = CrossBatchMemory(size, width, settings.cross_batch_correction) if size else None
+    return FurtherNegatives(bias, memory)
