@@ -49,8 +49,8 @@ def log_q_bias(counts: Tensor) -> Tensor:
     Returns:
         (N + 1,) float32; 0 for an item that is in none.
     """
-    counts = counts.double()
-    share = counts / counts[1:].sum().clamp(min=1) * (len(counts) - 1)
+    counts = counts.double().index_fill(0, torch.tensor([0], device=counts.device), 0)
+    share = counts / counts.sum().clamp(min=1) * (len(counts) - 1)
     return torch.where(counts > 0, -share.log(), 0.0).float()
 
 

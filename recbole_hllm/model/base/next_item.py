@@ -134,7 +134,7 @@ class NextItemRecommender(TwoTowers):
         sequence, negative = vectors.split([windows.numel(), negatives.numel()])
         sequence = sequence.view(*windows.shape, -1)
         outputs = self.read_by_length(sequence[:, :-1], History.of_windows(windows, interaction))
-        drawn = Negatives(negatives, negative.view(*negatives.shape, -1))
+        drawn = Negatives(negatives, negative.view(*negatives.shape, vectors.shape[-1]))
         result = self.contrast(outputs[real], sequence[:, 1:][real], windows[:, 1:][real], drawn)
         self.report(result)
         return result.loss
