@@ -1,4 +1,5 @@
-"""What of a language model is trained: all of it, low-rank additions to its linear layers (LoRA), or nothing."""
+"""What of a language model is trained: all of it, its last layers, low-rank additions to its linear layers (LoRA), or
+nothing."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -10,8 +11,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from recbole_hllm.errors import MissingExtra, ModelError
+from recbole_hllm.nn.layers import last_layers
 
-MODES = ("full", "lora", "frozen")
+MODES = ("full", "lora", "frozen", "last")
 # Linear layers of attention and MLP under the names that transformers gives them.
 _ATTENTION_AND_MLP = {
     "q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "gate_proj", "up_proj", "down_proj", "gate_up_proj",  # Llama
@@ -19,8 +21,8 @@ _ATTENTION_AND_MLP = {
     "c_attn", "c_fc", "c_proj",  # GPT-2
 }  # fmt: skip
 _ADAPTER = "default"
-# Where a language model keeps the mode that it was tuned in.
-_CHOSEN = "tuning_mode"
+# Where a language model keeps the mode that it was tuned in, and how many layers that trains.
+_CHOSEN, _LAYERS = "tuning_mode", "layers_trained"
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,16 @@ class LoraSettings:
     target_modules: Sequence[str] = ()
 
 
-def tune(model: PreTrainedModel, mode: str, lora: LoraSettings | None = None) -> None:
+def tune(model: PreTrainedModel, mode: str, lora: LoraSettings | None = None, layers: int | None = None) -> None:
     """Chooses, in place, what of a language model is trained.
 
     Args:
         model: as ``load_backbone`` gives it.
         mode: ``full``; ``lora``, where linear layers get additions that alone are trained and change nothing at
-            first; ``frozen``, where gradients pass through and nothing is trained or dropped out.
+            first; ``frozen``, where gradients pass through and nothing is trained or dropped out; ``last``, where only
+            the last layers are trained.
         lora: how, for ``lora``.
+        layers: how many, for ``last``.
 
     Raises:
         ModelError: another mode; LoRA finds no linear layers that it knows, or none of those named.
@@ -60,6 +64,10 @@ def tune(model: PreTrainedModel, mode: str, lora: LoraSettings | None = None) ->
     elif mode == "frozen":
         model.requires_grad_(False)
         set_dropout(model, 0.0)
+    elif mode == "last":
+        model.requires_grad_(False)
+        last_layers(model, layers or 0).requires_grad_(True)
+        setattr(model, _LAYERS, layers)
     setattr(model, _CHOSEN, mode)
 
 
@@ -109,7 +117,7 @@ def check_tuning(module: nn.Module) -> None:
             raise ModelError(f"{name}: what of this language model is trained was never chosen")
         trained = {key for key, weight in weights.items() if weight.requires_grad}
         added = {key for key in weights if ".lora_" in key}
-        expected = {"full": weights.keys() - added, "lora": added, "frozen": set()}[mode]
+        expected = {"full": weights.keys() - added, "lora": added, "frozen": set(), "last": _of_last(llm)}[mode]
         missing = expected - trained
         if trained - expected or (missing and (mode == "lora" or missing - _fixed(llm))):
             raise ModelError(
@@ -125,6 +133,13 @@ def _language_models(module: nn.Module, name: str = "") -> Iterator[tuple[str, P
         return
     for part, child in module.named_children():
         yield from _language_models(child, f"{name}.{part}" if name else part)
+
+
+def _of_last(llm: PreTrainedModel) -> set[str]:
+    """Names of the weights of the layers that ``last`` trains."""
+    layers = getattr(llm, _LAYERS, None)
+    own = {id(weight) for weight in last_layers(llm, layers).parameters()} if layers else set()
+    return {key for key, weight in llm.named_parameters() if id(weight) in own}
 
 
 def _fixed(llm: PreTrainedModel) -> set[str]:

@@ -50,9 +50,13 @@ class ItemLLMKeys(Settings):
     item_llm_tuning: str = key(
         "full",
         "full: all weights are trained. lora: additions to its linear layers and the [ITEM] token. frozen: "
-        "nothing; vectors are computed once and the LLM leaves memory.",
-        scope=TRAINING, choices=TUNING,
+        "nothing; vectors are computed once and the LLM leaves memory. last: the last item_llm_layers_trained layers; "
+        "what those below make of each text is computed once and kept on disk, in cache_dir.",
+        scope=TRAINING, choices=(*TUNING, "last"),
     )  # fmt: skip
+    item_llm_layers_trained: int | None = key(
+        None, "How many layers item_llm_tuning: last trains.", scope=TRAINING, least=1
+    )
 
     @property
     def item_llm(self) -> LLMKeys:
@@ -156,7 +160,7 @@ class EncodingKeys(RunKeys):
     item_vector_cache: bool = key(
         True,
         "Keep item vectors of a frozen Item LLM and of a finished run's weights on disk, in cache_dir, and encode"
-        " only new or changed items.",
+        " only new or changed items; and states of layers that are not trained.",
         scope=PLACE,
     )
 

@@ -179,13 +179,21 @@ class ItemCatalogue:
         Returns:
             flat_tokens (sum of lengths,) and lengths (number of ids,), both on the CPU.
         """
+        places, lengths = self._places(ids)
+        return torch.from_numpy(self.tokens[places].astype(np.int64)), torch.from_numpy(lengths)
+
+    def places(self, ids: np.ndarray | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As ``lookup``, with the places of the tokens in ``tokens`` instead of them."""
+        places, lengths = self._places(ids)
+        return torch.from_numpy(places), torch.from_numpy(lengths)
+
+    def _places(self, ids: np.ndarray | torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         ids = (ids.cpu().numpy() if isinstance(ids, torch.Tensor) else np.asarray(ids)).reshape(-1)
         starts = np.asarray(self.offsets[ids])
         lengths = np.asarray(self.offsets[ids + 1]) - starts
         # From a place in the result to its place in `tokens`: one shift per item.
         shifts = starts - (np.cumsum(lengths) - lengths)
-        places = np.repeat(shifts, lengths) + np.arange(lengths.sum())
-        return torch.from_numpy(self.tokens[places].astype(np.int64)), torch.from_numpy(lengths)
+        return np.repeat(shifts, lengths) + np.arange(lengths.sum()), lengths
 
 
 class _Tokenising:

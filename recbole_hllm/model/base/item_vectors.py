@@ -4,13 +4,14 @@ Of several processes each encodes its share of the items, in the chunks that one
 """
 
 import json
+from collections.abc import Collection
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_hllm.config.keys.language_models import EncodingKeys
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
@@ -32,14 +33,21 @@ def vector_cache(settings: EncodingKeys) -> Path | None:
     return cache_folder(settings.cache_dir, settings.data_path) if settings.item_vector_cache else None
 
 
-def encoder_digest(encoder: ItemEncoder) -> str:
-    """Hash of all that decides the vectors of given tokens before the projection: weights, sizes and pooling."""
+def encoder_digest(encoder: ItemEncoder, without: Collection[nn.Module] = ()) -> str:
+    """Hash of all that decides the vectors of given tokens before the projection: weights, sizes and pooling.
+
+    Args:
+        encoder: of the vectors.
+        without: parts of the language model whose weights do not count.
+    """
     llm = json.loads(encoder.backbone.config.to_json_string(use_diff=False))
     shape = {key: value for key, value in llm.items() if key not in _NOT_COMPUTED and not key.startswith("_")}
     aligned_at = encoder.max_text_length if encoder.right_aligned_positions else None
     settings = (json.dumps([shape, encoder.pooling, aligned_at], sort_keys=True), torch.zeros(0))
     item_token = [] if encoder.item_emb_tokens is None else [("item_emb_tokens", encoder.item_emb_tokens)]
-    return weights_digest(chain([settings], item_token, merged_weights(encoder.backbone)))
+    left_out = tuple(f"{name}." for name, part in encoder.backbone.named_modules() if part in without)
+    weights = ((name, weight) for name, weight in merged_weights(encoder.backbone) if not name.startswith(left_out))
+    return weights_digest(chain([settings], item_token, weights))
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ from recbole_hllm.model.base.item_vectors import encode_by_all, encode_catalogue
 from recbole_hllm.model.base.language_models import lora_settings
 from recbole_hllm.model.base.llm_fit import check_text_llm, check_user_llm, check_words, history_lengths
 from recbole_hllm.model.base.next_item import History, NextItemRecommender
+from recbole_hllm.model.base.token_states import UpperLayers
 from recbole_hllm.model.hllm.item_cache import build_cache, check_cache
 from recbole_hllm.model.hllm.language_models import (
     build_item_encoder,
@@ -96,7 +97,8 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         if self.item_llm_is_frozen:
             self.item_encoder = self._let_go_of_item_llm(encoder, weights)
         else:
-            tune(encoder.backbone, settings.item_llm_tuning, lora_settings(settings))
+            tune(encoder.backbone, settings.item_llm_tuning, lora_settings(settings), settings.item_llm_layers_trained)
+        self._upper: UpperLayers | None = None  # once states of the lower layers are needed
 
     @classmethod
     def check_keys(cls, config: Any) -> None:
@@ -202,15 +204,27 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         return vectors[place[torch.from_numpy(np.searchsorted(together, own))].to(ids.device)]
 
     def _encode_alone(self, ids: Tensor) -> Tensor:
+        memory, trains = self.item_memory, self.training and torch.is_grad_enabled()
+        encoder: ItemEncoder | UpperLayers = self.item_encoder
         tokens, lengths = self.catalogue.lookup(ids)
-        memory, encoder, trains = self.item_memory, self.item_encoder, self.training and torch.is_grad_enabled()
+        if self.settings.item_llm_tuning == "last" and self.training:
+            encoder = self._upper_layers(self.item_encoder)
+            tokens, lengths = self.catalogue.places(ids)
         return encode_items(
             encoder,
             tokens.to(ids.device),
             lengths.to(ids.device),
-            token_budget=memory.chunk_tokens(encoder),
-            recompute=trains and memory.recompute(self, encoder, lengths.tolist()),
+            token_budget=memory.chunk_tokens(self.item_encoder),
+            recompute=trains and memory.recompute(self, self.item_encoder, lengths.tolist()),
         )
+
+    def _upper_layers(self, encoder: ItemEncoder) -> UpperLayers:
+        """The layers that are trained; what those below make of all texts is computed or read at the first need."""
+        if self._upper is None:
+            layers = self.settings.item_llm_layers_trained
+            assert layers is not None, "check_tuning"
+            self._upper = UpperLayers(encoder, self.catalogue, layers, self.settings, self.item_memory.chunk_tokens(encoder))
+        return self._upper
 
     def read_history(self, vectors: Tensor, history: History) -> Tensor:
         """(B, S, D) item vectors -> (B, S, D) predictions by the User LLM, which reads them with their features.

@@ -133,7 +133,12 @@ def export_to_come(settings: HLLMKeys) -> bool:
 
 
 def check_tuning(settings: HLLMKeys, llm: LLMKeys) -> None:
-    """Raises ConfigError for random weights that would never be trained."""
+    """Raises ConfigError for random weights that would never be trained, and for layers without their number."""
+    if (settings.item_llm_tuning == "last") != (settings.item_llm_layers_trained is not None):
+        raise ConfigError(
+            "item_llm_tuning: last and item_llm_layers_trained, the number of layers that are trained, belong together; "
+            "give both or neither"
+        )
     key, part = f"{llm.part}_llm_tuning", llm.part
     if llm.tuning != "full" and not llm.init and not settings.pretrained_hllm:
         raise ConfigError(
@@ -170,12 +175,14 @@ def build_item_encoder(settings: HLLMKeys, out_features: int, weights: Weights) 
 
 def item_emb_token_n(settings: HLLMKeys, llm: PreTrainedModel) -> int:
     """How many [ITEM] tokens the Item LLM reads, 0 or 1: one that nobody trained or will train says nothing, and an
-    export has one or has none.
+    export has one or has none. Nor is there one where states of texts are kept, in which it would stand.
 
     Raises:
-        ConfigError: there is none, and the key asks for one.
+        ConfigError: there is none, and the key asks for one; or there must be none, and the export has one.
         ModelError: the export is damaged.
     """
+    if settings.item_llm_tuning == "last":
+        return _no_item_token(settings)
     given, export = settings.item_emb_token_n, exported_folder(settings.pretrained_hllm)
     if given is None and export:
         return int(_has_item_token(export / REST_OF_HLLM))
@@ -188,6 +195,16 @@ def item_emb_token_n(settings: HLLMKeys, llm: PreTrainedModel) -> int:
     if given is not None or untrained:
         return given or 0
     return int(not is_bidirectional(llm))
+
+
+def _no_item_token(settings: HLLMKeys) -> int:
+    export = exported_folder(settings.pretrained_hllm)
+    if settings.item_emb_token_n or (export and _has_item_token(export / REST_OF_HLLM)):
+        raise ConfigError(
+            "item_llm_tuning: last keeps what the lower layers make of the texts, where a trained [ITEM] token cannot "
+            "stand; take item_emb_token_n: 0 and no pretrained_hllm with an [ITEM] token, or another item_llm_tuning"
+        )
+    return 0
 
 
 def _has_item_token(file: Path) -> bool:
