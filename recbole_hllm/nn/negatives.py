@@ -1,4 +1,4 @@
-"""Further negatives beside drawn ones that cost no item to encode: a batch's targets, and vectors of earlier batches."""
+"""Further negatives that cost no item to encode: the targets of a batch, and vectors of earlier batches."""
 
 from dataclasses import dataclass
 
@@ -124,9 +124,11 @@ class FurtherNegatives(nn.Module):
     """Adds what a model's keys want to the negatives of a step.
 
     Args:
-        bias: (n_items,) of ``log_q_bias`` where the batch's targets are negatives for all positions; None: they are not.
+        bias: (n_items,) of ``log_q_bias`` where the batch's targets are negatives of all positions; None: they are not.
         memory: of earlier batches; None: there is none.
     """
+
+    of_item: Tensor | None
 
     def __init__(self, bias: Tensor | None, memory: CrossBatchMemory | None) -> None:
         super().__init__()

@@ -38,7 +38,7 @@ class ItemLLMKeys(Settings):
     item_emb_token_n: int | None = key(
         None,
         "1: vector of the [ITEM] token. 0: mean over the text. Empty: that of an exported pretrained_hllm; else 1"
-        " for causal LLMs, 0 for encoders and for frozen LLMs without pretrained_hllm.",
+        " for causal LLMs, 0 for encoders, for frozen LLMs without pretrained_hllm and for item_llm_tuning: last.",
         least=0, most=1,
     )  # fmt: skip
     item_llm_dropout: float | None = key(

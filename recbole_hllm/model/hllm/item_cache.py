@@ -11,7 +11,7 @@ def _wanted(settings: HLLMKeys) -> bool:
 
 
 def check_cache(settings: HLLMKeys) -> None:
-    """Raises ConfigError for keys of a cache that there is not, and for further negatives that contradict each other."""
+    """Raises ConfigError for keys of a cache that there is not, and for negatives that contradict each other."""
     trained = settings.item_llm_tuning != "frozen"
     check_further(settings, has_cache=trained)
     if settings.live_items is not None and not trained:

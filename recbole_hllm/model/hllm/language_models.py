@@ -136,7 +136,7 @@ def check_tuning(settings: HLLMKeys, llm: LLMKeys) -> None:
     """Raises ConfigError for random weights that would never be trained, and for layers without their number."""
     if (settings.item_llm_tuning == "last") != (settings.item_llm_layers_trained is not None):
         raise ConfigError(
-            "item_llm_tuning: last and item_llm_layers_trained, the number of layers that are trained, belong together; "
+            "item_llm_tuning: last and item_llm_layers_trained, the number of trained layers, belong together; "
             "give both or neither"
         )
     key, part = f"{llm.part}_llm_tuning", llm.part
