@@ -27,17 +27,26 @@ class ContentEncoder(ItemEncoder):
             ``last``, its last token; or ``eos``, an end token after it.
         end_token: id of the end token, for ``eos``.
         max_text_length: longest text in tokens.
+        packed: as an `ItemEncoder`'s.
 
     Raises:
         ModelError: another pooling, ``eos`` without an end token, or a position table that is too short.
     """
 
-    def __init__(self, backbone: PreTrainedModel, pooling: str, *, end_token: int | None, max_text_length: int):
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        pooling: str,
+        *,
+        end_token: int | None,
+        max_text_length: int,
+        packed: bool = False,
+    ):
         if pooling not in POOLINGS:
             raise ModelError(f"pooling {pooling!r} is not one of {', '.join(POOLINGS)}")
         if pooling == "eos" and end_token is None:
             raise ModelError("pooling eos: the tokenizer has no end token; take mean, cls or last")
-        super().__init__(backbone, item_emb_token_n=int(pooling == "eos"), max_text_length=max_text_length)
+        super().__init__(backbone, item_emb_token_n=int(pooling == "eos"), max_text_length=max_text_length, packed=packed)
         self._pooling = pooling
         if self.item_emb_tokens is not None:  # the end token stands where [ITEM] does
             words = word_embeddings(backbone)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from recbole_hllm.errors import ModelError
+from recbole_hllm.nn.packing import Packing, pack
 from recbole_hllm.nn.probe import behaviour_of, check_padding, check_reads_words, position_range
 
 ITEM_TOKEN_STD = 0.02
@@ -26,6 +27,7 @@ class ItemEncoder(nn.Module):
         max_text_length: longest text in tokens, without [ITEM].
         right_aligned_positions: count positions so that [ITEM] is always at `max_text_length`, as the
             official code does, instead of starting at 0. Matters for learned position tables only.
+        packed: read texts without padding, see `packing`; the backbone then reads nothing else.
         length_key: the key that the user sets `max_text_length` with, for errors.
 
     Raises:
@@ -41,6 +43,7 @@ class ItemEncoder(nn.Module):
         out_features: int | None = None,
         max_text_length: int = 256,
         right_aligned_positions: bool = False,
+        packed: bool = False,
         length_key: str = "MAX_TEXT_LENGTH",
     ):
         super().__init__()
@@ -61,6 +64,9 @@ class ItemEncoder(nn.Module):
         self.bidirectional, self.pooled_size = not behaviour.causal, behaviour.output_size
         self.max_text_length = max_text_length
         self.right_aligned_positions = right_aligned_positions
+        self.packed = packed
+        if packed:
+            pack(backbone)
         self.item_emb_tokens = (
             nn.Parameter(torch.randn(1, item_emb_token_n, behaviour.input_size) * ITEM_TOKEN_STD)
             if item_emb_token_n
@@ -91,41 +97,60 @@ class ItemEncoder(nn.Module):
 
     def pooled(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """(N, H) vectors before the projection, in the width of the language model; arguments as ``forward``'s."""
-        n_item_tokens = 0 if self.item_emb_tokens is None else 1
-        used = lengths + n_item_tokens
-        width = max(int(used.max()), 1)
-        column = torch.arange(width, device=tokens.device)
+        # an item of no tokens still has one slot, since attention to nothing is NaN
+        used = (lengths + (0 if self.item_emb_tokens is None else 1)).clamp(min=1)
+        column = torch.arange(int(used.max()), device=tokens.device)
         is_text = column < lengths[:, None]
-
-        padded = tokens.new_zeros(len(lengths), width).masked_scatter(is_text, tokens)
-        embeddings = self.backbone.get_input_embeddings()(padded)
-        if self.item_emb_tokens is not None:
-            is_item = (column == lengths[:, None])[..., None]
-            embeddings = torch.where(is_item, self.item_emb_tokens.to(embeddings.dtype), embeddings)
-
-        hidden = self._last_hidden_state(embeddings, used, lengths, column)
+        padded = tokens.new_zeros(is_text.shape).masked_scatter(is_text, tokens)
+        is_item, positions = column == lengths[:, None], self._positions(column, lengths)
+        if self.packed:
+            hidden = self._packed_states(padded, is_item, positions, used, column < used[:, None])
+        else:
+            hidden = self._padded_states(padded, is_item, positions, column < used[:, None])
         return self._pool(hidden, is_text, lengths)
+
+    def _positions(self, column: Tensor, lengths: Tensor) -> Tensor:
+        """(N, W) position ids."""
+        if not self.right_aligned_positions:
+            return (self.first_position + column).expand(len(lengths), -1)
+        positions = (self.max_text_length - lengths)[:, None] + column
+        return self.first_position + positions.clamp(max=self.max_text_length)
+
+    def _embedded(self, tokens: Tensor, is_item: Tensor) -> Tensor:
+        """Token ids of any shape -> their vectors, [ITEM]'s where it stands."""
+        vectors = self.backbone.get_input_embeddings()(tokens)
+        if self.item_emb_tokens is None:
+            return vectors
+        return torch.where(is_item[..., None], self.item_emb_tokens[0].to(vectors.dtype), vectors)
+
+    def _packed_states(
+        self, tokens: Tensor, is_item: Tensor, positions: Tensor, used: Tensor, is_used: Tensor
+    ) -> Tensor:
+        """(N, W) tokens -> (N, W, H) last hidden states, zeros where nothing is read."""
+        hidden = self.backbone(
+            inputs_embeds=self._embedded(tokens[is_used], is_item[is_used])[None],
+            position_ids=positions[is_used][None],
+            **Packing.of(used).options(self.backbone),
+            **({} if self.bidirectional else {"use_cache": False}),
+        ).last_hidden_state[0]
+        states = hidden.new_zeros(*tokens.shape, hidden.shape[-1])
+        states[is_used] = hidden
+        return states
+
+    def _padded_states(self, tokens: Tensor, is_item: Tensor, positions: Tensor, is_used: Tensor) -> Tensor:
+        """The same, of rows padded on the right, where causal attention never looks."""
+        options: dict[str, Any] = {"attention_mask": is_used.long()} if self.bidirectional else {"use_cache": False}
+        if self.right_aligned_positions:
+            options["position_ids"] = positions
+            # transformers takes position ids that do not rise by one for packed rows, unless a mask is given
+            options.setdefault("attention_mask", torch.ones_like(positions))
+        return self.backbone(inputs_embeds=self._embedded(tokens, is_item), **options).last_hidden_state
 
     def _pool(self, hidden: Tensor, is_text: Tensor, lengths: Tensor) -> Tensor:
         """(N, W, H) last hidden states -> (N, H)."""
         if self.item_emb_tokens is not None:
             return hidden[torch.arange(len(lengths), device=hidden.device), lengths]
         return (hidden * is_text[..., None]).sum(1) / lengths.clamp(min=1)[:, None]
-
-    def _last_hidden_state(self, embeddings: Tensor, used: Tensor, lengths: Tensor, column: Tensor) -> Tensor:
-        """(N, W, H) -> (N, W, H). Rows are padded on the right, where causal attention never looks."""
-        options: dict[str, Any] = {}
-        if self.bidirectional:
-            # an item of no tokens still attends to one slot, since softmax over nothing is NaN
-            options["attention_mask"] = (column < used.clamp(min=1)[:, None]).long()
-        else:
-            options["use_cache"] = False
-        if self.right_aligned_positions:
-            positions = (self.max_text_length - lengths)[:, None] + column
-            options["position_ids"] = self.first_position + positions.clamp(max=self.max_text_length)
-            # transformers takes position ids that do not rise by one for packed rows, unless a mask is given
-            options.setdefault("attention_mask", torch.ones_like(positions))
-        return self.backbone(inputs_embeds=embeddings, **options).last_hidden_state
 
 
 class StoredItemVectors(nn.Module):

@@ -6,7 +6,9 @@ what it makes of the rest, or how many positions it has.
 
 import copy
 import functools
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.backbone import first_layers, quiet, without_gpu
+from recbole_hllm.nn.packing import PACKED, Packing
 from recbole_hllm.nn.words import word_embeddings
 
 # Sizes that decide how long the copy takes and nothing of what is asked of it, and what the copy has at most.
@@ -122,6 +125,12 @@ def position_range(model: PreTrainedModel) -> tuple[int, int | None]:
     return (paddings[0] + 1 if paddings and limit is not None else 0), limit
 
 
+def reads_packed(model: PreTrainedModel) -> bool:
+    """Whether it reads texts one after the other, without padding, as it reads each alone: see `packing`. Models whose
+    attention has biases, a window or a code of its own do not."""
+    return _packs(_architecture(model, model.config))
+
+
 def _switch_to_causal(model: PreTrainedModel) -> str | None:
     """The key of its configuration, and the value, with which a bidirectional model would be causal."""
     for key, value in _SWITCHES.items():
@@ -157,8 +166,7 @@ class _Architecture:
 @functools.lru_cache(maxsize=256)
 def _tried(architecture: _Architecture) -> Behaviour:
     for smaller in (_SMALLER, {}):  # an architecture may not have these sizes
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.no_grad(), quiet():
-            torch.default_generator.manual_seed(0)  # torch.manual_seed is also for GPUs, whose states nobody puts back
+        with _trying():
             try:
                 return _behaviour(_small_copy(architecture, smaller), architecture.config)
             except Exception as error:  # transformers' models fail in ways of their own
@@ -167,6 +175,38 @@ def _tried(architecture: _Architecture) -> Behaviour:
     raise ModelError(
         f"a {kind} model of this configuration cannot read vectors in place of words: {reason}"
     ) from failed
+
+
+@contextmanager
+def _trying() -> Iterator[None]:
+    """On a CPU, without gradients or messages; numbers that others draw stay the same."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.no_grad(), quiet():
+        torch.default_generator.manual_seed(0)  # torch.manual_seed is also for GPUs, whose states nobody puts back
+        yield
+
+
+@functools.lru_cache(maxsize=256)
+def _packs(architecture: _Architecture) -> bool:
+    with _trying():
+        try:
+            alone = _small_copy(architecture, _SMALLER)
+            packed = _small_copy(replace(architecture, attention=PACKED), _SMALLER)
+            packed.load_state_dict(alone.state_dict())
+            return _reads_packed(alone, packed)
+        except Exception:  # of transformers' models, which fail in ways of their own, and of `packed_attention`
+            return False
+
+
+def _reads_packed(alone: PreTrainedModel, packed: PreTrainedModel) -> bool:
+    first, second = (torch.randn(1, length, word_embeddings(alone).weight.shape[1]) for length in (_READ, _BEHIND))
+    start = position_range(alone)[0]
+    hidden = packed(
+        inputs_embeds=torch.cat([first, second], 1),
+        position_ids=start + torch.cat([torch.arange(_READ), torch.arange(_BEHIND)])[None],
+        **Packing.of(torch.tensor([_READ, _BEHIND])).options(packed),
+    ).last_hidden_state
+    expected = [alone(inputs_embeds=text).last_hidden_state for text in (first, second)]
+    return _alike(torch.cat(expected, 1), hidden)
 
 
 def _small_copy(architecture: _Architecture, smaller: dict[str, int]) -> PreTrainedModel:

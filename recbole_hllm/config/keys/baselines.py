@@ -6,6 +6,7 @@ from recbole_hllm.config.keys.language_models import (
     CheckpointingKeys,
     ComputeKeys,
     EncodingKeys,
+    PackingKeys,
     ItemTextKeys,
     LLMTrainingKeys,
     LoraKeys,
@@ -231,7 +232,7 @@ class FrozenComputeKeys(EncodingKeys, ComputeKeys, RunKeys):
     )
 
 
-class TextKNNKeys(FrozenLLMKeys, NeighbourKeys, ItemTextKeys, FrozenComputeKeys):
+class TextKNNKeys(FrozenLLMKeys, NeighbourKeys, ItemTextKeys, PackingKeys, FrozenComputeKeys):
     """Nearest neighbours in a frozen language model's item vectors, a sanity row: cosine to the mean of the
     history's. In a table with HLLM, the keys below that are given as HLLM.<key> hold for TextKNN too, where
     no TextKNN.<key> is given.

@@ -6,6 +6,7 @@ from recbole_hllm.config.keys.language_models import (
     CheckpointingKeys,
     ComputeKeys,
     EncodingKeys,
+    PackingKeys,
     ItemLLMKeys,
     ItemTextKeys,
     LoraKeys,
@@ -141,6 +142,7 @@ class HLLMKeys(
     EncodingKeys,
     RecomputeKeys,
     CheckpointingKeys,
+    PackingKeys,
     ComputeKeys,
 ):
     """HLLM, generative (arXiv 2409.12740). These defaults run offline on a CPU: a pretrained MiniLM as Item

@@ -178,6 +178,20 @@ class ComputeKeys(RunKeys):
     trust_remote_code: bool = key(False, "Let a hub model run code of its own.", scope=CALL, inherited=True)
 
 
+class PackingKeys(ComputeKeys):
+    """How texts lie beside each other."""
+
+    title = "Memory and speed"
+
+    item_packing: str = key(
+        "auto",
+        "packed: texts lie one after the other and nothing is computed on padding (flash attention on a GPU in half "
+        "precision, else texts of one length at a time). padded: rows of a chunk are as long as its longest. Equal "
+        "vectors. auto: packed where the language model can and attn_implementation is empty or flash_attention_2.",
+        scope=TRAINING, choices=("auto", "packed", "padded"),
+    )  # fmt: skip
+
+
 class CheckpointingKeys(Settings):
     """Memory of a language model that is trained."""
 

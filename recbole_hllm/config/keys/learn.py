@@ -6,6 +6,7 @@ from recbole_hllm.config.keys.language_models import (
     CheckpointingKeys,
     ComputeKeys,
     EncodingKeys,
+    PackingKeys,
     ItemTextKeys,
     LoraKeys,
 )
@@ -217,7 +218,7 @@ class LEARNTrainingKeys(RunKeys):
     )
 
 
-class LEARNComputeKeys(EncodingKeys, CheckpointingKeys, ComputeKeys, RunKeys):
+class LEARNComputeKeys(EncodingKeys, PackingKeys, CheckpointingKeys, ComputeKeys, RunKeys):
     """Memory and speed."""
 
     title = "Memory and speed"

@@ -14,7 +14,7 @@ from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.contract import Factorised, ReadsWeights, Weights
 from recbole_hllm.model.base.item_texts import build_catalogue, item_file, read_texts, text_columns
 from recbole_hllm.model.base.item_vectors import encode_catalogue, vector_cache
-from recbole_hllm.model.base.language_models import chunk_tokens
+from recbole_hllm.model.base.language_models import chunk_tokens, packed
 from recbole_hllm.model.base.llm_fit import check_text_llm, check_words
 from recbole_hllm.model.base.training_free import TrainingFree
 from recbole_hllm.model.baselines.frozen_llm import frozen_spec, named_source
@@ -110,11 +110,13 @@ def _encode(settings: TextKNNKeys, dataset: Any) -> Tensor:
     source = _source(settings)
     tokenizer = load_tokenizer(source, settings.trust_remote_code)
     catalogue = build_catalogue(settings, read_texts(settings, dataset), tokenizer, source)
+    llm = load_backbone(frozen_spec(settings, source))
     encoder = ItemEncoder(
-        load_backbone(frozen_spec(settings, source)),
+        llm,
         item_emb_token_n=0,
         max_text_length=settings.MAX_TEXT_LENGTH,
         right_aligned_positions="positions" in referenced(settings.reference),
+        packed=packed(settings, llm),
     )
     check_words(encoder.backbone, catalogue.tokens, source)
     vectors = encode_catalogue(

@@ -11,7 +11,7 @@ from recbole_hllm.config.keys.language_models import LLMKeys
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.contract import Weights
-from recbole_hllm.model.base.language_models import attention
+from recbole_hllm.model.base.language_models import attention, packed
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.item_encoder import ItemEncoder
 from recbole_hllm.nn.probe import is_bidirectional
@@ -170,6 +170,7 @@ def build_item_encoder(settings: HLLMKeys, out_features: int, weights: Weights) 
         out_features=out_features,
         max_text_length=settings.MAX_TEXT_LENGTH,
         right_aligned_positions="positions" in referenced(settings.reference),
+        packed=packed(settings, llm),
     )
 
 

@@ -13,7 +13,7 @@ from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.model.base.item_texts import build_catalogue, read_texts
 from recbole_hllm.model.base.item_vectors import encode_catalogue, encoder_digest, vector_cache
-from recbole_hllm.model.base.language_models import attention, chunk_tokens
+from recbole_hllm.model.base.language_models import attention, chunk_tokens, packed
 from recbole_hllm.model.base.llm_fit import check_text_llm, check_words
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer, skeleton_of
 from recbole_hllm.nn.content_encoder import ContentEncoder, sentence_encoder
@@ -126,7 +126,14 @@ def _encoder(settings: LEARNKeys, weights: Weights) -> tuple[ContentEncoder, str
         end_token = load_tokenizer(source, settings.trust_remote_code).eos_token_id
         if end_token is None:
             raise ConfigError(f"content_pooling: eos: the tokenizer of {source} has no end token; take another")
-    return ContentEncoder(backbone, pooling, end_token=end_token, max_text_length=settings.MAX_TEXT_LENGTH), source
+    encoder = ContentEncoder(
+        backbone,
+        pooling,
+        end_token=end_token,
+        max_text_length=settings.MAX_TEXT_LENGTH,
+        packed=packed(settings, backbone),
+    )
+    return encoder, source
 
 
 def _spec(settings: LEARNKeys, weights: Weights = Weights.FRESH) -> tuple[BackboneSpec, str]:

@@ -1,0 +1,176 @@
+"""Attention over texts that lie one after the other without padding: nothing is computed that is not read.
+
+transformers calls an attention function by its name, so a language model that takes one is packed as it is: its linear
+layers and norms read (1, T, H) states of T real tokens, and `packed_attention` keeps the texts apart.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+
+try:  # torch has it since 2.10
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:
+    varlen_attn = None
+
+PACKED = "recbole_hllm_packed"
+FLASH = "flash_attention_2"
+_HALF = (torch.bfloat16, torch.float16)
+# What changes attention's formula, or its mask, in a way that is not known here.
+_UNKNOWN = ("softcap", "s_aux", "position_bias", "sliding_window", "head_mask", "past_key_values", "cache")
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where each of N texts lies among T tokens."""
+
+    bounds: Tensor
+    """(N + 1,) int32: text n is at ``bounds[n]:bounds[n + 1]``."""
+    runs: tuple[tuple[int, int], ...]
+    """Numbers of texts and their length, for neighbours of equal length: few where texts are sorted by length."""
+
+    @classmethod
+    def of(cls, lengths: Tensor) -> "Packing":
+        """Args: lengths: (N,) tokens of each text, N and all of them at least 1."""
+        values, counts = torch.unique_consecutive(lengths, return_counts=True)
+        bounds = F.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+        return cls(bounds, tuple(zip(counts.tolist(), values.tolist(), strict=True)))
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return max(length for _, length in self.runs)
+
+    def options(self, model: PreTrainedModel) -> dict[str, Any]:
+        """What a model's attention function has to be told, as arguments of the model."""
+        if model.config._attn_implementation == PACKED:
+            return {"packing": self}
+        return {
+            "cu_seq_lens_q": self.bounds,
+            "cu_seq_lens_k": self.bounds,
+            "max_length_q": self.longest,
+            "max_length_k": self.longest,
+        }
+
+
+def pack(model: PreTrainedModel) -> None:
+    """Lets a model read packed texts from now on, and nothing else, but for flash attention, which reads both."""
+    if model.config._attn_implementation != FLASH:
+        model.set_attn_implementation(PACKED)
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    packing: Packing | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    is_causal: bool | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Attention of transformers' `AttentionInterface` within each text.
+
+    Args:
+        module: the layer; its ``is_causal`` is taken where that argument is None.
+        query: (1, A, T, E) of T tokens in A heads.
+        key, value: the same, of a divisor of A heads.
+        attention_mask: None, since nothing is padded.
+        packing: where the texts lie.
+        scaling: of the products; None: 1 / sqrt(E).
+        dropout: share of the weights that is dropped.
+        is_causal: whether a token sees only those before it and itself.
+        options: what else a layer says of itself.
+
+    Returns:
+        (1, T, A, E), and no attention weights.
+
+    Raises:
+        NotImplementedError: the model's attention is another: with a window, a cap, or biases.
+    """
+    other = [name for name in _UNKNOWN if options.get(name) is not None]
+    if packing is None or attention_mask is not None or other:
+        raise NotImplementedError(f"attention that is not packed, or has a mask or one of {other}")
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    parts = tuple(part[0].transpose(0, 1) for part in (query, key, value))
+    formula = _Formula(causal, query.shape[-1] ** -0.5 if scaling is None else scaling, dropout)
+    if formula.has_varlen(query):
+        return _varlen(*parts, packing, formula)[None], None
+    # a CPU takes several times as long for the fused kernel's gradients in bf16 as for all the rest of a layer
+    slow = query.device.type == "cpu" and query.dtype in _HALF and module.training
+    return _run_by_run(*parts, packing, formula.products if slow else formula.fused)[None], None
+
+
+AttentionInterface.register(PACKED, packed_attention)
+
+
+# ---- kernels: queries (T, A, E), keys and values (T, A', E) -> (T, A, E) ----
+
+
+def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing, formula: "_Formula") -> Tensor:
+    """Flash attention of all texts in one kernel."""
+    return varlen_attn(
+        query,
+        key,
+        value,
+        packing.bounds,
+        packing.bounds,
+        packing.longest,
+        packing.longest,
+        scale=formula.scale,
+        window_size=(-1, 0) if formula.causal else (-1, -1),
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+
+
+def _run_by_run(
+    query: Tensor, key: Tensor, value: Tensor, packing: Packing, attention: Callable[[Tensor, Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Texts of one length at a time, views without a copy; split and joined, so that gradients are joined once too."""
+    sizes = [number * length for number, length in packing.runs]
+    parts = zip(packing.runs, *(whole.split(sizes) for whole in (query, key, value)), strict=True)
+    outputs = [attention(*(_texts(part, *run) for part in run_parts)) for run, *run_parts in parts]
+    return torch.cat([output.transpose(1, 2).flatten(0, 1) for output in outputs])
+
+
+def _texts(tokens: Tensor, number: int, length: int) -> Tensor:
+    """(n L, A, E) -> (n, A, L, E)."""
+    return tokens.unflatten(0, (number, length)).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class _Formula:
+    """Attention of (n, A, L, E) queries to (n, A', L, E) keys and values -> (n, A, L, E)."""
+
+    causal: bool
+    scale: float
+    dropout: float
+
+    def has_varlen(self, query: Tensor) -> bool:
+        """Whether a kernel reads texts of any lengths at once."""
+        return varlen_attn is not None and query.is_cuda and query.dtype in _HALF and self.dropout == 0
+
+    def fused(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """By torch's kernels."""
+        shared = query.shape[1] != key.shape[1]
+        options: dict[str, Any] = {"dropout_p": self.dropout, "is_causal": self.causal, "scale": self.scale}
+        return F.scaled_dot_product_attention(query, key, value, **options, enable_gqa=shared)
+
+    def products(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """By plain matrix products."""
+        shared = query.shape[1] // key.shape[1]
+        if shared > 1:
+            key, value = (part.repeat_interleave(shared, dim=1) for part in (key, value))
+        products = (query * self.scale) @ key.transpose(-1, -2)
+        if self.causal:
+            future = torch.ones(products.shape[-2:], dtype=torch.bool, device=products.device).triu(1)
+            products = products.masked_fill(future, float("-inf"))
+        return F.dropout(torch.softmax(products, dim=-1), self.dropout) @ value

@@ -1,0 +1,197 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from recbole_hllm.nn import packing as packed
+from recbole_hllm.nn.content_encoder import POOLINGS, ContentEncoder
+from recbole_hllm.nn.item_encoder import ItemEncoder
+from recbole_hllm.nn.packing import FLASH, PACKED, Packing, packed_attention
+
+KINDS = ["llama", "gpt2", "bert", "roberta"]
+LENGTHS = torch.tensor([3, 3, 6, 1, 2, 2])
+DIAGONAL = torch.block_diag(*(torch.ones(length, length) for length in LENGTHS.tolist())).bool()
+
+
+def layer(training=False):
+    return nn.Identity().train(training)
+
+
+def drawn(dtype=torch.float64, heads=4, shared=2):
+    torch.manual_seed(0)
+    sizes = (heads, heads // shared, heads // shared)
+    return [torch.randn(1, n, int(LENGTHS.sum()), 8, dtype=dtype, requires_grad=True) for n in sizes]
+
+
+def plainly(query, key, value, causal, scale):
+    """Every token with every other; those of other texts, and those that follow, weigh nothing."""
+    key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], 1) for part in (key, value))
+    seen = DIAGONAL.tril() if causal else DIAGONAL
+    products = (query @ key.transpose(-1, -2) * scale).masked_fill(~seen, float("-inf"))
+    return (torch.softmax(products, -1) @ value).transpose(1, 2)
+
+
+def varlen_plainly(query, key, value, bounds, keys_bounds, longest, longest_key, *, scale, window_size, enable_gqa):
+    """What the kernel of flash attention computes, by its arguments."""
+    assert torch.equal(bounds, keys_bounds) and bounds.dtype == torch.int32
+    assert longest == longest_key == max(bounds.diff()) and enable_gqa == (query.shape[1] != key.shape[1])
+    parts = ([part[a:b].transpose(0, 1) for part in (query, key, value)] for a, b in zip(bounds, bounds[1:], strict=False))
+    options = {"is_causal": window_size == (-1, 0), "scale": scale, "enable_gqa": enable_gqa}
+    outputs = [nn.functional.scaled_dot_product_attention(*text, **options) for text in parts]
+    return torch.cat(outputs, 1).transpose(0, 1)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shared", [1, 2])
+@pytest.mark.parametrize("kernel", ["fused", "products", "varlen"])
+def test_texts_see_only_themselves(monkeypatch, kernel, shared, causal):
+    if kernel == "products":
+        monkeypatch.setattr(packed, "_HALF", (torch.float64,))
+    if kernel == "varlen":
+        monkeypatch.setattr(packed, "varlen_attn", varlen_plainly)
+        monkeypatch.setattr(packed._Formula, "has_varlen", lambda formula, query: True)
+    parts = drawn(shared=shared)
+    options = {"packing": Packing.of(LENGTHS), "is_causal": causal, "scaling": 0.3}
+    outputs, weights = packed_attention(layer(training=True), *parts, None, **options)
+    expected = plainly(*parts, causal, 0.3)
+    assert weights is None
+    torch.testing.assert_close(outputs, expected, atol=1e-9, rtol=0)
+    way = torch.randn_like(expected)
+    for ours, theirs in zip(torch.autograd.grad(outputs, parts, way), torch.autograd.grad(expected, parts, way)):
+        torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=0)
+
+
+def test_the_layer_says_whether_it_is_causal_and_the_scale_is_the_usual_one():
+    parts, options = drawn(), {"packing": Packing.of(LENGTHS)}
+    module = layer()
+    for module.is_causal in (False, True):
+        expected = plainly(*parts, module.is_causal, 8**-0.5)
+        torch.testing.assert_close(packed_attention(module, *parts, None, **options)[0], expected, atol=1e-9, rtol=0)
+
+
+def test_weights_are_dropped():
+    parts = drawn(torch.bfloat16)
+    for training in (False, True):  # both kernels
+        outputs, _ = packed_attention(layer(training), *parts, None, packing=Packing.of(LENGTHS), dropout=1.0)
+        assert torch.equal(outputs, torch.zeros_like(outputs))
+
+
+@pytest.mark.parametrize(("dtype", "is_cuda", "dropout", "there", "expected"), [
+    (torch.bfloat16, True, 0.0, varlen_plainly, True),
+    (torch.float16, True, 0.0, varlen_plainly, True),
+    (torch.float32, True, 0.0, varlen_plainly, False),
+    (torch.bfloat16, False, 0.0, varlen_plainly, False),
+    (torch.bfloat16, True, 0.1, varlen_plainly, False),
+    (torch.bfloat16, True, 0.0, None, False),
+])  # fmt: skip
+def test_one_kernel_for_all_texts_in_half_precision_on_a_gpu(monkeypatch, dtype, is_cuda, dropout, there, expected):
+    monkeypatch.setattr(packed, "varlen_attn", there)
+    query = SimpleNamespace(dtype=dtype, is_cuda=is_cuda)
+    assert packed._Formula(True, 1.0, dropout).has_varlen(query) is expected
+
+
+def test_neighbours_of_one_length_are_one_run():
+    packing = Packing.of(LENGTHS)
+    assert packing.runs == ((2, 3), (1, 6), (1, 1), (2, 2)) and packing.longest == 6
+    assert packing.bounds.tolist() == [0, 3, 6, 12, 13, 15, 17]
+
+
+@pytest.mark.parametrize("other", [{"sliding_window": 4}, {"softcap": 30.0}, {"s_aux": torch.ones(4)}])
+def test_another_attention_is_refused(other):
+    options = {"packing": Packing.of(LENGTHS), **other}
+    with pytest.raises(NotImplementedError, match="|".join(other)):
+        packed_attention(layer(), *drawn(), None, **options)
+
+
+@pytest.mark.parametrize(("mask", "packing"), [(None, None), (torch.ones(1), Packing.of(LENGTHS))])
+def test_padded_texts_are_refused(mask, packing):
+    with pytest.raises(NotImplementedError, match="not packed, or has a mask"):
+        packed_attention(layer(), *drawn(), mask, packing=packing)
+
+
+def pair(tiny, kind, options, **keys):
+    """The same encoder, padded and packed."""
+    encoders = [ItemEncoder(tiny(kind, **keys), max_text_length=8, packed=way, **options) for way in (False, True)]
+    encoders[1].load_state_dict(encoders[0].state_dict())
+    return encoders
+
+
+def texts(lengths):
+    return torch.arange(sum(lengths)) * 7 % 40, torch.tensor(lengths)
+
+
+@pytest.mark.parametrize("item_emb_token_n", [0, 1])
+@pytest.mark.parametrize("right_aligned", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_equals_padded_with_gradients(tiny, kind, right_aligned, item_emb_token_n):
+    options = {"item_emb_token_n": item_emb_token_n, "right_aligned_positions": right_aligned}
+    padded, ours = pair(tiny, kind, options)
+    padded.eval(), ours.eval()
+
+    @settings(max_examples=8, deadline=None)
+    @given(st.lists(st.integers(0, 8), min_size=1, max_size=7))
+    def check(lengths):
+        expected, vectors = padded(*texts(lengths)), ours(*texts(lengths))
+        torch.testing.assert_close(vectors, expected, atol=1e-5, rtol=1e-5)
+        way = torch.linspace(-1, 1, vectors.numel()).view_as(vectors)
+        for encoder, result in ((padded, expected), (ours, vectors)):
+            encoder.zero_grad()
+            (result * way).sum().backward()
+        for (name, theirs), own in zip(padded.named_parameters(), ours.parameters(), strict=True):
+            if theirs.grad is not None:
+                largest = float(theirs.grad.abs().max())
+                torch.testing.assert_close(own.grad, theirs.grad, atol=1e-5 * (1 + largest), rtol=0, msg=name)
+
+    check()
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_poolings_of_content(tiny, kind, pooling):
+    vectors = [
+        ContentEncoder(tiny(kind), pooling, end_token=3, max_text_length=8, packed=way).eval()(*texts([3, 5, 3, 1]))
+        for way in (False, True)
+    ]
+    torch.testing.assert_close(*vectors, atol=1e-5, rtol=1e-5)
+
+
+def test_layers_that_are_recomputed(tiny):
+    padded, ours = pair(tiny, "llama", {})
+    ours.train().backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    gradients = []
+    for encoder in (padded, ours):
+        encoder(*texts([4, 2, 4])).square().sum().backward()
+        gradients.append(encoder.item_emb_tokens.grad)
+    torch.testing.assert_close(*gradients, atol=1e-3, rtol=1e-4)
+
+
+def test_no_padding_is_read(tiny, monkeypatch):
+    encoder = pair(tiny, "bert", {"item_emb_token_n": 0})[1]
+    widths = []
+    encoder.backbone.encoder.register_forward_pre_hook(lambda _, args: widths.append(tuple(args[0].shape)))
+    encoder(*texts([6, 1, 1, 0]))
+    assert widths == [(1, 9, 16)]  # an item of no tokens is read as one
+
+
+def test_bf16(tiny):
+    _, ours = pair(tiny, "llama", {})
+    exact = ours.train()(*texts([4, 2, 4]))
+    for mode in (True, False):
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = ours.train(mode)(*texts([4, 2, 4]))
+        assert torch.cosine_similarity(rounded.float(), exact).min() > 0.99
+
+
+def test_flash_attention_of_transformers_is_told_where_texts_lie(tiny):
+    model = tiny("llama")
+    packed.pack(model)
+    assert model.config._attn_implementation == PACKED and "packing" in Packing.of(LENGTHS).options(model)
+    model.config._attn_implementation = FLASH
+    packed.pack(model)
+    assert model.config._attn_implementation == FLASH
+    options = Packing.of(LENGTHS).options(model)
+    assert options.pop("cu_seq_lens_q") is options.pop("cu_seq_lens_k")
+    assert options == {"max_length_q": 6, "max_length_k": 6}
