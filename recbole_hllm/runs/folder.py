@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.processes import current
 from recbole_hllm.storage.files import finite, json_text, write_json, write_text, writing
+from recbole_hllm.training.peak_memory import peak_memory
 from recbole_hllm.training.trainer import Trainer
 
 # Keys of what is several runs in one folder: a table, a search, stages.
@@ -244,34 +245,9 @@ def write_results(
             **{name: round(value, 3) for name, value in seconds.items()},
             "peak_memory_bytes": peak_memory(settings.device),
             "device": _device_name(settings.device),
+            "throughput": trainer.rates,
         },
     )
-
-
-def peak_memory(device: torch.device) -> int | None:
-    """Bytes: the GPU's peak where one is used, the process's otherwise; None where the system does not report it."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if status.is_file():
-        # Not getrusage: there a process starts with the peak of the one that started it.
-        (peak,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(peak.split()[1]) * 1024
-    try:
-        from resource import RUSAGE_SELF, getrusage
-    except ImportError:  # Windows
-        return None
-    return getrusage(RUSAGE_SELF).ru_maxrss
-
-
-def forget_peak_memory(device: torch.device) -> None:
-    """Resets ``peak_memory``, where the system can."""
-    if device.type == "cuda":
-        if torch.cuda.is_initialized():  # before, there is no peak, and asking fails
-            torch.cuda.reset_peak_memory_stats(device)
-        return
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # proc(5): VmHWM becomes the present size
 
 
 def _device_name(device: torch.device) -> str:

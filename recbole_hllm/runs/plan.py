@@ -8,21 +8,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
-from torch import nn
 
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.keys.language_models import CheckpointingKeys
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.loader import check_sizes, data_preparation
-from recbole_hllm.data.rows.dataset import SequenceDataset, create_dataset
+from recbole_hllm.data.rows.dataset import create_dataset
 from recbole_hllm.memory import free_memory
 from recbole_hllm.model.base.contract import NeedsRuns, Weights
 from recbole_hllm.runs.effect import tell_of_run
-from recbole_hllm.runs.folder import peak_memory
 from recbole_hllm.runs.prerequisites import to_be_made
+from recbole_hllm.training.peak_memory import peak_memory
 from recbole_hllm.training.trainer import Trainer
+from recbole_hllm.training.work import Work, WorkCounter
 from recbole_hllm.units import format_seconds, gigabytes
 
 # Batches looked at for the number of tokens, and steps timed after one that warms up.
@@ -120,51 +119,12 @@ def _parameters(model: Any) -> dict[str, tuple[int, int]]:
 
 def _work(config: Config, model: Any, train: Any) -> dict[str, float]:
     """Tokens, positions and FLOPs of an epoch, from some of its batches."""
-    reading, counts = model.item_reading(), []
-    memory = None if reading is None else reading.memory
-    for rows in islice(train, SAMPLED_BATCHES):
-        ids = _ids_of(config, train._dataset, rows)
-        distinct = torch.unique(torch.cat([part.reshape(-1) for part in ids.values()]))
-        texts = np.zeros(0, int) if reading is None else reading.tokens[distinct[distinct != 0].numpy()]
-        activations, again = (0.0, 0) if memory is None else memory(texts.tolist())
-        positions = model.positions_read(rows)
-        if positions is None:
-            positions = int((ids["read"] != 0).sum())
-        counts.append((texts.sum(), again, positions, activations))
-    item_tokens, again, positions = (float(mean) * len(train) for mean in np.mean(counts, axis=0)[:3])
-    flops = _flops(reading.module, item_tokens, config, again) if reading else 0.0
-    others = (part for part in model.children() if reading is None or part is not reading.module)
-    flops += sum(_flops(part, positions, config) for part in others)
-    work = {"item_tokens": item_tokens, "tokens_again": again, "positions": positions, "flops": flops}
-    return work | {"activations": float(max(count[-1] for count in counts))}
-
-
-def _ids_of(config: Config, dataset: SequenceDataset, rows: Interaction) -> dict[str, torch.Tensor]:
-    """Items of a batch: those read by the user model, a labelled row's candidate among them, and those beside."""
-    settings = RunKeys.of(config)
-    item = settings.ITEM_ID_FIELD
-    history, candidate = item + settings.LIST_SUFFIX, rows[item] if item in rows else None
-    read = [rows[history]] if history in rows else []
-    if candidate is not None and (dataset.rows.labelled or not read):
-        read.append(candidate[:, None])
-    negatives = settings.NEG_PREFIX + item
-    beside = {"negatives": rows[negatives]} if negatives in rows else {}
-    return {"read": torch.cat(read, dim=1), **beside}
-
-
-def _flops(part: Any, tokens: float, config: Config, tokens_again: float = 0.0) -> float:
-    """Two FLOPs per weight of a matrix and token forward, once more where it is computed again, for the gradient of its
-    input, and, if it is trained, for its own."""
-    weights = trained = 0
-    for module in part.modules():
-        if not isinstance(module, nn.Embedding):
-            for parameter in module.parameters(recurse=False):
-                if parameter.dim() > 1:
-                    weights += parameter.numel()
-                    trained += parameter.numel() * parameter.requires_grad
-    if trained and CheckpointingKeys.of(config).gradient_checkpointing:
-        tokens_again += tokens
-    return 2.0 * (tokens * (weights * (1 + bool(trained)) + trained) + tokens_again * weights)
+    counter, epoch = WorkCounter(config, model, train._dataset.rows.labelled, recomputation=True), Work()
+    counted = [counter.of(rows) for rows in islice(train, SAMPLED_BATCHES)]
+    for work in counted:
+        epoch.add(work, len(train) / len(counted))
+    names = ("item_tokens", "tokens_again", "positions", "flops", "activations")
+    return {name: getattr(epoch, name) for name in names}
 
 
 def _memory(model: Any, activations: float) -> dict[str, float]:

@@ -25,7 +25,6 @@ from recbole_hllm.runs.effect import tell_of_run
 from recbole_hllm.runs.folder import (
     add_evaluation,
     check_same_run,
-    forget_peak_memory,
     forgotten_unless_begun,
     keep_ranks,
     keep_scores,
@@ -38,6 +37,7 @@ from recbole_hllm.runs.prerequisites import complete
 from recbole_hllm.storage.files import write_json
 from recbole_hllm.storage.logs import check_wandb, logging_to
 from recbole_hllm.training.checkpoint import load_model
+from recbole_hllm.training.peak_memory import forget_peak_memory
 from recbole_hllm.training.trainer import Trainer
 
 

@@ -46,6 +46,7 @@ from recbole_hllm.training.schedule import build_schedule, check_schedule
 from recbole_hllm.training.shares import shares
 from recbole_hllm.training.step_numbers import BatchPlace, StepNumbers
 from recbole_hllm.training.stopping import COUNTED_ONCE, EARLY, Progress, Stopping, check_stopping
+from recbole_hllm.training.throughput import Throughput, throughput_text
 
 
 class Trainer(Evaluation):
@@ -96,6 +97,7 @@ class Trainer(Evaluation):
         self._begun = 0.0  # when training last went on
         self.valid_ranks: dict[str, np.ndarray] | None = None
         self.training_seconds = self.evaluation_seconds = self.scoring_seconds = 0.0
+        self.rates: dict[str, Any] = {}  # of the training, see Throughput.of_run
         self.stop_reason: str | None = None
         self.converged = False
 
@@ -157,6 +159,7 @@ class Trainer(Evaluation):
         if current().is_first:
             with writing(self.run_dir / "tensorboard"):
                 self.tensorboard.close()
+        self.rates = self.throughput.of_run()
         load_model(self.run_dir / "best", self.model)
         return (self.best_valid_score if valid_data else None), self.best_valid_result
 
@@ -182,6 +185,7 @@ class Trainer(Evaluation):
             self.settings.warmup_ratio,
             start_at_zero="warmup" in referenced(self.settings.reference),
         )
+        self.throughput = Throughput(self.config, self.model, train_data._dataset.rows.labelled, self._clock)
         if self.settings.resume:
             self._resume(train_data)
 
@@ -196,8 +200,13 @@ class Trainer(Evaluation):
         check_epoch(epoch, loss)
         seconds = self.training_seconds - before
         self.logger.info(f"epoch {epoch} training [{seconds:.1f}s, loss {loss:.{self.settings.loss_decimal_place}f}]")
+        self.logger.info(f"epoch {epoch} throughput [{throughput_text(self.throughput.of_epoch())}]")
         self._record("train/epoch_loss", loss, epoch)
         self.wandblogger.log_metrics({"epoch": epoch, "train_loss": loss, "train_step": epoch}, head="train")
+
+    def _clock(self) -> float:
+        """Seconds of training so far."""
+        return self.training_seconds + time.perf_counter() - self._begun
 
     def _add_training_time(self) -> None:
         now = time.perf_counter()
@@ -222,15 +231,17 @@ class Trainer(Evaluation):
 
         def record(batch: BatchPlace, loss: float, terms: dict[str, float]) -> None:
             check_batch(self.model, batch, loss, terms)
+            self.throughput.read(terms)
             self._show(bar, batch, loss, terms)
             self.epoch_loss += loss
 
         with StepNumbers(record) as numbers:
-            for index, rows in enumerate(bar, first):
+            for index, rows in enumerate(self.throughput.watched(bar), first):
                 last = (index + 1) % self.accumulation == 0 or index + 1 == batches
                 loss = self.train_batch(rows, loss_func, share_of[index], last)
                 batch = BatchPlace(epoch_idx, index, self.steps, self.optimizer.param_groups[-1]["lr"])
-                numbers.keep(batch, *self.engine.means(loss, self.model.loss_terms))
+                loss, terms = self.engine.means(loss, self.model.loss_terms)
+                numbers.keep(batch, loss, {**terms, **self.throughput.of_batch(rows)})
                 self.batch = index + 1
                 if not last:
                     continue

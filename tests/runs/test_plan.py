@@ -46,6 +46,15 @@ def test_tokens_and_positions_are_those_of_the_batches(settings, monkeypatch):
     assert 0 < result["item_tokens"] <= longest
 
 
+def attention(model, train):
+    """FLOPs of an epoch's attention between the tokens of items, forward: each pair meets twice in each layer."""
+    reading, pairs = model.item_reading(), 0
+    for rows in train:
+        ids = torch.cat([rows["item_id_list"].reshape(-1), rows["neg_item_id"].reshape(-1)])
+        pairs += sum(int(reading.tokens[item]) ** 2 for item in set(ids.tolist()) - {0})
+    return 2 * 2 * pairs * reading.hidden_size * reading.layers
+
+
 def test_flops_are_six_for_each_weight_and_token(settings):
     result, (_, _, model) = plan(config_dict=settings), build(settings)
 
@@ -54,7 +63,8 @@ def test_flops_are_six_for_each_weight_and_token(settings):
         return sum(p.numel() for n, p in part.named_parameters() if p.dim() > 1 and n.rpartition(".")[0] not in names)
 
     # [ITEM] is a (1, 1, H) parameter and counts as a matrix: a millionth of a real model.
-    expected = 6 * matrices(model.item_encoder) * result["item_tokens"]
+    expected = 3 * attention(model, build(settings)[1])
+    expected += 6 * matrices(model.item_encoder) * result["item_tokens"]
     expected += 6 * matrices(model.user_encoder) * result["positions"]
     assert result["flops"] == pytest.approx(expected)
     again = plan(config_dict={**settings, "gradient_checkpointing": True})
@@ -172,7 +182,8 @@ def test_recomputing_items_is_one_more_forward_pass(settings):
     matrices = sum(
         p.numel() for n, p in model.item_encoder.named_parameters() if p.dim() > 1 and n.rpartition(".")[0] not in names
     )
-    assert twice["flops"] - once["flops"] == pytest.approx(2 * matrices * once["item_tokens"])
+    again = 2 * matrices * once["item_tokens"] + attention(model, build(settings)[1])
+    assert twice["flops"] - once["flops"] == pytest.approx(again)
 
 
 @pytest.mark.parametrize("name", ["DIN", "FM"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recbole_hllm.errors import ConfigError, ModelError
-from recbole_hllm.runs.folder import forget_peak_memory, keep_ranks
+from recbole_hllm.runs.folder import keep_ranks
 from recbole_hllm.storage.files import read_json, write_json, write_text
 from recbole_hllm.training.checkpoint import write_tensors
 
@@ -62,12 +62,3 @@ def test_json_that_cannot_be_read_is_named(tmp_path, content):
         (tmp_path / "a.json").write_text(content)
     with pytest.raises(ModelError, match="a.json is missing or damaged"):
         read_json(tmp_path / "a.json")
-
-
-def test_a_gpu_that_nothing_has_used_yet_has_no_peak_to_forget(monkeypatch):
-    asked = []
-    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", asked.append)
-    for used in (False, True):
-        monkeypatch.setattr(torch.cuda, "is_initialized", lambda used=used: used)
-        forget_peak_memory(torch.device("cuda"))
-        assert bool(asked) == used

@@ -14,7 +14,8 @@ from recbole_hllm.training import step_numbers
 from recbole_hllm.training.checkpoint import load_model
 from recbole_hllm.training.step_numbers import StepNumbers
 
-MEASURED = ("train/items/s", "train/batches/s")  # of time, so never the same
+# Of time, so never the same.
+MEASURED = ("train/items/s", "train/batches/s", "train/item_tokens/s", "train/FLOP/s", "train/waiting_share")
 
 
 def fit(prepared):

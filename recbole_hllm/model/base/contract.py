@@ -63,11 +63,14 @@ class ItemReading:
         tokens: (N,) number of tokens of each item, [ITEM] included; 0 where stored vectors are looked up.
         memory: tokens of the texts of a step -> bytes of activations at its peak, and how many tokens are computed
             again in the backward pass; None: no language model reads them.
+        layers, hidden_size: of the language model; 0 without one.
     """
 
     module: nn.Module
     tokens: np.ndarray
     memory: Callable[[Sequence[int]], tuple[float, int]] | None = None
+    layers: int = 0
+    hidden_size: int = 0
 
 
 class Recommender(AbstractRecommender):

@@ -273,7 +273,9 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         if isinstance(self.item_encoder, StoredItemVectors):
             return ItemReading(self.item_encoder, np.zeros(self.n_items, int))
         tokens = np.diff(self.catalogue.offsets) + (self.item_encoder.item_emb_tokens is not None)
-        return ItemReading(self.item_encoder, tokens, partial(self.item_memory.of_step, self, self.item_encoder))
+        llm: Any = self.item_encoder.backbone.config
+        memory = partial(self.item_memory.of_step, self, self.item_encoder)
+        return ItemReading(self.item_encoder, tokens, memory, llm.num_hidden_layers, llm.hidden_size)
 
     # ---- for other programs ----
 

@@ -222,7 +222,10 @@ class LEARN(TwoTowers, ReadsWeights):
             return places
         targets = rows[TARGET_ITEMS]
         read = int((targets != 0).sum()) if self.targets_read == "causal" else len(targets[targets != 0].unique())
-        return places + read + (len(self._negatives(torch.device("cpu"))) if self.catalogue_is_negative else 0)
+        return places + read + (self._number_of_negatives() if self.catalogue_is_negative else 0)
+
+    def _number_of_negatives(self) -> int:
+        return min(self.settings.num_negatives or self.n_items, self.n_items - 1)
 
     def _negatives(self, device: torch.device) -> Tensor:
         """(N,) ids of all items, or of ``num_negatives`` different ones."""
