@@ -97,6 +97,7 @@ class Trainer(Evaluation):
         self._begun = 0.0  # when training last went on
         self.valid_ranks: dict[str, np.ndarray] | None = None
         self.training_seconds = self.evaluation_seconds = self.scoring_seconds = 0.0
+        self.throughput = Throughput(config, model, self.labelled, self._clock)
         self.rates: dict[str, Any] = {}  # of the training, see Throughput.of_run
         self.stop_reason: str | None = None
         self.converged = False
@@ -185,7 +186,6 @@ class Trainer(Evaluation):
             self.settings.warmup_ratio,
             start_at_zero="warmup" in referenced(self.settings.reference),
         )
-        self.throughput = Throughput(self.config, self.model, train_data._dataset.rows.labelled, self._clock)
         if self.settings.resume:
             self._resume(train_data)
 
