@@ -30,7 +30,7 @@ from pathlib import Path
 
 import zipf_data
 
-ONE_CHUNK = 10**9  # tokens
+PLAIN = {"recompute_items": False, "item_chunk_tokens": 10**9, "attn_implementation": "eager"}
 REAL = {"train_batch_size": 128, "MAX_ITEM_LIST_LENGTH": 20, "num_negatives": 512, "MAX_TEXT_LENGTH": 24}
 AMAZON = {**REAL, "text_keys": ["title", "brand", "categories"]}
 CASES = {
@@ -122,7 +122,8 @@ def prepared(case: str, way: Way, arguments, folder):
     keys = {**CASES[case], "data_path": str(data), "cache_dir": str(data / "cache") if case == "zipf" else None}
     keys |= {"item_pretrain_dir": str(data / zipf_data.LLM)} if case == "zipf" else {"train_batch_size": arguments.rows}
     keys |= {"precision": way.precision, "use_gpu": False, "show_progress": False, "state": "warning"}
-    config = Config("HLLM", config_dict=keys | ({} if way.chunked else {"attn_implementation": "eager"}))
+    keys |= {"recompute_items": False} if way.chunked else PLAIN
+    config = Config("HLLM", config_dict=keys)
     init_seed(config["seed"], config["reproducibility"])
     train, *_ = data_preparation(config, create_dataset(config))
     trainer = Trainer(config, config.spec.build(config, train._dataset), Path(folder))
@@ -136,8 +137,6 @@ def changed(model, way: Way) -> list[tuple[int, int]]:
     import torch
 
     read, once = [], model.vectors_of
-    if not way.chunked:
-        model.token_budget = ONE_CHUNK
     if not way.by_length:
         model.read_by_length = model.read_history
     generator = torch.Generator().manual_seed(0)

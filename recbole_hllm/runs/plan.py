@@ -11,7 +11,6 @@ import torch
 from recbole.utils import init_seed
 
 from recbole_hllm.config.config import Config
-from recbole_hllm.config.keys.language_models import CheckpointingKeys
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.data.rows.dataset import create_dataset

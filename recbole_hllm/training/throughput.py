@@ -87,15 +87,13 @@ class Throughput:
         work, now = self.counter.of(rows), self.clock()
         seconds, self._seen = max(now - self._seen, 1e-9), now
         self._add(Totals(work, 1, seconds, self._waited))
-        terms = {"waiting_share": self._waited / seconds}
-        if self.counter.reading is None:
-            return terms
-        peak = self._peak()
-        of_peak = {} if peak is None else {"share_of_peak": work.flops / seconds / peak}
-        items = {"all_items": float(work.items), "distinct_items": float(work.distinct_items)}
-        return {
-            **terms, **items, "item_tokens/s": work.item_tokens / seconds, "FLOP/s": work.flops / seconds, **of_peak,
-        }  # fmt: skip
+        terms = {"waiting_seconds/s": self._waited / seconds}
+        if self.counter.reading is not None:
+            rates = {"all_items/s": work.items, "item_tokens/s": work.item_tokens, "FLOP/s": work.flops}
+            terms |= {name: number / seconds for name, number in rates.items()}
+            peak = self._peak()
+            terms |= {} if peak is None else {"share_of_peak": work.flops / seconds / peak}
+        return terms
 
     def read(self, terms: Mapping[str, float]) -> None:
         """Takes the numbers of a batch once they are read: how many negatives survived the filter."""

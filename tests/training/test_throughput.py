@@ -39,9 +39,8 @@ def counted(prepare, monkeypatch):
 def test_the_rates_of_each_batch(counted):
     for terms, work in zip(counted.terms, counted.works, strict=True):
         assert terms == {
-            "waiting_share": 0.25,
-            "all_items": work.items,
-            "distinct_items": work.distinct_items,
+            "waiting_seconds/s": 0.25,
+            "all_items/s": work.items / 2,
             "item_tokens/s": work.item_tokens / 2,
             "FLOP/s": work.flops / 2,
         }
@@ -133,7 +132,7 @@ def test_a_run_leaves_its_rates(settings_of, tmp_path):
     assert log.count("throughput [") == 2 and "item tokens/s" in log and "of a product" not in log
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
-    for tag in ("item_tokens/s", "FLOP/s", "all_items", "distinct_items", "waiting_share"):
+    for tag in ("item_tokens/s", "FLOP/s", "all_items/s", "waiting_seconds/s"):
         assert len(events.Scalars(f"train/{tag}")) == rates["batches"]
 
 
