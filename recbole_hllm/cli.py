@@ -31,6 +31,8 @@ VERBS = Door(
 )
 # What a line without a verb asks for.
 _BY_KEYS = "recbole_hllm.verbs.by_keys"
+# What several processes, which torchrun or deepspeed starts, do together.
+_OF_SEVERAL = ("run", "evaluate", "stages", "help")
 _HELP = ("--help", "-h")
 
 
@@ -77,6 +79,8 @@ def _verb(word: str) -> Any:
             f"'{word}' is not a verb ({', '.join(VERBS)}) and belongs to no key: write --key=value (several words in "
             f"quotes){did_you_mean(word, VERBS)}"
         )
+    if word not in _OF_SEVERAL and _is_one_of_several():
+        _processes().refuse_several(word, f"{', '.join(_OF_SEVERAL[:-1])} may have several processes")
     return VERBS.load(word)
 
 

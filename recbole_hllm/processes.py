@@ -182,6 +182,12 @@ def world_size() -> int:
     return int(value)
 
 
+def refuse_several(what: str, advice: str) -> None:
+    """Raises ConfigError where a launcher has started several processes for what one does."""
+    if world_size() > 1:
+        raise ConfigError(f"{what}: start it without torchrun or deepspeed; {advice}")
+
+
 def begin(device: torch.device, minutes: float = 30) -> Processes:
     """Joins the processes that torchrun or deepspeed has started; one alone where none has.
 
@@ -239,7 +245,7 @@ def alone() -> Iterator[None]:
 
 @contextmanager
 def ending_together() -> Iterator[None]:
-    """Around all that the processes do: one that fails tells the others, which end at once and say nothing of their own.
+    """Around all that the processes do: one that fails tells the others, which end at once and say nothing more.
 
     Raises:
         EndedElsewhere: another process has failed, with its message; in the process itself its error is raised.

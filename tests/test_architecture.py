@@ -41,7 +41,8 @@ ARROWS = {
     "runs": KEYS
     | {"own_models", "memory", "processes", "config.config", "contract", "registry", "data", "evaluation", "training"}
     | {"storage"},
-    "tables": KEYS | {"own_models", "config.config", "data", "registry", "runs", "training", "evaluation", "storage"},
+    "tables": KEYS
+    | {"own_models", "processes", "config.config", "data", "registry", "runs", "training", "evaluation", "storage"},
     "description": KEYS | {"config.config", "data", "model", "nn", "runs", "storage"},
     # A table of verbs: it names their modules, and imports one when it is asked for.
     "cli": COMMON | {"allocator", "processes"},

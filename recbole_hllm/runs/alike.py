@@ -29,7 +29,7 @@ def check_same_program(config: Config) -> None:
     if current().world_size == 1:
         return
     keys = {key: value for key, value in saved_keys(config.settings).items() if key not in MAY_CHANGE}
-    _compare("versions of", _versions(), "install the same on all machines")
+    _compare("versions", _versions(), "install the same on all machines")
     _compare("keys", keys, "start all processes with the same keys and files")
 
 
@@ -56,9 +56,8 @@ def _compare(what: str, own: dict[str, Any], advice: str) -> None:
     for rank, theirs in enumerate(others, 1):
         names = sorted(name for name in first.keys() | theirs.keys() if first.get(name) != theirs.get(name))
         if names:
-            raise ConfigError(
-                f"process {rank} of {current().world_size} has other {what} than process 0 ({', '.join(names)}); {advice}"
-            )
+            process = f"process {rank} of {current().world_size}"
+            raise ConfigError(f"{process} has other {what} than process 0 ({', '.join(names)}); {advice}")
 
 
 def _item_table(config: Config) -> list[str]:

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def run(
     _meet(config)
     folder = new_folder(config, run_dir, settings)
     new = not given.get("resume")
-    with forgotten_unless_begun(folder, new, UserError), logging_to(folder / "run.log", RunKeys.of(config).state):
+    with _kept(folder, new, RunKeys.of(config).state):
         Trainer.check_keys(config)
         if not _is_row(files):
             tell_of_run(config)
@@ -110,6 +111,13 @@ def run(
         keep_settings(folder, config)
         with forgotten_unless_begun(folder, new, Exception):
             return _run(config, folder)
+
+
+@contextmanager
+def _kept(folder: Path, new: bool, level: str | None) -> Iterator[None]:
+    """A run's log, which has the error of any process; an error of the user's before the first step frees the folder."""
+    with forgotten_unless_begun(folder, new, UserError), logging_to(folder / "run.log", level), ending_together():
+        yield
 
 
 def _meet(config: Config) -> None:
@@ -196,7 +204,7 @@ def evaluate_run(
     check_sizes(loaded.config, loaded.train_data, loaded.valid_data, loaded.test_data)
     folder, settings = loaded.run_dir, RunKeys.of(loaded.config)
     show = settings.show_progress and current().is_first
-    with logging_to(folder / "run.log", settings.state):
+    with logging_to(folder / "run.log", settings.state), ending_together():
         trainer = Trainer(loaded.config, loaded.model, folder)
         trainer.eval_collector.data_collect(loaded.train_data)
         result = {

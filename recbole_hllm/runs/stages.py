@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hllm.config.config import Config
+from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.parsing import read_yaml
 from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import MAY_CHANGE, NOT_SAVED, SHARED
 from recbole_hllm.data.protocol import check_same_reference
 from recbole_hllm.errors import ConfigError, naming
 from recbole_hllm.model.base.contract import Exports, Staged
+from recbole_hllm.processes import Processes, alone, begin, current, ending_together
 from recbole_hllm.registry import known_name
 from recbole_hllm.runs.folder import (
     KEYS,
@@ -50,6 +52,7 @@ _OF_ALL_STAGES = SHARED | NOT_SAVED | {"training_stage"}
 _COSTS = ("parameters_total", "parameters_trained", "epochs", "stop_reason", "training_seconds")
 
 
+@ending_together()
 def run_stages(
     model: str | type | None = None,
     dataset: str | None = None,
@@ -99,12 +102,15 @@ def run_stages(
     _check_names(given, now, stages)
     keys = {stage: _keys_of(stage, given, folder) for stage in stages}
     configs = {stage: _checked(stage, keys[stage], stages) for stage in stages}
+    processes = _meet(configs[stages[0]], run_dir)
     check_same_reference({f"stage {stage}": config["reference"] for stage, config in configs.items()})
     _check_llms(configs)
     _check_folders(folder, stages, configs, run_dir, bool(given.get("resume")))
     _check_finished(folder, given)
-    make_folder(folder)
-    write_yaml(folder / KEYS, saved_keys(given))
+    processes.wait()
+    if processes.is_first:
+        make_folder(folder)
+        write_yaml(folder / KEYS, saved_keys(given))
     for stage in stages:
         _run_stage(stage, keys[stage], folder)
     return _report(folder)
@@ -132,6 +138,15 @@ def is_schedule(run_dir: str | Path | None) -> bool:
     """Whether a folder is that of stages which ``run_stages`` has begun."""
     file = Path(run_dir or "", KEYS)
     return bool(run_dir) and file.is_file() and "training_stage" in read_yaml(file)
+
+
+def _meet(config: Config, run_dir: str | Path | None) -> Processes:
+    """Raises ConfigError where several processes would each name a folder."""
+    settings = RunKeys.of(config)
+    processes = begin(settings.device, settings.process_minutes)
+    if processes.world_size > 1 and not run_dir:
+        raise ConfigError("training_stage: several processes need the folder of the stages by name: give run_dir")
+    return processes
 
 
 # ---- keys ----
@@ -277,13 +292,23 @@ def _check_finished(folder: Path, given: dict[str, Any]) -> None:
 
 def _run_stage(stage: int, keys: dict[str, Any], folder: Path) -> None:
     """Runs a stage or what is left of it; its ``export/`` appears whole and last."""
-    own = _stage_folder(folder, stage)
-    if (own / _EXPORT).is_dir():
+    own, processes = _stage_folder(folder, stage), current()
+    names = (_EXPORT, "costs.json", "config.yaml")
+    exported, finished, begun = processes.first_of([(own / name).exists() for name in names])
+    if exported:
         return
-    print(f"stage {stage}: {own}", flush=True)
+    if processes.is_first:
+        print(f"stage {stage}: {own}", flush=True)
     gc.collect()  # the models of the stage before
-    if not (own / "costs.json").is_file():  # which a run writes last
-        run(config_dict={**keys, "resume": (own / "config.yaml").is_file()}, run_dir=own)
+    if not finished:  # a run writes its costs last
+        run(config_dict={**keys, "resume": begun}, run_dir=own)
+    if processes.is_first:
+        with alone():
+            _export(stage, keys, own)
+    processes.wait()
+
+
+def _export(stage: int, keys: dict[str, Any], own: Path) -> None:
     allowed = {"trust_remote_code": True} if keys.get("trust_remote_code") else {}
     finished = load_run(own, allowed)
     with replacing(own / _EXPORT) as new:
@@ -295,13 +320,15 @@ def _run_stage(stage: int, keys: dict[str, Any], folder: Path) -> None:
 
 
 def _report(folder: Path) -> dict[str, Any]:
-    """Writes and prints the table of the finished stages."""
+    """Writes and prints the table of the finished stages, in the first process."""
     done = [stage for stage in STAGES if (_stage_folder(folder, stage) / _EXPORT).is_dir()]
     rows = [_row(stage, _stage_folder(folder, stage)) for stage in done]
-    write_json(folder / "stages.json", rows)
-    table = stages_table(rows)
-    write_text(folder / "stages.md", table)
-    print(f"\n{table}\n{folder}: stages.md, stages.json, and a folder for each stage", flush=True)
+    if current().is_first:
+        write_json(folder / "stages.json", rows)
+        table = stages_table(rows)
+        write_text(folder / "stages.md", table)
+        print(f"\n{table}\n{folder}: stages.md, stages.json, and a folder for each stage", flush=True)
+    current().wait()
     return {"stages": rows, "run_dir": str(folder)}
 
 

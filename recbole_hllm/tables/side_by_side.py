@@ -18,6 +18,7 @@ from recbole_hllm.data.protocol import check_same_reference
 from recbole_hllm.doors import folder_of, is_importable, place_of
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.evaluation.metrics import registered_metrics
+from recbole_hllm.processes import refuse_several
 from recbole_hllm.registry import base_model, known_name
 from recbole_hllm.runs.effect import tell_of_table
 from recbole_hllm.runs.folder import (
@@ -105,6 +106,7 @@ def prepare(
         given: keys and values of all files and words.
         words: keys of the command line.
     """
+    refuse_several("compare", "a model that is to have several processes is a run of its own")
     given = {**given, "dataset": dataset or given.get("dataset")}
     if given.get("evaluate_only"):
         raise ConfigError("evaluate_only: one run at a time; give the run_dir of one model, PATH/<Model>")

@@ -49,6 +49,7 @@ class Evaluation(RecBoleTrainer):
         if not eval_data:
             return None
         processes = current()
+        show = show_progress and processes.is_first
         if load_best_model:
             load_model(Path(model_file or self.run_dir / "best"), self.model)
         start, self.scoring_seconds = time.perf_counter(), 0.0
@@ -56,9 +57,9 @@ class Evaluation(RecBoleTrainer):
         self.model.prepare_evaluation()  # here, as a process without a batch has to take part in it
         with eval_data.dealt(processes.share):
             if isinstance(eval_data, EvalLoader):
-                result = self._rank_all(eval_data, show_progress and processes.is_first)
+                result = self._rank_all(eval_data, show)
             else:
-                result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress and processes.is_first)
+                result = super().evaluate(eval_data, load_best_model=False, show_progress=show)
         result = processes.first_of({metric: float(value) for metric, value in result.items()})
         self.evaluation_seconds = time.perf_counter() - start
         # NumPy numbers print and serialise badly, those in single precision with digits that nobody computed.

@@ -44,7 +44,7 @@ def launch(function, *arguments, world_size=2, ranks=None, port=None, seconds=60
     """
     port, ranks = port or free_port(), range(world_size) if ranks is None else ranks
     with tempfile.TemporaryDirectory() as folder:
-        files = [(os.path.join(folder, f"{number}.out"), os.path.join(folder, f"{number}.err")) for number in range(len(ranks))]
+        files = [[os.path.join(folder, f"{number}.{kind}") for kind in ("out", "err")] for number in range(len(ranks))]
         started = []
         for rank, paths in zip(ranks, files, strict=True):
             launched = {
