@@ -11,6 +11,7 @@ from recbole_hllm import create_dataset, data_preparation
 from recbole_hllm.data.batches import Batch, Batches
 from recbole_hllm.data.order import Order, Shuffled
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.processes import Processes
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # RecBole's
 
@@ -223,3 +224,19 @@ def test_memory_is_page_locked_for_a_gpu(loaders, device, locked):
     train, *_ = loaders("SASRec")
     train.config["device"] = torch.device(device)
     assert type(train)(train.config, train._dataset, None, shuffle=True).pin_memory is locked
+
+
+@pytest.mark.parametrize("kind", ["HLLM", "masked"])
+def test_an_evaluation_deals_out_whole_batches(loaders, kind):
+    """Also to more processes than there are batches."""
+    model, keys = MODELS[kind]
+    loader = loaders(model, **keys)[1]
+    alone = columns_of(loader)
+    for world_size in (1, 2, 5):
+        dealt = []
+        for rank in range(world_size):
+            with loader.dealt(Processes(rank, world_size).share):
+                dealt += columns_of(loader)
+                assert len(loader) == len(alone) // 2 == 3, "the number of all"
+        same(dealt, alone)
+    same(columns_of(loader), alone)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from recbole_hllm.errors import ModelError
-from recbole_hllm.nn.chunked import encode_items
+from recbole_hllm.nn.chunked import encode_items, share_of_chunks
 from recbole_hllm.nn.item_encoder import ItemEncoder
 
 lengths_and_budget = st.tuples(st.lists(st.integers(0, 9), max_size=12), st.integers(1, 40))
@@ -48,6 +48,24 @@ def test_order_and_budget(case, recompute):
     assert sum(encoder.chunks, []) == sorted(lengths, reverse=True)
     for chunk, following in zip(encoder.chunks, encoder.chunks[1:], strict=False):
         assert following and (len(chunk) + 1) * (max(chunk) + 1) > budget
+
+
+@given(lengths_and_budget, st.integers(1, 4))
+def test_shares_of_processes_are_whole_chunks(case, world_size):
+    lengths, budget = case
+    tokens, n_tokens = texts(lengths)
+    alone, together = SumEncoder(), SumEncoder()
+    encode_items(alone, tokens, n_tokens, token_budget=budget)
+    shares = [share_of_chunks(n_tokens, budget, rank, world_size) for rank in range(world_size)]
+    assert torch.cat(shares).tolist() == sorted(range(len(lengths)), key=lambda item: -lengths[item])
+    numbers = []
+    for share in shares:
+        own = [tokens.split(lengths)[item] for item in share.tolist()]
+        encode_items(together, torch.cat([tokens[:0], *own]), n_tokens[share], token_budget=budget)
+        numbers.append(len(together.chunks))
+    assert together.chunks == alone.chunks
+    counts = [last - first for first, last in zip([0, *numbers], numbers, strict=False)]
+    assert max(counts) - min(counts) <= 1
 
 
 @settings(max_examples=10)
