@@ -237,6 +237,6 @@ def test_an_evaluation_deals_out_whole_batches(loaders, kind):
         for rank in range(world_size):
             with loader.dealt(Processes(rank, world_size).share):
                 dealt += columns_of(loader)
-                assert len(loader) == len(alone) // 2 == 3, "the number of all"
+                assert len(loader) == len(alone) // 2 == 2, "the number of all"
         same(dealt, alone)
     same(columns_of(loader), alone)
