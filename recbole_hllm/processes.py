@@ -257,10 +257,10 @@ def ending_together() -> Iterator[None]:
         if _group is None:
             raise
         named = _of_lost_process(error) if isinstance(error, RuntimeError) else None
-        ended = tell(named or error)
+        instead = tell(named or error) or named
         end()
-        if ended or named:
-            raise ended or named from error
+        if instead is not None:
+            raise instead from error
         raise
 
 
