@@ -115,7 +115,7 @@ def run(
 
 @contextmanager
 def _kept(folder: Path, new: bool, level: str | None) -> Iterator[None]:
-    """A run's log, which has the error of any process; an error of the user's before the first step frees the folder."""
+    """A run's log, with the error of any process; an error of the user's before the first step frees the folder."""
     with forgotten_unless_begun(folder, new, UserError), logging_to(folder / "run.log", level), ending_together():
         yield
 
