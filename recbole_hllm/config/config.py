@@ -288,7 +288,7 @@ class Config(RecBoleConfig):
     def _drop_default_negatives(self, final: dict[str, Any]) -> None:
         """RecBole's default draws a negative per row: its cross-entropy models refuse it, or take it for a positive
         (RepeatNet), and Pop would count it."""
-        draws, kind = self.model_class.DRAWS_NEGATIVES, self.model_class.type
+        draws, kind = self.model_class.DRAWS_NEGATIVES and final.get("negatives") != "catalogue", self.model_class.type
         if kind == ModelType.TRADITIONAL:  # given or not: the same keys may be for a whole table, with Pop in it
             final["train_neg_sample_args"] = None
         elif "train_neg_sample_args" in self.external_config_dict:

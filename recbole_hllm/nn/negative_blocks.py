@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from recbole_hllm.errors import ModelError
+
 # Most logits at once, 16 MB of float32, unless that were too few positions for fast matrix products.
 _MAX_LOGITS = 1 << 22
 _LEAST_POSITIONS = 32
@@ -33,7 +35,7 @@ def contrast_in_blocks(
 
     A block has some positions and all negatives, so that its softmax is known and its gradients are computed in the
     forward pass, which keeps them in place of logits; the backward pass scales them. Nothing is computed twice, and
-    value and gradients are those of the plain formula. There is no second derivative.
+    value and gradients are those of the plain formula.
 
     Args:
         outputs: (P, D) predictions o, whose products with the negatives are the logits.
@@ -41,6 +43,9 @@ def contrast_in_blocks(
         negatives: (K, D) vectors n, of the outputs' type.
         remove: takes out the negatives that do not count, see `Remove`.
         at_once: positions of a block; None: as fit the processor's cache.
+
+    Raises:
+        ModelError: in the backward pass, where a second derivative is to be possible.
     """
     if at_once is None:
         at_once = max(_MAX_LOGITS // max(len(negatives), 1), _LEAST_POSITIONS)
@@ -73,8 +78,9 @@ class _Blocks(torch.autograd.Function):
         return loss, removed, n_before
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[_Gradient, ...]:  # type: ignore[override]
+        if torch.is_grad_enabled():  # what was kept are numbers: a graph of them would be silently wrong
+            raise ModelError("the loss in blocks has no second derivative; call backward without create_graph")
         return *(None if part is None else part * gradient for part in ctx.saved_tensors), None, None
 
 

@@ -13,6 +13,7 @@ from recbole.utils import ModelType, init_seed
 
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.contract import Exports, Factorised, LabelledScorer
+from recbole_hllm.model.base.next_item import NextItemRecommender
 from recbole_hllm.registry import _OURS, get_spec
 from recbole_hllm.runs.prerequisites import complete
 from recbole_hllm.training.checkpoint import load_model, save_model
@@ -49,6 +50,11 @@ DETERMINED = dict.fromkeys(("LEARN", "LEARNScorer"), FOLLOWS)
 # model -> keys that cut its step into chunks; a text of the toy data has about 8 tokens
 CHUNKED = dict.fromkeys(("HLLM", "HLLMRanker"), {"item_chunk_tokens": 20, "recompute_items": True})
 TRAINED = [name for name in MODELS if get_spec(name).model.type != ModelType.TRADITIONAL]
+NEXT_ITEM = [
+    name
+    for name in TRAINED
+    if issubclass(get_spec(name).model, NextItemRecommender) and not issubclass(get_spec(name).model, LabelledScorer)
+]
 TOLERANCE = {"rtol": 0, "atol": 2e-6}
 
 
@@ -222,6 +228,21 @@ def test_the_same_seed_gives_the_same_losses(build, name):
     first = losses(build(name), 4)
     assert losses(build(name), 4) == first
     assert losses(build(name, seed=3), 4) != first
+
+
+@pytest.mark.parametrize("name", NEXT_ITEM)
+def test_the_loss_over_the_whole_catalogue(build, name):
+    """That of negatives which are every item once, in any order; it falls on data whose next item follows."""
+    plain, whole = build(name), build(name, negatives="catalogue")
+    rows, others = next(iter(whole.train)), next(iter(plain.train))
+    items = torch.arange(1, whole.model.n_items)
+    assert torch.equal(rows["item_id_list"], others["item_id_list"])
+    others.interaction["neg_item_id"] = items.flip(0)[None]
+    expected = plain.model.calculate_loss(others).item()
+    assert whole.model.calculate_loss(rows).item() == pytest.approx(expected, abs=1e-6)
+    assert whole.model.loss_terms["surviving_negatives"] <= len(items) - 1
+    seen = losses(whole, 25)
+    assert sum(seen[-3:]) < 0.8 * sum(seen[:3])
 
 
 def step(built, rows):

@@ -60,9 +60,22 @@ def test_negatives_are_shared_by_default(loaders, model):
     assert next(iter(loaders(model, num_negatives=3)[0]))["neg_item_id"].shape == (1, 3)
 
 
+@pytest.mark.parametrize("model", ["SASRecNCE", "HSTU", "LLMIDRec", "HLLM"])
+def test_the_whole_catalogue_is_listed_and_not_drawn(loaders, model):
+    train, *_ = loaders(model, negatives="catalogue", train_batch_size=4)
+    for batch in train:
+        assert batch["neg_item_id"].tolist() == [list(range(1, train._dataset.item_num))]
+    assert train._sampler is None and len(train) > 1
+
+
+def test_the_whole_catalogue_is_drawn_from_by_nobody(loaders):
+    with pytest.raises(ConfigError, match="train_neg_sample_args: SASRecNCE compares with no drawn negatives"):
+        loaders("SASRecNCE", negatives="catalogue", train_neg_sample_args=POPULARITY)
+
+
 @pytest.mark.parametrize("word", ["per-position", "own", None, 3, ["shared"]])
 def test_another_word_for_negatives(loaders, word):
-    with pytest.raises(ConfigError, match="negatives(: .* is not one of shared, per_position| must not be empty)"):
+    with pytest.raises(ConfigError, match="negatives(: .* is not one of shared, per_position, c| must not be empty)"):
         loaders("SASRecNCE", negatives=word)
 
 

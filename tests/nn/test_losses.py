@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_hllm.nn.losses import clamp_logit_scale, info_nce, new_logit_scale
+from recbole_hllm.nn.losses import _SharedIds, clamp_logit_scale, info_nce, new_logit_scale
 
 
 def case(n_targets, n_negatives, n_items, seed, dim=5, dtype=torch.float64):
@@ -103,6 +103,34 @@ def test_nothing_to_compare(n_targets, n_negatives):
     assert result.loss.item() == 0 and result.surviving == 0
     assert all(leaf.grad is not None and leaf.grad.isfinite().all() for leaf in (*leaves, scale))
     assert all(value.isfinite() for value in result.accuracy.values())
+
+
+@pytest.mark.parametrize(("n_targets", "n_negatives"), [(6, 9), (0, 9), (6, 0)])
+@pytest.mark.parametrize("nce_thres", [None, 0.99, 0.3, -1.0])
+def test_shared_negatives_are_everybodys_own(n_targets, n_negatives, nce_thres):
+    """In blocks and all at once; -1 takes out all of them."""
+    vectors = case(n_targets, n_negatives, 5, seed=3)
+    scale, results = torch.tensor(2.0, dtype=torch.float64), []
+    for own in (False, True):
+        leaves = [part.clone().requires_grad_() for part in (*vectors[:3], scale)]
+        negatives, ids = leaves[2], vectors[4]
+        if own:
+            negatives, ids = negatives.expand(n_targets, -1, -1), ids.expand(n_targets, -1)
+        result = info_nce(*leaves[:2], negatives, vectors[3], ids, leaves[3], nce_thres)
+        results.append((result, torch.autograd.grad(result.loss, leaves)))
+    (shared, gradients), (own, expected) = results
+    torch.testing.assert_close(shared.loss, own.loss, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-6)
+    assert shared.surviving == own.surviving and shared.accuracy == own.accuracy
+    assert nce_thres != -1 or (shared.surviving == 0 and shared.loss == 0)
+
+
+@settings(max_examples=40)
+@given(wanted=st.lists(st.integers(0, 6), max_size=8), ids=st.lists(st.integers(0, 6), max_size=12))
+def test_equal_ids_are_found_among_the_shared(wanted, ids):
+    rows, columns = _SharedIds(torch.tensor(ids, dtype=torch.long)).places(torch.tensor(wanted, dtype=torch.long))
+    found = sorted(zip(rows.tolist(), columns.tolist(), strict=True))
+    assert found == [(row, place) for row, this in enumerate(wanted) for place, item in enumerate(ids) if this == item]
 
 
 def test_bfloat16_inputs_under_autocast_are_computed_in_float32():

@@ -128,6 +128,19 @@ class RecomputeKeys(Settings):
     )  # fmt: skip
 
 
+class CatalogueLossKeys(NextItemLossKeys):
+    """The contrastive loss where the negatives are texts."""
+
+    title = "Loss (arXiv 2409.12740, section 3.2)"
+
+    catalogue_limit: int = key(
+        2000,
+        "Most items of the data set with negatives: catalogue and an Item LLM that is trained, which encodes all of "
+        "them in every step. A frozen one's vectors are stored: any number.",
+        scope=TRAINING, least=1,
+    )  # fmt: skip
+
+
 class HLLMKeys(
     ItemLLMKeys,
     UserLLMKeys,
@@ -136,7 +149,7 @@ class HLLMKeys(
     LoraKeys,
     ItemTextKeys,
     HistoryKeys,
-    NextItemLossKeys,
+    CatalogueLossKeys,
     HLLMTrainingKeys,
     ItemCacheKeys,
     EncodingKeys,
@@ -195,8 +208,8 @@ class RankingKeys(Settings):
 
 class HLLMRankerKeys(HLLMKeys, LabelledKeys, RankingKeys):
     """HLLMRanker, the discriminative HLLM (arXiv 2409.12740, section 3.3): every key of HLLM.yaml, with other
-    defaults here, except negatives, data_split and MAX_ITEM_LIST_LENGTH_TEST, and what follows. Labels,
-    split and metrics are those of properties/labelled.yaml.
+    defaults here, except negatives, catalogue_limit, data_split and MAX_ITEM_LIST_LENGTH_TEST, and what
+    follows. Labels, split and metrics are those of properties/labelled.yaml.
     """
 
     title = "Cheaper than HLLM's, for a CPU"

@@ -30,7 +30,8 @@ class WindowLoader(TrainLoader):
 
     With ``negatives: shared`` all positions of the batch have the same K, in the shape (1, K); K is ``num_negatives``,
     or S + 1 for each row of the batch when that is not set. With ``per_position`` each of the B x S targets has
-    ``num_negatives`` of its own, in the shape (B, S, K). With ``cached`` none is drawn, and K is 0.
+    ``num_negatives`` of its own, in the shape (B, S, K). With ``cached`` none is drawn, and K is 0. With ``catalogue``
+    they are all items, in the shape (1, N).
 
     Raises:
         ConfigError: ``per_position`` without a number.
@@ -40,6 +41,7 @@ class WindowLoader(TrainLoader):
         settings = NextItemLossKeys.of(self.config)
         self.step, self.negatives_field = settings.train_batch_size, settings.NEG_PREFIX + self.iid_field
         self.set_batch_size(self.step)
+        self.all_items = torch.arange(1, self._dataset.item_num)[None] if settings.negatives == "catalogue" else None
         if self._sampler is None:  # a loss over the whole catalogue needs none
             return
         check_negatives(settings)
@@ -50,6 +52,8 @@ class WindowLoader(TrainLoader):
     def collate_fn(self, index: Any) -> Any:
         """The rows of these numbers, with negatives where the loss needs them."""
         rows = self.transform(self._dataset, self._dataset[index])
+        if self.all_items is not None:
+            rows[self.negatives_field] = self.all_items
         if self._sampler is None:
             return rows
         shape = self._shape_of_negatives(len(rows))
@@ -97,8 +101,8 @@ class WindowRows(Rows):
 
     @classmethod
     def draws_of_its_own(cls, config: Any) -> bool:
-        """Where a model compares with all items instead (``DRAWS_NEGATIVES``), nothing is drawn."""
-        return True
+        """Not with ``negatives: catalogue``, nor for a model that needs none (``DRAWS_NEGATIVES``)."""
+        return NextItemLossKeys.of(config).negatives != "catalogue"
 
     def __len__(self) -> int:
         return len(self.windows)

@@ -14,6 +14,7 @@ from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIME
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.further_negatives import further_negatives
 from recbole_hllm.model.base.two_towers import TwoTowers
+from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.nn.losses import InfoNCEResult, clamp_logit_scale, info_nce
 from recbole_hllm.nn.negatives import FurtherNegatives, Negatives
 from recbole_hllm.nn.precision import autocast
@@ -81,6 +82,8 @@ class NextItemRecommender(TwoTowers):
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
+        if self.settings.negatives == "catalogue":
+            tell_unread(self.logger, self.settings, ["num_negatives"], "negatives is catalogue")
         self.nce_thres = self.settings.nce_thres
         self.min_surviving = self.settings.min_surviving_negatives or 0.0
         self.further: FurtherNegatives | None = None
@@ -120,7 +123,7 @@ class NextItemRecommender(TwoTowers):
 
         Args:
             interaction: ``item_id_list`` (B, S + 1) padded on the right with 0; ``neg_item_id`` (1, K) shared by the
-                batch, or (B, S, K) of each position.
+                batch, all items with ``negatives: catalogue``, or (B, S, K) of each position.
 
         Returns:
             Scalar loss; ``loss_terms`` holds its components, for the log.

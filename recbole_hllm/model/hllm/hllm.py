@@ -80,6 +80,8 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         settings = self.settings
         self.item_memory = ItemMemory(settings)
         self.item_llm_is_frozen = settings.item_llm_tuning == "frozen"
+        if settings.negatives == "catalogue" and not self.item_llm_is_frozen:
+            _check_catalogue_limit(settings, self.n_items - 1)
         self._finished = weights is Weights.FOLLOW  # until it is trained again
         source = item_llm_source(settings)
         tokenizer = load_tokenizer(source, settings.trust_remote_code)
@@ -338,6 +340,15 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
             | ({} if decays else {"weight_decay": 0.0})
             for (part, decays), parameters in sorted(groups.items())
         ]
+
+
+def _check_catalogue_limit(settings: HLLMKeys, n_items: int) -> None:
+    if n_items > settings.catalogue_limit:
+        raise ConfigError(
+            f"negatives: catalogue: a trained Item LLM (item_llm_tuning: {settings.item_llm_tuning}) encodes all "
+            f"{n_items} items in every step, more than catalogue_limit: {settings.catalogue_limit}; take "
+            "item_llm_tuning: frozen, negatives: shared, or raise catalogue_limit"
+        )
 
 
 def _log_set_up(model: HLLM) -> None:

@@ -28,6 +28,7 @@ def test_what_a_kind_says_of_itself(kind):
     for weight in (0, 0.5):
         keys = defaultdict(lambda: None, loss_lambda=weight)
         assert kind.draws_of_its_own(keys) is (kind is WindowRows or labelled and weight > 0)
+        assert not WindowRows.draws_of_its_own(defaultdict(lambda: None, negatives="catalogue"))
 
 
 PARTS = {

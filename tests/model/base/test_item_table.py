@@ -30,11 +30,12 @@ def spread(model):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("nce_thres", [None, 0.2])
-@pytest.mark.parametrize("negatives", ["shared", "per_position"])
+@pytest.mark.parametrize("negatives", ["shared", "per_position", "catalogue"])
 def test_the_loss_is_that_of_every_position(id_model, name, nce_thres, negatives):
     model = spread(id_model(name, nce_thres=nce_thres, negatives=negatives)[0])
     own = torch.randint(1, 13, (3, HISTORY, 6), generator=torch.Generator().manual_seed(0))
-    rows = windows(SHARED if negatives == "shared" else own)
+    shared = {"shared": SHARED, "catalogue": torch.arange(1, 13)[None]}.get(negatives)
+    rows = windows(own if shared is None else shared)
     loss = model.calculate_loss(rows)
 
     vectors, losses, kept = F.normalize(model.item_vectors(), dim=-1), [], []
@@ -50,7 +51,7 @@ def test_the_loss_is_that_of_every_position(id_model, name, nce_thres, negatives
             )
             with torch.no_grad():
                 output = F.normalize(model.user_vectors(read)[0], dim=-1)
-            target, others = items[place + 1], SHARED[0] if negatives == "shared" else own[row, place]
+            target, others = items[place + 1], own[row, place] if shared is None else shared[0]
             others = [item for item in others.tolist() if item != target]
             others = [item for item in others if nce_thres is None or vectors[item] @ vectors[target] <= nce_thres]
             logits = vectors[[target, *others]] @ output / 0.05

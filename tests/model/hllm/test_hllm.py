@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 
-from recbole_hllm.errors import ModelError
+from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base import next_item
 from recbole_hllm.model.base.next_item import History
 from recbole_hllm.nn.chunked import encode_items
@@ -175,6 +175,19 @@ def test_number_of_negatives(build, num_negatives, expected):
     assert rows["neg_item_id"].shape == (1, expected)
     assert model.calculate_loss(rows).isfinite()
     assert 0 < model.loss_terms["surviving_negatives"] < expected
+
+
+@pytest.mark.parametrize("limit", [N_ITEMS - 1, N_ITEMS])
+def test_a_trained_item_llm_compares_with_a_small_catalogue_only(build, limit):
+    keys = {"negatives": "catalogue", "catalogue_limit": limit}
+    if limit < N_ITEMS:
+        with pytest.raises(ConfigError, match=f"negatives: catalogue: .* {N_ITEMS} items .* catalogue_limit: {limit}"):
+            build(**keys)
+        assert build(**keys, item_llm_tuning="frozen")[0].item_llm_is_frozen
+        return
+    model, (train, *_) = build(**keys)
+    assert model.calculate_loss(next(iter(train))).isfinite()
+    assert model.loss_terms["distinct_items"] == N_ITEMS
 
 
 # ---- scores ----
