@@ -35,7 +35,7 @@ ARROWS = {
     "evaluation": KEYS | {"processes", "storage"},
     "contract": {"config"},
     "model": KEYS | {"contract", "data", "memory", "nn", "processes", "storage"},
-    "training": KEYS | {"data", "evaluation", "processes", "storage"},
+    "training": KEYS | {"data", "evaluation", "nn", "processes", "storage"},
     "registry": KEYS | {"own_models", "contract", "data", "model"},
     "config.config": KEYS | {"processes", "registry", "data", "evaluation"},
     "runs": KEYS

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recbole_hllm.errors import Damaged, ModelError
+from recbole_hllm.processes import current
 from recbole_hllm.storage.files import read_json, sync, write_json, writing
 from recbole_hllm.storage.seal import check_seal, sync_folder
 
@@ -187,9 +188,15 @@ def checkpoints(run_dir: Path) -> list[Path]:
 
 
 def load_last(
-    run_dir: Path, model: AbstractRecommender, optimizer: torch.optim.Optimizer, shuffling: torch.Generator
+    run_dir: Path, model: AbstractRecommender, engine: Any, shuffling: torch.Generator
 ) -> dict[str, Any]:
     """Loads the newest checkpoint that is whole, and returns its ``loop``. One that is damaged is put aside.
+
+    Args:
+        run_dir: the run's folder.
+        model: of the run.
+        engine: an Engine of this model.
+        shuffling: the generator of the training rows' order.
 
     Raises:
         ModelError: none is whole, or they do not fit this run.
@@ -197,15 +204,18 @@ def load_last(
     folders, damaged = checkpoints(run_dir), []
     for folder in folders:
         try:
-            load_model(folder, model)
-            loop = load_training(folder, optimizer, shuffling)
+            with engine.whole(changed=True):
+                load_model(folder, model)
+            loop = load_training(folder, engine.kept, shuffling)
+            engine.load(folder)
         except Damaged as error:
             damaged.append(str(error))
             continue
         if folder.name == PREVIOUS:
             why = "; ".join(damaged) or f"{run_dir / 'last'} is missing"
             logging.getLogger().warning(f"{why}; going on with the checkpoint before it, {folder}")
-        for other in folders[: len(damaged)]:
+        current().wait()
+        for other in folders[: len(damaged)] if current().is_first else ():
             aside = run_dir / f"{other.name}.damaged"
             shutil.rmtree(aside, ignore_errors=True)
             with writing(aside):

@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from recbole_hllm.processes import current
+
 # Read after so many batches, or after so many seconds where batches are slow: a progress bar should not stand still.
 BATCHES_KEPT, SECONDS_KEPT = 50, 5.0
+# Of several processes, which all read at once: their clocks differ, and one that stops would leave the others waiting.
+BATCHES_KEPT_TOGETHER = 10
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,13 @@ class StepNumbers:
         numbers = [number if number.is_floating_point() else number.double() for number in (loss, *late.values())]
         row = torch.stack([number.detach().reshape(()) for number in numbers])
         self._kept.append((batch, known, row))
-        if len(self._kept) >= BATCHES_KEPT or time.monotonic() - self._read_at >= SECONDS_KEPT:
+        if self._is_due():
             self.read()
+
+    def _is_due(self) -> bool:
+        if current().world_size > 1:
+            return self._read_at == -math.inf or len(self._kept) >= BATCHES_KEPT_TOGETHER
+        return len(self._kept) >= BATCHES_KEPT or time.monotonic() - self._read_at >= SECONDS_KEPT
 
     def read(self) -> None:
         """Waits for the numbers that are kept and hands them on."""

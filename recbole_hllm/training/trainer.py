@@ -25,18 +25,10 @@ from recbole_hllm.evaluation.topk import TopKCollector
 from recbole_hllm.evaluation.value_metrics import ValueCollector
 from recbole_hllm.processes import current
 from recbole_hllm.storage.files import finite, writing
-from recbole_hllm.storage.seal import seal
 from recbole_hllm.training import events
-from recbole_hllm.training.checkpoint import (
-    PREVIOUS,
-    checkpoints,
-    load_last,
-    load_model,
-    replacing,
-    save_model,
-    save_training,
-)
+from recbole_hllm.training.checkpoint import PREVIOUS, checkpoints, load_last, load_model, save_model, save_training
 from recbole_hllm.training.engines import build_engine, engine_class
+from recbole_hllm.training.engines.saving import replacing_together
 from recbole_hllm.training.evaluation import Evaluation
 from recbole_hllm.training.failures import check_batch, check_epoch, wrong_values_named
 from recbole_hllm.training.interruption import Interruption
@@ -161,7 +153,8 @@ class Trainer(Evaluation):
             with writing(self.run_dir / "tensorboard"):
                 self.tensorboard.close()
         self.rates = self.throughput.of_run()
-        load_model(self.run_dir / "best", self.model)
+        with self.engine.whole(changed=True):
+            load_model(self.run_dir / "best", self.model)
         return (self.best_valid_score if valid_data else None), self.best_valid_result
 
     def _finished(self) -> bool:
@@ -322,6 +315,13 @@ class Trainer(Evaluation):
 
     # ---- validation ----
 
+    def evaluate(
+        self, eval_data: Any, load_best_model: bool = False, model_file: Any = None, show_progress: bool = False
+    ) -> dict[str, float] | None:
+        """The evaluation of ``Evaluation``, with all weights at hand."""
+        with self.engine.whole(changed=load_best_model):
+            return super().evaluate(eval_data, load_best_model, model_file, show_progress)
+
     def _validate(self, valid_data: Any, show_progress: bool) -> None:
         result, epoch = self.evaluate(valid_data, show_progress=show_progress), self.epoch
         assert result is not None, "valid_data is a loader"
@@ -345,38 +345,31 @@ class Trainer(Evaluation):
 
     def _keep_as_best(self) -> None:
         self.best_epoch = self.epoch
-        if current().is_first:
-            self._save_best()
-        current().wait()
-
-    def _save_best(self) -> None:
-        with replacing(self.run_dir / "best") as folder:
-            place = {"epoch": self.best_epoch, "steps": self.steps}
-            save_model(folder, self.model, {**place, "valid_result": finite(self.best_valid_result)})
-            seal(folder)
+        place = {"epoch": self.best_epoch, "steps": self.steps}
+        with self.engine.whole(), replacing_together(self.run_dir / "best") as folder:
+            if current().is_first:
+                save_model(folder, self.model, {**place, "valid_result": finite(self.best_valid_result)})
 
     def _save_last(self, train_data: Any) -> None:
         if current().is_first:
-            self._write_last(train_data)
-        current().wait()
-
-    def _write_last(self, train_data: Any) -> None:
-        with writing(self.run_dir / "tensorboard"):
-            self.tensorboard.flush()
+            with writing(self.run_dir / "tensorboard"):
+                self.tensorboard.flush()
         loop = loop_of(self, len(train_data)) | {"events": events.sizes(self.run_dir / "tensorboard")}
-        with replacing(self.run_dir / "last", self.run_dir / PREVIOUS) as folder:
-            save_model(folder, self.model, {"epoch": self.epochs_run - 1})
-            save_training(folder, self.optimizer, self._shuffling if self.batch else train_data.generator, loop)
-            seal(folder)
+        with self.engine.whole(), replacing_together(self.run_dir / "last", self.run_dir / PREVIOUS) as folder:
+            self.engine.save(folder)
+            if current().is_first:
+                save_model(folder, self.model, {"epoch": self.epochs_run - 1})
+                shuffling = self._shuffling if self.batch else train_data.generator
+                save_training(folder, self.engine.kept, shuffling, loop)
 
     def _resume(self, train_data: Any) -> None:
         loop: dict[str, Any] = {"events": {}}
         if checkpoints(self.run_dir):
-            loop = load_last(self.run_dir, self.model, self.optimizer, train_data.generator)
+            loop = load_last(self.run_dir, self.model, self.engine, train_data.generator)
             take_up(self, loop, len(train_data))
         else:
             self.logger.info(f"no checkpoint in {self.run_dir} yet: training begins from the beginning")
-        if "events" in loop:  # of an earlier version: not known
+        if "events" in loop and current().is_first:  # of an earlier version: not known
             events.cut_back(self.run_dir / "tensorboard", loop["events"])
 
     def resume_checkpoint(self, resume_file: Any) -> None:

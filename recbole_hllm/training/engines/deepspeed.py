@@ -4,6 +4,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,12 +13,15 @@ from torch import Tensor, nn
 
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.batches import Batch
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.nn.ragged import read_alike
 from recbole_hllm.processes import current
+from recbole_hllm.training.checkpoint import read_tensors, write_tensors
 from recbole_hllm.training.engines.deepspeed_settings import deepspeed_settings
 from recbole_hllm.training.engines.engine import LossFunction, LossOf
 from recbole_hllm.training.engines.shared import SharedEngine
+
+_PART = "deepspeed-stage-"
 
 
 class DeepSpeedEngine(SharedEngine):
@@ -69,8 +73,8 @@ class DeepSpeedEngine(SharedEngine):
         return bool(self.wrapped.was_step_applied())
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Inside, each process has all weights, and layers gather nothing; changed ones are those of the first."""
+    def whole(self, changed: bool = False) -> Iterator[None]:
+        """Inside, each process has all weights, and layers gather nothing; ``changed`` ones are those of the first."""
         if self.stage < 3:
             yield
             return
@@ -78,7 +82,7 @@ class DeepSpeedEngine(SharedEngine):
 
         offload = self.wrapped.optimizer.parameter_offload
         parameters = [weight for weight in self.model.parameters() if hasattr(weight, "ds_id")]
-        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0):
+        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0 if changed else None):
             for weight in parameters:
                 weight.ds_active_sub_modules.clear()
             for hook in (*offload.forward_hooks, *offload.backward_hooks):
@@ -88,6 +92,57 @@ class DeepSpeedEngine(SharedEngine):
                 yield
             finally:
                 offload._register_deepspeed_module(offload.module)
+
+    # ---- checkpoints ----
+
+    @property
+    def kept(self) -> Any:
+        """Groups alone: the state is in the parts."""
+        return _Groups(self.optimizer) if self.stage else self.optimizer
+
+    def save(self, folder: Path) -> None:
+        """Writes this process's part of the optimizer: safetensors of ours, not DeepSpeed's files, which are pickles."""
+        if not self.stage:
+            return
+        tensors = {}
+        for number, weights in enumerate(self._masters()):
+            tensors[f"{number}.weights"] = weights
+            for name, value in self.optimizer.state[weights].items():
+                tensors[f"{number}.{name}"] = torch.as_tensor(value)
+        write_tensors(folder / self._file(), tensors)
+
+    def load(self, folder: Path) -> None:
+        """Reads what ``save`` wrote.
+
+        Raises:
+            ModelError: it is of another stage or number of processes, or damaged.
+        """
+        if not self.stage:
+            return
+        if not (folder / self._file()).exists():
+            found = ", ".join(sorted(path.name for path in folder.glob(f"{_PART}*"))) or "no part of DeepSpeed's"
+            raise ModelError(
+                f"{folder} has {found}, and not {self._file()}: go on with the stage and the number of processes that "
+                "the training began with"
+            )
+        tensors = read_tensors(folder / self._file())
+        for number, weights in enumerate(self._masters()):
+            for name in (name for name in tensors if name.startswith(f"{number}.")):
+                value = tensors[name].to(weights.device)
+                if name.endswith(".weights"):
+                    weights.data.copy_(value)
+                else:
+                    self.optimizer.state[weights][name.partition(".")[2]] = value
+
+    def _masters(self) -> list[Tensor]:
+        """The weights that this process steps, in float32, group by group."""
+        of_stage = "fp32_partitioned_groups_flat" if self.stage == 3 else "single_partition_of_fp32_groups"
+        masters: list[Tensor] = getattr(self.wrapped.optimizer, of_stage)
+        return masters
+
+    def _file(self) -> str:
+        processes = current()
+        return f"{_PART}{self.stage}-{processes.rank + 1}-of-{processes.world_size}.safetensors"
 
 
 def _deepspeed(device: torch.device) -> Any:
@@ -119,3 +174,17 @@ def _without_scalars(model: nn.Module) -> None:
 
     model.register_state_dict_post_hook(lambda _, state, prefix, __: reshape(state, prefix))
     model.register_load_state_dict_pre_hook(lambda _, state, prefix, *__: reshape(state, prefix, 1))
+
+
+class _Groups:
+    """Of an optimizer whose state is in parts: its groups of weights, for the file that all processes share."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+
+    def state_dict(self) -> dict[str, Any]:
+        groups = [{**group, "params": []} for group in self.optimizer.param_groups]
+        return {"state": {}, "param_groups": groups}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """A schedule sets what changes in a group."""

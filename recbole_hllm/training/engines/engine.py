@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -111,6 +112,21 @@ class Engine:
     # ---- between steps ----
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Inside, the model has all its weights, for an evaluation or a checkpoint; all processes go in together."""
+    def whole(self, changed: bool = False) -> Iterator[None]:
+        """Inside, the model has all its weights, for an evaluation or a checkpoint; all processes go in together.
+
+        Args:
+            changed: weights are loaded inside.
+        """
         yield
+
+    @property
+    def kept(self) -> Any:
+        """What a checkpoint keeps as the optimizer, by its ``state_dict`` and ``load_state_dict``."""
+        return self.optimizer
+
+    def save(self, folder: Path) -> None:
+        """Writes what only this process knows of the training into a checkpoint's folder, which all see."""
+
+    def load(self, folder: Path) -> None:
+        """Reads what ``save`` wrote, once weights and ``kept`` are loaded."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -26,6 +27,9 @@ class SharedEngine(Engine):
         processes = current()
         if processes.world_size > 1:
             loader.shard(processes.rank, processes.world_size)
+        if not processes.is_first:  # dropout of other rows is drawn apart
+            seed = np.random.SeedSequence((self.settings.seed, processes.rank))
+            torch.manual_seed(int(seed.generate_state(1)[0]))
 
     def loss(self, rows: Batch, loss_function: LossFunction | None = None, last: bool = True) -> Tensor:
         """Scalar loss of this process's rows."""
