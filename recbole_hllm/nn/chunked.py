@@ -1,6 +1,7 @@
 """Encode any number of items under a token budget, with the gradients of encoding them all at once."""
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Protocol
 
 import torch
@@ -9,6 +10,8 @@ from torch.utils.checkpoint import checkpoint
 
 from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.activations import Room
+from recbole_hllm.nn.gathered import most
+from recbole_hllm.nn.ragged import reads_alike
 
 
 class Encoder(Protocol):
@@ -59,18 +62,22 @@ def encode_items(
 
     bounds = list(_chunk_bounds(lengths_list, token_budget))
     again = _computed_again(lengths_list, bounds, recompute) if torch.is_grad_enabled() else 0
-    chunks, first_token = [], 0
+    further = 0  # chunks that another process has and this one has not
+    if reads_alike():
+        number, again = most(len(bounds), again)
+        further = number - len(bounds)
+    starts = [0, *accumulate(lengths_list)]
+    chunks = []
     # The chunks whose activations are kept come last: their backward passes are the first, and when others are computed
     # again all that was kept is free.
-    for number, (first, last) in enumerate(bounds):
-        last_token = first_token + sum(lengths_list[first:last])
-        chunk = tokens_sorted[first_token:last_token], lengths_sorted[first:last]
+    for number, (first, last) in enumerate([(0, 1)] * further + bounds):
+        chunk = tokens_sorted[starts[first] : starts[last]], lengths_sorted[first:last]
         if number < again:
             chunks.append(checkpoint(encoder, *chunk, use_reentrant=False, preserve_rng_state=True))
         else:
             chunks.append(encoder(*chunk))
-        first_token = last_token
-    return torch.cat(chunks)[torch.argsort(order)]
+    vectors = torch.cat(chunks[further:])[torch.argsort(order)]
+    return vectors + 0 * torch.cat(chunks[:further]).sum() if further else vectors
 
 
 def share_of_chunks(lengths: Tensor, token_budget: int, rank: int, world_size: int) -> Tensor:

@@ -44,6 +44,13 @@ def of_first(values: Tensor) -> Tensor:
     return values
 
 
+def most(*numbers: int) -> list[int]:
+    """The largest that any process has of each number."""
+    largest = torch.tensor(numbers, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest.tolist()
+
+
 def deal(lengths: Tensor, hands: int) -> Tensor:
     """Items dealt out so that all hands have as many, of as similar lengths as can be.
 

@@ -13,13 +13,19 @@ _alike: ContextVar[bool] = ContextVar("_alike", default=False)
 
 @contextmanager
 def read_alike(wanted: bool = True) -> Iterator[None]:
-    """Inside, all rows are one group, however long they are: processes with other rows then call the same layers equally
-    often, which those need that gather the weights of a layer when it is called."""
+    """Inside, all rows are one group, however long they are, and all processes read as many chunks of items: processes
+    with other rows then call the same layers equally often, which those need that gather the weights of a layer when it
+    is called."""
     token = _alike.set(wanted)
     try:
         yield
     finally:
         _alike.reset(token)
+
+
+def reads_alike() -> bool:
+    """Whether this is inside ``read_alike``."""
+    return _alike.get()
 
 
 def similar_lengths(lengths: Tensor) -> list[tuple[Tensor, int]]:
@@ -36,7 +42,7 @@ def similar_lengths(lengths: Tensor) -> list[tuple[Tensor, int]]:
     falling, groups, first = ordered.tolist(), [], 0
     while first < len(falling):
         longest, last = falling[first], first + 1
-        while last < len(falling) and (_alike.get() or 2 * falling[last] > longest):
+        while last < len(falling) and (reads_alike() or 2 * falling[last] > longest):
             last += 1
         groups.append((order[first:last], longest))
         first = last
