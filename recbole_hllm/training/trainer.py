@@ -33,6 +33,7 @@ from recbole_hllm.training.evaluation import Evaluation
 from recbole_hllm.training.failures import check_batch, check_epoch, wrong_values_named
 from recbole_hllm.training.interruption import Interruption
 from recbole_hllm.training.progress import loop_of, take_up
+from recbole_hllm.training.optimizers import fused
 from recbole_hllm.training.random_states import random_states
 from recbole_hllm.training.schedule import build_schedule, check_schedule
 from recbole_hllm.training.shares import shares
@@ -116,7 +117,7 @@ class Trainer(Evaluation):
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
         kwargs.setdefault("params", self.model.parameter_groups())
-        return super()._build_optimizer(**kwargs)
+        return fused(super()._build_optimizer(**kwargs))
 
     # ---- training ----
 

@@ -34,6 +34,7 @@ class DeepSpeedEngine(SharedEngine):
     @classmethod
     def check_keys(cls, settings: RunKeys) -> None:
         """Raises ConfigError where DeepSpeed is missing, or for keys that it cannot do what they say."""
+        super().check_keys(settings)
         if importlib.util.find_spec("deepspeed") is None:
             raise ConfigError("strategy: deepspeed needs the extra: pip install 'recbole-hllm[deepspeed]'")
         if settings.precision == "fp16":
@@ -42,8 +43,13 @@ class DeepSpeedEngine(SharedEngine):
         if float(norm) != 2:
             raise ConfigError(f"clip_grad_norm: norm_type {norm} is not for strategy: deepspeed, which knows 2")
         stage = deepspeed_settings(settings, current().world_size)["zero_optimization"]["stage"]
+        if stage == 0 and settings.weights == "bf16":
+            raise ConfigError("weights: bf16 is not for stage: 0 of strategy: deepspeed; take stage 1, or strategy: ddp")
         if stage == 3 and (settings.train_neg_sample_args or {}).get("dynamic"):
             raise ConfigError("train_neg_sample_args: dynamic: the model chooses negatives, which stage: 3 cannot; take 2")
+
+    def make_masters(self) -> None:
+        """DeepSpeed makes them itself, in parts."""
 
     def wrap(self, loss_of: LossOf) -> Any:
         """DeepSpeed's engine."""

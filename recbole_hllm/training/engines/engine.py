@@ -14,6 +14,8 @@ from torch.nn.utils import clip_grad_norm_
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.data.batches import Batch
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.training.engines.masters import Masters
 
 LossFunction = Callable[[Interaction], Any]
 
@@ -51,6 +53,7 @@ class Engine:
         several: whether it can be one of several processes.
         optimizer: what a schedule sets the learning rate of.
         scaler: of fp16.
+        masters: of weights in bf16.
     """
 
     several: ClassVar[bool] = False
@@ -60,11 +63,21 @@ class Engine:
         self.clip_grad_norm = settings.clip_grad_norm
         scaled = settings.precision == "fp16" and model.type != ModelType.TRADITIONAL
         self.scaler = torch.amp.GradScaler(settings.device.type, enabled=scaled)
+        self.masters = self.make_masters()
         self.wrapped: Any = self.wrap(LossOf(model, settings.device, AUTOCAST_DTYPES[settings.precision]))
 
     @classmethod
     def check_keys(cls, settings: RunKeys) -> None:
         """Raises ConfigError for keys that this engine cannot do what they say."""
+        if settings.weights == "bf16" and settings.precision != "bf16":
+            raise ConfigError(
+                f"weights: bf16 is for precision: bf16, and not {settings.precision}: layers would meet numbers of two "
+                "kinds"
+            )
+
+    def make_masters(self) -> Masters | None:
+        """What is stepped in place of weights in bf16; None where there are none."""
+        return Masters(self.model, self.optimizer) if self.settings.weights == "bf16" else None
 
     def wrap(self, loss_of: LossOf) -> Any:
         """What is called with rows to get their loss."""
@@ -100,12 +113,16 @@ class Engine:
 
     def step(self) -> bool:
         """One step of the optimizer with the gradients there are; whether it was made: fp16 skips some."""
+        if self.masters:
+            self.masters.take_gradients()
         if self.clip_grad_norm:
             self.scaler.unscale_(self.optimizer)
-            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+            clip_grad_norm_(self.masters.stepped if self.masters else self.model.parameters(), **self.clip_grad_norm)
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.masters:
+            self.masters.write_back()
         self.optimizer.zero_grad(set_to_none=True)
         return self.scaler.get_scale() >= before
 
@@ -113,12 +130,20 @@ class Engine:
 
     @contextmanager
     def whole(self, changed: bool = False) -> Iterator[None]:
-        """Inside, the model has all its weights, for an evaluation or a checkpoint; all processes go in together.
+        """Inside, the model has all its weights, in full, for an evaluation or a checkpoint; all processes go in
+        together.
 
         Args:
             changed: weights are loaded inside.
         """
-        yield
+        if not self.masters:
+            yield
+            return
+        self.masters.show()
+        try:
+            yield
+        finally:
+            self.masters.hide()
 
     @property
     def kept(self) -> Any:
