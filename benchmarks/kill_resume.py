@@ -5,8 +5,8 @@
 
 MovieLens-100k, which RecBole carries; keys are those of property files. One run is left alone. Then a run at a time is
 started and gets a signal at a random moment, from its first line to its last, and is resumed, until there were so many
-signals; a run gets at most ``--each`` of them. Its curves in TensorBoard, its metrics, and its best and last weights are
-compared with those of the run left alone. The exit code is 0 where all are equal.
+signals; a run gets at most ``--each`` of them. Its curves in TensorBoard, its metrics, and its best and last weights
+are compared with those of the run left alone. The exit code is 0 where all are equal.
 
 Processes are forks of one that has imported everything. A run with the keys below takes about a minute on one core.
 """

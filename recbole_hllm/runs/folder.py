@@ -20,7 +20,7 @@ from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.processes import current
-from recbole_hllm.storage.files import finite, json_text, write_json, write_text, writing
+from recbole_hllm.storage.files import finite, json_text, write_json, write_whole, writing
 from recbole_hllm.training.peak_memory import peak_memory
 from recbole_hllm.training.trainer import Trainer
 
@@ -155,8 +155,8 @@ def make_folder(folder: Path) -> None:
 
 
 def write_yaml(path: Path, content: dict[str, Any]) -> None:
-    """Raises ConfigError where the file cannot be written."""
-    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    """Writes a YAML file, which appears whole or not at all. Raises ConfigError where it cannot be written."""
+    write_whole(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def keep_ranks(folder: Path, **ranks_of: dict[str, Any] | None) -> None:

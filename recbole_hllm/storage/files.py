@@ -27,7 +27,13 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file, which appears whole or not at all.
+    """Raises ConfigError where the file cannot be written."""
+    with writing(path):
+        path.write_text(text, encoding="utf-8")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file, which appears whole or not at all, whenever the program or the machine stops.
 
     Raises:
         ConfigError: the disk is full or the file cannot be written.
@@ -60,7 +66,7 @@ def write_json(path: Path, content: object) -> None:
     Raises:
         ConfigError: the disk is full or the file cannot be written.
     """
-    write_text(path, json_text(content))
+    write_whole(path, json_text(content))
 
 
 def json_text(content: object) -> str:

@@ -38,11 +38,7 @@ def check_seal(folder: Path) -> None:
         except OSError as error:
             raise Damaged(f"checkpoint {path} is missing or damaged: {error.strerror}") from error
         if found != expected:
-            sizes = f"{found['bytes']} bytes" if found["bytes"] != expected.get("bytes") else "another content"
-            raise Damaged(
-                f"checkpoint {path} is missing or damaged: it has {sizes}, and was written with "
-                f"{expected.get('bytes')} bytes"
-            )
+            raise Damaged(f"checkpoint {path} is missing or damaged: it is {found}, and was written as {expected}")
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:

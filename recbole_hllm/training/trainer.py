@@ -82,6 +82,7 @@ class Trainer(Evaluation):
         self._shuffling = torch.Generator()  # as the loader's was when this epoch began
         self.random_before: dict[str, Any] | None = None  # when the model was last set to be trained
         self.interruption = Interruption()
+        self._purged_from: int | None = None  # events of this step and later ones are not shown
         self.epoch = -1  # that is run, or was the last to be
         self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
         self.best_valid_result: dict[str, float] | None = None
@@ -106,8 +107,7 @@ class Trainer(Evaluation):
     @cached_property
     def tensorboard(self) -> SummaryWriter:
         """Opened when first written to: an evaluation alone writes none."""
-        # What a killed run wrote after its last checkpoint is written again.
-        return SummaryWriter(str(self.run_dir / "tensorboard"), purge_step=self.steps or None)
+        return SummaryWriter(str(self.run_dir / "tensorboard"), purge_step=self._purged_from)
 
     def _record(self, tag: str, value: Any, step: Any, walltime: Any = None) -> None:
         if not current().is_first:
@@ -370,8 +370,11 @@ class Trainer(Evaluation):
             take_up(self, loop, len(train_data))
         else:
             self.logger.info(f"no checkpoint in {self.run_dir} yet: training begins from the beginning")
-        if "events" in loop and current().is_first:  # of an earlier version: not known
-            events.cut_back(self.run_dir / "tensorboard", loop["events"])
+        if "events" in loop:  # what was written after the checkpoint is written again
+            if current().is_first:
+                events.cut_back(self.run_dir / "tensorboard", loop["events"])
+        else:  # of an earlier version, which did not count it
+            self._purged_from = self.steps
 
     def resume_checkpoint(self, resume_file: Any) -> None:
         """RecBole's checkpoints are pickles; set ``resume: True`` with the run's folder instead."""

@@ -72,6 +72,19 @@ def test_a_pass_has_its_own_seed_which_takes_no_random_number():
     assert next(iter(Batches(plain, 6, 1, torch.Generator().manual_seed(0)))).seed == seeds[0][0]
 
 
+@pytest.mark.parametrize("size, step, least", [(20, 6, 1), (19, 6, 2), (100_000, 7, 1)])
+@pytest.mark.parametrize("number", [0, 1, 2, None])
+def test_a_pass_that_begins_later_has_the_same_batches(size, step, least, number):
+    sampler, other = batches(size, step, least), batches(size, step, least)
+    number = len(sampler) if number is None else number
+    first, second = list(sampler), list(sampler)
+    other.begin_at(number)
+    for whole, later in ((first[number:], list(other)), (second, list(other))):
+        assert len(whole) == len(later)
+        for one, two in zip(whole, later, strict=True):
+            assert np.array_equal(one.rows, two.rows) and one.seed == two.seed
+
+
 # ---- loaders ----
 
 UNIFORM = {"distribution": "uniform", "sample_num": 2}
@@ -115,6 +128,20 @@ def same(one, other):
         assert mine.keys() == yours.keys()
         for name in mine:
             assert torch.equal(mine[name], yours[name]), name
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_batches_that_are_skipped_are_not_made(loaders, kind, monkeypatch):
+    name, keys = MODELS[kind]
+    train, other, *_ = (loaders(name, **keys)[0] for _ in range(2))
+    whole, made = columns_of(train), []
+    collate = type(other).collate_fn
+    monkeypatch.setattr(type(other), "collate_fn", lambda self, rows: (made.append(len(rows)), collate(self, rows))[1])
+    other, *_ = loaders(name, **keys)
+    other.begin_at(1)
+    later = columns_of(other)
+    assert len(made) == len(other) - 1
+    same(later, whole[-len(later) :])
 
 
 @pytest.mark.parametrize("kind", MODELS)
