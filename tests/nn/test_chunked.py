@@ -5,8 +5,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from recbole_hllm.errors import ModelError
-from recbole_hllm.nn.chunked import encode_items, share_of_chunks
+from recbole_hllm.nn.activations import Activations, Bytes, Room
+from recbole_hllm.nn.chunked import chunk_sizes, encode_items, share_of_chunks
 from recbole_hllm.nn.item_encoder import ItemEncoder
+from recbole_hllm.nn.tuning import LoraSettings, tune
 
 lengths_and_budget = st.tuples(st.lists(st.integers(0, 9), max_size=12), st.integers(1, 40))
 
@@ -138,6 +140,73 @@ def test_recomputation_keeps_no_activations(tiny):
             encode_items(encoder, tokens, lengths, token_budget=10, recompute=recompute)
         kept[recompute] = sum(sizes)
     assert kept[True] < 0.05 * kept[False]
+
+
+def test_sizes_of_chunks_are_those_that_are_encoded():
+    lengths = [3, 9, 0, 4, 4, 1, 7, 2]
+    encoder = SumEncoder()
+    encode_items(encoder, *texts(lengths), token_budget=12)
+    assert chunk_sizes(lengths, 12) == [(len(chunk), max(chunk) + 1) for chunk in encoder.chunks]
+    assert chunk_sizes([], 12) == []
+
+
+def room_for(tokens):
+    """Memory for the activations of so many padded tokens."""
+    return Room(Activations(Bytes(1.0, 0.0), Bytes(1.0, 0.0)), tokens)
+
+
+@settings(max_examples=40)
+@given(lengths_and_budget.filter(lambda case: case[0]), st.integers(0, 60))
+def test_what_does_not_fit_is_computed_again_the_longest_first_and_last(case, size):
+    lengths, budget = case
+    tokens, n_tokens = texts(lengths)
+    encoder = SumEncoder()
+    vectors = encode_items(encoder, tokens, n_tokens, token_budget=budget, recompute=room_for(size))
+    forward, encoder.chunks = encoder.chunks, []
+    vectors.sum().backward()
+    again = len(encoder.chunks)
+    assert encoder.chunks == forward[:again][::-1]
+    kept = [len(chunk) * (max(chunk) + 1) for chunk in forward[again:]]
+    assert sum(kept) <= size
+    assert again == 0 or sum(kept) + len(forward[again - 1]) * (max(forward[again - 1]) + 1) > size
+    with torch.no_grad():
+        encoder.chunks = []
+        encode_items(encoder, tokens, n_tokens, token_budget=budget, recompute=room_for(size))
+        assert encoder.chunks == forward
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize(("kind", "n"), [("bert", 0), ("gpt2", 1)])
+def test_a_step_is_the_same_whatever_is_computed_again(tiny, kind, n, mode, checkpointing, precision):
+    """All gradients, with dropout of every kind."""
+    rates = ("hidden_dropout_prob", "attention_probs_dropout_prob", "resid_pdrop", "attn_pdrop", "embd_pdrop")
+    backbone = tiny(kind, **{rate: 0.3 for rate in rates if ("pdrop" in rate) == (kind == "gpt2")})
+    if mode == "lora":
+        pytest.importorskip("peft")
+        tune(backbone, "lora", LoraSettings(r=2, dropout=0.3))
+    if checkpointing:
+        backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    encoder = ItemEncoder(backbone, item_emb_token_n=n, max_text_length=8, out_features=5).train()
+    tokens, lengths = torch.arange(30) % 40, torch.tensor([4, 2, 7, 3, 3, 5, 6])
+    results = []
+    for recompute in (False, True, room_for(20)):
+        torch.manual_seed(5)
+        encoder.zero_grad()
+        with torch.autocast("cpu", precision, enabled=precision is not None):
+            vectors = encode_items(encoder, tokens, lengths, token_budget=16, recompute=recompute)
+            after = torch.rand(3)
+        vectors.float().square().sum().backward()
+        gradients = {name: weight.grad for name, weight in encoder.named_parameters() if weight.grad is not None}
+        results.append((vectors.detach(), after, gradients))
+    plain = results[0]
+    assert len(plain[2]) > 2 and any(gradient.abs().max() > 1e-3 for gradient in plain[2].values())
+    for vectors, after, gradients in results[1:]:
+        assert torch.equal(vectors, plain[0]) and torch.equal(after, plain[1])
+        assert gradients.keys() == plain[2].keys()
+        for name, gradient in gradients.items():
+            assert torch.equal(gradient, plain[2][name]), name
 
 
 @pytest.mark.parametrize("recompute", [False, True])

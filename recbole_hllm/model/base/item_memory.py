@@ -113,14 +113,13 @@ class ItemMemory:
         if self.settings.recompute_items is False and len(chunks) > 1:
             needed = sum(activations.kept(*chunk) for chunk in chunks)
             what, way = "all activations, which recompute_items: False keeps,", "leave recompute_items empty"
-        if vectors + needed <= left:
-            return
-        texts, more = sum(number for number, _ in chunks), "" if self.settings.memory_gb is None else ", a larger memory_gb"
-        raise ConfigError(
-            f"a training step of {texts:,} different items does not fit into memory: their vectors need "
-            f"{gigabytes(vectors)} and {what} {gigabytes(needed)}, and {self._of_what} leaves {gigabytes(max(left, 0))}; "
-            f"take fewer num_negatives, a smaller train_batch_size{more}, or {way}"
-        )
+        if vectors + needed > left:
+            texts, more = sum(number for number, _ in chunks), ", a larger memory_gb" * bool(self.settings.memory_gb)
+            raise ConfigError(
+                f"a training step of {texts:,} different items does not fit into memory: their vectors need "
+                f"{gigabytes(vectors)} and {what} {gigabytes(needed)}, and {self._of_what} leaves "
+                f"{gigabytes(max(left, 0))}; take fewer num_negatives, a smaller train_batch_size{more}, or {way}"
+            )
 
     @property
     def _of_what(self) -> str:
@@ -138,11 +137,11 @@ class ItemMemory:
     def _log(self, room: Room, decided: bool | Room, chunks: Sequence[tuple[int, int]]) -> None:
         again, width = _computed_again(decided, chunks), chunks[0][1]
         texts, kept = (sum(number for number, _ in part) for part in (chunks, chunks[again:]))
+        token = room.activations.kept(1, width) / width / 1e3
         logger.info(
-            f"memory of items: {room.activations.kept(1, width) / width / 1e3:.0f} kB a token are kept for the backward "
-            f"pass, for which {self._of_what} has {gigabytes(max(room.size, 0))}; of the first step's {texts:,} items, in "
-            f"chunks of up to {chunks[0][0] * width:,} tokens, {kept:,} are kept, and {texts - kept:,}, the longest, are "
-            "computed again"
+            f"memory of items: {token:.0f} kB a token are kept for the backward pass, for which {self._of_what} has "
+            f"{gigabytes(max(room.size, 0))}; of the first step's {texts:,} items, {kept:,} are kept and "
+            f"{texts - kept:,}, the longest, computed again, in chunks of up to {chunks[0][0] * width:,} tokens"
         )
 
 
