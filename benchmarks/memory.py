@@ -4,7 +4,7 @@
         [--items 100000] [--json FILE] [--key=value ...]
 
 A made-up catalogue with texts of 8 to 24 tokens, each user's history of 20 items; keys are those of property files,
-such as ``--memory_gb=2``. Each measurement is a process of its own: a first small step, which makes the optimizer's
+such as ``--memory_gb=3``. Each measurement is a process of its own: a first small step, which makes the optimizer's
 moments, then one step whose peak is the kernel's (VmHWM, set back before it). Ways: ``auto`` keeps what fits into
 ``memory_gb``, ``keep`` keeps all activations, ``again`` computes all of them again, ``two passes`` computes vectors
 without a graph, then the loss, then each chunk with its gradients. The ratios are of the most to the fewest negatives
@@ -70,7 +70,7 @@ def measure(folder: Path, way: str, negatives: int, batch: int, words: list[str]
         "data_path": str(folder), "cache_dir": str(folder / "cache"), "use_gpu": False, "show_progress": False,
         "state": "info", "text_keys": ["title"], "text_field": "{value}", "MAX_TEXT_LENGTH": 24,
         "MAX_ITEM_LIST_LENGTH": HISTORY, "train_batch_size": batch, "num_negatives": negatives,
-        "recompute_items": WAYS[way], "memory_gb": 2, **parse_arguments(words),
+        "recompute_items": WAYS[way], "memory_gb": 3, **parse_arguments(words),
     }  # fmt: skip
     config = Config("HLLM", "made", config_dict=keys)
     init_seed(config["seed"], config["reproducibility"])

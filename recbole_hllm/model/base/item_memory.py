@@ -26,8 +26,11 @@ CHUNK_SHARE = 1 / 4
 ROUNDED_UP = 1.25
 # Bytes that training adds to a trained number of 4 bytes: its gradient and AdamW's two moments.
 TRAINED_BYTES = 12
-# Of each item's vector of a step, forth and back: in chunks, in the batch's order, of length 1, and their gradients.
-VECTOR_COPIES = 8
+# Of each item's vector of a step, forth and back: in chunks, in the batch's order and as often as it occurs there, of
+# length 1, in the loss, and their gradients; measured.
+VECTOR_COPIES = 16
+# Gradients of the largest weight that lie beside the one that is kept: a chunk's and the sum of those before.
+GRADIENT_COPIES = 2
 
 
 class ItemMemory:
@@ -148,7 +151,8 @@ class ItemMemory:
 def _to_come(model: nn.Module) -> float:
     """Gradients and moments, where one process keeps them on this device; several may share them, so that they are no
     reason to refuse a step."""
-    return sum(TRAINED_BYTES * weight.numel() for weight in model.parameters() if weight.requires_grad)
+    trained = [weight.numel() for weight in model.parameters() if weight.requires_grad]
+    return TRAINED_BYTES * sum(trained) + 4 * GRADIENT_COPIES * max(trained, default=0)
 
 
 def _of_vectors(encoder: ItemEncoder, chunks: Sequence[tuple[int, int]]) -> float:
