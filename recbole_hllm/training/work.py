@@ -73,7 +73,7 @@ class WorkCounter:
             positions = int(np.count_nonzero(read))
         work = Work(items, len(distinct), 0, positions, sum(part.flops(positions) for part in self.others))
         if self.reading is not None:
-            self._add_texts(work, self.reading.tokens[distinct])
+            self._add_texts(work, self.reading.tokens[distinct][: self.reading.most])
         return work
 
     def _add_texts(self, work: Work, lengths: np.ndarray) -> None:

@@ -55,6 +55,12 @@ def attention(model, train):
     return 2 * 2 * pairs * reading.hidden_size * reading.layers
 
 
+def test_only_live_items_are_read(settings):
+    result, (_, train, model) = plan(config_dict={**settings, "live_items": 2}), build(settings)
+    longest = int(model.item_reading().tokens.max())
+    assert 0 < result["item_tokens"] <= 2 * longest * len(train) < plan(config_dict=settings)["item_tokens"]
+
+
 def test_flops_are_six_for_each_weight_and_token(settings):
     result, (_, _, model) = plan(config_dict=settings), build(settings)
 

@@ -64,6 +64,7 @@ class ItemReading:
         memory: tokens of the texts of a step -> bytes of activations at its peak, and how many tokens are computed
             again in the backward pass; None: no language model reads them.
         layers, hidden_size: of the language model; 0 without one.
+        most: most distinct items of a batch that are read, the others' vectors being known; None: all.
     """
 
     module: nn.Module
@@ -71,6 +72,7 @@ class ItemReading:
     memory: Callable[[Sequence[int]], tuple[float, int]] | None = None
     layers: int = 0
     hidden_size: int = 0
+    most: int | None = None
 
 
 class Recommender(AbstractRecommender):

@@ -277,7 +277,8 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         tokens = np.diff(self.catalogue.offsets) + (self.item_encoder.item_emb_tokens is not None)
         llm: Any = self.item_encoder.backbone.config
         memory = partial(self.item_memory.of_step, self, self.item_encoder)
-        return ItemReading(self.item_encoder, tokens, memory, llm.num_hidden_layers, llm.hidden_size)
+        size, most = (llm.num_hidden_layers, llm.hidden_size), self.settings.live_items
+        return ItemReading(self.item_encoder, tokens, memory, *size, most)
 
     # ---- for other programs ----
 

@@ -26,6 +26,8 @@ _OF_LLMS = ("item_encoder.backbone.", "user_encoder.backbone.")
 _ADDED = ("input_features.", "head.", "user_token", "target_ids.")
 # Those of them with a row for each id, which is another item's in another data set.
 _BY_ID = ("input_features.item.", "input_features.action.", "target_ids.")
+# What a training keeps beside weights, to go on with.
+_OF_TRAINING = ("cache.", "further.")
 
 
 # ---- from elsewhere ----
@@ -55,7 +57,7 @@ def load_pretrained_hllm(model: Any, path: str | Path) -> None:
     unknown = sorted(weights.keys() - own.keys())
     missing = sorted(name for name in own.keys() - weights.keys() if not name.startswith(elsewhere))
     # What the official code, or an HLLM that ranks, has no weights for starts as it is; and the other way round.
-    missing = [name for name in missing if "projection" not in name and not name.startswith(_ADDED)]
+    missing = [name for name in missing if "projection" not in name and not name.startswith(_ADDED + _OF_TRAINING)]
     unknown = [name for name in unknown if not name.startswith(_ADDED)]
     weights = {name: weight for name, weight in weights.items() if name in own or name in unknown}
     shapes = [name for name in weights.keys() & own.keys() if weights[name].shape != own[name].shape]
@@ -132,7 +134,8 @@ def export_hllm(model: Any, folder: str | Path) -> None:
     """
     folder, encoder, settings = Path(folder), _item_encoder_of(model), model.settings
     tokenizer = load_tokenizer(item_llm_source(settings), settings.trust_remote_code)
-    rest = {name: weight for name, weight in model.state_dict().items() if not name.startswith(_OF_LLMS)}
+    state = model.state_dict()
+    rest = {name: weight for name, weight in state.items() if not name.startswith(_OF_LLMS + _OF_TRAINING)}
     rest.pop("item_encoder.source", None)
     if encoder.item_emb_tokens is not None:
         rest["item_encoder.item_emb_tokens"] = encoder.item_emb_tokens

@@ -3,8 +3,10 @@
 import pytest
 import torch
 from recbole.data.interaction import Interaction
+from safetensors import safe_open
 
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.model.base.next_item import History
 from recbole_hllm.nn.item_encoder import ItemEncoder
 from recbole_hllm.nn.losses import info_nce
 from recbole_hllm.runs.run import run
@@ -61,8 +63,6 @@ def test_cached_is_the_loss_over_all_items_with_gradients_of_the_batch(build):
 
 
 def _history(model):
-    from recbole_hllm.model.base.next_item import History
-
     return History.of_windows(WINDOWS, rows())
 
 
@@ -99,6 +99,20 @@ def test_runs_end_to_end(settings, tmp_path, keys):
     assert 0 <= result["test_result"]["ndcg@5"] <= 1
     again = run(config_dict={"evaluate_only": True}, run_dir=tmp_path / "run")
     assert again["test_result"] == result["test_result"]
+
+
+def test_an_export_has_no_cache_and_starts_a_training_with_one(build, tmp_path):
+    keys = {"negatives": "cached", "live_items": 5}
+    model, _ = build(**keys)
+    model.train().calculate_loss(rows())
+    model.export(tmp_path / "export")
+    with safe_open(tmp_path / "export" / "hllm.safetensors", framework="pt") as file:
+        assert not [name for name in file.keys() if name.startswith(("cache", "further"))]
+    other, _ = build(**keys, pretrained_hllm=str(tmp_path / "export"))
+    history = Interaction({"item_id_list": WINDOWS[:, :4], "item_length": torch.tensor([4, 2, 3])})
+    with torch.no_grad():
+        scores = [one.eval().full_sort_predict(history) for one in (model, other)]
+    torch.testing.assert_close(*scores, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(
