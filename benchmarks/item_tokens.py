@@ -38,7 +38,7 @@ ROWS: dict[str, dict] = {
     "in-batch": {"num_negatives": 0, "in_batch_negatives": True},
     "memory": MEMORY,
     "memory-corrected": {**MEMORY, "cross_batch_correction": True},
-    "cached": CACHED,
+    "cached": {**CACHED, "num_negatives": 64},
     "cached-256-live": {**CACHED, "live_items": 256},
     "cached-128-live": {**CACHED, "live_items": 128},
     "cached-64-live": {**CACHED, "live_items": 64},

@@ -74,13 +74,28 @@ class ItemCache(nn.Module):
         self.written[encoded] = self.steps - 1
         return read
 
-    def all_items(self) -> Negatives:
-        """Every real item, those of this step with gradients."""
+    def all_items(self, drawn: Tensor, of_rows: Tensor) -> Negatives:
+        """Every real item, those of this step with gradients.
+
+        Gradients are those of the whole catalogue, on average: an item of the rows is always there, another one as often
+        as it is drawn, and what it gets is divided by the probability of that. Without this the items of the rows, which
+        are targets, would be drawn to predictions and hardly an item away from them.
+
+        Args:
+            drawn: (K,) ids drawn uniformly from the real items.
+            of_rows: ids of the step's rows.
+        """
         ids = torch.arange(1, len(self.vectors), device=self.vectors.device)
         vectors = self.vectors.clone()
         if self._live is not None:
             encoded, live = self._live
-            vectors = vectors.index_copy(0, encoded, live.float())
+            chance = 1 - (1 - 1 / len(ids)) ** len(drawn)
+            by_chance = torch.isin(encoded, drawn) & ~torch.isin(encoded, of_rows)
+            factor = torch.where(by_chance, 1 / chance if chance else 1.0, 1.0)[:, None]
+            live = live.float().clone()
+            if live.requires_grad:
+                live.register_hook(lambda gradient: gradient * factor)
+            vectors = vectors.index_copy(0, encoded, live)
         return Negatives(ids, vectors[1:])
 
     def age(self) -> Tensor:

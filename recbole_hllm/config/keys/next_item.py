@@ -50,8 +50,9 @@ class NextItemLossKeys(TwoTowerKeys):
         "shared",
         "shared: the same for the whole batch. per_position: num_negatives for each target, all of them texts to "
         "encode: as costly as the catalogue, in every step. cached, of an HLLM whose Item LLM is trained: every item, "
-        "with the vector that was computed last (cache_refresh_steps); none are drawn. catalogue: all items, the full "
-        "softmax, computed in blocks; num_negatives and train_neg_sample_args have no part in it.",
+        "with the vector that was computed last (cache_refresh_steps); gradients go into those of the batch and into "
+        "num_negatives drawn ones, weighted so that they stand for all others. catalogue: all items, the full softmax, "
+        "computed in blocks; num_negatives and train_neg_sample_args have no part in it.",
         scope=TRAINING, choices=("shared", "per_position", "cached", "catalogue"),
     )  # fmt: skip
     in_batch_negatives: bool = key(

@@ -28,10 +28,10 @@ def check_negatives(settings: NextItemLossKeys) -> None:
 class WindowLoader(TrainLoader):
     """Windows of S + 1 items, and their negatives in ``neg_<item>``.
 
-    With ``negatives: shared`` all positions of the batch have the same K, in the shape (1, K); K is ``num_negatives``,
-    or S + 1 for each row of the batch when that is not set. With ``per_position`` each of the B x S targets has
-    ``num_negatives`` of its own, in the shape (B, S, K). With ``cached`` none is drawn, and K is 0. With ``catalogue``
-    they are all items, in the shape (1, N).
+    With ``negatives: shared`` and ``cached`` all positions of the batch have the same K, in the shape (1, K); K is
+    ``num_negatives``, or S + 1 for each row of the batch when that is not set. With ``per_position`` each of the B x S
+    targets has ``num_negatives`` of its own, in the shape (B, S, K). With ``catalogue`` they are all items, in
+    the shape (1, N).
 
     Raises:
         ConfigError: ``per_position`` without a number.
@@ -46,8 +46,6 @@ class WindowLoader(TrainLoader):
             return
         check_negatives(settings)
         self.num_negatives, self.shared = settings.num_negatives, settings.negatives != "per_position"
-        if settings.negatives == "cached":  # every item is one
-            self.num_negatives = 0
 
     def collate_fn(self, index: Any) -> Any:
         """The rows of these numbers, with negatives where the loss needs them."""

@@ -29,7 +29,7 @@ def check_further(settings: NextItemLossKeys, has_cache: bool = False) -> None:
         )
     if settings.cross_batch_correction and not settings.cross_batch_negatives:
         raise ConfigError("cross_batch_correction: nothing is kept of earlier batches; give cross_batch_negatives")
-    if settings.num_negatives == 0 and settings.negatives != "cached" and not settings.in_batch_negatives:
+    if settings.num_negatives == 0 and not settings.in_batch_negatives:
         raise ConfigError("num_negatives: 0 leaves nothing to compare with; add in_batch_negatives: True, or draw some")
 
 

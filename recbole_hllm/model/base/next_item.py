@@ -138,17 +138,20 @@ class NextItemRecommender(TwoTowers):
         sequence = sequence.view(*windows.shape, -1)
         outputs = self.read_by_length(sequence[:, :-1], History.of_windows(windows, interaction))
         drawn = Negatives(negatives, negative.view(*negatives.shape, vectors.shape[-1]))
-        result = self.contrast(outputs[real], sequence[:, 1:][real], windows[:, 1:][real], drawn)
+        result = self.contrast(outputs[real], sequence[:, 1:][real], windows[:, 1:][real], drawn, windows)
         self.report(result)
         return result.loss
 
-    def contrast(self, outputs: Tensor, targets: Tensor, target_ids: Tensor, drawn: Negatives) -> InfoNCEResult:
+    def contrast(
+        self, outputs: Tensor, targets: Tensor, target_ids: Tensor, drawn: Negatives, items: Tensor
+    ) -> InfoNCEResult:
         """InfoNCE of predictions, with the drawn negatives and those that the keys add.
 
         Args:
             outputs: (P, D) predictions.
             targets: (P, D) vectors of the true next items; ``target_ids`` (P,) are their ids.
             drawn: negatives of the batch or of each position.
+            items: (B, ...) ids of the rows.
         """
         negatives, target_bias = drawn, None
         if self.further is not None:

@@ -299,12 +299,14 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
 
     # ---- training ----
 
-    def contrast(self, outputs: Tensor, targets: Tensor, target_ids: Tensor, drawn: Negatives) -> InfoNCEResult:
+    def contrast(
+        self, outputs: Tensor, targets: Tensor, target_ids: Tensor, drawn: Negatives, items: Tensor
+    ) -> InfoNCEResult:
         """Also with the negatives of the cache."""
         if self.settings.negatives == "cached":
             assert self.cache is not None, "check_cache"
-            drawn = self.cache.all_items()
-        return super().contrast(outputs, targets, target_ids, drawn)
+            drawn = self.cache.all_items(drawn.ids, items)
+        return super().contrast(outputs, targets, target_ids, drawn, items)
 
     def report(self, result: InfoNCEResult) -> None:
         """Also how many items were encoded."""

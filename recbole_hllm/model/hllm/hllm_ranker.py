@@ -185,7 +185,7 @@ class HLLMRanker(HLLM, LabelledScorer):
         real = (items[:, 1:] != 0).nonzero(as_tuple=True)  # see NextItemRecommender
         targets = sequence[:, 1:][real]
         predicted = outputs[:, : items.shape[1] - 1][real]
-        result = self.contrast(predicted, targets, items[:, 1:][real], Negatives(negatives, negative))
+        result = self.contrast(predicted, targets, items[:, 1:][real], Negatives(negatives, negative), items)
         if len(targets):
             self.report(result)
         return result

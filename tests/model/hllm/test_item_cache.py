@@ -41,7 +41,7 @@ def gradients(model, loss):
 
 def test_cached_is_the_loss_over_all_items_with_gradients_of_the_batch(build):
     model, _ = build(negatives="cached", nce_thres=None)
-    loss = model.train().calculate_loss(rows())
+    loss = model.train().calculate_loss(rows(*LIVE[:2]))
     found = gradients(model, loss)
 
     plain, _ = build(nce_thres=None)
@@ -63,7 +63,7 @@ def test_cached_is_the_loss_over_all_items_with_gradients_of_the_batch(build):
 
 
 def _history(model):
-    return History.of_windows(WINDOWS, rows())
+    return History.of_windows(WINDOWS, rows(10))
 
 
 def test_only_live_items_are_encoded_after_the_first_step(build, encoded):
@@ -71,7 +71,7 @@ def test_only_live_items_are_encoded_after_the_first_step(build, encoded):
     seen = []
     for _ in range(4):
         encoded.clear()
-        model.train().calculate_loss(rows()).backward()
+        model.train().calculate_loss(rows(10, 11)).backward()
         seen.append(sum(encoded))
         assert model.loss_terms["distinct_items"] == 4
     assert seen == [N_ITEMS + 4, 4, 4, 4 + 2]
@@ -104,7 +104,7 @@ def test_runs_end_to_end(settings, tmp_path, keys):
 def test_an_export_has_no_cache_and_starts_a_training_with_one(build, tmp_path):
     keys = {"negatives": "cached", "live_items": 5}
     model, _ = build(**keys)
-    model.train().calculate_loss(rows())
+    model.train().calculate_loss(rows(10, 11))
     model.export(tmp_path / "export")
     with safe_open(tmp_path / "export" / "hllm.safetensors", framework="pt") as file:
         assert not [name for name in file.keys() if name.startswith(("cache", "further"))]
@@ -125,6 +125,7 @@ def test_an_export_has_no_cache_and_starts_a_training_with_one(build, tmp_path):
         ({"negatives": "cached", "in_batch_negatives": True}, "join shared ones"),
         ({"negatives": "per_position", "cross_batch_negatives": 9}, "join shared ones"),
         ({"cross_batch_correction": True}, "nothing is kept of earlier batches"),
+        ({"negatives": "cached", "num_negatives": 0}, "leaves nothing to compare with"),
         ({"num_negatives": 0}, "leaves nothing to compare with"),
         ({"num_negatives": 0, "cross_batch_negatives": 9}, "leaves nothing to compare with"),
     ],
