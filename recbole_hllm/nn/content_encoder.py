@@ -46,7 +46,8 @@ class ContentEncoder(ItemEncoder):
             raise ModelError(f"pooling {pooling!r} is not one of {', '.join(POOLINGS)}")
         if pooling == "eos" and end_token is None:
             raise ModelError("pooling eos: the tokenizer has no end token; take mean, cls or last")
-        super().__init__(backbone, item_emb_token_n=int(pooling == "eos"), max_text_length=max_text_length, packed=packed)
+        item_tokens = int(pooling == "eos")
+        super().__init__(backbone, item_emb_token_n=item_tokens, max_text_length=max_text_length, packed=packed)
         self._pooling = pooling
         if self.item_emb_tokens is not None:  # the end token stands where [ITEM] does
             words = word_embeddings(backbone)

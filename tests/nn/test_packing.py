@@ -38,7 +38,8 @@ def varlen_plainly(query, key, value, bounds, keys_bounds, longest, longest_key,
     """What the kernel of flash attention computes, by its arguments."""
     assert torch.equal(bounds, keys_bounds) and bounds.dtype == torch.int32
     assert longest == longest_key == max(bounds.diff()) and enable_gqa == (query.shape[1] != key.shape[1])
-    parts = ([part[a:b].transpose(0, 1) for part in (query, key, value)] for a, b in zip(bounds, bounds[1:], strict=False))
+    slices = [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [[part[where].transpose(0, 1) for part in (query, key, value)] for where in slices]
     options = {"is_causal": window_size == (-1, 0), "scale": scale, "enable_gqa": enable_gqa}
     outputs = [nn.functional.scaled_dot_product_attention(*text, **options) for text in parts]
     return torch.cat(outputs, 1).transpose(0, 1)
@@ -60,8 +61,8 @@ def test_texts_see_only_themselves(monkeypatch, kernel, shared, causal):
     assert weights is None
     torch.testing.assert_close(outputs, expected, atol=1e-9, rtol=0)
     way = torch.randn_like(expected)
-    for ours, theirs in zip(torch.autograd.grad(outputs, parts, way), torch.autograd.grad(expected, parts, way)):
-        torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=0)
+    ours, theirs = (torch.autograd.grad(result, parts, way) for result in (outputs, expected))
+    torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=0)
 
 
 def test_the_layer_says_whether_it_is_causal_and_the_scale_is_the_usual_one():

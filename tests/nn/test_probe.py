@@ -13,7 +13,7 @@ from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_causal_lm, skeleton_of
 from recbole_hllm.nn.item_encoder import ItemEncoder
 from recbole_hllm.nn.next_token import with_head
-from recbole_hllm.nn.probe import behaviour_of, check_causal, check_padding, is_bidirectional, position_range
+from recbole_hllm.nn.probe import behaviour_of, check_causal, check_padding, is_bidirectional, position_range, reads_packed
 from recbole_hllm.nn.prompted import PromptedLLM
 from recbole_hllm.nn.user_encoder import UserEncoder
 
@@ -29,6 +29,8 @@ BEHIND_PADDING = {
     "roberta:decoder", "camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta",
     "xlm-roberta-xl", "ibert",
 }  # fmt: skip
+# Attention with biases, a window or a code of its own; no attention at all.
+NOT_PACKED = {"t5", "mistral", "gemma2", "gpt_neo", "mamba", "xlnet", "deberta", "longformer", "rwkv"}
 
 
 def spec_of(name, **keys):
@@ -217,3 +219,18 @@ def test_a_model_whose_last_layers_share_what_earlier_ones_computed():
     for model in (skeleton_of(spec), load_backbone(spec)):
         found = behaviour_of(model)
         assert (found.causal, found.n_positions, found.output_size) == (True, None, HIDDEN)
+
+
+@pytest.mark.parametrize("name", sampled([*CAUSAL, *ENCODERS], also=["llama", "bert", "gpt_neo", "t5", "mistral"]))
+@torch.no_grad()
+def test_what_reads_packed_reads_texts_so_and_others_are_known(name):
+    model = load_backbone(spec_of(name)).eval()
+    if name in NOT_PACKED:
+        assert not reads_packed(model)
+    if not reads_packed(model):
+        return
+    encoder = ItemEncoder(model, item_emb_token_n=0, max_text_length=12).eval()
+    tokens, lengths = torch.arange(3, 20), torch.tensor([5, 5, 7])
+    padded = encoder(tokens, lengths)
+    packed = ItemEncoder(model, item_emb_token_n=0, max_text_length=12, packed=True).eval()
+    torch.testing.assert_close(packed(tokens, lengths), padded, rtol=1e-4, atol=1e-5)

@@ -6,10 +6,10 @@ from recbole_hllm.config.keys.language_models import (
     CheckpointingKeys,
     ComputeKeys,
     EncodingKeys,
-    PackingKeys,
     ItemTextKeys,
     LLMTrainingKeys,
     LoraKeys,
+    PackingKeys,
 )
 from recbole_hllm.config.keys.next_item import HistoryKeys, NextItemLossKeys, TableSizeKeys
 from recbole_hllm.config.keys.run import RunKeys

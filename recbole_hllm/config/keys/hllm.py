@@ -6,10 +6,10 @@ from recbole_hllm.config.keys.language_models import (
     CheckpointingKeys,
     ComputeKeys,
     EncodingKeys,
-    PackingKeys,
     ItemLLMKeys,
     ItemTextKeys,
     LoraKeys,
+    PackingKeys,
     UserLLMKeys,
 )
 from recbole_hllm.config.keys.next_item import HistoryKeys, NextItemLossKeys

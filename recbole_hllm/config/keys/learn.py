@@ -6,9 +6,9 @@ from recbole_hllm.config.keys.language_models import (
     CheckpointingKeys,
     ComputeKeys,
     EncodingKeys,
-    PackingKeys,
     ItemTextKeys,
     LoraKeys,
+    PackingKeys,
 )
 from recbole_hllm.config.keys.next_item import TwoTowerKeys
 from recbole_hllm.config.keys.run import LabelledKeys, RunKeys
