@@ -13,7 +13,14 @@ from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_causal_lm, skeleton_of
 from recbole_hllm.nn.item_encoder import ItemEncoder
 from recbole_hllm.nn.next_token import with_head
-from recbole_hllm.nn.probe import behaviour_of, check_causal, check_padding, is_bidirectional, position_range, reads_packed
+from recbole_hllm.nn.probe import (
+    behaviour_of,
+    check_causal,
+    check_padding,
+    is_bidirectional,
+    position_range,
+    reads_packed,
+)
 from recbole_hllm.nn.prompted import PromptedLLM
 from recbole_hllm.nn.user_encoder import UserEncoder
 
