@@ -32,10 +32,9 @@ import zipf_data
 
 PLAIN = {"recompute_items": False, "item_chunk_tokens": 10**9, "attn_implementation": "eager"}
 REAL = {"train_batch_size": 128, "MAX_ITEM_LIST_LENGTH": 20, "num_negatives": 512, "MAX_TEXT_LENGTH": 24}
-AMAZON = {**REAL, "text_keys": ["title", "brand", "categories"]}
 CASES = {
-    "scientific": {"dataset": "amazon-scientific-2018", **AMAZON},
-    "beauty": {"dataset": "amazon-beauty-2014", **AMAZON, "text_keys": ["title", "categories"]},
+    "scientific": {"dataset": "amazon-scientific-2018", **REAL, "text_keys": ["title", "brand", "categories"]},
+    "beauty": {"dataset": "amazon-beauty-2014", **REAL, "text_keys": ["title"]},
     "zipf": {"dataset": zipf_data.NAME, **REAL, "train_batch_size": 8, "MAX_ITEM_LIST_LENGTH": 50,
              "item_llm_init": False},
 }  # fmt: skip
@@ -118,9 +117,11 @@ def prepared(case: str, way: Way, arguments, folder):
     from recbole_hllm import Config, create_dataset, data_preparation
     from recbole_hllm.training.trainer import Trainer
 
-    data = arguments.zipf if case == "zipf" else arguments.data
-    keys = {**CASES[case], "data_path": str(data), "cache_dir": str(data / "cache") if case == "zipf" else None}
-    keys |= {"item_pretrain_dir": str(data / zipf_data.LLM)} if case == "zipf" else {"train_batch_size": arguments.rows}
+    keys = {**CASES[case], "cache_dir": str(arguments.scratch / "cache")}
+    if case == "zipf":
+        keys |= {"data_path": str(arguments.scratch), "item_pretrain_dir": str(arguments.scratch / zipf_data.LLM)}
+    else:
+        keys |= {"data_path": str(arguments.data), "train_batch_size": arguments.rows}
     keys |= {"precision": way.precision, "use_gpu": False, "show_progress": False, "state": "warning"}
     keys |= {"recompute_items": False} if way.chunked else PLAIN
     config = Config("HLLM", config_dict=keys)
@@ -178,7 +179,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=3, help="of each process, besides the first")
     parser.add_argument("--json", type=Path, help="file for the ratios")
-    parser.add_argument("--zipf", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--scratch", "--zipf", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -196,7 +197,7 @@ def main() -> None:
 
 def result_of(case: str, way: str, arguments, folder: str) -> dict:
     """What a process of its own measures."""
-    command = [sys.executable, __file__, *sys.argv[1:], f"--zipf={folder}", "--measure", case, way]
+    command = [sys.executable, __file__, *sys.argv[1:], f"--scratch={folder}", "--measure", case, way]
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
     return json.loads(output.splitlines()[-1])
