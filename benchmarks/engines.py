@@ -104,7 +104,8 @@ def report(found: dict[str, dict], arguments) -> dict[str, float]:
     for strategy, result in found.items():
         differences = [abs(a - b) / abs(a) for a, b in zip(first["losses"], result["losses"], strict=True)]
         if max(differences) > LOSS_TOLERANCE:
-            raise SystemExit(f"{strategy}: losses are {result['losses']}, those of {next(iter(found))} {first['losses']}")
+            expected = f"those of {next(iter(found))} {first['losses']}"
+            raise SystemExit(f"{strategy}: losses are {result['losses']}, {expected}")
         number, speed_up = 1 if strategy == "single" else arguments.processes, first["seconds"] / result["seconds"]
         efficiency[f"{strategy}_efficiency"] = speed_up / number
         print(

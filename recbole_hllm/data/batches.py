@@ -51,8 +51,8 @@ class Batches(torch.utils.data.Sampler[Any]):
     Args:
         order: of the rows.
         step: rows of a batch, those of all processes together.
-        least: rows that a batch must have in each process; fewer at the end join the batch before. 0: a process may have
-            none.
+        least: rows that a batch must have in each process; fewer at the end join the batch before. 0: a process may
+            have none.
         generator: its state at the beginning of a pass is the seed of the pass.
 
     Attributes:

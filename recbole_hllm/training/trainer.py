@@ -32,8 +32,8 @@ from recbole_hllm.training.engines.saving import replacing_together
 from recbole_hllm.training.evaluation import Evaluation
 from recbole_hllm.training.failures import check_batch, check_epoch, wrong_values_named
 from recbole_hllm.training.interruption import Interruption
-from recbole_hllm.training.progress import loop_of, take_up
 from recbole_hllm.training.optimizers import fused
+from recbole_hllm.training.progress import loop_of, take_up
 from recbole_hllm.training.random_states import random_states
 from recbole_hllm.training.schedule import build_schedule, check_schedule
 from recbole_hllm.training.shares import shares
@@ -285,8 +285,8 @@ class Trainer(Evaluation):
         share: float = 1.0,
         last: bool = True,
     ) -> torch.Tensor:
-        """Loss of a batch, on the device and not waited for; ``share`` of its gradients is added, and ``last`` says that
-        a step comes after it.
+        """Loss of a batch, on the device and not waited for; ``share`` of its gradients is added, and ``last`` says
+        that a step comes after it.
 
         Raises:
             ConfigError: a model of RecBole cannot compute its first batch.

@@ -225,7 +225,8 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         if self._upper is None:
             layers = self.settings.item_llm_layers_trained
             assert layers is not None, "check_tuning"
-            self._upper = UpperLayers(encoder, self.catalogue, layers, self.settings, self.item_memory.chunk_tokens(encoder))
+            budget = self.item_memory.chunk_tokens(encoder)
+            self._upper = UpperLayers(encoder, self.catalogue, layers, self.settings, budget)
         return self._upper
 
     def read_history(self, vectors: Tensor, history: History) -> Tensor:

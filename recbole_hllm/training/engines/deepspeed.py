@@ -1,4 +1,4 @@
-"""DeepSpeed's ZeRO: processes share the state of the optimizer, gradients and weights, in GPUs or in the CPU's memory."""
+"""DeepSpeed's ZeRO: processes share the state of the optimizer, gradients and weights, in GPUs or the CPU's memory."""
 
 import importlib.util
 import os
@@ -44,9 +44,9 @@ class DeepSpeedEngine(SharedEngine):
             raise ConfigError(f"clip_grad_norm: norm_type {norm} is not for strategy: deepspeed, which knows 2")
         stage = deepspeed_settings(settings, current().world_size)["zero_optimization"]["stage"]
         if stage == 0 and settings.weights == "bf16":
-            raise ConfigError("weights: bf16 is not for stage: 0 of strategy: deepspeed; take stage 1, or strategy: ddp")
+            raise ConfigError("weights: bf16 is not for stage: 0 of strategy: deepspeed; take stage 1, or ddp")
         if stage == 3 and (settings.train_neg_sample_args or {}).get("dynamic"):
-            raise ConfigError("train_neg_sample_args: dynamic: the model chooses negatives, which stage: 3 cannot; take 2")
+            raise ConfigError("train_neg_sample_args: dynamic: a model chooses negatives, not with stage: 3; take 2")
 
     def make_masters(self) -> None:
         """DeepSpeed makes them itself, in parts."""
@@ -107,7 +107,7 @@ class DeepSpeedEngine(SharedEngine):
         return _Groups(self.optimizer) if self.stage else self.optimizer
 
     def save(self, folder: Path) -> None:
-        """Writes this process's part of the optimizer: safetensors of ours, not DeepSpeed's files, which are pickles."""
+        """Writes this process's part of the optimizer as safetensors, not DeepSpeed's files, which are pickles."""
         if not self.stage:
             return
         tensors = {}

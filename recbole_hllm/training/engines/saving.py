@@ -11,8 +11,8 @@ from recbole_hllm.training.checkpoint import replacing
 
 @contextmanager
 def replacing_together(folder: Path, kept_as: Path | None = None) -> Iterator[Path]:
-    """As ``replacing``, for all processes: the first one makes the new folder, seals it once all are done, and puts it in
-    its place.
+    """As ``replacing``, for all processes: the first one makes the new folder, seals it once all are done, and puts it
+    in its place.
 
     Raises:
         ConfigError: the disk is full or the folder cannot be written.
