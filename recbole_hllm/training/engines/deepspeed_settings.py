@@ -103,7 +103,8 @@ def _check_batch(settings: RunKeys, given: dict[str, Any], world_size: int) -> N
         if found not in (AUTO, value):
             raise ConfigError(
                 f"deepspeed_config: {name} is {found!r}, and train_batch_size: {settings.train_batch_size}, the rows "
-                f"of all {world_size} processes together, makes it {value:g}; write \"auto\" in the file, or leave it out"
+                f"of all {world_size} processes together, makes it {value:g}; write \"auto\" in the file, or leave "
+                "it out"
             )
 
 
