@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 
 try:  # torch has it since 2.10
     from torch.nn.attention.varlen import varlen_attn
@@ -60,8 +60,12 @@ class Packing:
 
 def pack(model: PreTrainedModel) -> None:
     """Lets a model read packed texts from now on, and nothing else, but for flash attention, which reads both."""
-    if model.config._attn_implementation != FLASH:
-        model.set_attn_implementation(PACKED)
+    if model.config._attn_implementation == FLASH:
+        return
+    for part in model.modules():  # layers may have configurations of their own, with another dropout say
+        config = getattr(part, "config", None)
+        if isinstance(config, PreTrainedConfig):
+            config._attn_implementation = PACKED
 
 
 def packed_attention(
@@ -83,8 +87,8 @@ def packed_attention(
         module: the layer; its ``is_causal`` is taken where that argument is None.
         query: (1, A, T, E) of T tokens in A heads.
         key, value: the same, of a divisor of A heads.
-        attention_mask: None, since nothing is padded.
-        packing: where the texts lie.
+        attention_mask: None, since nothing is padded; or without packing (n, 1, L, L), which is added to the products.
+        packing: where the texts lie; None: the first dimension is n texts of equal length, as where one is tried.
         scaling: of the products; None: 1 / sqrt(E).
         dropout: share of the weights that is dropped.
         is_causal: whether a token sees only those before it and itself.
@@ -97,11 +101,13 @@ def packed_attention(
         NotImplementedError: the model's attention is another: with a window, a cap, or biases.
     """
     other = [name for name in _UNKNOWN if options.get(name) is not None]
-    if packing is None or attention_mask is not None or other:
-        raise NotImplementedError(f"attention that is not packed, or has a mask or one of {other}")
+    if other or packing is not None and attention_mask is not None:
+        raise NotImplementedError(f"packed attention has no {' and no '.join(other) or 'mask'}")
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    parts = tuple(part[0].transpose(0, 1) for part in (query, key, value))
     formula = _Formula(causal, query.shape[-1] ** -0.5 if scaling is None else scaling, dropout)
+    if packing is None:
+        return formula.fused(query, key, value, attention_mask).transpose(1, 2), None
+    parts = tuple(part[0].transpose(0, 1) for part in (query, key, value))
     if formula.has_varlen(query):
         return _varlen(*parts, packing, formula)[None], None
     # a CPU takes several times as long for the fused kernel's gradients in bf16 as for all the rest of a layer
@@ -109,7 +115,14 @@ def packed_attention(
     return _run_by_run(*parts, packing, formula.products if slow else formula.fused)[None], None
 
 
+def _no_mask(*_: Any, attention_mask: Tensor | None = None, **__: Any) -> None:
+    """What transformers makes of masks of tokens for packed attention, which knows where texts end."""
+    if attention_mask is not None and not attention_mask.all():
+        raise NotImplementedError("a language model that reads packed texts cannot read padded ones")
+
+
 AttentionInterface.register(PACKED, packed_attention)
+AttentionMaskInterface.register(PACKED, _no_mask)
 
 
 # ---- kernels: queries (T, A, E), keys and values (T, A', E) -> (T, A, E) ----
@@ -158,11 +171,18 @@ class _Formula:
         """Whether a kernel reads texts of any lengths at once."""
         return varlen_attn is not None and query.is_cuda and query.dtype in _HALF and self.dropout == 0
 
-    def fused(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """By torch's kernels."""
-        shared = query.shape[1] != key.shape[1]
-        options: dict[str, Any] = {"dropout_p": self.dropout, "is_causal": self.causal, "scale": self.scale}
-        return F.scaled_dot_product_attention(query, key, value, **options, enable_gqa=shared)
+    def fused(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """By torch's kernels; with a mask, that alone says what is seen."""
+        return F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            dropout_p=self.dropout,
+            is_causal=self.causal and mask is None,
+            scale=self.scale,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
 
     def products(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """By plain matrix products."""

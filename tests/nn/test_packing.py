@@ -10,6 +10,7 @@ from recbole_hllm.nn import packing as packed
 from recbole_hllm.nn.content_encoder import POOLINGS, ContentEncoder
 from recbole_hllm.nn.item_encoder import ItemEncoder
 from recbole_hllm.nn.packing import FLASH, PACKED, Packing, packed_attention
+from recbole_hllm.nn.tuning import set_dropout
 
 KINDS = ["llama", "gpt2", "bert", "roberta"]
 LENGTHS = torch.tensor([3, 3, 6, 1, 2, 2])
@@ -107,10 +108,32 @@ def test_another_attention_is_refused(other):
         packed_attention(layer(), *drawn(), None, **options)
 
 
-@pytest.mark.parametrize(("mask", "packing"), [(None, None), (torch.ones(1), Packing.of(LENGTHS))])
-def test_padded_texts_are_refused(mask, packing):
-    with pytest.raises(NotImplementedError, match="not packed, or has a mask"):
-        packed_attention(layer(), *drawn(), mask, packing=packing)
+def test_packed_texts_have_no_mask():
+    with pytest.raises(NotImplementedError, match="has no mask"):
+        packed_attention(layer(), *drawn(), torch.zeros(1, 1, 17, 17), packing=Packing.of(LENGTHS))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_without_padding_are_read_as_they_are(tiny, kind):
+    vectors = torch.linspace(-1, 1, 3 * 5 * 16).view(3, 5, 16)
+    model = tiny(kind)
+    expected = model(inputs_embeds=vectors).last_hidden_state
+    packed.pack(model)
+    masks = [None, torch.ones(3, 5)]
+    for mask in masks:
+        read = model(inputs_embeds=vectors, attention_mask=mask, use_cache=False).last_hidden_state
+        torch.testing.assert_close(read, expected, atol=1e-5, rtol=1e-5)
+    masks[1][2, 4] = 0
+    with pytest.raises(NotImplementedError, match="cannot read padded ones"):
+        model(inputs_embeds=vectors, attention_mask=masks[1])
+
+
+def test_a_mask_of_rows_says_alone_what_is_seen():
+    query, key, value = drawn(shared=1)
+    last = torch.full((1, 1, 17, 17), float("-inf"), dtype=query.dtype)
+    last[..., -1] = 0
+    outputs, _ = packed_attention(layer(), query, key, value, last, is_causal=True)
+    torch.testing.assert_close(outputs, value[:, :, -1:].transpose(1, 2).expand_as(outputs))
 
 
 def pair(tiny, kind, options, **keys):
@@ -157,6 +180,15 @@ def test_poolings_of_content(tiny, kind, pooling):
         for way in (False, True)
     ]
     torch.testing.assert_close(*vectors, atol=1e-5, rtol=1e-5)
+
+
+def test_layers_with_configurations_of_their_own(tiny):
+    padded, packed = tiny("bert", hidden_dropout_prob=0.5), tiny("bert", hidden_dropout_prob=0.5)
+    for model in (padded, packed):
+        set_dropout(model, 0.0)
+    padded, ours = (ItemEncoder(model, max_text_length=8, packed=model is packed) for model in (padded, packed))
+    ours.load_state_dict(padded.state_dict())
+    torch.testing.assert_close(ours(*texts([3, 5, 3, 1])), padded(*texts([3, 5, 3, 1])), atol=1e-5, rtol=1e-5)
 
 
 def test_layers_that_are_recomputed(tiny):
