@@ -105,11 +105,14 @@ def test_position_ids(pipeline):
     items, seen = pipeline.goldens.holding(pipeline.given("items.json"), "id", "position_ids"), {}
     encoder = pipeline.model.item_encoder
     hook = encoder.backbone.register_forward_pre_hook(lambda _, args, options: seen.update(options), with_kwargs=True)
+    tokens, lengths = pipeline.model.catalogue.lookup(pipeline.items[[item["id"] for item in items]])
     with torch.no_grad():
-        encoder(*pipeline.model.catalogue.lookup(pipeline.items[[item["id"] for item in items]]))
+        encoder(tokens, lengths)
     hook.remove()
-    for item, positions in zip(items, seen["position_ids"].tolist(), strict=True):
-        assert positions[: len(item["position_ids"])] == item["position_ids"]
+    assert encoder.packed
+    read = lengths + (encoder.item_emb_tokens is not None)
+    for item, positions in zip(items, seen["position_ids"][0].split(read.tolist()), strict=True):
+        assert positions.tolist() == item["position_ids"][: len(positions)]
 
 
 def test_targets(pipeline):
@@ -311,8 +314,8 @@ def test_each_setting_of_the_texts_counts(new_pipeline, pipeline, key, change):
 def test_vector_at_the_last_token_of_the_text_fails(new_pipeline):
     pipeline = new_pipeline()
     encoder = pipeline.model.item_encoder
-    at_item_token = encoder._last_hidden_state
-    encoder._last_hidden_state = lambda *arguments: at_item_token(*arguments).roll(1, dims=1)
+    at_item_token = encoder._packed_states
+    encoder._packed_states = lambda *arguments: at_item_token(*arguments).roll(1, dims=1)
     with pytest.raises(AssertionError):
         check_item_vectors(pipeline)
 
