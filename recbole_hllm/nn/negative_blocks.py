@@ -54,7 +54,7 @@ def contrast_in_blocks(
 
 class _Blocks(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, outputs: Tensor, positive: Tensor, negatives: Tensor, remove: Remove, at_once: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         vectors = (outputs, positive, negatives)
@@ -78,7 +78,7 @@ class _Blocks(torch.autograd.Function):
         return loss, removed, n_before
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[_Gradient, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[_Gradient, ...]:
         if torch.is_grad_enabled():  # what was kept are numbers: a graph of them would be silently wrong
             raise ModelError("the loss in blocks has no second derivative; call backward without create_graph")
         return *(None if part is None else part * gradient for part in ctx.saved_tensors), None, None
