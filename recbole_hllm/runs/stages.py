@@ -72,7 +72,7 @@ def run_stages(
     A key ``stage2.<key>`` sets ``<key>`` for that stage only and is stronger than ``<key>`` and ``<Model>.<key>``.
     Files may hold keys of stages that are not run now. A schedule in ``run_dir`` goes on with its own keys, those given
     now on top, which cannot change those of a finished stage; with ``resume`` finished stages stay and an unfinished
-    one goes on after its last whole epoch.
+    one goes on from its last checkpoint.
 
     Args:
         model: HLLM or HLLMRanker, or a variant of one of them.

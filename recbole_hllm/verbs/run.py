@@ -6,7 +6,7 @@ usage: recbole-hllm run --model=NAME --dataset=NAME [--key=value ...]
   --dataset=NAME            folder and file name under data_path; ml-100k comes with RecBole
   --config_files="A B"      YAML property files, RecBole's style; later ones win; --config_file is the same
   --run_dir=PATH            folder of the run; default runs/DATASET/MODEL-TIME
-  --resume --run_dir=PATH   continue an unfinished run, with its own model, dataset and keys
+  --resume --run_dir=PATH   continue an unfinished run from its last checkpoint, with its own model, dataset and keys
 
 Without a verb, one model is run, too. Other verbs: compare, search, stages, plan, evaluate.
 """
