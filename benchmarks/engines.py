@@ -104,10 +104,10 @@ def report(found: dict[str, dict], arguments) -> dict[str, float]:
     for strategy, result in found.items():
         differences = [abs(a - b) / abs(a) for a, b in zip(first["losses"], result["losses"], strict=True)]
         if max(differences) > LOSS_TOLERANCE:
-            expected = f"those of {next(iter(found))} {first['losses']}"
-            raise SystemExit(f"{strategy}: losses are {result['losses']}, {expected}")
+            raise SystemExit(f"{strategy}: losses are {result['losses']}, the first strategy's {first['losses']}")
         number, speed_up = 1 if strategy == "single" else arguments.processes, first["seconds"] / result["seconds"]
-        efficiency[f"{strategy}_efficiency"] = speed_up / number
+        if number > 1:
+            efficiency[f"{strategy}_efficiency"] = speed_up / number
         print(
             f"| {strategy} | {number} | {result['seconds']:.2f} | {arguments.rows / result['seconds']:.1f} | "
             f"{speed_up:.2f}x | {speed_up / number:.0%} |"
