@@ -1,7 +1,7 @@
 """What a training step of HLLM takes in "reference mode", and with each of our savings switched on after the other.
 
     PYTHONPATH=. python benchmarks/training_speed.py --data FOLDER [--cases scientific,beauty,zipf] [--rows 128]
-        [--threads 1] [--steps 3] [--json FILE]
+        [--threads 1] [--steps 3] [--json FILE] [--key=value ...]
 
 Reference mode is what a plain program does, the official code among them: the Item LLM reads every item at every place
 of the windows, random items at places of padding too, texts padded to the longest, all in one graph, in float32 with
@@ -13,7 +13,7 @@ Same weights, batches and mathematics: the loss of the first batch is compared. 
 batches of data sets in FOLDER, with MiniLM; ``zipf`` is written by ``zipf_data.py``, with 8 layers of SmolLM2-135M's
 shape and random weights. Each way is a process of its own; numbers are medians of its steps but the first, ratios are
 of CPU time, which other work on the machine changes least. On a machine of its own one thread has the same ratio of
-users a second.
+users a second. Further keys are those of property files.
 """
 
 import argparse
@@ -38,6 +38,7 @@ CASES = {
     "zipf": {"dataset": zipf_data.NAME, **REAL, "train_batch_size": 8, "MAX_ITEM_LIST_LENGTH": 50,
              "item_llm_init": False},
 }  # fmt: skip
+COLUMNS = ("way", "texts", "real tokens", "s a step", "CPU s", "users/s", "speed-up", "to the line before", "peak memory")
 LOSS_TOLERANCE = {"fp32": 1e-4, "bf16": 3e-2}
 
 
@@ -78,7 +79,7 @@ WAYS = {
 # ---- one way, in a process of its own ----
 
 
-def measure(case: str, name: str, arguments) -> None:
+def measure(case: str, name: str, arguments, words: list[str]) -> None:
     """Prints, as JSON, the seconds of each step and what was read."""
     way = WAYS[name]
     from recbole_hllm.allocator import keep_freed_memory
@@ -89,7 +90,7 @@ def measure(case: str, name: str, arguments) -> None:
 
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
-        trainer, batches, read = prepared(case, way, arguments, folder)
+        trainer, batches, read = prepared(case, way, arguments, words, folder)
         torch.autograd.set_detect_anomaly(way.anomaly)
         seconds, cpu, losses, counts = [], [], [], []
         for rows in batches:
@@ -110,12 +111,13 @@ def measure(case: str, name: str, arguments) -> None:
     }))  # fmt: skip
 
 
-def prepared(case: str, way: Way, arguments, folder):
+def prepared(case: str, way: Way, arguments, words: list[str], folder):
     """A trainer whose model reads in that way, batches, and a list that gets texts and tokens of each."""
     from recbole.utils import init_seed
 
     from recbole_hllm import Config, create_dataset, data_preparation
     from recbole_hllm.training.trainer import Trainer
+    from recbole_hllm.verbs.line import parse_arguments
 
     keys = {**CASES[case], "cache_dir": str(arguments.scratch / "cache")}
     if case == "zipf":
@@ -124,7 +126,7 @@ def prepared(case: str, way: Way, arguments, folder):
         keys |= {"data_path": str(arguments.data), "train_batch_size": arguments.rows}
     keys |= {"precision": way.precision, "use_gpu": False, "show_progress": False, "state": "warning"}
     keys |= {"recompute_items": False} if way.chunked else PLAIN
-    config = Config("HLLM", config_dict=keys)
+    config = Config("HLLM", config_dict=keys | parse_arguments(words))
     init_seed(config["seed"], config["reproducibility"])
     train, *_ = data_preparation(config, create_dataset(config))
     trainer = Trainer(config, config.spec.build(config, train._dataset), Path(folder))
@@ -179,18 +181,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=3, help="of each process, besides the first")
     parser.add_argument("--json", type=Path, help="file for the ratios")
-    parser.add_argument("--scratch", "--zipf", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments, words = parser.parse_known_args()
     if arguments.measure:
-        return measure(*arguments.measure, arguments)
+        return measure(*arguments.measure, arguments, words)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for case in arguments.cases.split(","):
             if case == "zipf":
                 zipf_data.write(Path(folder))
-            found[case] = {way: result_of(case, way, arguments, folder) for way in arguments.ways.split(",")}
-            report(case, found[case])
+            report = Report(case)
+            for way in arguments.ways.split(","):
+                report.add(way, result_of(case, way, arguments, folder))
+            found[case] = report.results
     if arguments.json:
         arguments.json.write_text(json.dumps(ratios(found), indent=1) + "\n")
 
@@ -203,27 +207,36 @@ def result_of(case: str, way: str, arguments, folder: str) -> dict:
     return json.loads(output.splitlines()[-1])
 
 
-def report(case: str, results: dict[str, dict]) -> None:
-    """The table, with ratios to reference mode and to the line before.
+class Report:
+    """The table of a case, printed line by line, with ratios to reference mode and to the line before.
 
-    Raises:
-        SystemExit: losses differ.
+    Attributes:
+        results: of the ways so far.
     """
-    base = results.get("reference mode") or next(iter(results.values()))
-    print(f"\n{case}, {base['rows']} rows, {base['machine']}\n")
-    print("| way | texts | real tokens | s a step | CPU s | users/s | speed-up | to the line before | peak memory |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    before = None
-    for way, result in results.items():
-        tolerance = LOSS_TOLERANCE[WAYS[way].precision]
-        if abs(result["loss"] - base["loss"]) > tolerance * base["loss"]:
-            raise SystemExit(f"{way}: the first loss is {result['loss']}, that of reference mode {base['loss']}")
-        step = "" if before is None else f"{before / result['cpu']:.2f}x"
-        before = result["cpu"]
+
+    def __init__(self, case: str) -> None:
+        self.case = case
+        self.results: dict[str, dict] = {}
+
+    def add(self, way: str, result: dict) -> None:
+        """Prints a line.
+
+        Raises:
+            SystemExit: the loss is another one than the first line's.
+        """
+        if not self.results:
+            print(f"\n{self.case}, {result['rows']} rows, {result['machine']}\n")
+            print(f"| {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * (len(COLUMNS) - 1)}")
+        first, before = next(iter(self.results.values()), result), [*self.results.values(), result][-2:][0]
+        if abs(result["loss"] - first["loss"]) > LOSS_TOLERANCE[WAYS[way].precision] * first["loss"]:
+            raise SystemExit(f"{way}: the first loss is {result['loss']}, that of the first line {first['loss']}")
+        self.results[way] = result
+        base = self.results.get("reference mode", result)
+        ratios = (f"{other['cpu'] / result['cpu']:.2f}x" for other in (base, before))
         print(
             f"| {way} | {result['texts']:,.0f} | {result['tokens']:,.0f} | {result['seconds']:.2f} | "
-            f"{result['cpu']:.2f} | {result['rows'] / result['cpu']:.1f} | {base['cpu'] / result['cpu']:.2f}x | {step} "
-            f"| {result['peak'] / 1e9:.1f} GB |",
+            f"{result['cpu']:.2f} | {result['rows'] / result['cpu']:.1f} | {' | '.join(ratios)} | "
+            f"{result['peak'] / 1e9:.1f} GB |",
             flush=True,
         )
 

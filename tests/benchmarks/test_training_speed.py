@@ -58,11 +58,15 @@ def test_ratios_are_of_reference_mode(module, capsys):
     cpu = dict(zip(program.WAYS, (12.0, 8.0, 6.0, 4.0, 3.0, 2.5, 2.0, 1.0), strict=True))
     found = {"scientific": {way: {**result, "cpu": seconds} for way, seconds in cpu.items()}}
     assert program.ratios(found) == {"step_speedup_scientific": 4.0, "bf16_speedup": 2.0}
-    program.report("scientific", found["scientific"])
-    assert "| each item once | 5 | 50 | 9.00 | 4.00 | 2.0 | 2.00x | 1.50x | 1.0 GB |" in capsys.readouterr().out
-    found["scientific"]["each item once"]["loss"] = 2.001
-    with pytest.raises(SystemExit, match="each item once: the first loss is 2.001, that of reference mode 2.0"):
-        program.report("scientific", found["scientific"])
+    report = program.Report("scientific")
+    for way, of_way in found["scientific"].items():
+        report.add(way, of_way)
+    assert report.results == found["scientific"]
+    printed = capsys.readouterr().out
+    assert "| each item once | 5 | 50 | 9.00 | 4.00 | 2.0 | 2.00x | 1.50x | 1.0 GB |" in printed
+    assert "| reference mode | 5 | 50 | 9.00 | 8.00 | 1.0 | 1.00x | 1.50x | 1.0 GB |" in printed
+    with pytest.raises(SystemExit, match="each item once: the first loss is 2.001, that of the first line 2.0"):
+        report.add("each item once", {**result, "cpu": 1.0, "loss": 2.001})
 
 
 def test_every_item_of_the_zipf_data_occurs(module, monkeypatch, tmp_path):
