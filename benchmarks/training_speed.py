@@ -38,7 +38,7 @@ CASES = {
     "zipf": {"dataset": zipf_data.NAME, **REAL, "train_batch_size": 8, "MAX_ITEM_LIST_LENGTH": 50,
              "item_llm_init": False},
 }  # fmt: skip
-COLUMNS = ("way", "texts", "real tokens", "s a step", "CPU s", "users/s", "speed-up", "to the line before", "peak memory")
+COLUMNS = ("way", "texts", "real tokens", "s a step", "CPU s", "users/s", "speed-up", "to line before", "peak memory")
 LOSS_TOLERANCE = {"fp32": 1e-4, "bf16": 3e-2}
 
 
