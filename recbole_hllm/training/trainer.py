@@ -285,8 +285,9 @@ class Trainer(Evaluation):
         share: float = 1.0,
         last: bool = True,
     ) -> torch.Tensor:
-        """Loss of a batch, on the device and not waited for; ``share`` of its gradients is added, and ``last`` says
-        that a step comes after it.
+        """Loss of a batch, on the device and not waited for; ``share`` of its gradients is added.
+
+        ``last`` says that a step comes after it.
 
         Raises:
             ConfigError: a model of RecBole cannot compute its first batch.

@@ -20,20 +20,27 @@ from recbole.utils import init_seed
 from recbole_hllm.training.trainer import Trainer
 
 
-def losses_of(keys, steps, folder):
-    """The losses of some steps, then what the weights are."""
+def losses_of(keys, steps, folder, resumed=0):
+    """The losses of some steps, then what the weights are; with ``resumed`` a checkpoint is taken up after so many."""
     config = Config(config_dict=keys)
     processes.begin(config["device"])
     init_seed(config["seed"], config["reproducibility"])
     train, _, test = data_preparation(config, create_dataset(config))
     init_seed(config["seed"], config["reproducibility"])
-    trainer = Trainer(config, config.spec.build(config, train._dataset), Path(folder))
-    trainer.engine.share_out(train)
-    trainer._prepare(train)
-    kept = []
-    trainer._show = lambda bar, batch, loss, terms: kept.append({"loss": loss, **terms})
-    while trainer.steps < steps:
-        trainer._train_epoch(train, 0)
+    kept, steps_before = [], 0
+    for until in (resumed, steps) if resumed else (steps,):  # a new Trainer goes on from a checkpoint
+        model = config.spec.build(config, train._dataset)
+        trainer = Trainer(config, model, Path(folder) / config["model"])
+        trainer.engine.share_out(train)
+        trainer._prepare(train)
+        if steps_before:
+            trainer._resume(train)
+        trainer._show = lambda bar, batch, loss, terms: kept.append({"loss": loss, **terms})
+        while trainer.steps < until:
+            trainer._train_epoch(train, 0)
+            trainer.epochs_run += 1
+        steps_before = trainer.steps
+        trainer._save_last(train)
     with trainer.engine.whole(), torch.no_grad():
         norms = {name: float(weight.float().norm()) for name, weight in trainer.model.named_parameters()}
         trainer.model.eval()
@@ -45,7 +52,7 @@ def losses_of(keys, steps, folder):
 def main():
     """Everything that is asked for; what a process says first is its rank."""
     out, runs = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
-    found = {name: losses_of(run["keys"], run["steps"], out.with_suffix("")) for name, run in runs.items()}
+    found = {name: losses_of(folder=out.with_suffix(".run"), **run) for name, run in runs.items()}
     rank = processes.current().rank
     out.with_name(f"{out.name}.{rank}").write_text(json.dumps(found), encoding="utf-8")
     processes.end()

@@ -35,6 +35,9 @@ def engine_class(settings: RunKeys) -> type[Engine]:
             f"strategy: {name} is one process, and {current().world_size} were started; take ddp or deepspeed, or "
             "start the program without torchrun"
         )
+    for key in () if name == "deepspeed" else ("stage", "offload", "deepspeed_config"):
+        if not settings.is_default(key):
+            raise ConfigError(f"{key}: {getattr(settings, key)} is of strategy: deepspeed, and this is {name}")
     found.check_keys(settings)
     return found
 

@@ -1,4 +1,4 @@
-"""DeepSpeed's ZeRO: processes share the state of the optimizer, gradients and weights, in GPUs or the CPU's memory."""
+"""DeepSpeed's ZeRO: processes share the optimizer's state, gradients and weights, in GPUs or in the CPU's memory."""
 
 import importlib.util
 import os
@@ -44,9 +44,9 @@ class DeepSpeedEngine(SharedEngine):
             raise ConfigError(f"clip_grad_norm: norm_type {norm} is not for strategy: deepspeed, which knows 2")
         stage = deepspeed_settings(settings, current().world_size)["zero_optimization"]["stage"]
         if stage == 0 and settings.weights == "bf16":
-            raise ConfigError("weights: bf16 is not for stage: 0 of strategy: deepspeed; take stage 1, or ddp")
+            raise ConfigError("weights: bf16 is not for stage: 0 of strategy: deepspeed; take stage 1 or strategy: ddp")
         if stage == 3 and (settings.train_neg_sample_args or {}).get("dynamic"):
-            raise ConfigError("train_neg_sample_args: dynamic: a model chooses negatives, not with stage: 3; take 2")
+            raise ConfigError("train_neg_sample_args: dynamic: with stage: 3 the model cannot choose negatives; take 2")
 
     def make_masters(self) -> None:
         """DeepSpeed makes them itself, in parts."""
@@ -56,8 +56,12 @@ class DeepSpeedEngine(SharedEngine):
         config = deepspeed_settings(self.settings, current().world_size)
         self.stage = config["zero_optimization"]["stage"]
         deepspeed = _deepspeed(self.settings.device)
+        _without_empty(self.model, self.optimizer)
         _without_scalars(self.model)
+        buffers = [(buffer, buffer.data) for buffer in self.model.buffers()]
         wrapped, *_ = deepspeed.initialize(model=loss_of, optimizer=self.optimizer, config=config)
+        for buffer, exact in buffers:  # with weights in bf16 DeepSpeed rounds the angles of positions, too
+            buffer.data = exact
         return wrapped
 
     def loss(self, rows: Batch, loss_function: LossFunction | None = None, last: bool = True) -> Tensor:
@@ -82,7 +86,8 @@ class DeepSpeedEngine(SharedEngine):
     def whole(self, changed: bool = False) -> Iterator[None]:
         """Inside, each process has all weights, and layers gather nothing; ``changed`` ones are those of the first."""
         if self.stage < 3:
-            yield
+            with self._in_full(changed):
+                yield
             return
         import deepspeed
 
@@ -95,9 +100,30 @@ class DeepSpeedEngine(SharedEngine):
                 hook.remove()
             offload.forward_hooks, offload.backward_hooks = [], []
             try:
-                yield
+                with self._in_full(changed):
+                    yield
             finally:
                 offload._register_deepspeed_module(offload.module)
+
+    @contextmanager
+    def _in_full(self, changed: bool) -> Iterator[None]:
+        """Inside, weights that are kept in bf16 are the float32 ones that are stepped."""
+        if self.settings.weights != "bf16":
+            yield
+            return
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        rounded = [(weight, weight.data) for weight in self.model.parameters()]
+        for weight, short in rounded:
+            full = safe_get_full_fp32_param(weight) if weight.requires_grad else None
+            weight.data = short.float() if full is None else full.reshape(short.shape)
+        try:
+            yield
+        finally:
+            for weight, short in rounded:
+                if changed:
+                    short.copy_(weight.data)
+                weight.data = short
 
     # ---- checkpoints ----
 
@@ -107,7 +133,7 @@ class DeepSpeedEngine(SharedEngine):
         return _Groups(self.optimizer) if self.stage else self.optimizer
 
     def save(self, folder: Path) -> None:
-        """Writes this process's part of the optimizer as safetensors, not DeepSpeed's files, which are pickles."""
+        """Writes this process's part of the optimizer: safetensors, not DeepSpeed's own files, which are pickles."""
         if not self.stage:
             return
         tensors = {}
@@ -163,6 +189,17 @@ def _deepspeed(device: torch.device) -> Any:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.init_distributed(backend)
     return deepspeed
+
+
+def _without_empty(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """DeepSpeed cannot hold weights without a number either, such as the words of an empty text; nothing trains them."""
+    for module in model.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            if weight.numel() == 0:
+                delattr(module, name)
+                module.register_buffer(name, weight.data)
+    for group in optimizer.param_groups:
+        group["params"] = [weight for weight in group["params"] if weight.numel()]
 
 
 def _without_scalars(model: nn.Module) -> None:

@@ -92,8 +92,8 @@ def _same(found: Any, value: Any) -> bool:
 
 
 def _check_batch(settings: RunKeys, given: dict[str, Any], world_size: int) -> None:
-    """The batch of all processes is train_batch_size; DeepSpeed's two numbers for it are checked and dropped:
-    batches at the end are smaller, and a process may have a row less than another."""
+    """The batch of all processes is train_batch_size; DeepSpeed's two numbers for it are checked and dropped: batches
+    at the end are smaller, and a process may have a row less than another."""
     whole = settings.train_batch_size * settings.gradient_accumulation_steps
     for name, value in (
         ("train_batch_size", whole),
@@ -103,8 +103,7 @@ def _check_batch(settings: RunKeys, given: dict[str, Any], world_size: int) -> N
         if found not in (AUTO, value):
             raise ConfigError(
                 f"deepspeed_config: {name} is {found!r}, and train_batch_size: {settings.train_batch_size}, the rows "
-                f"of all {world_size} processes together, makes it {value:g}; write \"auto\" in the file, or leave "
-                "it out"
+                f"of all {world_size} processes, makes it {value:g}; write \"auto\" in the file, or leave it out"
             )
 
 

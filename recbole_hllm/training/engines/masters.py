@@ -1,4 +1,4 @@
-"""Weights in bf16, and what is stepped in their place: the same in float32, as a step is often lost in bf16."""
+"""Weights in bf16, and the same in float32, which are stepped in their place: a step is often below bf16's rounding."""
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,13 @@ class Masters:
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        modules = [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None]
-        linear = {module.weight: None for module in modules if isinstance(module, nn.Linear)}
-        not_linear = (module for module in modules if not isinstance(module, nn.Linear))
-        others = {weight for module in not_linear for weight in module.parameters(recurse=False)}
+        linear = {module.weight: None for module in model.modules() if isinstance(module, nn.Linear)}
+        others = {
+            weight
+            for module in model.modules()
+            if not isinstance(module, nn.Linear)
+            for weight in module.parameters(recurse=False)
+        }
         halved = [weight for weight in linear if weight not in others and weight.dtype == torch.float32]
         masters = {weight: nn.Parameter(weight.data) for weight in halved if weight.requires_grad}
         for group in optimizer.param_groups:

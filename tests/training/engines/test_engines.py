@@ -40,7 +40,7 @@ def systems(settings_of, tmp_path_factory):
         "LEARN": {"dropout": 0.0, "sampling": "last"},
         "SASRec": {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0},
     }
-    keys = {name: {**settings_of(name), **own.get(name, {}), "model": name, "train_batch_size": 5} for name in MODELS}
+    keys = {name: {**settings_of(name), **own.get(name, {}), "model": name, "train_batch_size": 5, "epochs": 50} for name in MODELS}
     return {name: {"keys": of_model, "steps": 20} for name, of_model in keys.items()}
 
 
@@ -48,7 +48,7 @@ def systems(settings_of, tmp_path_factory):
 def alone(systems, tmp_path_factory):
     """What one process computes."""
     folder = tmp_path_factory.mktemp("alone")
-    return {name: engine_steps.losses_of(run["keys"], run["steps"], folder) for name, run in systems.items()}
+    return {name: engine_steps.losses_of(folder=folder, **run) for name, run in systems.items()}
 
 
 def check_same(found, alone):
@@ -66,7 +66,8 @@ def check_same(found, alone):
 
 
 def test_ddp(systems, alone, tmp_path):
-    check_same(run_steps(tmp_path / "run", systems), alone)
+    runs = {name: {**run, "resumed": 9} for name, run in systems.items()}
+    check_same(run_steps(tmp_path / "run", runs), alone)
 
 
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
@@ -80,5 +81,5 @@ def test_zero(systems, alone, tmp_path, keys):
             json.dumps({"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 16}}), encoding="utf-8"
         )
         own["deepspeed_config"] = str(tmp_path / "ds.json")
-    runs = {name: {**run, "keys": {**run["keys"], **own}} for name, run in systems.items()}
+    runs = {name: {**run, "resumed": 9, "keys": {**run["keys"], **own}} for name, run in systems.items()}
     check_same(run_steps(tmp_path / "run", runs), alone)
