@@ -204,6 +204,27 @@ def test_the_model_chooses_among_dynamic_negatives_where_it_is(loaders):
     assert train.num_workers == 0 and valid.num_workers == 2
 
 
+@pytest.mark.parametrize("model, keys", [
+    ("SASRec", {}), ("HLLM", {"num_negatives": 4}), ("HLLM", {"num_negatives": None}), ("BPR", {}), ("BERT4Rec", {}),
+    ("HLLM", {"num_negatives": 3, "negatives": "per_position"}),
+])  # fmt: skip
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_what_processes_draw_is_what_one_draws(loaders, model, keys, world_size):
+    """A batch of one process is the parts of several, one after the other; who has no row stands in and counts nothing."""
+    keys = {"train_batch_size": 4, **keys}
+    whole, parts = loaders(model, **keys)[0], [loaders(model, **keys)[0] for _ in range(world_size)]
+    for rank, loader in enumerate(parts):
+        loader.shard(rank, world_size)
+    assert len(parts[0]) == len(whole)
+    for batch, *shares in zip(whole, *parts, strict=True):
+        counted = [share for share in shares if not share.stands_in]
+        assert len(counted) == min(len(batch), world_size) and not batch.stands_in
+        for name, values in batch.interaction.items():
+            own = [share[name] for share in counted]
+            shared = len(values) != len(batch)  # negatives of the whole batch
+            assert all(torch.equal(part, values) for part in own) if shared else torch.equal(torch.cat(own), values)
+
+
 @pytest.mark.parametrize("model", ["SASRec", "HLLM", "BPR"])
 def test_loaders_share_batches_between_processes(loaders, model):
     keys = {"num_negatives": 4} if model == "HLLM" else {}

@@ -192,7 +192,7 @@ def _deepspeed(device: torch.device) -> Any:
 
 
 def _without_empty(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """DeepSpeed cannot hold weights without a number either, such as the words of an empty text; nothing trains them."""
+    """DeepSpeed cannot hold weights without a number either, such as an empty text's words, which nothing trains."""
     for module in model.modules():
         for name, weight in list(module.named_parameters(recurse=False)):
             if weight.numel() == 0:
