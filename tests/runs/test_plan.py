@@ -190,6 +190,19 @@ def test_recomputing_items_is_one_more_forward_pass(settings):
     )
     again = 2 * matrices * once["item_tokens"] + attention(model, build(settings)[1])
     assert twice["flops"] - once["flops"] == pytest.approx(again)
+    assert once["tokens_again"] == 0 and twice["tokens_again"] == twice["item_tokens"]
+    assert "computed again" not in plan_text(once)
+    assert "computed again                   100% of them" in plan_text(twice)
+    # A batch of the toy data is one chunk; what works on it is there once either way.
+    assert 0 < twice["memory_bytes"]["activations"] <= once["memory_bytes"]["activations"]
+
+
+def test_activations_grow_with_the_number_of_items_until_they_are_computed_again(settings):
+    settings |= {"train_batch_size": 1, "item_chunk_tokens": 30}
+    few, many = (plan(config_dict={**settings, "num_negatives": number}) for number in (1, 9))
+    assert many["memory_bytes"]["activations"] > 1.2 * few["memory_bytes"]["activations"]
+    again = plan(config_dict={**settings, "num_negatives": 9, "recompute_items": True})
+    assert again["memory_bytes"]["activations"] < few["memory_bytes"]["activations"]
 
 
 @pytest.mark.parametrize("name", ["DIN", "FM"])

@@ -88,7 +88,7 @@ def test_a_step_that_cannot_fit_is_refused_before_it(trained):
     used, needed = GIB, 4 * VECTOR_COPIES * DISTINCT * 16
     with pytest.raises(ConfigError, match=rf"{DISTINCT} different items.*memory_gb: 1 leaves 0.00 GiB"):
         trained(used, memory_gb=1)
-    with pytest.raises(ConfigError, match="num_negatives.*train_batch_size, a larger memory_gb, or give a small"):
+    with pytest.raises(ConfigError, match="num_negatives.*train_batch_size, a larger memory_gb, or give a smaller"):
         trained(used, memory_gb=1 + needed / GIB)
     with pytest.raises(ConfigError, match="the memory that is free leaves 0.00 GiB; .*batch_size, or give a smaller"):
         trained(0)
