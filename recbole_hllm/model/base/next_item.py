@@ -153,12 +153,13 @@ class NextItemRecommender(TwoTowers):
             drawn: negatives of the batch or of each position.
             items: (B, ...) ids of the rows.
         """
-        negatives, target_bias = drawn, None
+        negatives, biases = drawn, {}
         if self.further is not None:
-            negatives, target_bias = self.further(drawn, target_ids, targets)
+            negatives, of_targets = self.further(drawn, target_ids, targets)
+            biases = {"target_bias": of_targets, "negative_bias": negatives.bias}
         scale = clamp_logit_scale(self.logit_scale)
-        vectors, ids, bias = negatives.vectors, negatives.ids, negatives.bias
-        return info_nce(outputs, targets, vectors, target_ids, ids, scale, self.nce_thres, target_bias, bias)
+        vectors, ids = negatives.vectors, negatives.ids
+        return info_nce(outputs, targets, vectors, target_ids, ids, scale, self.nce_thres, **biases)
 
     def use_further_negatives(self, dataset: Any, width: int) -> None:
         """Negatives that cost no item to encode, where the keys want them; ``width`` is D.
