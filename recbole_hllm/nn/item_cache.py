@@ -77,9 +77,9 @@ class ItemCache(nn.Module):
     def all_items(self, drawn: Tensor, of_rows: Tensor) -> Negatives:
         """Every real item, those of this step with gradients.
 
-        Gradients are those of the whole catalogue, on average: an item of the rows is always there, another one as
-        often as it is drawn, and what it gets is divided by the probability of that. Without this the items of the
-        rows, which are targets, would be drawn to predictions and hardly an item away from them.
+        Gradients are those of the whole catalogue, on average: an item of the rows is always there, another one only
+        when it is drawn, and what it gets is divided by the probability of that. Otherwise the items of the rows, which
+        are targets, would be pulled to the predictions and hardly an item pushed away from them.
 
         Args:
             drawn: (K,) ids drawn uniformly from the real items.

@@ -87,8 +87,7 @@ def plan_text(result: dict[str, Any]) -> str:
     lines.append(f"  an epoch has {result['batches']:,} batches, {result['positions']:,.0f} positions read")
     if result["item_tokens"]:
         again = result["tokens_again"] / result["item_tokens"]
-        tokens = f"{result['item_tokens']:>12,.0f}"
-        lines.append(f"  item tokens an epoch     {tokens}, each distinct item of a batch at most once")
+        lines.append(f"  item tokens an epoch     {result['item_tokens']:>12,.0f}, each item of a batch at most once")
         if again:
             lines.append(f"  computed again           {again:>12.0%} of them, to save memory")
     lines.append(f"  FLOPs an epoch           {result['flops']:>12.3g}")

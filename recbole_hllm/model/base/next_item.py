@@ -153,7 +153,7 @@ class NextItemRecommender(TwoTowers):
             drawn: negatives of the batch or of each position.
             items: (B, ...) ids of the rows.
         """
-        negatives, biases = drawn, {}
+        negatives, biases = drawn, dict[str, Tensor | None]()
         if self.further is not None:
             negatives, of_targets = self.further(drawn, target_ids, targets)
             biases = {"target_bias": of_targets, "negative_bias": negatives.bias}
