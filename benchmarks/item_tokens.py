@@ -41,6 +41,7 @@ ROWS: dict[str, dict] = {
     "cached": {**CACHED, "num_negatives": 64},
     "cached-256-live": {**CACHED, "live_items": 256},
     "cached-128-live": {**CACHED, "live_items": 128},
+    "cached-128-live-6-epochs": {**CACHED, "live_items": 128, "epochs": 6},
     "cached-64-live": {**CACHED, "live_items": 64},
     "last-2": {"item_llm_tuning": "last", "item_llm_layers_trained": 2},
     "last-2-cached-128-live": {"item_llm_tuning": "last", "item_llm_layers_trained": 2, **CACHED, "live_items": 128},
