@@ -1,20 +1,23 @@
 """run() in two processes: what one process alone writes, and one clear error where something is wrong."""
 
+import errno
 import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from launched import launch
 
-from recbole_hllm import cli, run
+from recbole_hllm import Config, cli, run
 from recbole_hllm.errors import DataError
 from recbole_hllm.processes import current
 from recbole_hllm.runs import run as experiment
 from recbole_hllm.runs.stages import run_stages
-from recbole_hllm.training.trainer import Trainer
+from recbole_hllm.storage.files import read_json
+from recbole_hllm.training import trainer as training
 
 COMPARED = ("metrics.json", "segments.json", "protocol.json")
 MODELS = ("SASRec", "HLLM", "TextKNN", "HLLMRanker", "E4SRec")
@@ -25,8 +28,9 @@ def keys_of(settings_of):
     """model -> keys of a run without training, evaluated in batches of 3 rows: 5 of 14 users, 3 in one process."""
 
     def keys(model, **further):
-        return {**settings_of(model), "epochs": 0, "eval_batch_size": 3, "process_minutes": 0.5, **further}
+        return {**settings_of(model), "epochs": 0, "eval_batch_size": 3, "process_minutes": 1, **further}
 
+    Config("SASRec", config_dict=keys("SASRec"))  # reads RecBole's files, once for all processes
     return keys
 
 
@@ -205,7 +209,7 @@ def test_without_a_folder_the_first_names_it(keys_of, tmp_path):
 def test_a_process_that_is_killed_ends_the_others(keys_of, tmp_path):
     def change(rank, keys, folder):
         if rank == 1:
-            Trainer.evaluate = lambda *arguments, **keys: os.kill(os.getpid(), signal.SIGKILL)
+            training.Trainer.evaluate = lambda *arguments, **keys: os.kill(os.getpid(), signal.SIGKILL)
 
     codes, said = outcome(keys_of("SASRec"), tmp_path / "run", change)
     assert codes == [2, -signal.SIGKILL]
@@ -222,3 +226,41 @@ def test_what_one_process_does(verb, keys_of, tmp_path, monkeypatch):
     assert said == [
         f"error: {verb}: start it without torchrun or deepspeed; run, evaluate, stages may have several processes"
     ]
+
+
+def test_the_clock_of_the_first_process_decides(keys_of, tmp_path):
+    """Training ends after the first epoch by its clock, and never by that of the other, which stands still."""
+
+    def change(rank, keys, folder):
+        if rank == 1:
+            training.time = SimpleNamespace(perf_counter=lambda: 0.0)
+
+    codes, said = outcome(keys_of("SASRec", epochs=3, max_training_minutes=1e-6), tmp_path / "run", change)
+    assert codes == [0, 0] and said == []
+    costs = read_json(tmp_path / "run" / "costs.json")
+    assert costs["epochs"] == 1 and costs["stop_reason"] == "time limit of 1e-06 minutes"
+
+
+def test_a_loss_that_is_no_number(keys_of, tmp_path):
+    def change(rank, keys, folder):
+        if rank == 1:
+            loss = training.Trainer.train_batch
+            training.Trainer.train_batch = lambda *arguments: loss(*arguments) * float("nan")
+
+    codes, said = outcome(keys_of("SASRec", epochs=1), tmp_path / "run", change)
+    assert codes == [2, 2] and len(said) == 1
+    assert said[0].startswith("error: the training loss of epoch 0, batch 0 is not a number")
+
+
+def test_a_full_disk(keys_of, tmp_path):
+    def change(rank, keys, folder):
+        if rank == 0:
+            training.save_model = _no_room
+
+    codes, said = outcome(keys_of("SASRec", epochs=1), tmp_path / "run", change)
+    assert codes == [2, 2] and len(said) == 1
+    assert said[0].startswith(f"error: run_dir: cannot write {tmp_path / 'run' / 'best'}: No space left on device")
+
+
+def _no_room(*arguments):
+    raise OSError(errno.ENOSPC, "No space left on device")

@@ -34,7 +34,7 @@ def free_port():
         return one.getsockname()[1]
 
 
-def launch(function, *arguments, world_size=2, ranks=None, port=None, seconds=60):
+def launch(function, *arguments, world_size=2, ranks=None, port=None, seconds=240):
     """Calls ``function(*arguments)``, which returns an exit code, in several processes, and waits for their end.
 
     Args:
