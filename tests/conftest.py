@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 # for each other on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
-# Of a launcher that the tests were started under: several processes are refused.
+# Of a launcher that the tests were started under: each test is one process, or starts several.
 os.environ.pop("WORLD_SIZE", None)
 # Before a test imports RecBole's models itself, which would leave torch's anomaly detection on: all backward passes are
 # slower with it.
