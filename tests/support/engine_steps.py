@@ -42,7 +42,8 @@ def losses_of(keys, steps, folder, resumed=0):
         steps_before = trainer.steps
         trainer._save_last(train)
     with trainer.engine.whole(), torch.no_grad():
-        norms = {name: float(weight.float().norm()) for name, weight in trainer.model.named_parameters()}
+        weights = [(name, weight) for name, weight in trainer.model.named_parameters() if weight.numel()]
+        norms = {name: float(weight.float().norm()) for name, weight in weights}
         trainer.model.eval()
         rows = next(iter(test))[0]
         scores = trainer.model.full_sort_predict(rows)[:2].flatten().tolist()

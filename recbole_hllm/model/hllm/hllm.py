@@ -206,6 +206,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         return vectors[place[torch.from_numpy(np.searchsorted(together, own))].to(ids.device)]
 
     def _encode_alone(self, ids: Tensor) -> Tensor:
+        assert isinstance(self.item_encoder, ItemEncoder), "stored vectors are looked up"
         memory, trains = self.item_memory, self.training and torch.is_grad_enabled()
         encoder: ItemEncoder | UpperLayers = self.item_encoder
         tokens, lengths = self.catalogue.lookup(ids)
