@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-MEASURED = ("train/items/s", "train/batches/s")  # of time, so never the same
+MEASURED = ("/s", "share_of_peak")  # how tags of what is of time end: never the same
 KEYS = {
     "dataset": "ml-100k", "show_progress": False, "state": "warning", "max_steps": 150, "save_every_steps": 10,
     "eval_every_steps": 40, "train_batch_size": 256, "precision": "fp32", "use_gpu": False,
@@ -66,7 +66,7 @@ def found(folder: Path) -> dict:
 
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag not in MEASURED]
+    tags = [tag for tag in events.Tags()["scalars"] if not tag.endswith(MEASURED)]
     result = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
     for part in ("best", "last"):
         weights = read_tensors(folder / part / "weights.safetensors")
