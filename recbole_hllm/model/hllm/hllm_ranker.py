@@ -20,6 +20,7 @@ from recbole_hllm.nn.losses import InfoNCEResult
 from recbole_hllm.nn.negatives import Negatives
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.ranker import RankingHead
+from recbole_hllm.processes import refuse_several
 
 _USER_TOKEN_STD = 0.02
 _EVENTS = (EVENT_TIMES, EVENT_TIME, EVENT_ACTIONS)
@@ -97,6 +98,8 @@ class HLLMRanker(HLLM, LabelledScorer):
         settings = cls.Keys.of(config)
         if settings.negatives != "shared":
             raise ConfigError(f"negatives: {settings.negatives!r}: those of the generative loss are shared by a batch")
+        if settings.loss_lambda:  # its two losses are means of different numbers of parts
+            refuse_several(f"loss_lambda: {settings.loss_lambda:g} is of one process", "or set loss_lambda: 0")
         super().check_keys(config)
 
     # ---- what is computed ----
