@@ -4,6 +4,7 @@ transformers calls an attention function by its name, so a language model that t
 layers and norms read (1, T, H) states of T real tokens, and `packed_attention` keeps the texts apart.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,16 +14,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 
-try:  # torch has it since 2.10
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:
-    varlen_attn = None
-
 PACKED = "recbole_hllm_packed"
 FLASH = "flash_attention_2"
 _HALF = (torch.bfloat16, torch.float16)
 # What changes attention's formula, or its mask, in a way that is not known here.
 _UNKNOWN = ("softcap", "s_aux", "position_bias", "sliding_window", "head_mask", "past_key_values", "cache")
+
+
+def _torchs_varlen() -> Callable[..., Any] | None:
+    """torch's flash attention of texts of any lengths; None where torch is older and has none, or one of less."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    needed = {"scale", "window_size", "enable_gqa"}
+    return varlen_attn if needed <= inspect.signature(varlen_attn).parameters.keys() else None
+
+
+varlen_attn = _torchs_varlen()
 
 
 @dataclass(frozen=True)
@@ -107,12 +116,12 @@ def packed_attention(
     formula = _Formula(causal, query.shape[-1] ** -0.5 if scaling is None else scaling, dropout)
     if packing is None:
         return formula.fused(query, key, value, attention_mask).transpose(1, 2), None
-    parts = tuple(part[0].transpose(0, 1) for part in (query, key, value))
+    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
     if formula.has_varlen(query):
-        return _varlen(*parts, packing, formula)[None], None
+        return _varlen(query, key, value, packing, formula)[None], None
     # a CPU takes several times as long for the fused kernel's gradients in bf16 as for all the rest of a layer
     slow = query.device.type == "cpu" and query.dtype in _HALF and module.training
-    return _run_by_run(*parts, packing, formula.products if slow else formula.fused)[None], None
+    return _run_by_run(query, key, value, packing, formula.products if slow else formula.fused)[None], None
 
 
 def _no_mask(*_: Any, attention_mask: Tensor | None = None, **__: Any) -> None:
@@ -130,7 +139,8 @@ AttentionMaskInterface.register(PACKED, _no_mask)
 
 def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing, formula: "_Formula") -> Tensor:
     """Flash attention of all texts in one kernel."""
-    return varlen_attn(
+    assert varlen_attn is not None, "has_varlen asks for it"
+    outputs: Tensor = varlen_attn(
         query,
         key,
         value,
@@ -142,6 +152,7 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing, formula
         window_size=(-1, 0) if formula.causal else (-1, -1),
         enable_gqa=query.shape[1] != key.shape[1],
     )
+    return outputs
 
 
 def _run_by_run(
