@@ -278,12 +278,15 @@ def test_an_evaluation_deals_out_whole_batches(loaders, kind):
     """Also to more processes than there are batches."""
     model, keys = MODELS[kind]
     loader = loaders(model, **keys)[1]
+    begun = loader.generator.get_state()  # each process has a loader of its own, which is at the same pass
     alone = columns_of(loader)
     for world_size in (1, 2, 5):
         dealt = []
         for rank in range(world_size):
+            loader.generator.set_state(begun)
             with loader.dealt(Processes(rank, world_size).share):
                 dealt += columns_of(loader)
                 assert len(loader) == len(alone) // 2 == 2, "the number of all"
         same(dealt, alone)
+    loader.generator.set_state(begun)
     same(columns_of(loader), alone)

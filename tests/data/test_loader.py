@@ -9,6 +9,7 @@ from recbole_hllm.data.loader import CANDIDATES, EvalLoader
 from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.data.rows.window import WindowLoader
 from recbole_hllm.errors import ConfigError, DataError
+from recbole_hllm.model.base.further_negatives import check_further
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -106,10 +107,16 @@ def test_negatives_of_positions_need_a_number(loaders):
         loaders("SASRecNCE", negatives="per_position", num_negatives=None)
 
 
-@pytest.mark.parametrize("number", [0, -5])
-def test_no_negatives_are_refused(loaders, number):
-    with pytest.raises(ConfigError, match="num_negatives: .* must be at least 1"):
-        loaders("HLLM", num_negatives=number)
+def test_a_number_of_negatives_below_none_is_refused(loaders):
+    with pytest.raises(ConfigError, match="num_negatives: .* must be at least 0"):
+        loaders("HLLM", num_negatives=-5)
+
+
+@pytest.mark.parametrize("model", ["HLLM", "SASRecNCE"])
+def test_no_negatives_are_refused_where_nothing_else_is_compared_with(toy_config, loaders, model):
+    config = toy_config(model, num_negatives=0)
+    with pytest.raises(ConfigError, match="num_negatives: 0 leaves nothing to compare with"):
+        check_further(config.spec.model.Keys.of(config))
 
 
 POPULARITY = {"distribution": "popularity", "sample_num": 1, "alpha": 1.0}

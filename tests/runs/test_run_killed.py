@@ -15,8 +15,9 @@ from recbole_hllm.errors import ModelError
 from recbole_hllm.runs import run as experiment
 from recbole_hllm.runs.folder import read_settings
 from recbole_hllm.storage.files import read_json, write_json
-from recbole_hllm.training import checkpoint, trainer
+from recbole_hllm.training import checkpoint
 from recbole_hllm.training.checkpoint import read_tensors
+from recbole_hllm.training.engines import saving
 from recbole_hllm.training.trainer import Trainer
 
 MEASURED = ("/s", "share_of_peak")  # how tags of what is of time end: never the same
@@ -52,7 +53,7 @@ def curves(folder):
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
     return {
-        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        tag: sorted((event.step, event.value) for event in events.Scalars(tag))  # files of one second have no order
         for tag in sorted(events.Tags()["scalars"])
         if not tag.endswith(MEASURED)
     }
@@ -122,7 +123,7 @@ def whole(settings_of, tmp_path_factory):
 def test_a_kill_inside_a_checkpoint_leaves_one_that_is_whole(whole, tmp_path, monkeypatch, name, call, done):
     """Each thing that a checkpoint does is the last one that is done, or the first that is not."""
     settings, expected = whole
-    owner = {"mkdir": Path, "rename": os, "rmtree": shutil, "seal": trainer}.get(name, checkpoint)
+    owner = {"mkdir": Path, "rename": os, "rmtree": shutil, "seal": saving}.get(name, checkpoint)
     name = "replace" if name == "rename" else name
     do, calls = getattr(owner, name), []
 
