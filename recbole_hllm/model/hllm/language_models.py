@@ -170,8 +170,17 @@ def build_item_encoder(settings: HLLMKeys, out_features: int, weights: Weights) 
         out_features=out_features,
         max_text_length=settings.MAX_TEXT_LENGTH,
         right_aligned_positions="positions" in referenced(settings.reference),
-        packed=packed(settings, llm),
+        packed=_packed(settings, llm),
     )
+
+
+def _packed(settings: HLLMKeys, llm: PreTrainedModel) -> bool:
+    """See ``packed``; layers whose states are kept read rows, which are padded."""
+    if settings.item_llm_tuning != "last":
+        return packed(settings, llm)
+    if settings.item_packing == "packed":
+        raise ConfigError("item_packing: packed is not for item_llm_tuning: last; take auto")
+    return False
 
 
 def item_emb_token_n(settings: HLLMKeys, llm: PreTrainedModel) -> int:

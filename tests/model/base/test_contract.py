@@ -35,11 +35,18 @@ ASKED = {
     "errors.py": {"frame"},
     "evaluation/metrics.py": {"metric"},  # RecBole's or a user's
     "model/base/trained_run.py": {"settings"},
+    "model/hllm/item_cache.py": {"settings"},
     "model/learn/learn.py": {"settings"},
     "model/slmrec/teacher_fit.py": {"made", "settings"},
     "own_models.py": {"model"},  # before it is adopted
     "registry.py": {"import_module(module)", "import_module(_MENDED[name])", "model"},
-    "storage/files.py": {"error", "value"},
+    "runs/plan.py": {"epoch"},
+    "storage/files.py": {"error", "os", "value"},
+    "training/engines/__init__.py": {"settings"},
+    "training/engines/deepspeed.py": {"self.wrapped.optimizer", "weight"},  # DeepSpeed's marks
+    "training/progress.py": {"trainer", "trainer.model"},  # COUNTERS
+    "training/throughput.py": {"other", "self"},
+    "training/work.py": {"self"},
     "verbs/help.py": {"module"},
 }
 
