@@ -98,7 +98,7 @@ class HLLMRanker(HLLM, LabelledScorer):
         settings = cls.Keys.of(config)
         if settings.negatives != "shared":
             raise ConfigError(f"negatives: {settings.negatives!r}: those of the generative loss are shared by a batch")
-        if settings.loss_lambda:  # its two losses are means of different numbers of parts
+        if settings.loss_lambda and settings.epochs:  # its two losses are means of different numbers of parts
             refuse_several(f"loss_lambda: {settings.loss_lambda:g} is of one process", "or set loss_lambda: 0")
         super().check_keys(config)
 
