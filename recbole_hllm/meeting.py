@@ -1,4 +1,4 @@
-"""Where the processes of one run meet: a store of torch's that all reach, which tells who has come and what ended it.
+"""Where the processes of one run meet: a torch store that records who has come and what ended the run.
 
 A process that fails says so here before it leaves the others, so that of all messages one is printed.
 """
@@ -40,14 +40,12 @@ class Meeting:
         store: of torch.
         rank, world_size: which process this is, of how many.
         is_host: the store ends with this process.
-        failed: this process has said what ended it.
     """
 
     store: Any
     rank: int
     world_size: int
     is_host: bool
-    failed: bool = False
     _name: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
@@ -112,16 +110,15 @@ class Meeting:
         if self.store.add("failures", 1) > 1:
             self.store.wait(["failure"], timedelta(seconds=_SECONDS_TO_READ))
             return self.failure()
-        self.failed = True
         said = {"name": self._name, "rank": self.rank, "message": message, "code": code}
         self.store.set("failure", json.dumps(said))
         return None
 
     def leave(self) -> None:
-        """The host of the store that has failed stays until those who came (all, where it failed before) have read why,
-        but not for long."""
+        """After a failure, its own or another's, the host of the store stays until those who came (all, where it failed
+        before) have read why, but not for long."""
         end = time.monotonic() + _SECONDS_TO_READ
-        while self.is_host and self.failed and time.monotonic() < end:
+        while self.is_host and self.store.check(["failure"]) and time.monotonic() < end:
             if self.store.add("read", 0) >= (self.store.add("came", 0) or self.world_size) - 1:
                 break
             time.sleep(_PAUSE)

@@ -1,4 +1,4 @@
-"""The processes of one run, as torchrun or deepspeed starts them: which this is, and what they tell each other.
+"""The processes of one run, as torchrun or deepspeed starts them: which this is, and what they send each other.
 
 One process alone is the usual case: then nothing is waited for and nothing sent. Values travel as JSON and arrays as
 bytes, so that no process runs what another sends. Every wait has a limit, and a failure of one ends all.
@@ -29,7 +29,7 @@ _OF_CONNECTIONS = ("gloo", "nccl", "connection reset", "connection closed", "bro
 
 @dataclass(frozen=True)
 class Processes:
-    """Which process this is, and what all tell each other; every one calls the same methods in the same order.
+    """Which process this is, and what all send each other; every one calls the same methods in the same order.
 
     Attributes:
         rank: which of all processes this is, from 0 on.

@@ -1,4 +1,4 @@
-"""Processes of one run: what they tell each other, and that a failure of one ends all."""
+"""Processes of one run: what they send each other, and that a failure of one ends all."""
 
 import json
 import os

@@ -118,16 +118,22 @@ class ItemMemory:
             what, way = "all activations, which recompute_items: False keeps,", "leave recompute_items empty"
         if vectors + needed > left:
             texts, more = sum(number for number, _ in chunks), ", a larger memory_gb" * bool(self.settings.memory_gb)
+            leaves = f"{self._of_what} leaves {gigabytes(max(left, 0))}{self._beside()}"
             raise ConfigError(
                 f"a training step of {texts:,} different items does not fit into memory: their vectors need "
-                f"{gigabytes(vectors)} and {what} {gigabytes(needed)}, and {self._of_what} leaves "
-                f"{gigabytes(max(left, 0))}; take fewer num_negatives, a smaller train_batch_size{more}, or {way}"
+                f"{gigabytes(vectors)} and {what} {gigabytes(needed)}, and {leaves}; take fewer "
+                f"num_negatives, a smaller train_batch_size{more}, or {way}"
             )
 
     @property
     def _of_what(self) -> str:
         named = self.settings.memory_gb
         return "the memory that is free" if named is None else f"memory_gb: {named:g}"
+
+    def _beside(self) -> str:
+        """What a limit leaves little of: the process takes some before it trains."""
+        used = used_memory(self.settings.device)
+        return "" if self.settings.memory_gb is None else f" beside the {gigabytes(used)} that are taken already"
 
     def _left_by_others(self, model: nn.Module) -> float:
         """Bytes for items, gradients and the optimizer, at the first step."""

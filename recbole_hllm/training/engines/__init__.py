@@ -29,6 +29,8 @@ def engine_class(settings: RunKeys) -> type[Engine]:
     """
     several = current().world_size > 1
     name = settings.strategy or ("ddp" if several else "single")
+    if name not in ENGINES:
+        raise ConfigError(f"strategy: there is no strategy named '{name}'; there are {', '.join(ENGINES)}")
     found: type[Engine] = ENGINES.load(name)
     if several and not found.several:
         raise ConfigError(

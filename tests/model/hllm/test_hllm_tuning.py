@@ -34,19 +34,6 @@ VARIANTS = {
 
 
 @pytest.fixture
-def encoded(monkeypatch):
-    """Counts of items of each pass through any Item LLM."""
-    counts, pooled = [], ItemEncoder.pooled
-
-    def counting(self, tokens, lengths):
-        counts.append(len(lengths))
-        return pooled(self, tokens, lengths)
-
-    monkeypatch.setattr(ItemEncoder, "pooled", counting)
-    return counts
-
-
-@pytest.fixture
 def variant(build, tiny_llm):
     """(name of VARIANTS, **keys) -> a model whose Item LLM is wider than its User LLM, and its loaders."""
     wider = {"item_pretrain_dir": tiny_llm("llama", hidden_size=24)}

@@ -7,7 +7,6 @@ from safetensors import safe_open
 
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.next_item import History
-from recbole_hllm.nn.item_encoder import ItemEncoder
 from recbole_hllm.nn.losses import info_nce
 from recbole_hllm.runs.run import run
 
@@ -18,19 +17,6 @@ LIVE = sorted({*WINDOWS.flatten().tolist()} - {0})
 
 def rows(*negatives):
     return Interaction({"item_id_list": WINDOWS, "neg_item_id": torch.tensor([negatives], dtype=torch.long)})
-
-
-@pytest.fixture
-def encoded(monkeypatch):
-    """Numbers of items of each pass through an Item LLM."""
-    counts, pooled = [], ItemEncoder.pooled
-
-    def counting(self, tokens, lengths):
-        counts.append(len(lengths))
-        return pooled(self, tokens, lengths)
-
-    monkeypatch.setattr(ItemEncoder, "pooled", counting)
-    return counts
 
 
 def gradients(model, loss):
