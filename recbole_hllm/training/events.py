@@ -1,11 +1,12 @@
 """TensorBoard's files of a run that goes on: what was written after a checkpoint is written again."""
 
 import os
+import time
 from pathlib import Path
 
 from recbole_hllm.storage.files import sync, writing
 
-_FILES = "events.out.tfevents.*"
+_FILES = "events.out.tfevents.*"  # then the second it was opened in, the host, the process and a count
 
 
 def sizes(folder: Path) -> dict[str, int]:
@@ -33,3 +34,15 @@ def cut_back(folder: Path, kept: dict[str, int]) -> None:
                 file.unlink()
             elif file.stat().st_size > kept[file.name]:
                 os.truncate(file, kept[file.name])
+
+
+def wait_for_a_later_name(folder: Path) -> None:
+    """Lets the second pass in which the newest file was opened.
+
+    TensorBoard reads files in the order of their names. Of two that are opened in one second the process ids decide,
+    as text: 10001 comes before 9999. A file from a clock that is ahead is not waited for.
+    """
+    seconds = [int(file.name.split(".")[3]) for file in folder.glob(_FILES) if file.name.split(".")[3].isdigit()]
+    newest = max(seconds, default=0)
+    while newest <= time.time() < newest + 1:
+        time.sleep(0.02)

@@ -107,6 +107,7 @@ class Trainer(Evaluation):
     @cached_property
     def tensorboard(self) -> SummaryWriter:
         """Opened when first written to: an evaluation alone writes none."""
+        events.wait_for_a_later_name(self.run_dir / "tensorboard")
         return SummaryWriter(str(self.run_dir / "tensorboard"), purge_step=self._purged_from)
 
     def _record(self, tag: str, value: Any, step: Any, walltime: Any = None) -> None:
