@@ -18,6 +18,7 @@ from recbole_hllm.memory import free_memory
 from recbole_hllm.model.base.contract import NeedsRuns, Weights
 from recbole_hllm.runs.effect import tell_of_run
 from recbole_hllm.runs.prerequisites import to_be_made
+from recbole_hllm.training.engines.memory import Numbers, by_strategy, held, held_in_evaluation
 from recbole_hllm.training.peak_memory import peak_memory
 from recbole_hllm.training.trainer import Trainer
 from recbole_hllm.training.work import Work, WorkCounter
@@ -25,8 +26,6 @@ from recbole_hllm.units import format_seconds, gigabytes
 
 # Batches looked at for the number of tokens, and steps timed after one that warms up.
 SAMPLED_BATCHES, TIMED_STEPS = 32, 3
-# Bytes a trained parameter takes: float32 weight, gradient and AdamW's two moments. A frozen one: its weight.
-TRAINED_BYTES, FROZEN_BYTES = 16, 4
 
 
 def plan(
@@ -35,19 +34,22 @@ def plan(
     config_file_list: str | Path | Sequence[str | Path] | None = None,
     config_dict: dict[str, Any] | None = None,
     arguments: dict[str, Any] | None = None,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Estimates what ``run`` with these arguments would cost; nothing is trained, and nothing written but what a
     cache keeps: tokenised texts, and vectors of a frozen Item LLM.
 
     Args:
         model, dataset, config_file_list, config_dict, arguments: as for ``run``.
+        processes: of which the memory is estimated by strategy, where there are several.
 
     Returns:
         first, key and model of each run that would be trained before; parameters (of each part: total and trained),
         batches, item_tokens, tokens_again (computed again to save memory), positions and flops per epoch, memory_bytes
-        by purpose, an estimate; and, from a few steps, seconds per step, per epoch and of all epochs, or of max_steps
-        if that is less (limit says which), and peak_memory_bytes of this process, both None where the model does not
-        fit into the memory there is.
+        by purpose, an estimate; of several processes held (what each holds, by strategy) and evaluation (bytes of all
+        weights, which each has in an evaluation); and, from a few steps, seconds per step, per epoch and of all
+        epochs, or of max_steps if that is less (limit says which), and peak_memory_bytes of this process, both None
+        where the model does not fit into the memory there is.
 
     Raises:
         UserError: as ``run``.
@@ -68,7 +70,8 @@ def plan(
         "parameters": _parameters(skeleton),
         "batches": len(train),
         **work,
-        "memory_bytes": _memory(skeleton, activations),
+        "memory_bytes": _memory(settings, skeleton, activations),
+        **_of_several(settings, skeleton, processes),
     }
     fits = sum(result["memory_bytes"].values()) < free_memory(settings.device)
     result["seconds"] = _timed(config, train) if fits else None
@@ -96,6 +99,7 @@ def plan_text(result: dict[str, Any]) -> str:
     lines.append(f"  memory by rule of thumb  {gigabytes(sum(memory.values())):>12} ({parts})")
     if result["peak_memory_bytes"] is not None:
         lines.append(f"  memory, peak of steps    {gigabytes(result['peak_memory_bytes']):>12} (the whole process)")
+    lines += _held_lines(result)
     if seconds is None:
         lines.append("  time: not measured, the model does not fit into the memory of this machine")
     else:
@@ -126,14 +130,36 @@ def _work(config: Config, model: Any, train: Any) -> dict[str, float]:
     return {name: getattr(epoch, name) for name in names}
 
 
-def _memory(model: Any, activations: float) -> dict[str, float]:
-    """Activations are those of the Item LLM, the largest part of a language model recommender's."""
-    total, trained = _parameters(model)["all"]
+def _memory(settings: RunKeys, model: Any, activations: float) -> dict[str, float]:
+    """Of one process. Activations are those of the Item LLM, the largest part of a language model recommender's."""
+    one = held(Numbers.of(model), settings.weights == "bf16")
     return {
-        "weights": FROZEN_BYTES * total,
-        "gradients_and_optimizer": (TRAINED_BYTES - FROZEN_BYTES) * trained,
+        "weights": one.weights,
+        "gradients_and_optimizer": one.gradients + one.optimizer,
         "activations": activations,
     }
+
+
+def _of_several(settings: RunKeys, model: Any, processes: int) -> dict[str, Any]:
+    """What each of several processes holds, by strategy."""
+    if processes == 1:
+        return {"processes": 1}
+    numbers, bf16 = Numbers.of(model), settings.weights == "bf16"
+    strategies = by_strategy(numbers, bf16, processes)
+    return {"processes": processes, "held": strategies, "evaluation": held_in_evaluation(numbers, bf16)}
+
+
+def _held_lines(result: dict[str, Any]) -> list[str]:
+    """A line for each strategy, where there are several processes."""
+    if "held" not in result:
+        return []
+    lines = [f"  memory of each of {result['processes']} processes, activations not counted:"]
+    for name, one in result["held"].items():
+        beside = f", and {gigabytes(one.in_cpu)} of the CPU's" if one.in_cpu else ""
+        lines.append(f"    {name:<22} {gigabytes(one.on_device):>12}{beside}")
+    everything = gigabytes(result["evaluation"])
+    lines.append(f"    in an evaluation each has all weights, {everything}; stage 3 beside its parts")
+    return lines
 
 
 def _timed(config: Config, train: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ The time comes from a few steps on this machine, where the model fits into its m
 usage: recbole-hllm plan --model=NAME[,NAME...] --dataset=NAME [--key=value ...]
 
   --model=HLLM,SASRec       the keys are those of run; each model is estimated alone
+  --processes=8             also the memory of each of so many processes, by strategy
 
 Without a verb, --plan asks for it.
 """
@@ -21,8 +22,15 @@ def main(words: list[str]) -> int:
     if line.given.get("trials") is not None:
         raise ConfigError("--plan estimates one run of each model: leave trials out and multiply by them")
     line.refuse_keys_of_others()
+    processes = _number(line.arguments.pop("processes", "1"))
     from recbole_hllm.runs.plan import plan, plan_text
 
     for model in line.models or (None,):
-        print(plan_text(plan(model, None, line.files, arguments=line.own_arguments)))
+        print(plan_text(plan(model, None, line.files, arguments=line.own_arguments, processes=processes)))
     return 0
+
+
+def _number(value: str) -> int:
+    if not value.isdecimal() or int(value) == 0:
+        raise ConfigError(f"--processes: '{value}' is no number of processes")
+    return int(value)

@@ -28,7 +28,9 @@ PAGES = read("README.md", "docs/**/*.md")
 WITH_COMMANDS = PAGES | read("benchmarks/**/*.md", "dataset/*/README.md", "properties/**/*.yaml")
 
 # Of the command line alone, beside the keys of a config.
-OF_THE_CALL = {"help", "run_dir", "plan", "config_file", "config_files", "imports", "to", *options_of("amazon2014")}
+OF_THE_CALL = {"help", "run_dir", "plan", "config_file", "config_files", "imports", "to", "processes"} | set(
+    options_of("amazon2014")
+)
 # What the examples of docs/extending add; test_doors.py runs them.
 EXAMPLE_MODELS = {"LastItems", "mypackage.mymodule:LastItems", "GRUNCE"}
 EXAMPLE_NAMES = {"last_items", "embedding_size"}

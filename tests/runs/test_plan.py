@@ -84,6 +84,31 @@ def test_memory_of_weights_and_optimizer(settings):
     assert result["peak_memory_bytes"] > result["memory_bytes"]["weights"]
 
 
+def test_memory_of_weights_in_bf16(settings):
+    result = plan(config_dict={**settings, "weights": "bf16", "precision": "bf16"})
+    model = build(settings)[2]
+    linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear))
+    total = result["parameters"]["all"][0]
+    assert 0 < linear < total
+    assert result["memory_bytes"]["weights"] == 4 * (total - linear) + 2 * linear
+    assert result["memory_bytes"]["gradients_and_optimizer"] == 12 * total + 4 * linear
+
+
+def test_memory_of_several_processes(settings, capsys):
+    result = plan(config_dict=settings, processes=4)
+    total, text = result["parameters"]["all"][0], plan_text(result)
+    assert result["held"]["stage 2"].on_device == 4 * total + 4 * total / 4 + 12 * total / 4
+    assert "memory of each of 4 processes" in text
+    assert [name for name in result["held"] if f"    {name} " in text] == list(result["held"])
+    assert "processes" not in plan_text(plan(config_dict=settings))
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "True", "1.5"])
+def test_a_wrong_number_of_processes(value, capsys):
+    assert main(["plan", "--model=HLLM", f"--processes={value}"]) == 2
+    assert f"--processes: '{value}' is no number of processes" in capsys.readouterr().err
+
+
 def test_time_is_that_of_the_steps(settings):
     seconds = plan(config_dict=settings)["seconds"]
     batches = len(build(settings)[1])

@@ -19,14 +19,7 @@ class Masters:
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        linear = {module.weight: None for module in model.modules() if isinstance(module, nn.Linear)}
-        others = {
-            weight
-            for module in model.modules()
-            if not isinstance(module, nn.Linear)
-            for weight in module.parameters(recurse=False)
-        }
-        halved = [weight for weight in linear if weight not in others and weight.dtype == torch.float32]
+        halved = halved_weights(model)
         masters = {weight: nn.Parameter(weight.data) for weight in halved if weight.requires_grad}
         for group in optimizer.param_groups:
             group["params"] = [masters.get(weight, weight) for weight in group["params"]]
@@ -57,3 +50,15 @@ class Masters:
         for weight, master in self.pairs:
             weight.data = master.data.bfloat16()
 
+
+
+def halved_weights(model: nn.Module) -> list[Tensor]:
+    """The float32 weights of linear layers, without those that a table or another layer has, too."""
+    linear = {module.weight: None for module in model.modules() if isinstance(module, nn.Linear)}
+    others = {
+        weight
+        for module in model.modules()
+        if not isinstance(module, nn.Linear)
+        for weight in module.parameters(recurse=False)
+    }
+    return [weight for weight in linear if weight not in others and weight.dtype == torch.float32]
