@@ -6,8 +6,8 @@ import torch
 
 from recbole_hllm.config.keys.next_item import NextItemLossKeys
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.model.base.together import items_of_all
 from recbole_hllm.nn.negatives import CrossBatchMemory, FurtherNegatives, log_q_bias
-from recbole_hllm.processes import refuse_several
 
 
 def check_further(settings: NextItemLossKeys, has_cache: bool = False) -> None:
@@ -28,9 +28,6 @@ def check_further(settings: NextItemLossKeys, has_cache: bool = False) -> None:
             f"negatives: {settings.negatives}: in_batch_negatives and cross_batch_negatives join shared ones; take "
             "negatives: shared, or leave them out"
         )
-    if further or settings.negatives == "cached":  # each process would keep those of its own rows
-        key = "negatives: cached" if settings.negatives == "cached" else "in_batch_negatives and cross_batch_negatives"
-        refuse_several(f"{key} are of one process", "or take shared negatives without them")
     if settings.cross_batch_correction and not settings.cross_batch_negatives:
         raise ConfigError("cross_batch_correction: nothing is kept of earlier batches; give cross_batch_negatives")
     if settings.num_negatives == 0 and not settings.in_batch_negatives:
@@ -52,4 +49,4 @@ def further_negatives(settings: NextItemLossKeys, dataset: Any, width: int) -> F
     if settings.in_batch_negatives:
         bias = log_q_bias(torch.as_tensor(dataset.rows.item_counts()))
     memory = CrossBatchMemory(size, width, settings.cross_batch_correction) if size else None
-    return FurtherNegatives(bias, memory)
+    return FurtherNegatives(bias, memory, items_of_all)

@@ -13,6 +13,7 @@ from recbole_hllm.config.keys.next_item import NextItemKeys, NextItemLossKeys
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.further_negatives import further_negatives
+from recbole_hllm.model.base.together import stands_in
 from recbole_hllm.model.base.two_towers import TwoTowers
 from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.nn.losses import InfoNCEResult, clamp_logit_scale, info_nce
@@ -129,8 +130,9 @@ class NextItemRecommender(TwoTowers):
             Scalar loss; ``loss_terms`` holds its components, for the log.
         """
         windows, negatives = interaction[self.ITEM_SEQ], interaction[self.NEG_ITEM_ID]
+        wanted = torch.zeros_like(windows[:, 1:]) if stands_in(interaction) else windows[:, 1:]
         # As numbers of places: a mask would be counted again, and a GPU waited for, each time it is used.
-        real = (windows[:, 1:] != 0).nonzero(as_tuple=True)
+        real = wanted.nonzero(as_tuple=True)
         self.loss_parts = len(real[0])
         negatives = negatives[0] if negatives.dim() == 2 else negatives[real]  # (K,) shared, or (P, K)
         vectors = self.vectors_of(torch.cat([windows.reshape(-1), negatives.reshape(-1)]))
