@@ -10,15 +10,18 @@ from torch import nn
 
 from recbole_hllm.config.keys.language_models import CheckpointingKeys
 from recbole_hllm.config.keys.run import RunKeys
+from recbole_hllm.data.batches import Batch
+from recbole_hllm.processes import current
 
 
 @dataclass
 class Work:
-    """Of a batch, or of several together.
+    """Of a batch, or of several together. Of several processes each has a share, so that their sum counts an item that
+    two of them read once.
 
     Attributes:
         items: places of the batch that hold an item, repetitions counted, padding not.
-        distinct_items: of these.
+        distinct_items: of these; of several processes that read no texts, of those of each process.
         item_tokens: real ones, of the texts of distinct items that are read.
         positions: places that what reads histories reads.
         flops: of matrix products and of attention between the tokens of an item, forward and backward. Attention counts
@@ -44,7 +47,8 @@ class Work:
 
 
 class WorkCounter:
-    """Counts what a model does with a batch of training rows; no random number is drawn, nothing computed.
+    """Counts what a model does with a batch of training rows; no random number is drawn, nothing computed. Where texts
+    are read, several processes tell each other which, and all count the same batch at the same time.
 
     Args:
         config: the run's Config.
@@ -66,14 +70,19 @@ class WorkCounter:
     def of(self, rows: Interaction) -> Work:
         """The work of a batch."""
         read, beside = _items_of(self.settings, self.labelled, rows)
-        distinct = _distinct(np.concatenate([ids.reshape(-1) for ids in (read, *beside)]))
-        items = sum(int(np.count_nonzero(ids)) for ids in (read, *beside))
         positions = self.model.positions_read(rows)
+        if isinstance(rows, Batch) and rows.stands_in:
+            read, beside, positions = read[:0], beside[:0], 0
         if positions is None:
             positions = int(np.count_nonzero(read))
-        work = Work(items, len(distinct), 0, positions, sum(part.flops(positions) for part in self.others))
+        ids = np.concatenate([read.reshape(-1), beside.reshape(-1)])
+        distinct = _distinct(ids)
+        flops = sum(part.flops(positions) for part in self.others)
+        work = Work(int(np.count_nonzero(ids)), len(distinct), 0, positions, flops)
         if self.reading is not None:
-            self._add_texts(work, self.reading.tokens[distinct][: self.reading.most])
+            distinct = np.unique(np.concatenate(current().gather_arrays(distinct)))
+            work.distinct_items = len(_share(distinct))
+            self._add_texts(work, _share(self.reading.tokens[distinct][: self.reading.most]))
         return work
 
     def _add_texts(self, work: Work, lengths: np.ndarray) -> None:
@@ -121,15 +130,24 @@ class _Matrices:
         return 1 + 2 * (self.trained > 0) + self.twice + (again / tokens if tokens else 0.0)
 
 
-def _items_of(settings: RunKeys, labelled: bool, rows: Interaction) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Items of a batch: those read by the user model, a labelled row's candidate among them, and those beside."""
+def _items_of(settings: RunKeys, labelled: bool, rows: Interaction) -> tuple[np.ndarray, np.ndarray]:
+    """Items of a batch: those read by the user model, a labelled row's candidate among them, and those beside; of
+    negatives that all processes have, this one's share."""
     item = settings.ITEM_ID_FIELD
     history, negatives = item + settings.LIST_SUFFIX, settings.NEG_PREFIX + item
     read = [_ids(rows[history])] if history in rows else []
     if item in rows and (labelled or not read):
         read.append(_ids(rows[item])[:, None])
-    beside = [_ids(rows[negatives])] if negatives in rows else []
+    beside = _ids(rows[negatives]) if negatives in rows else np.zeros(0, np.int64)
+    if beside.ndim == 2:  # of the whole batch
+        beside = _share(beside[0])
     return np.concatenate(read, axis=1) if read else np.zeros((len(rows), 0), np.int64), beside
+
+
+def _share(values: np.ndarray) -> np.ndarray:
+    """This process's of what all have."""
+    share = current().share(len(values))
+    return values[share.start : share.stop]
 
 
 def _ids(column: torch.Tensor) -> np.ndarray:

@@ -20,7 +20,7 @@ SYSTEMS = {
     "late ranker": ("HLLMRanker", {"loss_lambda": 0.5, **IN_BATCH}),
     "early ranker": ("HLLMRanker", {"loss_lambda": 0.5, "fusion": "early"}),
 }
-STEPS = 8
+STEPS = 5
 
 
 @pytest.fixture(scope="module")
