@@ -1,5 +1,6 @@
 """What batches of training rows cost: items, tokens, positions and FLOPs, counted from the model's contract."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,7 @@ class WorkCounter:
         self.reading = reading = model.item_reading()
         self.recomputation = recomputation
         checkpointing = recomputation and bool(CheckpointingKeys.of(config).gradient_checkpointing)
-        self.texts = None if reading is None else _Matrices.of(reading.module, checkpointing)
+        self.texts = None if reading is None else _Matrices.of(reading.module, checkpointing, reading.left_out)
         parts = (part for part in model.children() if reading is None or part is not reading.module)
         self.others = [_Matrices.of(part, checkpointing) for part in parts]
 
@@ -112,9 +113,10 @@ class _Matrices:
     twice: bool
 
     @classmethod
-    def of(cls, part: nn.Module, checkpointing: bool) -> "_Matrices":
-        """Those of all layers but embeddings, which are looked up."""
-        layers = (layer for layer in part.modules() if not isinstance(layer, nn.Embedding))
+    def of(cls, part: nn.Module, checkpointing: bool, left_out: Iterable[nn.Module] = ()) -> "_Matrices":
+        """Those of all layers but embeddings, which are looked up, and what is left out."""
+        without = {layer for one in left_out for layer in one.modules()}
+        layers = (layer for layer in part.modules() if not isinstance(layer, nn.Embedding) and layer not in without)
         matrices = [weight for layer in layers for weight in layer.parameters(recurse=False) if weight.dim() > 1]
         trained = sum(weight.numel() for weight in matrices if weight.requires_grad)
         return cls(sum(weight.numel() for weight in matrices), trained, checkpointing and trained > 0)

@@ -8,6 +8,11 @@ from recbole_hllm.config.keys.next_item import NextItemLossKeys
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.together import items_of_all
 from recbole_hllm.nn.negatives import CrossBatchMemory, FurtherNegatives, log_q_bias
+from recbole_hllm.units import gigabytes
+
+# Bytes of a drawn negative, at least: its id, sorted, with the places that sorting gives and takes; its vector, as it is
+# and of length 1, and the gradients of both.
+_OF_ID, _COPIES = 32, 4
 
 
 def check_further(settings: NextItemLossKeys, has_cache: bool = False) -> None:
@@ -32,6 +37,22 @@ def check_further(settings: NextItemLossKeys, has_cache: bool = False) -> None:
         raise ConfigError("cross_batch_correction: nothing is kept of earlier batches; give cross_batch_negatives")
     if settings.num_negatives == 0 and not settings.in_batch_negatives:
         raise ConfigError("num_negatives: 0 leaves nothing to compare with; add in_batch_negatives: True, or draw some")
+
+
+def check_room(number: int, width: int, free: float) -> None:
+    """Raises ConfigError where so many negatives do not fit into memory, however they are computed.
+
+    Args:
+        number: of all that a step draws.
+        width: of an item vector.
+        free: bytes.
+    """
+    needed = number * (_OF_ID + 4 * _COPIES * width)
+    if needed > free:
+        raise ConfigError(
+            f"num_negatives: the {number:,} negatives of a step need {gigabytes(needed)} at least, and "
+            f"{gigabytes(free)} are free; take fewer, or a smaller train_batch_size where they grow with it"
+        )
 
 
 def further_negatives(settings: NextItemLossKeys, dataset: Any, width: int) -> FurtherNegatives | None:

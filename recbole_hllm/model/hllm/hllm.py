@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from recbole.data.dataset.dataset import Dataset
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_hllm.config.keys.hllm import HLLMKeys
 from recbole_hllm.data.protocol import referenced
@@ -43,6 +43,7 @@ from recbole_hllm.nn.backbone import load_backbone, load_tokenizer
 from recbole_hllm.nn.chunked import encode_items
 from recbole_hllm.nn.gathered import deal, gather_rows, of_first
 from recbole_hllm.nn.item_encoder import ItemEncoder, StoredItemVectors
+from recbole_hllm.nn.layers import repeated_layers
 from recbole_hllm.nn.losses import InfoNCEResult
 from recbole_hllm.nn.negatives import Negatives
 from recbole_hllm.nn.precision import autocast
@@ -286,8 +287,11 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         tokens = np.diff(self.catalogue.offsets) + (self.item_encoder.item_emb_tokens is not None)
         llm: Any = self.item_encoder.backbone.config
         memory = partial(self.item_memory.of_step, self, self.item_encoder)
-        size, most = (llm.num_hidden_layers, llm.hidden_size), self.settings.live_items
-        return ItemReading(self.item_encoder, tokens, memory, *size, most)
+        layers, left_out = self.settings.item_llm_layers_trained, list[nn.Module]()
+        if layers is not None:  # what those below make of each text is known
+            left_out = list(repeated_layers(self.item_encoder.backbone))[:-layers]
+        size, most = (layers or llm.num_hidden_layers, llm.hidden_size), self.settings.live_items
+        return ItemReading(self.item_encoder, tokens, memory, *size, most, left_out)
 
     # ---- for other programs ----
 
@@ -332,7 +336,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         Raises:
             ConfigError: nothing is trained.
         """
-        groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
+        groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
         item_rate = self.settings.item_learning_rate
         of_item_llm = item_rate is not None and not self.item_llm_is_frozen
         everything_decays = "weight_decay" in referenced(self.settings.reference)
