@@ -45,8 +45,10 @@ def missing_memory_named() -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not _of_memory(error):
             raise
+        lines = str(error).splitlines()  # of torch's calls too, and those of a worker
+        said = next((line for line in lines if "to allocate" in line), type(error).__name__)
         raise ConfigError(
-            f"a training step does not fit into memory ({error}); take a smaller train_batch_size, fewer negatives, or "
+            f"a training step does not fit into memory ({said}); take a smaller train_batch_size, fewer negatives, or "
             "shorter histories and texts"
         ) from error
 

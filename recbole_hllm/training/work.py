@@ -71,9 +71,7 @@ class WorkCounter:
     def of(self, rows: Interaction) -> Work:
         """The work of a batch."""
         read, beside = _items_of(self.settings, self.labelled, rows)
-        positions = self.model.positions_read(rows)
-        if isinstance(rows, Batch) and rows.stands_in:
-            read, beside, positions = read[:0], beside[:0], 0
+        positions = self.model.positions_read(rows) if _own_rows(rows) else 0
         if positions is None:
             positions = int(np.count_nonzero(read))
         ids = np.concatenate([read.reshape(-1), beside.reshape(-1)])
@@ -141,9 +139,13 @@ def _items_of(settings: RunKeys, labelled: bool, rows: Interaction) -> tuple[np.
     if item in rows and (labelled or not read):
         read.append(_ids(rows[item])[:, None])
     beside = _ids(rows[negatives]) if negatives in rows else np.zeros(0, np.int64)
-    if beside.ndim == 2:  # of the whole batch
-        beside = _share(beside[0])
-    return np.concatenate(read, axis=1) if read else np.zeros((len(rows), 0), np.int64), beside
+    own = _own_rows(rows)
+    together = np.concatenate(read, axis=1) if read else np.zeros((len(rows), 0), np.int64)
+    return together[:own], _share(beside[0]) if beside.ndim == 2 else beside[:own]
+
+
+def _own_rows(rows: Interaction) -> int:
+    return 0 if isinstance(rows, Batch) and rows.stands_in else len(rows)
 
 
 def _share(values: np.ndarray) -> np.ndarray:

@@ -50,8 +50,8 @@ def check_room(number: int, width: int, free: float) -> None:
     needed = number * (_OF_ID + 4 * _COPIES * width)
     if needed > free:
         raise ConfigError(
-            f"num_negatives: the {number:,} negatives of a step need {gigabytes(needed)} at least, and "
-            f"{gigabytes(free)} are free; take fewer, or a smaller train_batch_size where they grow with it"
+            f"the {number:,} negatives of a step need {gigabytes(needed)} at least, and {gigabytes(free)} are free; "
+            "take fewer num_negatives, or a smaller train_batch_size where they grow with it"
         )
 
 

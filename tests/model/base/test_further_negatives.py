@@ -11,7 +11,7 @@ from recbole_hllm.model.base.further_negatives import check_room
 
 def test_a_negative_needs_its_id_and_its_vector_four_times():
     check_room(1000, 50, 1000 * (32 + 4 * 4 * 50))
-    with pytest.raises(ConfigError, match="^num_negatives: the 1,000 negatives of a step need 0.00 GiB at least, and "):
+    with pytest.raises(ConfigError, match="the 1,000 negatives of a step need 0.00 GiB .*take fewer num_negatives"):
         check_room(1000, 50, 1000 * (32 + 4 * 4 * 50) - 1)
 
 
@@ -22,7 +22,7 @@ def test_a_step_with_too_many_is_refused_before_it(settings_of, tmp_path, model,
     keys = {**settings_of(model), "num_negatives": 9}
     run(model, config_dict={**keys, "epochs": 1}, run_dir=tmp_path / "fits")
     assert len(seen) == 1, "once, and not in each step"
-    with pytest.raises(ConfigError, match="num_negatives: the 200 negatives of a step need .* and 0.00 GiB are free"):
+    with pytest.raises(ConfigError, match="the 200 negatives of a step need .* and 0.00 GiB are free"):
         run(model, config_dict={**keys, "num_negatives": 200}, run_dir=tmp_path / "run")
 
 
@@ -37,7 +37,7 @@ def test_a_step_with_too_many_is_refused_before_it(settings_of, tmp_path, model,
     ],
 )
 def test_what_the_machine_has_no_memory_for(settings_of, tmp_path, model, keys):
-    with pytest.raises(ConfigError, match="a training step does not fit into memory .*allocate.*take a smaller train"):
+    with pytest.raises(ConfigError, match="a training step does not fit into memory \\(.*to allocate.*\\); take a smaller"):
         run(model, config_dict={**settings_of(model), **keys}, run_dir=tmp_path / "run")
 
 
@@ -46,5 +46,5 @@ def test_what_torch_has_no_memory_for(settings_of, tmp_path, monkeypatch):
     from recbole.model.sequential_recommender import GRU4Rec
 
     monkeypatch.setattr(GRU4Rec, "calculate_loss", lambda self, rows: torch.empty(10**15))
-    with pytest.raises(ConfigError, match="a training step does not fit into memory .*allocate memory"):
+    with pytest.raises(ConfigError, match="a training step does not fit into memory .*allocate memory: you tried to allocate"):
         run("GRU4Rec", config_dict=settings_of("GRU4Rec"), run_dir=tmp_path / "run")

@@ -8,6 +8,7 @@ from launched import launch
 
 from recbole_hllm.processes import end
 
+FULL = {"item_llm_tuning": "full"}
 IN_BATCH = {"in_batch_negatives": True, "num_negatives": 2}
 MEMORY = {"cross_batch_negatives": 30, "cross_batch_correction": True}
 CACHED = {"negatives": "cached", "num_negatives": 3}
@@ -17,8 +18,9 @@ SYSTEMS = {
     "texts, memory": ("HLLM", {"num_negatives": 4, **MEMORY}),
     "cache": ("HLLM", {**CACHED, "live_items": 7, "cache_refresh_steps": 3, "cache_refresh_items": 4}),
     "cache, all live": ("HLLM", CACHED),
-    "late ranker": ("HLLMRanker", {"loss_lambda": 0.5, **IN_BATCH}),
-    "early ranker": ("HLLMRanker", {"loss_lambda": 0.5, "fusion": "early"}),
+    "late ranker": ("HLLMRanker", {"loss_lambda": 0.5, **FULL, **IN_BATCH}),
+    "all actions": ("LEARN", {"dropout": 0.0, "sampling": "last", "train_batch_size": 4}),
+    "early ranker": ("HLLMRanker", {"loss_lambda": 0.5, **FULL, "fusion": "early"}),
 }
 STEPS = 5
 
@@ -28,8 +30,8 @@ def runs(settings_of):
     """Name -> keys, with batches of which an epoch's last has one row or two: fewer than processes."""
 
     def keys(model, own):
-        size = 27 if model == "HLLMRanker" else 8  # of 83 rows and 17
-        return {**settings_of(model), "train_batch_size": size, "epochs": 50, "item_llm_tuning": "full", **own}
+        size = 27 if model == "HLLMRanker" else 8  # of 83 rows and 17; LEARN has 14
+        return {**settings_of(model), "train_batch_size": size, "epochs": 50, **own}
 
     return {name: {**keys(model, own), "model": model} for name, (model, own) in SYSTEMS.items()}
 
@@ -38,12 +40,12 @@ def runs(settings_of):
 def alone(runs, tmp_path_factory):
     """What one process computes."""
     folder = tmp_path_factory.mktemp("alone")
-    return {name: engine_steps.losses_of(keys, STEPS, folder) for name, keys in runs.items()}
+    return {name: engine_steps.losses_of(keys, STEPS, folder / name) for name, keys in runs.items()}
 
 
 def steps(runs, folder):
     """What each of several processes prints: what it has found of every run."""
-    found = {name: engine_steps.losses_of(keys, STEPS, folder, resumed=3) for name, keys in runs.items()}
+    found = {name: engine_steps.losses_of(keys, STEPS, folder / name, resumed=3) for name, keys in runs.items()}
     end()
     print(json.dumps(found))
 

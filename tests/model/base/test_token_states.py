@@ -96,9 +96,10 @@ def test_memory_is_that_of_the_trained_layers(variant, kind):
     assert all_layers.kept(*chunk) > 2.5 * memory.kept(*chunk)
 
 
-def test_work_is_that_of_the_trained_layers(variant):
+def test_work_is_that_of_the_trained_layers(variant, toy, tiny_llm):
     model = variant("llama")
-    work = WorkCounter(Config(config_dict=vars(model.settings)), model, labelled=False).of(WINDOWS)
+    config = toy(**LAST, item_pretrain_dir=tiny_llm("llama", num_hidden_layers=3))[0]
+    work = WorkCounter(config, model, labelled=False).of(WINDOWS)
     ids = sorted({*WINDOWS["item_id_list"].flatten().tolist(), *WINDOWS["neg_item_id"].flatten().tolist()} - {0})
     tokens = model.item_reading().tokens[ids]
     layer = repeated_layers(model.item_encoder.backbone)[-1]
