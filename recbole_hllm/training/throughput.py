@@ -114,7 +114,8 @@ class Throughput:
         Returns:
             batches and seconds counted; items of a batch, and distinct_items, None where several processes read no
             texts, which do not ask each other for ids then; item_tokens_per_second, None where no texts are read;
-            flops_per_second; peak_flops_per_second, that a product of matrices reaches in the precision of the training, None where the training was too short to measure it; share_of_peak; waiting_seconds and
+            flops_per_second; peak_flops_per_second, that a product of matrices reaches in the precision of the
+            training, None where the training was too short to measure it; share_of_peak; waiting_seconds and
             waiting_share; surviving_negatives of a batch; and peak_memory_bytes of each process.
         """
         return self._rates(self.run)

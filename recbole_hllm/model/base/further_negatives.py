@@ -10,8 +10,8 @@ from recbole_hllm.model.base.together import items_of_all
 from recbole_hllm.nn.negatives import CrossBatchMemory, FurtherNegatives, log_q_bias
 from recbole_hllm.units import gigabytes
 
-# Bytes of a drawn negative, at least: its id, sorted, with the places that sorting gives and takes; its vector, as it is
-# and of length 1, and the gradients of both.
+# Bytes of a drawn negative, at least: its id, sorted, with the places that sorting gives and takes; four copies of its
+# vector, which are the vector as it is and of length 1, and the gradients of both.
 _OF_ID, _COPIES = 32, 4
 
 
