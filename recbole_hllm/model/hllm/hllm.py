@@ -166,8 +166,8 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         return torch.cat([padding, vectors])[places]
 
     def _encode(self, ids: Tensor) -> Tensor:
-        """(N,) different ids of real items, in rising order -> (N, D) vectors; in a training of this process's rows, and
-        what several processes read is encoded once."""
+        """(N,) different ids of real items, in rising order -> (N, D) vectors. In a training these are ids of this
+        process's rows, and each item of the whole batch is encoded once."""
         if not self.training:
             return self.item_encoder(ids) if isinstance(self.item_encoder, StoredItemVectors) else self._encode_own(ids)
         of_batch = distinct_of_all(ids)

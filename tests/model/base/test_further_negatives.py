@@ -7,6 +7,7 @@ from recbole_hllm import run
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base import next_item
 from recbole_hllm.model.base.further_negatives import check_room
+from recbole_hllm.runs.plan import plan
 
 
 def test_a_negative_needs_its_id_and_its_vector_four_times():
@@ -39,6 +40,11 @@ def test_a_step_with_too_many_is_refused_before_it(settings_of, tmp_path, model,
 def test_what_the_machine_has_no_memory_for(settings_of, tmp_path, model, keys):
     with pytest.raises(ConfigError, match=r"step does not fit into memory \(.*to allocate.*\); take a smaller"):
         run(model, config_dict={**settings_of(model), **keys}, run_dir=tmp_path / "run")
+
+
+def test_a_plan_says_so(settings_of):
+    with pytest.raises(ConfigError, match="step does not fit into memory"):
+        plan("SASRecNCE", config_dict={**settings_of("SASRecNCE"), "num_negatives": 10**14})
 
 
 def test_what_torch_has_no_memory_for(settings_of, tmp_path, monkeypatch):
