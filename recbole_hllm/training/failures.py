@@ -39,7 +39,7 @@ def _of_memory(error: Exception) -> bool:
 
 @contextmanager
 def missing_memory_named() -> Iterator[None]:
-    """Around batches and steps: raises ConfigError where one does not fit into memory."""
+    """Around batches, steps and validations: raises ConfigError where one does not fit into memory."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -48,8 +48,8 @@ def missing_memory_named() -> Iterator[None]:
         lines = str(error).splitlines()  # of torch's calls too, and those of a worker
         said = next((line for line in lines if "to allocate" in line), type(error).__name__)
         raise ConfigError(
-            f"a training step does not fit into memory ({said}); take a smaller train_batch_size, fewer negatives, or "
-            "shorter histories and texts"
+            f"this training does not fit into memory ({said}); take a smaller train_batch_size or eval_batch_size, "
+            "fewer negatives, or shorter histories and texts"
         ) from error
 
 

@@ -10,9 +10,9 @@ from recbole_hllm.model.base.together import items_of_all
 from recbole_hllm.nn.negatives import CrossBatchMemory, FurtherNegatives, log_q_bias
 from recbole_hllm.units import gigabytes
 
-# Bytes of a drawn negative, at least: its id, sorted, with the places that sorting gives and takes; four copies of its
-# vector, which are the vector as it is and of length 1, and the gradients of both.
-_OF_ID, _COPIES = 32, 4
+# Of a drawn negative, at least: bytes of its id, sorted, with the places that sorting gives and takes; and copies of
+# its vector, with the gradient. Those that count for a position have more.
+_OF_ID, _COPIES = 32, 2
 
 
 def check_further(settings: NextItemLossKeys, has_cache: bool = False) -> None:

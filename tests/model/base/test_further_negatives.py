@@ -10,16 +10,16 @@ from recbole_hllm.model.base.further_negatives import check_room
 from recbole_hllm.runs.plan import plan
 
 
-def test_a_negative_needs_its_id_and_its_vector_four_times():
-    check_room(1000, 50, 1000 * (32 + 4 * 4 * 50))
+def test_a_negative_needs_its_id_its_vector_and_a_gradient():
+    check_room(1000, 50, 1000 * (32 + 4 * 2 * 50))
     with pytest.raises(ConfigError, match="the 1,000 negatives of a step need 0.00 GiB .*take fewer num_negatives"):
-        check_room(1000, 50, 1000 * (32 + 4 * 4 * 50) - 1)
+        check_room(1000, 50, 1000 * (32 + 4 * 2 * 50) - 1)
 
 
 @pytest.mark.parametrize("model", ["SASRecNCE", "HLLM", "HLLMRanker"])
 def test_a_step_with_too_many_is_refused_before_it(settings_of, tmp_path, model, monkeypatch):
     seen = []
-    monkeypatch.setattr(next_item, "free_memory", lambda device: seen.append(device) or 5000.0)
+    monkeypatch.setattr(next_item, "free_memory", lambda device: seen.append(device) or 2500.0)
     keys = {**settings_of(model), "num_negatives": 9}
     run(model, config_dict={**keys, "epochs": 1}, run_dir=tmp_path / "fits")
     assert len(seen) == 1, "once, and not in each step"
@@ -38,12 +38,12 @@ def test_a_step_with_too_many_is_refused_before_it(settings_of, tmp_path, model,
     ],
 )
 def test_what_the_machine_has_no_memory_for(settings_of, tmp_path, model, keys):
-    with pytest.raises(ConfigError, match=r"step does not fit into memory \(.*to allocate.*\); take a smaller"):
+    with pytest.raises(ConfigError, match=r"training does not fit into memory \(.*to allocate.*\); take a smaller"):
         run(model, config_dict={**settings_of(model), **keys}, run_dir=tmp_path / "run")
 
 
 def test_a_plan_says_so(settings_of):
-    with pytest.raises(ConfigError, match="step does not fit into memory"):
+    with pytest.raises(ConfigError, match="training does not fit into memory"):
         plan("SASRecNCE", config_dict={**settings_of("SASRecNCE"), "num_negatives": 10**14})
 
 
@@ -52,5 +52,5 @@ def test_what_torch_has_no_memory_for(settings_of, tmp_path, monkeypatch):
     from recbole.model.sequential_recommender import GRU4Rec
 
     monkeypatch.setattr(GRU4Rec, "calculate_loss", lambda self, rows: torch.empty(10**15))
-    with pytest.raises(ConfigError, match="step does not fit into memory .*allocate memory: you tried to allocate"):
+    with pytest.raises(ConfigError, match="training does not fit into memory .*allocate memory: you tried to allocate"):
         run("GRU4Rec", config_dict=settings_of("GRU4Rec"), run_dir=tmp_path / "run")
