@@ -168,12 +168,12 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
     def _encode(self, ids: Tensor) -> Tensor:
         """(N,) different ids of real items, in rising order -> (N, D) vectors. In a training these are ids of this
         process's rows, and each item of the whole batch is encoded once."""
-        if not self.training:
-            return self.item_encoder(ids) if isinstance(self.item_encoder, StoredItemVectors) else self._encode_own(ids)
-        of_batch = distinct_of_all(ids)
+        of_batch = distinct_of_all(ids) if self.training else ids
         self.items_encoded = len(of_batch)
         if isinstance(self.item_encoder, StoredItemVectors):
             return self.item_encoder(ids)
+        if not self.training:
+            return self._encode_own(ids)
         vectors = self._encode_together(of_batch) if self.cache is None else self._encode_some(of_batch)
         return vectors if of_batch is ids else vectors[torch.searchsorted(of_batch, ids)]
 
