@@ -5,8 +5,11 @@ A process that fails says so here before it leaves the others, so that of all me
 
 import json
 import os
+import queue
+import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -17,6 +20,7 @@ from recbole_hllm.errors import ConfigError, UserError
 
 _SECONDS_TO_READ = 3.0  # that the host of the store stays after its failure, for the others to read it
 _PAUSE = 0.05
+_SECONDS_LATE = 2.0  # that torch, which says more of what went wrong, may be late with its own limit
 _IN_USE = "EADDRINUSE"
 
 
@@ -60,12 +64,16 @@ class Meeting:
             raise ConfigError(f"RANK: {rank} of WORLD_SIZE {world_size}; processes are counted from 0")
         of_launcher = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         is_host, host = rank == 0 and not of_launcher, os.environ.get("MASTER_ADDR") or "localhost"
+
+        def connect() -> Any:
+            return dist.TCPStore(host, port, world_size, is_host, timedelta(minutes=minutes), wait_for_workers=False)
+
         try:
-            store: Any = dist.TCPStore(
-                host, port, world_size, is_host, timedelta(minutes=minutes), wait_for_workers=False
-            )
-        except (RuntimeError, ValueError) as error:
-            if _IN_USE in str(error):
+            store = _within(60 * minutes + _SECONDS_LATE, connect)
+        except (RuntimeError, ValueError, TimeoutError) as error:
+            if isinstance(error, TimeoutError):
+                why = f"silent for {minutes:g} minutes (process_minutes): another program may listen there"
+            elif _IN_USE in str(error):
                 why = "in use: another run may have it; choose another one, torchrun --master_port=PORT"
             else:
                 why = f"not where the first process is ({_first_line(error)}); is it running?"
@@ -133,6 +141,27 @@ def _number(name: str, world_size: int) -> int:
             "for one alone unset WORLD_SIZE"
         )
     return int(value)
+
+
+def _within(seconds: float, make: Callable[[], Any]) -> Any:
+    """What ``make`` gives or raises; TimeoutError where that takes longer: torch waits for ever for the first answer of
+    who listens at a port. The thread that waits there ends with the program."""
+    answers: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+
+    def answer() -> None:
+        try:
+            answers.put((make(), None))
+        except Exception as error:
+            answers.put((None, error))
+
+    threading.Thread(target=answer, daemon=True).start()
+    try:
+        made, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if error is not None:
+        raise error
+    return made
 
 
 def _first_line(error: Exception) -> str:

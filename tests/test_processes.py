@@ -212,6 +212,19 @@ def test_nobody_at_the_port():
     assert one.code == 2 and f"error: MASTER_PORT: {port} of localhost is not where the first process is" in one.err
 
 
+def test_a_port_at_which_another_program_says_nothing():
+    with socket.socket() as silent:
+        silent.bind(("localhost", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        (one,) = launch(meets, ranks=[1], port=port, seconds=30)
+    assert one.code == 2
+    assert one.said == [
+        f"error: MASTER_PORT: {port} of localhost is silent for 0.05 minutes (process_minutes): another program may "
+        "listen there"
+    ]
+
+
 def test_two_of_one_number():
     ended = launch(meets, world_size=3, ranks=[0, 1, 1])
     assert [process.code for process in ended] == [2, 2, 2]

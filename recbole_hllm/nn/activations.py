@@ -65,7 +65,9 @@ class Room:
         return 0
 
 
-def measure_activations(backbone: PreTrainedModel, longest: int, trained_inputs: bool) -> Activations:
+def measure_activations(
+    backbone: PreTrainedModel, longest: int, trained_inputs: bool, last: int | None = None
+) -> Activations:
     """Reads a few texts, with gradients and in the precision of the present autocast, and counts what is kept.
 
     Random numbers that others draw stay the same.
@@ -74,6 +76,7 @@ def measure_activations(backbone: PreTrainedModel, longest: int, trained_inputs:
         backbone: without head; it may be on the device ``meta``, where nothing is computed.
         longest: tokens of the longest text.
         trained_inputs: whether gradients flow into the input vectors.
+        last: how many layers, the last ones, gradients flow into; None: all.
     """
     device = next(backbone.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -84,7 +87,7 @@ def measure_activations(backbone: PreTrainedModel, longest: int, trained_inputs:
                 whole = _measure(backbone.eval(), longest, trained_inputs)
             finally:
                 backbone.train()
-    share = _AT_WORK / backbone.config.num_hidden_layers
+    share = _AT_WORK / (last or backbone.config.num_hidden_layers)
     return Activations(kept, Bytes(share * whole.token, share * whole.pair))
 
 

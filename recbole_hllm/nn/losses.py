@@ -38,6 +38,11 @@ class InfoNCEResult:
     accuracy: dict[int, Tensor]
     """k -> share of targets whose positive is among the k largest logits, for each k <= 1 + K."""
 
+    def times(self, weight: float) -> "InfoNCEResult":
+        """All numbers times a weight, for a mean over several results."""
+        accuracy = {k: share * weight for k, share in self.accuracy.items()}
+        return InfoNCEResult(self.loss * weight, self.surviving * weight, accuracy)
+
 
 def info_nce(
     outputs: Tensor,

@@ -1,5 +1,6 @@
 """Further negatives that cost no item to encode: the targets of a batch, and vectors of earlier batches."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -126,31 +127,39 @@ class FurtherNegatives(nn.Module):
     Args:
         bias: (n_items,) of ``log_q_bias`` where the batch's targets are negatives of all positions; None: they are not.
         memory: of earlier batches; None: there is none.
+        of_batch: (P,) ids and (P, D) vectors of targets -> those of the whole batch, where others have some of its rows
+            and are given the same drawn negatives; None: these are all.
     """
 
     of_item: Tensor | None
 
-    def __init__(self, bias: Tensor | None, memory: CrossBatchMemory | None) -> None:
+    def __init__(
+        self,
+        bias: Tensor | None,
+        memory: CrossBatchMemory | None,
+        of_batch: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
+    ) -> None:
         super().__init__()
         self.register_buffer("of_item", bias, persistent=False)
-        self.memory = memory
+        self.memory, self.of_batch = memory, of_batch
 
     def forward(self, drawn: Negatives, target_ids: Tensor, targets: Tensor) -> tuple[Negatives, Tensor | None]:
         """The negatives of a step, and what is added to the logits of the P targets.
 
         Args:
             drawn: shared ones.
-            target_ids: (P,) of the batch.
+            target_ids: (P,) of the rows.
             targets: (P, D) their vectors.
         """
-        own, of_targets = drawn, None
+        now, of_targets = drawn, None
         if self.of_item is not None:
             of_targets = self.of_item[target_ids]
-            own = drawn.and_also(Negatives(target_ids, targets, of_targets))
+            ids, vectors = (target_ids, targets) if self.of_batch is None else self.of_batch(target_ids, targets)
+            now = drawn.and_also(Negatives(ids, vectors, self.of_item[ids]))
         if self.memory is None:
-            return own, of_targets
-        everything = own.and_also(self.memory.remembered(own))
-        self.memory.keep(own)
+            return now, of_targets
+        everything = now.and_also(self.memory.remembered(now))
+        self.memory.keep(now)
         return everything, of_targets
 
     def terms(self) -> dict[str, Tensor]:

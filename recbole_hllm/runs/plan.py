@@ -19,6 +19,7 @@ from recbole_hllm.model.base.contract import NeedsRuns, Weights
 from recbole_hllm.runs.effect import tell_of_run
 from recbole_hllm.runs.prerequisites import to_be_made
 from recbole_hllm.training.engines.memory import Numbers, by_strategy, held, held_in_evaluation
+from recbole_hllm.training.failures import missing_memory_named
 from recbole_hllm.training.peak_memory import peak_memory
 from recbole_hllm.training.trainer import Trainer
 from recbole_hllm.training.work import Work, WorkCounter
@@ -120,6 +121,7 @@ def _parameters(model: Any) -> dict[str, tuple[int, int]]:
     return {**counts, "all": (sum(total for total, _ in counts.values()), sum(own for _, own in counts.values()))}
 
 
+@missing_memory_named()
 def _work(config: Config, model: Any, train: Any) -> dict[str, float]:
     """Tokens, positions and FLOPs of an epoch, from some of its batches."""
     counter, epoch = WorkCounter(config, model, train._dataset.rows.labelled, recomputation=True), Work()
@@ -162,6 +164,7 @@ def _held_lines(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+@missing_memory_named()
 def _timed(config: Config, train: Any) -> dict[str, Any]:
     """Seconds of a step, by running some; the model is thrown away."""
     settings = RunKeys.of(config)

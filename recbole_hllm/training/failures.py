@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from recbole_hllm.errors import WRONG_VALUE, ConfigError, ModelError, UserError, words_of
 from recbole_hllm.training.step_numbers import BatchPlace
 
@@ -28,6 +30,29 @@ def check_epoch(epoch: int, loss: float) -> None:
         raise ModelError(f"the training loss of epoch {epoch} is {loss}; try a smaller learning_rate")
 
 
+def _of_memory(error: Exception) -> bool:
+    """Whether NumPy, torch or a GPU had no memory: torch's errors of a CPU, and those of a worker, have no class of
+    their own."""
+    said = any(words in str(error) for words in ("allocate memory", "Unable to allocate"))
+    return said or isinstance(error, (MemoryError, torch.OutOfMemoryError))
+
+
+@contextmanager
+def missing_memory_named() -> Iterator[None]:
+    """Around batches, steps and validations: raises ConfigError where one does not fit into memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _of_memory(error):
+            raise
+        lines = str(error).splitlines()  # of torch's calls too, and those of a worker
+        said = next((line for line in lines if "to allocate" in line), type(error).__name__)
+        raise ConfigError(
+            f"this training does not fit into memory ({said}); take a smaller train_batch_size or eval_batch_size, "
+            "fewer negatives, or shorter histories and texts"
+        ) from error
+
+
 @contextmanager
 def wrong_values_named(model: str, checked: bool) -> Iterator[None]:
     """RecBole's models check few values; what is wrong with one shows in the first batch.
@@ -44,7 +69,7 @@ def wrong_values_named(model: str, checked: bool) -> Iterator[None]:
     except UserError:
         raise
     except (RuntimeError, *WRONG_VALUE) as error:
-        if checked:
+        if checked or _of_memory(error):
             raise
         raise ConfigError(
             f"{model} cannot compute its first batch with these keys and data: {words_of(error)}"

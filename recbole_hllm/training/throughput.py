@@ -112,16 +112,17 @@ class Throughput:
         """Rates since this process began to train, of several processes together: all of them ask at the same time.
 
         Returns:
-            batches and seconds counted; items and distinct_items of a batch; item_tokens_per_second, None where no
-            texts are read; flops_per_second; peak_flops_per_second, that a product of matrices reaches in the precision
-            of the training, None where the training was too short to measure it; share_of_peak; waiting_seconds and
+            batches and seconds counted; items of a batch, and distinct_items, None where several processes read no
+            texts, which do not ask each other for ids then; item_tokens_per_second, None where no texts are read;
+            flops_per_second; peak_flops_per_second, that a product of matrices reaches in the precision of the
+            training, None where the training was too short to measure it; share_of_peak; waiting_seconds and
             waiting_share; surviving_negatives of a batch; and peak_memory_bytes of each process.
         """
         return self._rates(self.run)
 
     def _rates(self, totals: Totals) -> dict[str, Any]:
         own = {**asdict(totals), "peak": self._peak(), "memory": peak_memory(self.device)}
-        every, work = current().gather(own), Work()
+        every, work, reads = current().gather(own), Work(), self.counter.reading is not None
         for one in every:
             work.add(Work(**one["work"]))
         seconds, waiting = (max(one[name] for one in every) for name in ("seconds", "waiting"))
@@ -132,8 +133,8 @@ class Throughput:
             "batches": totals.batches,
             "seconds": round(seconds, 3),
             "items": _ratio(work.items, totals.batches),
-            "distinct_items": _ratio(work.distinct_items, totals.batches),
-            "item_tokens_per_second": None if self.counter.reading is None else _ratio(work.item_tokens, seconds),
+            "distinct_items": _ratio(work.distinct_items, totals.batches) if reads or len(every) == 1 else None,
+            "item_tokens_per_second": _ratio(work.item_tokens, seconds) if reads else None,
             "flops_per_second": rate,
             "peak_flops_per_second": peak,
             "share_of_peak": _ratio(rate, peak),
@@ -153,7 +154,8 @@ def throughput_text(rates: Mapping[str, Any]) -> str:
     if rates["item_tokens_per_second"] is not None:
         words.append(f"{rates['item_tokens_per_second']:,.0f} item tokens/s")
     if rates["items"]:
-        words.append(f"{rates['distinct_items']:,.0f} distinct of {rates['items']:,.0f} items of a batch")
+        distinct = "" if rates["distinct_items"] is None else f"{rates['distinct_items']:,.0f} distinct of "
+        words.append(f"{distinct}{rates['items']:,.0f} items of a batch")
     if rates["flops_per_second"]:
         share = rates["share_of_peak"]
         of_peak = "" if share is None else f", {share:.1%} of {_flops(rates['peak_flops_per_second'])} of a product"

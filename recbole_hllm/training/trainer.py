@@ -30,7 +30,7 @@ from recbole_hllm.training.checkpoint import PREVIOUS, checkpoints, load_last, l
 from recbole_hllm.training.engines import build_engine, engine_class
 from recbole_hllm.training.engines.saving import replacing_together
 from recbole_hllm.training.evaluation import Evaluation
-from recbole_hllm.training.failures import check_batch, check_epoch, wrong_values_named
+from recbole_hllm.training.failures import check_batch, check_epoch, missing_memory_named, wrong_values_named
 from recbole_hllm.training.interruption import Interruption
 from recbole_hllm.training.optimizers import fused
 from recbole_hllm.training.progress import loop_of, take_up
@@ -230,7 +230,7 @@ class Trainer(Evaluation):
             self._show(bar, batch, loss, terms)
             self.epoch_loss += loss
 
-        with StepNumbers(record) as numbers:
+        with missing_memory_named(), StepNumbers(record) as numbers:
             for index, rows in enumerate(self.throughput.watched(bar), first):
                 last = (index + 1) % self.accumulation == 0 or index + 1 == batches
                 loss = self.train_batch(rows, loss_func, share_of[index], last)

@@ -1,5 +1,6 @@
 """What batches of training rows cost: items, tokens, positions and FLOPs, counted from the model's contract."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +11,18 @@ from torch import nn
 
 from recbole_hllm.config.keys.language_models import CheckpointingKeys
 from recbole_hllm.config.keys.run import RunKeys
+from recbole_hllm.data.batches import Batch
+from recbole_hllm.processes import current
 
 
 @dataclass
 class Work:
-    """Of a batch, or of several together.
+    """Of a batch, or of several together. Of several processes each has a share, so that their sum counts an item that
+    two of them read once.
 
     Attributes:
         items: places of the batch that hold an item, repetitions counted, padding not.
-        distinct_items: of these.
+        distinct_items: of these; of several processes that read no texts, of those of each process.
         item_tokens: real ones, of the texts of distinct items that are read.
         positions: places that what reads histories reads.
         flops: of matrix products and of attention between the tokens of an item, forward and backward. Attention counts
@@ -44,7 +48,8 @@ class Work:
 
 
 class WorkCounter:
-    """Counts what a model does with a batch of training rows; no random number is drawn, nothing computed.
+    """Counts what a model does with a batch of training rows; no random number is drawn, nothing computed. Where texts
+    are read, several processes tell each other which, and all count the same batch at the same time.
 
     Args:
         config: the run's Config.
@@ -59,21 +64,24 @@ class WorkCounter:
         self.reading = reading = model.item_reading()
         self.recomputation = recomputation
         checkpointing = recomputation and bool(CheckpointingKeys.of(config).gradient_checkpointing)
-        self.texts = None if reading is None else _Matrices.of(reading.module, checkpointing)
+        self.texts = None if reading is None else _Matrices.of(reading.module, checkpointing, reading.left_out)
         parts = (part for part in model.children() if reading is None or part is not reading.module)
         self.others = [_Matrices.of(part, checkpointing) for part in parts]
 
     def of(self, rows: Interaction) -> Work:
         """The work of a batch."""
         read, beside = _items_of(self.settings, self.labelled, rows)
-        distinct = _distinct(np.concatenate([ids.reshape(-1) for ids in (read, *beside)]))
-        items = sum(int(np.count_nonzero(ids)) for ids in (read, *beside))
-        positions = self.model.positions_read(rows)
+        positions = self.model.positions_read(rows) if _own_rows(rows) else 0
         if positions is None:
             positions = int(np.count_nonzero(read))
-        work = Work(items, len(distinct), 0, positions, sum(part.flops(positions) for part in self.others))
+        ids = np.concatenate([read.reshape(-1), beside.reshape(-1)])
+        distinct = _distinct(ids)
+        flops = sum(part.flops(positions) for part in self.others)
+        work = Work(int(np.count_nonzero(ids)), len(distinct), 0, positions, flops)
         if self.reading is not None:
-            self._add_texts(work, self.reading.tokens[distinct][: self.reading.most])
+            distinct = np.unique(np.concatenate(current().gather_arrays(distinct)))
+            work.distinct_items = len(_share(distinct))
+            self._add_texts(work, _share(self.reading.tokens[distinct][: self.reading.most]))
         return work
 
     def _add_texts(self, work: Work, lengths: np.ndarray) -> None:
@@ -103,9 +111,10 @@ class _Matrices:
     twice: bool
 
     @classmethod
-    def of(cls, part: nn.Module, checkpointing: bool) -> "_Matrices":
-        """Those of all layers but embeddings, which are looked up."""
-        layers = (layer for layer in part.modules() if not isinstance(layer, nn.Embedding))
+    def of(cls, part: nn.Module, checkpointing: bool, left_out: Iterable[nn.Module] = ()) -> "_Matrices":
+        """Those of all layers but embeddings, which are looked up, and what is left out."""
+        without = {layer for one in left_out for layer in one.modules()}
+        layers = (layer for layer in part.modules() if not isinstance(layer, nn.Embedding) and layer not in without)
         matrices = [weight for layer in layers for weight in layer.parameters(recurse=False) if weight.dim() > 1]
         trained = sum(weight.numel() for weight in matrices if weight.requires_grad)
         return cls(sum(weight.numel() for weight in matrices), trained, checkpointing and trained > 0)
@@ -121,15 +130,28 @@ class _Matrices:
         return 1 + 2 * (self.trained > 0) + self.twice + (again / tokens if tokens else 0.0)
 
 
-def _items_of(settings: RunKeys, labelled: bool, rows: Interaction) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Items of a batch: those read by the user model, a labelled row's candidate among them, and those beside."""
+def _items_of(settings: RunKeys, labelled: bool, rows: Interaction) -> tuple[np.ndarray, np.ndarray]:
+    """Items of a batch: those read by the user model, a labelled row's candidate among them, and those beside; of
+    negatives that all processes have, this one's share."""
     item = settings.ITEM_ID_FIELD
     history, negatives = item + settings.LIST_SUFFIX, settings.NEG_PREFIX + item
     read = [_ids(rows[history])] if history in rows else []
     if item in rows and (labelled or not read):
         read.append(_ids(rows[item])[:, None])
-    beside = [_ids(rows[negatives])] if negatives in rows else []
-    return np.concatenate(read, axis=1) if read else np.zeros((len(rows), 0), np.int64), beside
+    beside = _ids(rows[negatives]) if negatives in rows else np.zeros(0, np.int64)
+    own = _own_rows(rows)
+    together = np.concatenate(read, axis=1) if read else np.zeros((len(rows), 0), np.int64)
+    return together[:own], _share(beside[0]) if beside.ndim == 2 else beside[:own]
+
+
+def _own_rows(rows: Interaction) -> int:
+    return 0 if isinstance(rows, Batch) and rows.stands_in else len(rows)
+
+
+def _share(values: np.ndarray) -> np.ndarray:
+    """This process's of what all have."""
+    share = current().share(len(values))
+    return values[share.start : share.stop]
 
 
 def _ids(column: torch.Tensor) -> np.ndarray:

@@ -82,6 +82,14 @@ RUNS = {
         "train_batch_size": 4, "item_llm_tuning": "lora", "lora_dropout": 0.3, "scheduler": "cosine",
         "eval_every_steps": 4,
     },
+    "HLLM, memory": {
+        "train_batch_size": 4, "item_llm_dropout": 0.3, "in_batch_negatives": True, "cross_batch_negatives": 25,
+        "cross_batch_correction": True,
+    },
+    "HLLM, cache": {
+        "train_batch_size": 4, "item_llm_dropout": 0.3, "negatives": "cached", "num_negatives": 3, "live_items": 7,
+        "cache_refresh_steps": 4, "cache_refresh_items": 5,
+    },
     "LEARN": {"hidden_dropout_prob": 0.4, "content": "id"},
     "HLLMRanker": {"epochs": 3, "eval_every_steps": 5},
 }  # fmt: skip
@@ -89,13 +97,14 @@ RUNS = {
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_killed_inside_an_epoch_goes_on_inside_it(settings_of, at_step, tmp_path, name):
-    settings = {**settings_of(name), "train_batch_size": 8, "save_every_steps": 3, **RUNS[name]}
-    run(name, config_dict=settings, run_dir=tmp_path / "whole")
+    model = name.partition(",")[0]
+    settings = {**settings_of(model), "train_batch_size": 8, "save_every_steps": 3, **RUNS[name]}
+    run(model, config_dict=settings, run_dir=tmp_path / "whole")
     steps, folder = read_json(tmp_path / "whole" / "costs.json")["steps"], tmp_path / "killed"
     assert steps > 9, "a checkpoint and a kill inside the second epoch"
     at_step(steps - 2, kill)
     with pytest.raises(Killed):
-        run(name, config_dict=settings, run_dir=folder)
+        run(model, config_dict=settings, run_dir=folder)
     loop = read_json(folder / "last" / "training.json")["loop"]
     assert loop["steps"] % 3 == 0 and loop["batch"] > 0, "it is a checkpoint inside an epoch"
     at_step(None, None)

@@ -91,6 +91,10 @@ def test_several_processes_are_told_together(counted, monkeypatch):
     assert rates["items"] == sum(work.items for work in counted.works), "of a batch of all processes"
     assert (rates["waiting_seconds"], rates["waiting_share"], rates["surviving_negatives"]) == (3.0, 0.25, 2.0)
     assert rates["peak_flops_per_second"] == 4e9 and rates["peak_memory_bytes"] == [4, 5]
+    assert rates["distinct_items"] == sum(work.distinct_items for work in counted.works)
+    counted.throughput.counter.reading = None
+    rates = counted.throughput.of_run()
+    assert rates["distinct_items"] is None and throughput_text(rates).startswith(f"{rates['items']:,.0f} items of a")
 
 
 def test_the_words_of_the_log():

@@ -1,8 +1,13 @@
 """The work of a batch, counted item by item."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 import torch
+from launched import launch
 
+from recbole_hllm.processes import begin, end
 from recbole_hllm.training.work import Work, WorkCounter
 
 
@@ -49,6 +54,37 @@ def test_no_random_number_is_drawn(prepare, model):
     work = WorkCounter(prepared.config, prepared.model, labelled=False).of(rows)
     assert torch.equal(torch.get_rng_state(), before)
     assert work.item_tokens == 0 < work.distinct_items <= work.items and work.positions > 0
+
+
+def counts(prepared):
+    """The work of each batch."""
+    counter = WorkCounter(prepared.config, prepared.model, labelled=False)
+    return [asdict(counter.of(rows)) for rows in prepared.train]
+
+
+def counts_of_a_part(every):
+    processes = begin(torch.device("cpu"), 1)
+    for prepared in every:
+        prepared.train.shard(processes.rank, processes.world_size)
+    print(json.dumps([counts(prepared) for prepared in every]))
+    end()
+
+
+def test_processes_count_together_what_one_counts(prepare):
+    """What two of them read is counted once, also in a last batch in which one has no row."""
+    keys = {"train_batch_size": 8, "num_negatives": 7}  # of 17 rows
+    every = [prepare("HLLM", **keys), prepare("HLLM", live_items=5, **keys), prepare("SASRecNCE", **keys)]
+    ended = launch(counts_of_a_part, every, world_size=3)  # before a pass here, which would change the next one's rows
+    alone = [counts(prepared) for prepared in every]
+    assert [process.code for process in ended] == [0] * 3, ended[0].err
+    parts = [json.loads(process.out) for process in ended]
+    for model, batches in enumerate(alone):
+        for number, expected in enumerate(batches):
+            work = Work()
+            for part in parts:
+                work.add(Work(**part[model][number]))
+            known = {name for name in expected if name != "distinct_items" or model < 2}
+            assert {name: getattr(work, name) for name in known} == pytest.approx({n: expected[n] for n in known})
 
 
 def test_works_are_added():

@@ -63,8 +63,9 @@ class ItemReading:
         tokens: (N,) number of tokens of each item, [ITEM] included; 0 where stored vectors are looked up.
         memory: tokens of the texts of a step -> bytes of activations at its peak, and how many tokens are computed
             again in the backward pass; None: no language model reads them.
-        layers, hidden_size: of the language model; 0 without one.
+        layers, hidden_size: of the language model, of the layers that are computed; 0 without one.
         most: most distinct items of a batch that are read, the others' vectors being known; None: all.
+        left_out: parts of the module that are not computed, what they make of the texts being known.
     """
 
     module: nn.Module
@@ -73,6 +74,7 @@ class ItemReading:
     layers: int = 0
     hidden_size: int = 0
     most: int | None = None
+    left_out: Sequence[nn.Module] = ()
 
 
 class Recommender(AbstractRecommender):

@@ -6,8 +6,13 @@ import torch
 
 from recbole_hllm.config.keys.next_item import NextItemLossKeys
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.model.base.together import items_of_all
 from recbole_hllm.nn.negatives import CrossBatchMemory, FurtherNegatives, log_q_bias
-from recbole_hllm.processes import refuse_several
+from recbole_hllm.units import gigabytes
+
+# Of a drawn negative, at least: bytes of its id, sorted, with the places that sorting gives and takes; and copies of
+# its vector, with the gradient. Those that count for a position have more.
+_OF_ID, _COPIES = 32, 2
 
 
 def check_further(settings: NextItemLossKeys, has_cache: bool = False) -> None:
@@ -28,13 +33,26 @@ def check_further(settings: NextItemLossKeys, has_cache: bool = False) -> None:
             f"negatives: {settings.negatives}: in_batch_negatives and cross_batch_negatives join shared ones; take "
             "negatives: shared, or leave them out"
         )
-    if further or settings.negatives == "cached":  # each process would keep those of its own rows
-        key = "negatives: cached" if settings.negatives == "cached" else "in_batch_negatives and cross_batch_negatives"
-        refuse_several(f"{key} are of one process", "or take shared negatives without them")
     if settings.cross_batch_correction and not settings.cross_batch_negatives:
         raise ConfigError("cross_batch_correction: nothing is kept of earlier batches; give cross_batch_negatives")
     if settings.num_negatives == 0 and not settings.in_batch_negatives:
         raise ConfigError("num_negatives: 0 leaves nothing to compare with; add in_batch_negatives: True, or draw some")
+
+
+def check_room(number: int, width: int, free: float) -> None:
+    """Raises ConfigError where so many negatives do not fit into memory, however they are computed.
+
+    Args:
+        number: of all that a step draws.
+        width: of an item vector.
+        free: bytes.
+    """
+    needed = number * (_OF_ID + 4 * _COPIES * width)
+    if needed > free:
+        raise ConfigError(
+            f"the {number:,} negatives of a step need {gigabytes(needed)} at least, and {gigabytes(free)} are free; "
+            "take fewer num_negatives, or a smaller train_batch_size where they grow with it"
+        )
 
 
 def further_negatives(settings: NextItemLossKeys, dataset: Any, width: int) -> FurtherNegatives | None:
@@ -52,4 +70,4 @@ def further_negatives(settings: NextItemLossKeys, dataset: Any, width: int) -> F
     if settings.in_batch_negatives:
         bias = log_q_bias(torch.as_tensor(dataset.rows.item_counts()))
     memory = CrossBatchMemory(size, width, settings.cross_batch_correction) if size else None
-    return FurtherNegatives(bias, memory)
+    return FurtherNegatives(bias, memory, items_of_all)

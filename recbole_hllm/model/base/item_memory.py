@@ -95,7 +95,8 @@ class ItemMemory:
             trained = encoder.item_emb_tokens is not None or any(
                 weight.requires_grad for weight in encoder.backbone.get_input_embeddings().parameters()
             )
-            self._activations = measure_activations(encoder.backbone, _longest(encoder), trained)
+            last = self.settings.item_llm_layers_trained
+            self._activations = measure_activations(encoder.backbone, _longest(encoder), trained, last)
         return self._activations
 
     def _decide(self, model: nn.Module, encoder: ItemEncoder, chunks: Sequence[tuple[int, int]]) -> bool | Room:

@@ -12,7 +12,9 @@ from torch import Tensor
 from recbole_hllm.config.keys.next_item import NextItemKeys, NextItemLossKeys
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.errors import ModelError
-from recbole_hllm.model.base.further_negatives import further_negatives
+from recbole_hllm.memory import free_memory
+from recbole_hllm.model.base.further_negatives import check_room, further_negatives
+from recbole_hllm.model.base.together import stands_in
 from recbole_hllm.model.base.two_towers import TwoTowers
 from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.nn.losses import InfoNCEResult, clamp_logit_scale, info_nce
@@ -87,7 +89,8 @@ class NextItemRecommender(TwoTowers):
         self.nce_thres = self.settings.nce_thres
         self.min_surviving = self.settings.min_surviving_negatives or 0.0
         self.further: FurtherNegatives | None = None
-        self._starved = 0
+        self._width = 0
+        self._starved = self._most_drawn = 0
         self._clock: float | None = None
 
     # ---- what a model computes ----
@@ -129,9 +132,11 @@ class NextItemRecommender(TwoTowers):
             Scalar loss; ``loss_terms`` holds its components, for the log.
         """
         windows, negatives = interaction[self.ITEM_SEQ], interaction[self.NEG_ITEM_ID]
+        wanted = torch.zeros_like(windows[:, 1:]) if stands_in(interaction) else windows[:, 1:]
         # As numbers of places: a mask would be counted again, and a GPU waited for, each time it is used.
-        real = (windows[:, 1:] != 0).nonzero(as_tuple=True)
+        real = wanted.nonzero(as_tuple=True)
         self.loss_parts = len(real[0])
+        self.check_drawn(negatives)
         negatives = negatives[0] if negatives.dim() == 2 else negatives[real]  # (K,) shared, or (P, K)
         vectors = self.vectors_of(torch.cat([windows.reshape(-1), negatives.reshape(-1)]))
         sequence, negative = vectors.split([windows.numel(), negatives.numel()])
@@ -141,6 +146,12 @@ class NextItemRecommender(TwoTowers):
         result = self.contrast(outputs[real], sequence[:, 1:][real], windows[:, 1:][real], drawn, windows)
         self.report(result)
         return result.loss
+
+    def check_drawn(self, ids: Tensor) -> None:
+        """Raises ConfigError where the negatives of a step, more than in any before, cannot fit into memory."""
+        if ids.numel() > self._most_drawn:
+            check_room(ids.numel(), self._width, free_memory(ids.device))
+            self._most_drawn = ids.numel()
 
     def contrast(
         self, outputs: Tensor, targets: Tensor, target_ids: Tensor, drawn: Negatives, items: Tensor
@@ -167,7 +178,7 @@ class NextItemRecommender(TwoTowers):
         Raises:
             ConfigError: the keys contradict each other.
         """
-        self.further = further_negatives(self.settings, dataset, width)
+        self._width, self.further = width, further_negatives(self.settings, dataset, width)
 
     def report(self, result: InfoNCEResult) -> None:
         """Keeps the loss's components in ``loss_terms``, on the device."""

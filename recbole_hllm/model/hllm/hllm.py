@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from recbole.data.dataset.dataset import Dataset
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_hllm.config.keys.hllm import HLLMKeys
 from recbole_hllm.data.protocol import referenced
@@ -24,6 +24,7 @@ from recbole_hllm.model.base.item_vectors import encode_by_all, encode_catalogue
 from recbole_hllm.model.base.language_models import lora_settings
 from recbole_hllm.model.base.llm_fit import check_text_llm, check_user_llm, check_words, history_lengths
 from recbole_hllm.model.base.next_item import History, NextItemRecommender
+from recbole_hllm.model.base.together import distinct_of_all
 from recbole_hllm.model.base.token_states import UpperLayers
 from recbole_hllm.model.hllm.item_cache import build_cache, check_cache
 from recbole_hllm.model.hllm.language_models import (
@@ -40,8 +41,9 @@ from recbole_hllm.model.hllm.language_models import (
 from recbole_hllm.model.hllm.pretrained import export_hllm, load_pretrained_hllm
 from recbole_hllm.nn.backbone import load_backbone, load_tokenizer
 from recbole_hllm.nn.chunked import encode_items
-from recbole_hllm.nn.gathered import deal, gather_rows
+from recbole_hllm.nn.gathered import deal, gather_rows, of_first
 from recbole_hllm.nn.item_encoder import ItemEncoder, StoredItemVectors
+from recbole_hllm.nn.layers import repeated_layers
 from recbole_hllm.nn.losses import InfoNCEResult
 from recbole_hllm.nn.negatives import Negatives
 from recbole_hllm.nn.precision import autocast
@@ -159,53 +161,59 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         """(N,) item ids -> (N, D) vectors; each distinct item is encoded once, the padding item's vector is 0."""
         distinct, places = torch.unique(ids, return_inverse=True)
         real = distinct[distinct != 0]
-        vectors = self._encode(real) if self.cache is None or not self.training else self._encode_some(real)
+        vectors = self._encode(real)
         padding = vectors.new_zeros(len(distinct) - len(real), vectors.shape[1])
         return torch.cat([padding, vectors])[places]
 
+    def _encode(self, ids: Tensor) -> Tensor:
+        """(N,) different ids of real items, in rising order -> (N, D) vectors. In a training these are ids of this
+        process's rows, and each item of the whole batch is encoded once."""
+        of_batch = distinct_of_all(ids) if self.training else ids
+        self.items_encoded = len(of_batch)
+        if isinstance(self.item_encoder, StoredItemVectors):
+            return self.item_encoder(ids)
+        if not self.training:
+            return self._encode_own(ids)
+        vectors = self._encode_together(of_batch) if self.cache is None else self._encode_some(of_batch)
+        return vectors if of_batch is ids else vectors[torch.searchsorted(of_batch, ids)]
+
     def _encode_some(self, ids: Tensor) -> Tensor:
-        """(N,) distinct ids of a step's items -> (N, D) vectors, of ``live_items`` of them with gradients."""
+        """(N,) different ids of a step's items -> (N, D) vectors, of ``live_items`` of them with gradients."""
         assert self.cache is not None, "who has none encodes all"
         self.cache.begin_step(self._encode_again)
         most = self.settings.live_items
         drawn = torch.randperm(len(ids))[:most].sort().values if most is not None else torch.arange(len(ids))
         live = drawn.to(ids.device)
-        return self.cache.with_live(ids, live, self._encode(ids[live]))
+        if current().world_size > 1:
+            live = of_first(live)
+        self.items_encoded = len(live)
+        return self.cache.with_live(ids, live, self._encode_together(ids[live]))
 
     @torch.no_grad()
     def _encode_again(self, ids: Tensor) -> Tensor:
         """(N,) ids -> (N, D) vectors without gradients and dropout."""
         self.item_encoder.eval()
         try:
-            return self._encode(ids)
+            return self._encode_together(ids)
         finally:
             self.item_encoder.train()
 
-    def _encode(self, ids: Tensor) -> Tensor:
-        """(N,) ids of real items -> (N, D) vectors."""
-        self.items_encoded = len(ids)
-        if isinstance(self.item_encoder, StoredItemVectors):
-            return self.item_encoder(ids)
-        if self.training and current().world_size > 1:
-            return self._encode_together(ids)
-        return self._encode_alone(ids)
-
     def _encode_together(self, ids: Tensor) -> Tensor:
-        """Each item of the batch is encoded by one of the processes that share it."""
-        processes, own = current(), ids.cpu().numpy()
-        together = np.unique(np.concatenate(processes.gather_arrays(own)))
-        self.items_encoded = len(together)
-        if not len(together):
-            return self._encode_alone(ids)
-        lengths = self.catalogue.offsets[together + 1] - self.catalogue.offsets[together]
+        """(N,) ids, the same in all processes -> (N, D) vectors, each of which one process computes."""
+        processes = current()
+        if processes.world_size == 1 or not len(ids):
+            return self._encode_own(ids)
+        numbers = ids.cpu().numpy()
+        lengths = self.catalogue.offsets[numbers + 1] - self.catalogue.offsets[numbers]
         hands = deal(torch.from_numpy(lengths), processes.world_size)
-        mine = torch.from_numpy(together)[hands[:, processes.rank]].to(ids.device)
-        vectors = gather_rows(self._encode_alone(mine), [len(hands)] * processes.world_size, processes.rank)
-        place = torch.empty(len(together), dtype=torch.long)
+        own = self._encode_own(ids[hands[:, processes.rank].to(ids.device)])
+        vectors = gather_rows(own, [len(hands)] * processes.world_size, processes.rank)
+        place = torch.empty(len(ids), dtype=torch.long)
         place[hands.T.reshape(-1)] = torch.arange(hands.numel())
-        return vectors[place[torch.from_numpy(np.searchsorted(together, own))].to(ids.device)]
+        return vectors[place.to(ids.device)]
 
-    def _encode_alone(self, ids: Tensor) -> Tensor:
+    def _encode_own(self, ids: Tensor) -> Tensor:
+        """(N,) ids -> (N, D) vectors, which this process computes."""
         assert isinstance(self.item_encoder, ItemEncoder), "stored vectors are looked up"
         memory, trains = self.item_memory, self.training and torch.is_grad_enabled()
         encoder: ItemEncoder | UpperLayers = self.item_encoder
@@ -279,8 +287,11 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         tokens = np.diff(self.catalogue.offsets) + (self.item_encoder.item_emb_tokens is not None)
         llm: Any = self.item_encoder.backbone.config
         memory = partial(self.item_memory.of_step, self, self.item_encoder)
-        size, most = (llm.num_hidden_layers, llm.hidden_size), self.settings.live_items
-        return ItemReading(self.item_encoder, tokens, memory, *size, most)
+        layers, left_out = self.settings.item_llm_layers_trained, list[nn.Module]()
+        if layers is not None:  # what those below make of each text is known
+            left_out = list(repeated_layers(self.item_encoder.backbone))[:-layers]
+        size, most = (layers or llm.num_hidden_layers, llm.hidden_size), self.settings.live_items
+        return ItemReading(self.item_encoder, tokens, memory, *size, most, left_out)
 
     # ---- for other programs ----
 
@@ -307,7 +318,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         """Also with the negatives of the cache."""
         if self.settings.negatives == "cached":
             assert self.cache is not None, "check_cache"
-            drawn = self.cache.all_items(drawn.ids, items)
+            drawn = self.cache.all_items(drawn.ids, distinct_of_all(items.unique()))
         return super().contrast(outputs, targets, target_ids, drawn, items)
 
     def report(self, result: InfoNCEResult) -> None:
@@ -325,7 +336,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         Raises:
             ConfigError: nothing is trained.
         """
-        groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
+        groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
         item_rate = self.settings.item_learning_rate
         of_item_llm = item_rate is not None and not self.item_llm_is_frozen
         everything_decays = "weight_decay" in referenced(self.settings.reference)

@@ -1,6 +1,6 @@
 """HLLMRanker, the discriminative HLLM (arXiv 2409.12740, section 3.3): the probability that a user likes an item."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,13 +14,13 @@ from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIME
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.contract import LabelledScorer
 from recbole_hllm.model.base.next_item import History
+from recbole_hllm.model.base.together import new_here, stands_in, weight_of_parts
 from recbole_hllm.model.hllm.hllm import HLLM
 from recbole_hllm.nn.input_features import id_table
 from recbole_hllm.nn.losses import InfoNCEResult
 from recbole_hllm.nn.negatives import Negatives
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.ranker import RankingHead
-from recbole_hllm.processes import refuse_several
 
 _USER_TOKEN_STD = 0.02
 _EVENTS = (EVENT_TIMES, EVENT_TIME, EVENT_ACTIONS)
@@ -47,14 +47,20 @@ class Histories:
         """One for each row."""
         return cls(items, length, events, torch.arange(len(items), device=items.device))
 
-    def distinct(self, read: list[Tensor]) -> "Histories":
+    def table(self, read: Sequence[str], width: int) -> Tensor:
+        """(H, ...) all that decides what is computed from a history, padded to ``width`` positions: its items, and
+        ``read``, names of events."""
+        columns = [self.items, *(self.events[name] for name in read if name in self.events)]
+        padded = [F.pad(one, (0, width - one.shape[1])) if one.dim() > 1 else one[:, None] for one in columns]
+        return torch.cat([one.double() for one in padded], dim=1)
+
+    def distinct(self, read: Sequence[str]) -> "Histories":
         """Each different one once; rows of one user have the same history until something is added to it.
 
         Args:
-            read: (H, ...) all that decides what is computed from a history.
+            read: events that decide what is computed from a history, beside its items.
         """
-        table = torch.cat([column.double().view(len(column), -1) for column in read], dim=1)
-        which = torch.unique(table, dim=0, return_inverse=True)[1]
+        which = torch.unique(self.table(read, self.items.shape[1]), dim=0, return_inverse=True)[1]
         number = torch.arange(len(which), device=which.device)
         first = torch.full_like(which, len(which)).scatter_reduce(0, which, number, "amin")[: int(which.max()) + 1]
         events = {name: values[first] for name, values in self.events.items()}
@@ -98,8 +104,6 @@ class HLLMRanker(HLLM, LabelledScorer):
         settings = cls.Keys.of(config)
         if settings.negatives != "shared":
             raise ConfigError(f"negatives: {settings.negatives!r}: those of the generative loss are shared by a batch")
-        if settings.loss_lambda and settings.epochs:  # its two losses are means of different numbers of parts
-            refuse_several(f"loss_lambda: {settings.loss_lambda:g} is of one process", "or set loss_lambda: 0")
         super().check_keys(config)
 
     # ---- what is computed ----
@@ -112,11 +116,19 @@ class HLLMRanker(HLLM, LabelledScorer):
         events = {name: rows[name] for name in _EVENTS if name in rows}
         events = {name: values[:, :width] if values.dim() > 1 else values for name, values in events.items()}
         histories = Histories.of_rows(items, length, events)
-        if not self.late:
-            return histories
-        read: tuple[str, ...] = () if self.input_features.time is None else (EVENT_TIMES, EVENT_TIME)
-        read += () if self.input_features.action is None else (EVENT_ACTIONS,)
-        return histories.distinct([items, *(events[name] for name in read if name in events)])
+        return histories.distinct(self._events_read()) if self.late else histories
+
+    def _events_read(self) -> tuple[str, ...]:
+        times = () if self.input_features.time is None else (EVENT_TIMES, EVENT_TIME)
+        return (*times, *(() if self.input_features.action is None else (EVENT_ACTIONS,)))
+
+    def _counted(self, histories: Histories, rows: Interaction) -> Tensor:
+        """(H,) which histories are this process's in the generative loss, where late fusion counts each once."""
+        number = 0 if stands_in(rows) else len(histories.items)
+        counted = torch.ones(number, dtype=torch.bool, device=histories.items.device)
+        if self.late:
+            counted = new_here(histories.table(self._events_read(), rows[self.ITEM_SEQ].shape[1])[:number])
+        return F.pad(counted, (0, len(histories.items) - number))
 
     def _as_targets(self, ids: Tensor, vectors: Tensor) -> Tensor:
         """(N,) ids and (N, D) vectors of items -> (N, D) what is known of them as candidates."""
@@ -168,6 +180,7 @@ class HLLMRanker(HLLM, LabelledScorer):
         histories, candidates = self._histories(interaction), interaction[self.ITEM_ID]
         items, labels, weight = histories.items, interaction[self.settings.LABEL_FIELD], self.settings.loss_lambda
         negatives = interaction[self.NEG_ITEM_ID].reshape(-1) if weight else candidates[:0]
+        self.check_drawn(negatives)
         vectors = self.vectors_of(torch.cat([items.reshape(-1), candidates, negatives]))
         sequence, candidate, negative = vectors.split([items.numel(), len(candidates), len(negatives)])
         sequence, targets = sequence.view(*items.shape, -1), self._as_targets(candidates, candidate)
@@ -177,20 +190,27 @@ class HLLMRanker(HLLM, LabelledScorer):
         terms = {"classification_loss": loss.detach()}
         self.loss_terms = {}
         if weight:
-            generative = self._generative(outputs, items, sequence, negative, negatives)
+            generative = self._generative(interaction, histories, outputs, sequence, Negatives(negatives, negative))
             terms["generative_loss"] = generative.loss.detach()
             loss = loss + weight * generative.loss
         self.loss_terms |= terms
         return loss
 
-    def _generative(self, outputs: Any, items: Any, sequence: Any, negative: Any, negatives: Any) -> InfoNCEResult:
-        """InfoNCE of every item of the histories after the first, from the output before it."""
-        real = (items[:, 1:] != 0).nonzero(as_tuple=True)  # see NextItemRecommender
-        targets = sequence[:, 1:][real]
-        predicted = outputs[:, : items.shape[1] - 1][real]
-        result = self.contrast(predicted, targets, items[:, 1:][real], Negatives(negatives, negative), items)
-        if len(targets):
-            self.report(result)
+    def _generative(
+        self, rows: Interaction, histories: Histories, outputs: Tensor, sequence: Tensor, negatives: Negatives
+    ) -> InfoNCEResult:
+        """InfoNCE of every item of the histories after the first, from the output before it; weighed so that processes,
+        of which each counts for its rows, have the mean over all these items."""
+        items = histories.items
+        wanted = items[:, 1:] * self._counted(histories, rows)[:, None]
+        real = wanted.nonzero(as_tuple=True)  # see NextItemRecommender
+        predicted, targets = outputs[:, : wanted.shape[1]][real], sequence[:, 1:][real]
+        result = self.contrast(predicted, targets, wanted[real], negatives, items)
+        weight = weight_of_parts(len(targets), 0 if stands_in(rows) else len(rows))
+        if weight is None:
+            return result
+        result = result.times(weight)
+        self.report(result)
         return result
 
     # ---- scores ----

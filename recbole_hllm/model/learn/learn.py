@@ -17,6 +17,7 @@ from recbole_hllm.model.base.contract import ReadsWeights, Weights
 from recbole_hllm.model.base.item_table import check_heads
 from recbole_hllm.model.base.language_models import attention, lora_settings
 from recbole_hllm.model.base.llm_fit import check_user_llm
+from recbole_hllm.model.base.together import stands_in
 from recbole_hllm.model.base.trained_run import settings_of, with_best_weights
 from recbole_hllm.model.base.two_towers import TwoTowers
 from recbole_hllm.model.base.unread_keys import tell_unread
@@ -200,6 +201,8 @@ class LEARN(TwoTowers, ReadsWeights):
         history, targets = interaction[self.ITEM_SEQ], interaction[TARGET_ITEMS]
         outputs, vectors = self.read(self.user_tower, history), self.target_vectors(targets)
         read, wanted = self._drawn("history", history), self._drawn("targets", targets)
+        if stands_in(interaction):
+            wanted = torch.zeros_like(wanted)
         scale = clamp_logit_scale(self.logit_scale)
         rows, target_rows = torch.nonzero(read)[:, 0], torch.nonzero(wanted)[:, 0]
         self.loss_parts = count_pairs(rows, target_rows, len(history))

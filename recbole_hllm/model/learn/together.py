@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recbole_hllm.model.base.together import numbers_of_all
 from recbole_hllm.nn.gathered import gather_rows
 from recbole_hllm.processes import current
 
@@ -33,13 +34,8 @@ def targets_of_all(own: Targets) -> tuple[Targets, int]:
     processes = current()
     if processes.world_size == 1:
         return own, 0
-    users = _gathered(own.users)
+    users = numbers_of_all(own.users)
     first = sum(map(len, users[: processes.rank]))
-    rows, items, owned = (_gathered(part) for part in (own.rows + first, own.items, own.owned))
+    rows, items, owned = (numbers_of_all(part) for part in (own.rows + first, own.items, own.owned))
     vectors = gather_rows(own.vectors, [len(part) for part in rows], processes.rank)
     return Targets(vectors, *(torch.cat(part) for part in (rows, items, users, owned))), first
-
-
-def _gathered(numbers: Tensor) -> list[Tensor]:
-    parts = current().gather_arrays(numbers.cpu().numpy())
-    return [torch.from_numpy(part.copy()).to(numbers.device) for part in parts]

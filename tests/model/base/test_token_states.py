@@ -5,9 +5,11 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.nn.chunked import chunk_sizes
 from recbole_hllm.nn.layers import repeated_layers
 from recbole_hllm.nn.tuning import check_tuning
 from recbole_hllm.runs.run import run
+from recbole_hllm.training.work import WorkCounter
 
 WINDOWS = Interaction(
     {
@@ -15,6 +17,7 @@ WINDOWS = Interaction(
         "neg_item_id": torch.tensor([[5, 11, 2, 5, 10, 12]]),
     }
 )
+FULL = {"item_llm_tuning": "full", "item_llm_layers_trained": None}
 LAST = {"item_llm_tuning": "last", "item_llm_layers_trained": 1, "item_emb_token_n": 0, "item_llm_dropout": 0.0}
 
 
@@ -46,7 +49,7 @@ def steps(model, number=3):
 @pytest.mark.parametrize("kind", ["llama", "bert"])
 @pytest.mark.parametrize("keys", [{}, {"recompute_items": True}, {"gradient_checkpointing": True}])
 def test_trains_as_if_all_layers_were_computed(variant, kind, keys):
-    model, plain = variant(kind, **keys), variant(kind, item_llm_tuning="full", item_llm_layers_trained=None)
+    model, plain = variant(kind, **keys), variant(kind, **FULL)
     plain.item_encoder.backbone.requires_grad_(False)
     repeated_layers(plain.item_encoder.backbone)[-1].requires_grad_(True)
     losses, gradients = steps(model)
@@ -71,6 +74,40 @@ def test_lower_layers_are_computed_for_the_catalogue_alone(variant):
     assert set(calls) == {2}
     for hook in hooks:
         hook.remove()
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_memory_is_that_of_the_trained_layers(variant, kind):
+    """Counted in all tensors that the backward pass of one chunk would have; with what is at work, twice a layer's."""
+    model, full = variant(kind, item_chunk_tokens=500), variant(kind, **FULL)
+    model.train().calculate_loss(WINDOWS)  # states are kept from here on
+    weights = {part.untyped_storage().data_ptr() for part in (*model.parameters(), *model.buffers())}
+    ids, held = torch.arange(1, 13), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: held.append(one) or one, lambda one: one):
+        vectors = model._encode_own(ids)
+    sizes = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in held}
+    found = sum(size for place, size in sizes.items() if place not in weights)
+    (chunk,) = chunk_sizes(model.catalogue.lookup(ids)[1].tolist(), 500)
+    memory, all_layers = (one.item_memory._measured(one.item_encoder) for one in (model, full))
+    chunk = chunk[0], chunk[1] - 1  # no [ITEM] token
+    assert memory.kept(*chunk) == pytest.approx(found - vectors.nbytes, rel=0.1)
+    assert memory.at_work(*chunk) == pytest.approx(2 * memory.kept(*chunk))
+    assert all_layers.at_work(*chunk) == pytest.approx(memory.at_work(*chunk), rel=0.1), "a layer's, twice"
+    assert all_layers.kept(*chunk) > 2.5 * memory.kept(*chunk)
+
+
+def test_work_is_that_of_the_trained_layers(variant, toy, tiny_llm):
+    model = variant("llama")
+    config = toy(**LAST, item_pretrain_dir=tiny_llm("llama", num_hidden_layers=3))[0]
+    work = WorkCounter(config, model, labelled=False).of(WINDOWS)
+    ids = sorted({*WINDOWS["item_id_list"].flatten().tolist(), *WINDOWS["neg_item_id"].flatten().tolist()} - {0})
+    tokens = model.item_reading().tokens[ids]
+    layer = repeated_layers(model.item_encoder.backbone)[-1]
+    matrices, of_users = (
+        sum(weight.numel() for weight in part.parameters() if weight.dim() > 1) for part in (layer, model.user_encoder)
+    )
+    attention = 4 * model.item_encoder.backbone.config.hidden_size * (tokens**2).sum()
+    assert work.flops == 6 * (matrices * tokens.sum() + of_users * work.positions) + 3 * attention
 
 
 def test_only_the_last_layers_change(variant):
