@@ -185,6 +185,8 @@ def _deepspeed(device: torch.device) -> Any:
     import deepspeed
 
     backend = "nccl" if device.type == "cuda" else "gloo"
+    if device.type == "cpu":  # an extension that takes minutes and a compiler to build, and that training never calls
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if not dist.is_initialized():
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.init_distributed(backend)
