@@ -1,11 +1,11 @@
 """Which device a process computes on."""
 
-import os
 import re
 
 import torch
 
 from recbole_hllm.errors import ConfigError
+from recbole_hllm.processes import local_place
 
 
 def device_of(use_gpu: bool, gpu_id: str | None) -> torch.device:
@@ -24,7 +24,7 @@ def device_of(use_gpu: bool, gpu_id: str | None) -> torch.device:
         raise ConfigError(f"gpu_id: '{gpu_id}' is not a number, or several separated by commas")
     if not (use_gpu and ids and int(ids[0]) >= 0 and torch.cuda.is_available()):  # -1 is CUDA's word for none
         return torch.device("cpu")
-    rank, processes = (int(os.environ.get(name) or 0) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    rank, processes = local_place()
     visible, chosen = torch.cuda.device_count(), int(ids[rank]) if len(ids) >= processes else rank
     if chosen >= visible:
         several = f" for {processes} processes on this node" if processes > 1 else ""

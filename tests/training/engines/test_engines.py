@@ -1,8 +1,8 @@
 """Two processes train as one does: every strategy in one launch, which runs all systems."""
 
 import json
+import math
 import os
-import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -10,23 +10,31 @@ from pathlib import Path
 
 import engine_steps
 import pytest
+from launched import free_port, launch
+
+from recbole_hllm.model.slmrec import e4srec
+from recbole_hllm.nn import losses
 
 MODELS = ("HLLM", "SLMRec", "LEARN", "SASRec")
+needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
 
 
-def run_steps(folder, runs, processes=2, **environment):
-    """What ``engine_steps`` finds in each of several processes, rank by rank."""
-    folder.mkdir()
+def run_steps(folder, runs):
+    """What ``engine_steps`` finds in each of two processes, rank by rank."""
+    ended = launch(engine_steps.write_all, folder / "out", runs)
+    assert [process.code for process in ended] == [0, 0], [process.err[-4000:] for process in ended]
+    return [json.loads((folder / f"out.{rank}").read_text(encoding="utf-8")) for rank in range(2)]
+
+
+def run_steps_by_torchrun(folder, runs):
+    """The same, as a user starts it."""
     (folder / "runs.json").write_text(json.dumps(runs), encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd()), **environment}
-    launch = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={port}"]
-    command = [sys.executable, *launch, engine_steps.__file__, "out", "runs.json"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
+    command = [sys.executable, *torchrun, engine_steps.__file__, "out", "runs.json"]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-4000:]
-    return [json.loads((folder / f"out.{rank}").read_text(encoding="utf-8")) for rank in range(processes)]
+    return [json.loads((folder / f"out.{rank}").read_text(encoding="utf-8")) for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +57,7 @@ def systems(settings_of, tmp_path_factory):
 def alone(systems, tmp_path_factory):
     """What one process computes."""
     folder = tmp_path_factory.mktemp("alone")
-    return {name: engine_steps.losses_of(folder=folder, **run) for name, run in systems.items()}
+    return {name: engine_steps.losses_of(folder=folder / name, **run) for name, run in systems.items()}
 
 
 def check_same(found, alone):
@@ -71,19 +79,44 @@ def check_same(found, alone):
 
 def test_ddp(systems, alone, tmp_path):
     runs = {name: {**run, "resumed": 9} for name, run in systems.items()}
-    check_same(run_steps(tmp_path / "run", runs), alone)
+    check_same(run_steps_by_torchrun(tmp_path, runs), alone)
 
 
-@pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+def zero_keys(folder, **keys):
+    """Keys of DeepSpeed; with stage 3 its small weights are shared out, too, which stay whole otherwise."""
+    if keys["stage"] == 3:
+        file = folder / "ds.json"
+        file.write_text(json.dumps({"zero_optimization": {"stage3_param_persistence_threshold": 0}}), encoding="utf-8")
+        keys["deepspeed_config"] = str(file)
+    return {"strategy": "deepspeed", **keys}
+
+
+@needs_deepspeed
 @pytest.mark.parametrize(
     "keys", [{"stage": 1}, {"stage": 2}, {"stage": 3}, {"stage": 2, "offload": True}], ids=["1", "2", "3", "offload"]
 )
-def test_zero(systems, alone, tmp_path, keys):
-    own = {"strategy": "deepspeed", **keys}
-    if keys["stage"] == 3:  # weights of toys are small enough to stay whole otherwise
-        (tmp_path / "ds.json").write_text(
-            json.dumps({"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 16}}), encoding="utf-8"
-        )
-        own["deepspeed_config"] = str(tmp_path / "ds.json")
+def test_zero(systems, alone, tmp_path, monkeypatch, keys):
+    if keys["stage"] == 3:  # positions of SLMRec are compared some at a time: as many times as a process has them
+        monkeypatch.setattr(e4srec, "MAX_LOGITS", 36)
+    own = zero_keys(tmp_path, **keys)
     runs = {name: {**run, "resumed": 9, "keys": {**run["keys"], **own}} for name, run in systems.items()}
-    check_same(run_steps(tmp_path / "run", runs), alone)
+    check_same(run_steps(tmp_path, runs), alone)
+
+
+@needs_deepspeed
+def test_weights_in_bf16_and_a_temperature_at_its_bound(systems, tmp_path, monkeypatch):
+    """The temperature is what torch's DDP makes it: it is float32, and its bound is that of what is stepped."""
+    monkeypatch.setattr(losses, "MAX_LOGIT_SCALE", 2.7)  # between two numbers of bf16, which are 0.016 apart here
+    keys = {**systems["HLLM"]["keys"], "precision": "bf16", "weights": "bf16", "learning_rate": 0.01}
+    engines = {"ddp": {}, **{str(stage): zero_keys(tmp_path, stage=stage) for stage in (1, 2, 3)}}
+    found = run_steps(tmp_path, {name: {"keys": {**keys, **own}, "steps": 20} for name, own in engines.items()})
+    for name in engines:
+        for process, expected in zip(found, (found[0]["ddp"], found[0]["ddp"]), strict=True):
+            ours, theirs = process[name], expected
+            scales = [step["logit_scale"] for step in ours["terms"]]
+            assert max(scales) == pytest.approx(math.exp(2.7), rel=1e-6), name
+            assert scales == pytest.approx([step["logit_scale"] for step in theirs["terms"]], rel=2e-3), name
+            assert [step["loss"] for step in ours["terms"]] == pytest.approx(
+                [step["loss"] for step in theirs["terms"]], rel=0.02
+            ), name
+            assert ours["norms"]["logit_scale"] == pytest.approx(theirs["norms"]["logit_scale"], rel=2e-3), name
