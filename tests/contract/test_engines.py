@@ -1,10 +1,11 @@
 """Models of every kind train under every engine, in two processes, as in one."""
 
 import json
-from importlib.util import find_spec
+from itertools import product
 
 import engine_steps
 import pytest
+from engine_steps import ENGINES
 from launched import launch
 
 from recbole_hllm import Config, run
@@ -19,20 +20,10 @@ SAMPLE = {
     "SASRecNCE": {"num_negatives": 8, "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0},  # windows
     "E4SRec": {"lora_dropout": 0.0},  # needs another run
     "LEARNScorer": {"dropout": 0.0, "sampling": "last"},
-    "HLLMRanker": {},
+    "HLLMRanker": {"loss_lambda": 0.0},
     "PromptLLMTuned": {},
     "Pop": {},  # counts
 }
-ENGINES = {
-    "ddp": {"strategy": "ddp"},
-    **{f"zero{stage}": {"strategy": "deepspeed", "stage": stage} for stage in range(4)},
-}
-# More stages: make test-slow.
-PARAMETERS = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in ("zero0", "zero1")), id=name) for name in ENGINES
-]
-
-
 @pytest.fixture(scope="module")
 def runs(settings_of, tmp_path_factory):
     """model -> its run of two steps, with what it needs."""
@@ -54,18 +45,24 @@ def alone(runs, tmp_path_factory):
     return {name: engine_steps.losses_of(folder=folder / name, **run) for name, run in runs.items()}
 
 
-@pytest.mark.parametrize("engine", PARAMETERS)
-def test_losses_and_scores(runs, alone, tmp_path, engine):
-    if engine != "ddp" and find_spec("deepspeed") is None:
-        pytest.skip("DeepSpeed is not installed")
-    own = {name: {**run, "keys": {**run["keys"], **ENGINES[engine]}} for name, run in runs.items()}
-    ended = launch(engine_steps.write_all, tmp_path / "out", own)
+@pytest.fixture(scope="module")
+def together(runs, tmp_path_factory):
+    """(engine, model) -> what each of two processes computes, in one launch."""
+    folder = tmp_path_factory.mktemp("together")
+    pairs = list(product(ENGINES, SAMPLE))
+    keys = {(engine, name): {**runs[name]["keys"], **ENGINES[engine]} for engine, name in pairs}
+    own = {f"{engine}-{name}": {**runs[name], "keys": keys[engine, name]} for engine, name in pairs}
+    ended = launch(engine_steps.write_all, folder / "out", own)
     assert [process.code for process in ended] == [0, 0], [process.err[-4000:] for process in ended]
-    for rank in range(2):
-        found = json.loads((tmp_path / f"out.{rank}").read_text(encoding="utf-8"))
-        for name, one in alone.items():
-            losses = [step["loss"] for step in one["terms"]]
-            assert len(losses) == 2 and [step["loss"] for step in found[name]["terms"]] == pytest.approx(
-                losses, rel=1e-5
-            ), name
-            assert found[name]["scores"] == pytest.approx(one["scores"], rel=1e-3, abs=1e-4), name
+    written = [json.loads((folder / f"out.{rank}").read_text(encoding="utf-8")) for rank in range(2)]
+    return {(engine, name): [process[f"{engine}-{name}"] for process in written] for engine, name in pairs}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", SAMPLE)
+def test_losses_and_scores(alone, together, engine, name):
+    losses, scores = [step["loss"] for step in alone[name]["terms"]], alone[name]["scores"]
+    assert len(losses) == 2
+    for process in together[engine, name]:
+        assert [step["loss"] for step in process["terms"]] == pytest.approx(losses, rel=1e-5)
+        assert process["scores"] == pytest.approx(scores, rel=1e-3, abs=1e-4)

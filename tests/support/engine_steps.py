@@ -9,6 +9,7 @@ process, the losses, the learned weights' norms and the scores of the first test
 import gc
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -19,6 +20,11 @@ from recbole_hllm import Config, create_dataset, data_preparation, processes
 from recbole.utils import init_seed
 
 from recbole_hllm.training.trainer import Trainer
+
+# Every engine of several processes that is installed, and its keys.
+ENGINES = {"ddp": {"strategy": "ddp"}}
+if find_spec("deepspeed") is not None:
+    ENGINES |= {f"zero{stage}": {"strategy": "deepspeed", "stage": stage} for stage in range(4)}
 
 
 def losses_of(keys, steps, folder, resumed=0):
@@ -47,7 +53,8 @@ def losses_of(keys, steps, folder, resumed=0):
         norms = {name: float(weight.float().norm()) for name, weight in weights.items() if weight.numel()}
         trainer.model.eval()
         rows = next(iter(test))[0]
-        scores = trainer.model.full_sort_predict(rows)[:2].flatten().tolist()
+        score = trainer.model.predict if trainer.labelled else trainer.model.full_sort_predict
+        scores = score(rows)[:2].flatten().tolist()
     return {"terms": kept[:steps], "norms": norms, "scores": scores}
 
 

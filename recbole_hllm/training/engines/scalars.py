@@ -1,7 +1,6 @@
-"""A model's trained scalars, such as a temperature, beside DeepSpeed, which cannot hold them and would round them."""
+"""A model's scalars, such as a temperature, beside DeepSpeed, which cannot hold them and would round them."""
 
 from collections import defaultdict
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,8 @@ class WithScalars(nn.Module):
         loss_of: its model's scalars are taken out of it.
 
     Attributes:
-        vectors: one of each scalar, the Parameter that was the model's.
+        vectors: one of each trained scalar, the Parameter that was the model's.
+        exact: the scalars.
     """
 
     def __init__(self, loss_of: LossOf) -> None:
@@ -30,16 +30,19 @@ class WithScalars(nn.Module):
         places: dict[nn.Parameter, list[tuple[nn.Module, str]]] = defaultdict(list)
         for module in loss_of.model.modules():
             for name, weight in module.named_parameters(recurse=False):
-                if weight.dim() == 0 and weight.requires_grad:
+                if weight.dim() == 0:
                     places[weight].append((module, name))
-        self._places = list(places.values())
-        self.vectors = nn.ParameterList(places)
-        self.exact: list[Tensor] = [weight.detach().clone() for weight in places]
-        for weight, value, found in zip(places, self.exact, self._places, strict=True):
-            weight.data = weight.data.reshape(1)
+        trained = [weight for weight in places if weight.requires_grad]
+        values = {weight: weight.detach().clone() for weight in places}
+        for weight, found in places.items():
             for module, name in found:
                 delattr(module, name)
-                module.register_buffer(name, value)
+                module.register_buffer(name, values[weight])
+        for weight in trained:
+            weight.data = weight.data.reshape(1)
+        self.vectors = nn.ParameterList(trained)
+        self.exact = [values[weight] for weight in trained]
+        self._places = [places[weight] for weight in trained]
 
     def forward(self, rows: Batch, loss_function: LossFunction | None = None) -> Tensor:
         """The loss, with gradients of the vectors; until ``settle`` the model has scalars that have a graph."""
@@ -58,6 +61,6 @@ class WithScalars(nn.Module):
             self._put(found, value)
 
     @staticmethod
-    def _put(places: list[tuple[nn.Module, str]], value: Any) -> None:
+    def _put(places: list[tuple[nn.Module, str]], value: Tensor) -> None:
         for module, name in places:
             setattr(module, name, value)

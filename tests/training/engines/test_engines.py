@@ -12,6 +12,7 @@ import engine_steps
 import pytest
 from launched import free_port, launch
 
+from recbole_hllm import run
 from recbole_hllm.model.slmrec import e4srec
 from recbole_hllm.nn import losses
 
@@ -40,8 +41,6 @@ def run_steps_by_torchrun(folder, runs):
 @pytest.fixture(scope="module")
 def systems(settings_of, tmp_path_factory):
     """Name -> keys of HLLM, SLMRec, LEARN and SASRec without dropout, and the steps to make."""
-    from recbole_hllm import run
-
     table = run("SASRec", config_dict=settings_of("SASRec") | {"epochs": 1}, run_dir=tmp_path_factory.mktemp("t") / "r")
     own = {
         "SLMRec": {"distillation": "online", "item_table": table["run_dir"], "lora_dropout": 0.0},
@@ -57,7 +56,7 @@ def systems(settings_of, tmp_path_factory):
 def alone(systems, tmp_path_factory):
     """What one process computes."""
     folder = tmp_path_factory.mktemp("alone")
-    return {name: engine_steps.losses_of(folder=folder / name, **run) for name, run in systems.items()}
+    return {name: engine_steps.losses_of(folder=folder / name, **system) for name, system in systems.items()}
 
 
 def check_same(found, alone):
@@ -78,7 +77,7 @@ def check_same(found, alone):
 
 
 def test_ddp(systems, alone, tmp_path):
-    runs = {name: {**run, "resumed": 9} for name, run in systems.items()}
+    runs = {name: {**system, "resumed": 9} for name, system in systems.items()}
     check_same(run_steps_by_torchrun(tmp_path, runs), alone)
 
 
@@ -99,24 +98,42 @@ def test_zero(systems, alone, tmp_path, monkeypatch, keys):
     if keys["stage"] == 3:  # positions of SLMRec are compared some at a time: as many times as a process has them
         monkeypatch.setattr(e4srec, "MAX_LOGITS", 36)
     own = zero_keys(tmp_path, **keys)
-    runs = {name: {**run, "resumed": 9, "keys": {**run["keys"], **own}} for name, run in systems.items()}
+    runs = {name: {**one, "resumed": 9, "keys": {**one["keys"], **own}} for name, one in systems.items()}
     check_same(run_steps(tmp_path, runs), alone)
 
 
 @needs_deepspeed
-def test_weights_in_bf16_and_a_temperature_at_its_bound(systems, tmp_path, monkeypatch):
-    """The temperature is what torch's DDP makes it: it is float32, and its bound is that of what is stepped."""
-    monkeypatch.setattr(losses, "MAX_LOGIT_SCALE", 2.7)  # between two numbers of bf16, which are 0.016 apart here
-    keys = {**systems["HLLM"]["keys"], "precision": "bf16", "weights": "bf16", "learning_rate": 0.01}
+def test_weights_in_bf16_and_a_temperature_over_its_bound(systems, tmp_path, monkeypatch):
+    """The temperature is what torch's DDP makes it: float32, and brought back where it is stepped."""
+    monkeypatch.setattr(losses, "MAX_LOGIT_SCALE", 2.6)  # 0.006 from the next number of bf16, and below the first value
+    keys = {**systems["HLLM"]["keys"], "precision": "bf16", "weights": "bf16", "learning_rate": 0.002}
     engines = {"ddp": {}, **{str(stage): zero_keys(tmp_path, stage=stage) for stage in (1, 2, 3)}}
     found = run_steps(tmp_path, {name: {"keys": {**keys, **own}, "steps": 20} for name, own in engines.items()})
+    expected = columns_of(found[0]["ddp"])
+    assert max(expected["logit_scale"]) == expected["logit_scale"][0] == pytest.approx(math.exp(2.6), rel=1e-6)
     for name in engines:
-        for process, expected in zip(found, (found[0]["ddp"], found[0]["ddp"]), strict=True):
-            ours, theirs = process[name], expected
-            scales = [step["logit_scale"] for step in ours["terms"]]
-            assert max(scales) == pytest.approx(math.exp(2.7), rel=1e-6), name
-            assert scales == pytest.approx([step["logit_scale"] for step in theirs["terms"]], rel=2e-3), name
-            assert [step["loss"] for step in ours["terms"]] == pytest.approx(
-                [step["loss"] for step in theirs["terms"]], rel=0.02
-            ), name
-            assert ours["norms"]["logit_scale"] == pytest.approx(theirs["norms"]["logit_scale"], rel=2e-3), name
+        for process in found:
+            ours = columns_of(process[name])
+            assert ours["logit_scale"] == pytest.approx(expected["logit_scale"], rel=2e-3), name
+            assert ours["loss"] == pytest.approx(expected["loss"], rel=0.02), name
+            scale = [each["norms"]["logit_scale"] for each in (process[name], found[0]["ddp"])]
+            assert scale[0] == pytest.approx(scale[1], abs=2e-3), name
+
+
+def columns_of(steps):
+    return {name: [step[name] for step in steps["terms"]] for name in ("loss", "logit_scale")}
+
+
+@needs_deepspeed
+def test_costs_count_the_weights_of_all_processes(settings_of, tmp_path):
+    keys = settings_of("HLLM") | {"epochs": 1}
+    run("HLLM", config_dict=keys, run_dir=tmp_path / "one")
+    ended = launch(run_one, keys | zero_keys(tmp_path, stage=3), tmp_path / "two")
+    assert [process.code for process in ended] == [0, 0], [process.err[-4000:] for process in ended]
+    one, two = (json.loads((tmp_path / name / "costs.json").read_text(encoding="utf-8")) for name in ("one", "two"))
+    names = ("parameters_total", "parameters_trained", "parameters_inference")
+    assert [two[name] for name in names] == [one[name] for name in names] and one["parameters_trained"] > 0
+
+
+def run_one(keys, folder):
+    run("HLLM", config_dict=keys, run_dir=folder)
