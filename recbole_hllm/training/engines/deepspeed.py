@@ -54,9 +54,15 @@ class DeepSpeedEngine(SharedEngine):
         """DeepSpeed makes them itself, in parts."""
 
     def wrap(self, loss_of: LossOf) -> Any:
-        """DeepSpeed's engine."""
+        """DeepSpeed's engine.
+
+        Raises:
+            ConfigError: this stage is not for this model.
+        """
         config = deepspeed_settings(self.settings, current().world_size)
         self.stage = config["zero_optimization"]["stage"]
+        if self.stage == 3:
+            _check_owned(self.model)
         deepspeed = _deepspeed(self.settings.device)
         _without_empty(self.model, self.optimizer)
         self.scalars = WithScalars(loss_of)
@@ -215,6 +221,15 @@ def _deepspeed(device: torch.device) -> Any:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.init_distributed(backend)
     return deepspeed
+
+
+def _check_owned(model: nn.Module) -> None:
+    """Raises ConfigError where a layer reads weights that are another's, which would not be gathered for it."""
+    for name, module in model.named_modules():
+        if any(isinstance(value, nn.Parameter) for value in vars(module).values()):
+            raise ConfigError(
+                f"stage: 3 is not for {type(model).__name__}, whose {name} reads weights of another layer; take stage: 2"
+            )
 
 
 def _without_empty(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import engine_steps
 import pytest
-from launched import free_port, launch
+from launched import free_port, launch_well
 
 from recbole_hllm import run
 from recbole_hllm.model.slmrec import e4srec
@@ -22,8 +22,7 @@ needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="Dee
 
 def run_steps(folder, runs):
     """What ``engine_steps`` finds in each of two processes, rank by rank."""
-    ended = launch(engine_steps.write_all, folder / "out", runs)
-    assert [process.code for process in ended] == [0, 0], [process.err[-4000:] for process in ended]
+    launch_well(engine_steps.write_all, folder / "out", runs)
     return [json.loads((folder / f"out.{rank}").read_text(encoding="utf-8")) for rank in range(2)]
 
 
@@ -128,8 +127,7 @@ def columns_of(steps):
 def test_costs_count_the_weights_of_all_processes(settings_of, tmp_path):
     keys = settings_of("HLLM") | {"epochs": 1}
     run("HLLM", config_dict=keys, run_dir=tmp_path / "one")
-    ended = launch(run_one, keys | zero_keys(tmp_path, stage=3), tmp_path / "two")
-    assert [process.code for process in ended] == [0, 0], [process.err[-4000:] for process in ended]
+    launch_well(run_one, keys | zero_keys(tmp_path, stage=3), tmp_path / "two")
     one, two = (json.loads((tmp_path / name / "costs.json").read_text(encoding="utf-8")) for name in ("one", "two"))
     names = ("parameters_total", "parameters_trained", "parameters_inference")
     assert [two[name] for name in names] == [one[name] for name in names] and one["parameters_trained"] > 0
