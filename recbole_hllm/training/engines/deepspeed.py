@@ -211,7 +211,8 @@ def _deepspeed(device: torch.device) -> Any:
     if device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     os.environ.setdefault("LOCAL_RANK", "0")
-    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)  # which DeepSpeed calls
+    # DeepSpeed calls some, to no harm.
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
     import deepspeed
 
     backend = "nccl" if device.type == "cuda" else "gloo"
@@ -228,7 +229,7 @@ def _check_owned(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if any(isinstance(value, nn.Parameter) for value in vars(module).values()):
             raise ConfigError(
-                f"stage: 3 is not for {type(model).__name__}, whose {name} reads weights of another layer; take stage: 2"
+                f"stage: 3 is not for {type(model).__name__}, whose {name} reads weights of another layer; take 2"
             )
 
 

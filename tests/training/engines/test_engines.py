@@ -110,7 +110,6 @@ def test_weights_in_bf16_and_a_temperature_over_its_bound(systems, tmp_path, mon
     engines = {"ddp": {}, **{str(stage): zero_keys(tmp_path, stage=stage) for stage in (1, 2, 3)}}
     found = run_steps(tmp_path, {name: {"keys": {**keys, **own}, "steps": 20} for name, own in engines.items()})
     expected = columns_of(found[0]["ddp"])
-    for name in engines: print(name, json.dumps({k: [round(step[k], 4) for step in found[0][name]["terms"]] for k in ("loss", "logit_scale", "surviving_negatives")}))
     assert max(expected["logit_scale"]) == expected["logit_scale"][0] == pytest.approx(math.exp(2.6), rel=1e-6)
     for name in engines:
         for process in found:
