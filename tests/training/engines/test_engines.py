@@ -105,8 +105,7 @@ def test_zero(systems, alone, tmp_path, monkeypatch, keys):
 def test_weights_in_bf16_and_a_temperature_over_its_bound(systems, tmp_path, monkeypatch):
     """The temperature is what torch's DDP makes it: float32, and brought back where it is stepped."""
     monkeypatch.setattr(losses, "MAX_LOGIT_SCALE", 2.6)  # 0.006 from the next number of bf16, and below the first value
-    keys = {**systems["HLLM"]["keys"], "precision": "bf16", "weights": "bf16", "learning_rate": 0.002}
-    keys["nce_thres"] = None  # rounding decides what is near it
+    keys = {**systems["HLLM"]["keys"], "precision": "bf16", "weights": "bf16", "learning_rate": 5e-4}
     engines = {"ddp": {}, **{str(stage): zero_keys(tmp_path, stage=stage) for stage in (1, 2, 3)}}
     found = run_steps(tmp_path, {name: {"keys": {**keys, **own}, "steps": 20} for name, own in engines.items()})
     expected = columns_of(found[0]["ddp"])
@@ -114,10 +113,8 @@ def test_weights_in_bf16_and_a_temperature_over_its_bound(systems, tmp_path, mon
     for name in engines:
         for process in found:
             ours = columns_of(process[name])
-            assert ours["logit_scale"] == pytest.approx(expected["logit_scale"], rel=2e-3), name
-            assert ours["loss"] == pytest.approx(expected["loss"], rel=0.02), name
-            scale = [each["norms"]["logit_scale"] for each in (process[name], found[0]["ddp"])]
-            assert scale[0] == pytest.approx(scale[1], abs=2e-3), name
+            assert ours["logit_scale"] == pytest.approx(expected["logit_scale"], rel=5e-4), name
+            assert ours["loss"] == pytest.approx(expected["loss"], rel=0.05), name  # norms and tables are rounded
 
 
 def columns_of(steps):
