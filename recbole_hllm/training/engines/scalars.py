@@ -57,7 +57,7 @@ class WithScalars(nn.Module):
         """The model's buffers are what the last loss has made of them."""
         for value, found in zip(self.exact, self._places, strict=True):
             module, name = found[0]
-            value.copy_(getattr(module, name))
+            value.copy_(module.get_buffer(name))
             self._put(found, value)
 
     @staticmethod
