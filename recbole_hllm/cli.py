@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         Exit code: 0; 1 if a row of a table failed; 2 for an error that is the user's to fix.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    words = list(sys.argv[1:] if argv is None else argv)
+    of_launcher = f"--local_rank={os.environ.get('LOCAL_RANK')}"  # deepspeed adds it, and it is no key
+    words = [word for word in (sys.argv[1:] if argv is None else argv) if word != of_launcher]
     try:
         keep_freed_memory()
         if not words or any(word in _HELP for word in words):

@@ -182,6 +182,12 @@ def world_size() -> int:
     return int(value)
 
 
+def local_place() -> tuple[int, int]:
+    """Which of how many processes of this node this is, as torchrun or deepspeed says; their names differ."""
+    rank, *sizes = (os.environ.get(name) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"))
+    return int(rank or 0), int(next(filter(None, sizes), 1))
+
+
 def refuse_several(what: str, advice: str) -> None:
     """Raises ConfigError where a launcher has started several processes for what one does."""
     if world_size() > 1:
@@ -215,9 +221,7 @@ def begin(device: torch.device, minutes: float = 30) -> Processes:
         _group = dist.new_group(backend="gloo", timeout=limit)
     except RuntimeError as error:
         raise ConfigError(f"WORLD_SIZE: the {size} processes cannot reach each other: {error}") from error
-    names = ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)
-    local_rank, local_world_size = (int(os.environ.get(name) or default) for name, default in names)
-    _current = Processes(met.rank, size, local_rank, local_world_size)
+    _current = Processes(met.rank, size, *local_place())
     return _current
 
 

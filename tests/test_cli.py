@@ -107,6 +107,15 @@ def test_help_lists_every_key_of_every_model_named(capsys):
     assert "SASRek" in capsys.readouterr().err
 
 
+def test_what_the_launcher_of_deepspeed_adds_is_no_key(words_of, tmp_path, monkeypatch, capsys):
+    """It writes the number of the process before the words of the user."""
+    words = ["--local_rank=3", *words_of("Pop"), "--model=Pop", f"--run_dir={tmp_path / 'run'}"]
+    assert cli.main(words) == 2
+    assert "local_rank" in capsys.readouterr().err
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert cli.main(words) == 0
+
+
 def test_a_run_with_both_spellings_and_files(words_of, tmp_path, monkeypatch, capsys):
     """Files are weaker than words; a file name may have a space in it."""
     monkeypatch.chdir(tmp_path)

@@ -36,6 +36,7 @@ from recbole_hllm.data.negatives import check_loss, check_negatives, compares_wi
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
 from recbole_hllm.evaluation.metrics import check_metrics, check_valid_metric, is_smaller_better, known_metrics
+from recbole_hllm.processes import local_place
 from recbole_hllm.registry import base_model, get_spec, known_name, model_names, recbole_base
 
 # Arguments of the command line and of `run()`, which are no keys of a config.
@@ -384,7 +385,7 @@ class Config(RecBoleConfig):
     def _init_device(self) -> None:
         """One device for each process; CUDA_VISIBLE_DEVICES is the user's and stays as it is."""
         final = self.final_config_dict
-        final["device"] = device_of(final["use_gpu"], final["gpu_id"])
+        final["device"] = device_of(final["use_gpu"], final["gpu_id"], *local_place())
         final.update(single_spec=True, local_rank=0, world_size=1)
         if final["precision"] == "auto":  # not chosen with the other keys: it depends on the device
             final["precision"] = self.settings["precision"] = fast_precision(final["device"])

@@ -227,13 +227,12 @@ def write_results(
             "fingerprint": fingerprint(data, parts, candidates),
         },
     )
-    parameters = list(trainer.model.parameters())
+    trained = {} if trainer.epochs else {"parameters_trained": 0}
     write_json(
         folder / "costs.json",
         {
-            "parameters_total": sum(p.numel() for p in parameters),
-            "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad and trainer.epochs),
-            "parameters_inference": trainer.model.inference_parameters(),
+            **trainer.parameters,
+            **trained,
             "epochs": trainer.epochs_begun,
             "steps": 0 if trainer.counts_only else trainer.steps,
             "best_epoch": trainer.best_epoch,

@@ -73,6 +73,7 @@ class Trainer(Evaluation):
         self.tot_item_num: int | None = None
         self.wandblogger = WandbLogger(config if current().is_first else config.with_values({"log_wandb": False}))
         self.check_keys(config)
+        self.parameters = _counted(model)  # before an engine deals them out to processes
         self.engine = build_engine(model, self._build_optimizer(), settings, self.counts_only)
         self.optimizer, self.scaler = self.engine.optimizer, self.engine.scaler
         self.test_batch_size = settings.eval_batch_size
@@ -381,3 +382,12 @@ class Trainer(Evaluation):
     def resume_checkpoint(self, resume_file: Any) -> None:
         """RecBole's checkpoints are pickles; set ``resume: True`` with the run's folder instead."""
         raise ModelError(f"{resume_file}: a run goes on with --resume=True --run_dir=FOLDER")
+
+
+def _counted(model: Any) -> dict[str, int]:
+    weights = list(model.parameters())
+    return {
+        "parameters_total": sum(weight.numel() for weight in weights),
+        "parameters_trained": sum(weight.numel() for weight in weights if weight.requires_grad),
+        "parameters_inference": model.inference_parameters(),
+    }

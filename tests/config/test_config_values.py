@@ -298,9 +298,10 @@ def test_cuda_visible_devices_is_left_alone(toy, two_gpus, monkeypatch, value):
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == value
 
 
+@pytest.mark.parametrize("number", ["LOCAL_WORLD_SIZE", "LOCAL_SIZE"], ids=["torchrun", "deepspeed"])
 @pytest.mark.parametrize("gpu_id, rank, device", [("0", 1, 1), ("1,0", 1, 0), ("0", 2, None), ("1,0,2", 2, None)])
-def test_each_process_has_a_gpu_of_its_own(toy, two_gpus, monkeypatch, gpu_id, rank, device):
-    for name, value in (("WORLD_SIZE", 4), ("LOCAL_WORLD_SIZE", 2 if device is not None else 3), ("LOCAL_RANK", rank)):
+def test_each_process_has_a_gpu_of_its_own(toy, two_gpus, monkeypatch, gpu_id, rank, device, number):
+    for name, value in (("WORLD_SIZE", 4), (number, 2 if device is not None else 3), ("LOCAL_RANK", rank)):
         monkeypatch.setenv(name, str(value))
     keys = toy | {"gpu_id": gpu_id}
     if device is None:

@@ -320,6 +320,12 @@ def new_pipeline(goldens, kind, tmp_path):
     return lambda **changes: Pipeline(goldens, kind, tmp_path, **changes)
 
 
+@pytest.fixture(scope="session")
+def pipeline_of(goldens):
+    """(kind, folder, **changes of the config) -> a Pipeline with the start weights."""
+    return lambda kind, folder, **changes: Pipeline(goldens, kind, folder, **changes)
+
+
 @pytest.fixture(scope="module")
 def pipeline(goldens, kind, tmp_path_factory):
     """The start weights, which no test changes."""

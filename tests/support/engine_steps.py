@@ -6,8 +6,10 @@ KEYS is a JSON file: name -> keys of a run, the model's among them; ``steps`` op
 process, the losses, the learned weights' norms and the scores of the first test rows, as ``OUT.<rank>``.
 """
 
+import gc
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -18,6 +20,11 @@ from recbole_hllm import Config, create_dataset, data_preparation, processes
 from recbole.utils import init_seed
 
 from recbole_hllm.training.trainer import Trainer
+
+# Every engine of several processes that is installed, and its keys.
+ENGINES = {"ddp": {"strategy": "ddp"}}
+if find_spec("deepspeed") is not None:
+    ENGINES |= {f"zero{stage}": {"strategy": "deepspeed", "stage": stage} for stage in range(4)}
 
 
 def losses_of(keys, steps, folder, resumed=0):
@@ -30,7 +37,7 @@ def losses_of(keys, steps, folder, resumed=0):
     kept, steps_before = [], 0
     for until in (resumed, steps) if resumed else (steps,):  # a new Trainer goes on from a checkpoint
         model = config.spec.build(config, train._dataset)
-        trainer = Trainer(config, model, Path(folder) / config["model"])
+        trainer = Trainer(config, model, Path(folder))
         trainer.engine.share_out(train)
         trainer._prepare(train)
         if steps_before:
@@ -42,22 +49,23 @@ def losses_of(keys, steps, folder, resumed=0):
         steps_before = trainer.steps
         trainer._save_last(train)
     with trainer.engine.whole(), torch.no_grad():
-        weights = [(name, weight) for name, weight in trainer.model.named_parameters() if weight.numel()]
-        norms = {name: float(weight.float().norm()) for name, weight in weights}
+        weights = trainer.model.state_dict()
+        norms = {name: float(weight.float().norm()) for name, weight in weights.items() if weight.numel()}
         trainer.model.eval()
         rows = next(iter(test))[0]
-        scores = trainer.model.full_sort_predict(rows)[:2].flatten().tolist()
+        score = trainer.model.predict if trainer.labelled else trainer.model.full_sort_predict
+        scores = score(rows)[:2].flatten().tolist()
     return {"terms": kept[:steps], "norms": norms, "scores": scores}
 
 
-def main():
-    """Everything that is asked for; what a process says first is its rank."""
-    out, runs = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
-    found = {name: losses_of(folder=out.with_suffix(".run"), **run) for name, run in runs.items()}
+def write_all(out, runs):
+    """What ``losses_of`` finds in this process of each run, as a file of its rank."""
+    gc.freeze()  # DeepSpeed collects garbage often, and what a test has loaded before this process began is none
+    found = {name: losses_of(folder=out.with_suffix(".run") / name, **run) for name, run in runs.items()}
     rank = processes.current().rank
     out.with_name(f"{out.name}.{rank}").write_text(json.dumps(found), encoding="utf-8")
     processes.end()
 
 
 if __name__ == "__main__":
-    main()
+    write_all(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")))

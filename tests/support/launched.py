@@ -34,6 +34,12 @@ def free_port():
         return one.getsockname()[1]
 
 
+def launch_well(function, *arguments, **options):
+    """As ``launch``; a failure of one process fails the test, with what it printed last."""
+    ended = launch(function, *arguments, **options)
+    assert not any(process.code for process in ended), "\n".join(process.err[-4000:] for process in ended)
+
+
 def launch(function, *arguments, world_size=2, ranks=None, port=None, seconds=240):
     """Calls ``function(*arguments)``, which returns an exit code, in several processes, and waits for their end.
 

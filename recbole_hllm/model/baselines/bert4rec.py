@@ -42,7 +42,11 @@ class BERT4Rec(sequential_recommender.BERT4Rec):
         counted = interaction[self.MASK_INDEX] > 0
         if self.loss_type == "BPR":
             counted &= interaction[self.NEG_ITEMS] > 0
-        if not bool(counted.any()):
-            return sum(parameter.sum() for parameter in self.parameters()) * 0
-        interaction[self.MASK_INDEX] = interaction[self.MASK_INDEX] * counted
-        return super().calculate_loss(interaction)
+        self.loss_parts = counted.sum()
+        # Of no target there is a loss of one that does not count: in all processes the gradients of weights come in one
+        # order, in which DeepSpeed adds them up.
+        weight = float(bool(counted.any()))
+        if not weight:
+            counted[:1, :1] = True
+        interaction[self.MASK_INDEX] = interaction[self.MASK_INDEX].clamp(min=1) * counted
+        return super().calculate_loss(interaction) * weight

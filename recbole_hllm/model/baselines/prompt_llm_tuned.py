@@ -113,6 +113,7 @@ class PromptLLMTuned(PromptReader):
         tokens, lengths, given = (part.to(windows.device) for part in self.prompts.of_windows(windows))
         losses = next_token_losses(self.reader.backbone, tokens, lengths, given, self.lm_head)
         loss = losses.mean()
+        self.loss_parts = len(losses)
         self.loss_terms = {"next_token": loss.detach(), "tokens": len(losses)}
         return loss
 

@@ -10,7 +10,6 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from recbole_hllm.config.keys.recbole import SizeKeys
 from recbole_hllm.config.keys.run import RunKeys
@@ -38,6 +37,7 @@ from recbole_hllm.model.slmrec.e4srec_keys import (
 )
 from recbole_hllm.model.slmrec.export_e4srec import export_e4srec, exported_e4srec, load_exported
 from recbole_hllm.nn.backbone import load_backbone
+from recbole_hllm.nn.negative_blocks import contrast_in_blocks
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.prompted import PromptedLLM
 from recbole_hllm.nn.ragged import similar_lengths
@@ -218,17 +218,22 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
     def target_loss(self, outputs: Tensor, targets: Tensor, head: nn.Module | None = None) -> Tensor:
         """Scalar cross-entropy of (P,) targets, from (P, H) outputs by ``score`` or another head.
 
-        Of a large catalogue the logits of some positions at a time, which are computed again in the backward pass.
+        Of a large catalogue there are the logits of some positions at a time. The head is called once all the same, as
+        ``read_alike`` asks.
         """
+        at_once = max(1, MAX_LOGITS // self.n_items)
+        if len(targets) <= at_once:
+            return F.cross_entropy(self.logits(outputs, head), targets, reduction="sum") / len(targets)
+        expected, table = (head or self.score)(outputs), self.item_table.weight
 
-        def summed(outputs: Tensor, targets: Tensor) -> Tensor:
-            return F.cross_entropy(self.logits(outputs, head), targets, reduction="sum")
+        def remove_own(logits: Tensor, part: slice) -> int:
+            logits.scatter_(1, targets[part, None] - 1, torch.finfo(logits.dtype).min)
+            return len(logits)
 
-        size = max(1, MAX_LOGITS // self.n_items)
-        if len(targets) <= size:
-            return summed(outputs, targets) / len(targets)
-        parts = zip(outputs.split(size), targets.split(size), strict=True)
-        return sum(checkpoint(summed, *part, use_reentrant=False) for part in parts) / len(targets)
+        with torch.autocast(expected.device.type, enabled=False):
+            expected = expected.float()
+            positive = (expected * table[targets]).sum(-1)
+            return contrast_in_blocks(expected, positive, table[1:], remove_own, at_once).loss / len(targets)
 
     # ---- vectors and scores ----
 

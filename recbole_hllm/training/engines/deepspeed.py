@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from recbole_hllm.processes import current
 from recbole_hllm.training.checkpoint import read_tensors, write_tensors
 from recbole_hllm.training.engines.deepspeed_settings import deepspeed_settings
 from recbole_hllm.training.engines.engine import LossFunction, LossOf
+from recbole_hllm.training.engines.scalars import WithScalars
 from recbole_hllm.training.engines.shared import SharedEngine
 
 _PART = "deepspeed-stage-"
@@ -52,14 +54,20 @@ class DeepSpeedEngine(SharedEngine):
         """DeepSpeed makes them itself, in parts."""
 
     def wrap(self, loss_of: LossOf) -> Any:
-        """DeepSpeed's engine."""
+        """DeepSpeed's engine.
+
+        Raises:
+            ConfigError: this stage is not for this model.
+        """
         config = deepspeed_settings(self.settings, current().world_size)
         self.stage = config["zero_optimization"]["stage"]
+        if self.stage == 3:
+            _check_owned(self.model)
         deepspeed = _deepspeed(self.settings.device)
         _without_empty(self.model, self.optimizer)
-        _without_scalars(self.model)
+        self.scalars = WithScalars(loss_of)
         buffers = [(buffer, buffer.data) for buffer in self.model.buffers()]
-        wrapped, *_ = deepspeed.initialize(model=loss_of, optimizer=self.optimizer, config=config)
+        wrapped, *_ = deepspeed.initialize(model=self.scalars, optimizer=self.optimizer, config=config)
         for buffer, exact in buffers:  # with weights in bf16 DeepSpeed rounds the angles of positions, too
             buffer.data = exact
         return wrapped
@@ -78,13 +86,34 @@ class DeepSpeedEngine(SharedEngine):
             self.wrapped.step()
 
     def step(self) -> bool:
-        """One step of the optimizer."""
+        """One step of the optimizer, scalars among what it steps."""
+        self.scalars.settle()
+        for vector, value in zip(self.scalars.vectors, self.scalars.exact, strict=True):
+            self._write_master(vector, value)
         self.wrapped.step()
+        for vector, value in zip(self.scalars.vectors, self.scalars.exact, strict=True):
+            value.copy_(self._master(vector).reshape(()))
         return bool(self.wrapped.was_step_applied())
+
+    def _master(self, vector: nn.Parameter) -> Tensor:
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        return safe_get_full_fp32_param(vector) if self.stage else vector.data
+
+    def _write_master(self, vector: nn.Parameter, value: Tensor) -> None:
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_local_fp32_param
+
+        if self.stage == 3:  # each process's part is one number, and that of the first counts
+            safe_set_local_fp32_param(vector, value.reshape(1))
+        elif self.stage:
+            safe_set_full_fp32_param(vector, value.reshape(1))
+        else:
+            vector.data.copy_(value)
 
     @contextmanager
     def whole(self, changed: bool = False) -> Iterator[None]:
         """Inside, each process has all weights, and layers gather nothing; ``changed`` ones are those of the first."""
+        self.scalars.settle()
         if self.stage < 3:
             with self._in_full(changed):
                 yield
@@ -182,13 +211,26 @@ def _deepspeed(device: torch.device) -> Any:
     if device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     os.environ.setdefault("LOCAL_RANK", "0")
+    # DeepSpeed calls some, to no harm.
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
     import deepspeed
 
     backend = "nccl" if device.type == "cuda" else "gloo"
+    if device.type == "cpu":  # an extension that takes minutes and a compiler to build, and that training never calls
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if not dist.is_initialized():
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.init_distributed(backend)
     return deepspeed
+
+
+def _check_owned(model: nn.Module) -> None:
+    """Raises ConfigError where a layer reads weights that are another's, which would not be gathered for it."""
+    for name, module in model.named_modules():
+        if any(isinstance(value, nn.Parameter) for value in vars(module).values()):
+            raise ConfigError(
+                f"stage: 3 is not for {type(model).__name__}, whose {name} reads weights of another layer; take 2"
+            )
 
 
 def _without_empty(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -200,23 +242,6 @@ def _without_empty(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
                 module.register_buffer(name, weight.data)
     for group in optimizer.param_groups:
         group["params"] = [weight for weight in group["params"] if weight.numel()]
-
-
-def _without_scalars(model: nn.Module) -> None:
-    """DeepSpeed cannot hold weights without a dimension, such as a temperature: they get one, which checkpoints do not
-    show."""
-    scalars = [name for name, weight in model.named_parameters() if weight.dim() == 0]
-    for name in scalars:
-        weight = model.get_parameter(name)
-        weight.data = weight.data.reshape(1)
-
-    def reshape(state: dict[str, Tensor], prefix: str, *shape: int) -> None:
-        for name in scalars:
-            if prefix + name in state:
-                state[prefix + name] = state[prefix + name].reshape(shape)
-
-    model.register_state_dict_post_hook(lambda _, state, prefix, __: reshape(state, prefix))
-    model.register_load_state_dict_pre_hook(lambda _, state, prefix, *__: reshape(state, prefix, 1))
 
 
 class _Groups:

@@ -8,6 +8,7 @@ from recbole_hllm import run
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.slmrec import e4srec
 from recbole_hllm.nn.backbone import load_tokenizer
+from recbole_hllm.nn.negative_blocks import contrast_in_blocks
 from recbole_hllm.training.trainer import Trainer
 
 BEFORE, AFTER = "w1 w2 w3", "w4 w5"
@@ -151,19 +152,24 @@ def test_logits_of_some_positions_at_a_time(build, monkeypatch):
     gradients = {name: weight.grad.clone() for name, weight in trained.items()}
     built.model.zero_grad()
     monkeypatch.setattr(e4srec, "MAX_LOGITS", 3 * built.model.n_items)
-    seen, logits = [], built.model.logits
+    seen, heads = [], []
 
-    def watched(outputs, head=None):
-        seen.append(len(outputs))
-        return logits(outputs, head)
+    def watched(outputs, positive, negatives, remove, at_once):
+        def removed(logits, part):
+            seen.append(len(logits))
+            return remove(logits, part)
 
-    monkeypatch.setattr(built.model, "logits", watched)
+        return contrast_in_blocks(outputs, positive, negatives, removed, at_once)
+
+    monkeypatch.setattr(e4srec, "contrast_in_blocks", watched)
+    built.model.score.register_forward_hook(lambda *_: heads.append(1))
     parts = built.model.calculate_loss(built.rows)
     parts.backward()
     torch.testing.assert_close(parts, whole)
     for name, weight in trained.items():
         torch.testing.assert_close(weight.grad, gradients[name], rtol=1e-4, atol=1e-6)
     assert max(seen) == 3 and len(seen) > 2
+    assert len(heads) == 1  # where weights are gathered for a call, each process must make as many
 
 
 # ---- scores ----
