@@ -25,6 +25,7 @@ _SECONDS_TO_END = 5.0
 _PAUSE = 0.05
 _PAUSE_OF_LISTENER = 0.2
 _IN_USE = "EADDRINUSE"
+_LAST_PORT = 65535
 
 
 class EndedElsewhere(UserError):
@@ -74,6 +75,8 @@ class Meeting:
         rank, port = _number("RANK", world_size), _number("MASTER_PORT", world_size)
         if rank >= world_size:
             raise ConfigError(f"RANK: {rank} of WORLD_SIZE {world_size}; processes are counted from 0")
+        if port > _LAST_PORT:
+            raise ConfigError(f"MASTER_PORT: {port} is no port; they end at {_LAST_PORT}")
         of_launcher = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         is_host, host = rank == 0 and not of_launcher, os.environ.get("MASTER_ADDR") or "localhost"
         try:

@@ -105,6 +105,7 @@ def test_shares_are_all_of_it():
         ({"WORLD_SIZE": "2", "RANK": "x"}, "RANK is 'x', which is no number"),
         ({"WORLD_SIZE": "2", "RANK": "1"}, "MASTER_PORT is not set"),
         ({"WORLD_SIZE": "2", "RANK": "2", "MASTER_PORT": "1"}, "RANK: 2 of WORLD_SIZE 2"),
+        ({"WORLD_SIZE": "2", "RANK": "1", "MASTER_PORT": "65536"}, "MASTER_PORT: 65536 is no port"),
     ],
 )
 def test_wrong_variables(variables, message, monkeypatch):

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -239,6 +240,15 @@ def test_the_clock_of_the_first_process_decides(keys_of, tmp_path):
     assert codes == [0, 0] and said == []
     costs = read_json(tmp_path / "run" / "costs.json")
     assert costs["epochs"] == 1 and costs["stop_reason"] == "time limit of 1e-06 minutes"
+
+
+def test_a_training_warns_of_nothing(keys_of, tmp_path):
+    def change(rank, keys, folder):
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", module="recbole[.]|tensorboard")
+
+    codes, said = outcome(keys_of("SASRec", epochs=1), tmp_path / "run", change)
+    assert codes == [0, 0] and said == []
 
 
 def test_a_loss_that_is_no_number(keys_of, tmp_path):
