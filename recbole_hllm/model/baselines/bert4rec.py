@@ -42,7 +42,8 @@ class BERT4Rec(sequential_recommender.BERT4Rec):
         counted = interaction[self.MASK_INDEX] > 0
         if self.loss_type == "BPR":
             counted &= interaction[self.NEG_ITEMS] > 0
-        if not bool(counted.any()):
+        self.loss_parts = counted.sum()
+        if not self.loss_parts:
             return sum(parameter.sum() for parameter in self.parameters()) * 0
         interaction[self.MASK_INDEX] = interaction[self.MASK_INDEX] * counted
         return super().calculate_loss(interaction)
