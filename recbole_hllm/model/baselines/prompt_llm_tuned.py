@@ -113,7 +113,8 @@ class PromptLLMTuned(PromptReader):
         tokens, lengths, given = (part.to(windows.device) for part in self.prompts.of_windows(windows))
         losses = next_token_losses(self.reader.backbone, tokens, lengths, given, self.lm_head)
         loss = losses.mean()
-        self.loss_terms = {"next_token": loss.detach(), "tokens": len(losses)}
+        self.loss_parts = len(losses)
+        self.loss_terms = {"next_token": loss.detach(), "tokens": self.loss_parts}
         return loss
 
     def positions_read(self, rows: Interaction) -> int:
