@@ -46,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         Exit code: 0; 1 if a row of a table failed; 2 for an error that is the user's to fix.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if _is_one_of_several():  # torch warns of a process that is gone, by its own stack, and of weights without gradient
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     of_launcher = f"--local_rank={os.environ.get('LOCAL_RANK')}"  # deepspeed adds it, and it is no key
     words = [word for word in (sys.argv[1:] if argv is None else argv) if word != of_launcher]
     try:

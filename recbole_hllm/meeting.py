@@ -6,10 +6,12 @@ A process that fails says so here before it leaves the others, so that of all me
 import json
 import os
 import queue
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -18,10 +20,15 @@ import torch.distributed as dist
 
 from recbole_hllm.errors import ConfigError, UserError
 
-_SECONDS_TO_READ = 3.0  # that the host of the store stays after its failure, for the others to read it
+_SECONDS_TO_READ = 3.0  # that the host of the store stays for the others
+# That a process has to end by itself once another has failed: it may be in a long computation, or wait for one that
+# does not come any more.
+_SECONDS_TO_END = 5.0
 _PAUSE = 0.05
 _SECONDS_LATE = 2.0  # that torch, which says more of what went wrong, may be late with its own limit
+_PAUSE_OF_LISTENER = 0.2
 _IN_USE = "EADDRINUSE"
+_LAST_PORT = 65535
 
 
 class EndedElsewhere(UserError):
@@ -42,15 +49,24 @@ class Meeting:
 
     Attributes:
         store: of torch.
+        heard_at: the same, by a connection of its own, which is never busy with a wait.
         rank, world_size: which process this is, of how many.
         is_host: the store ends with this process.
     """
 
     store: Any
+    heard_at: Any
     rank: int
     world_size: int
     is_host: bool
     _name: str = field(default_factory=lambda: uuid.uuid4().hex)
+    _heard: EndedElsewhere | None = None
+    _hearing: threading.Lock = field(default_factory=threading.Lock)
+    _left: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._listener = threading.Thread(target=self._listen, name="meeting", daemon=True)
+        self._listener.start()
 
     @classmethod
     def from_environment(cls, world_size: int, minutes: float) -> "Meeting":
@@ -62,14 +78,20 @@ class Meeting:
         rank, port = _number("RANK", world_size), _number("MASTER_PORT", world_size)
         if rank >= world_size:
             raise ConfigError(f"RANK: {rank} of WORLD_SIZE {world_size}; processes are counted from 0")
+        if port > _LAST_PORT:
+            raise ConfigError(f"MASTER_PORT: {port} is no port; they end at {_LAST_PORT}")
         of_launcher = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         is_host, host = rank == 0 and not of_launcher, os.environ.get("MASTER_ADDR") or "localhost"
 
-        def connect() -> Any:
-            return dist.TCPStore(host, port, world_size, is_host, timedelta(minutes=minutes), wait_for_workers=False)
+        def connect() -> list[Any]:
+            limit = timedelta(minutes=minutes)
+            return [
+                dist.TCPStore(host, port, world_size, hosts, limit, wait_for_workers=False)
+                for hosts in (is_host, False)
+            ]
 
         try:
-            store = _within(60 * minutes + _SECONDS_LATE, connect)
+            stores = _within(60 * minutes + _SECONDS_LATE, connect)
         except (RuntimeError, ValueError, TimeoutError) as error:
             if isinstance(error, TimeoutError):
                 why = f"silent for {minutes:g} minutes (process_minutes): another program may listen there"
@@ -79,7 +101,8 @@ class Meeting:
                 why = f"not where the first process is ({_first_line(error)}); is it running?"
             raise ConfigError(f"MASTER_PORT: {port} of {host} is {why}") from error
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # of a launcher, whose store outlives a start
-        return cls(dist.PrefixStore(f"recbole_hllm/{attempt}", store), rank, world_size, is_host)
+        store, heard_at = (dist.PrefixStore(f"recbole_hllm/{attempt}", store) for store in stores)
+        return cls(store, heard_at, rank, world_size, is_host)
 
     def wait_for_all(self, minutes: float) -> None:
         """Until every process has come.
@@ -105,16 +128,33 @@ class Meeting:
 
     def failure(self) -> EndedElsewhere | None:
         """What another process has said that ended the run."""
-        if not self.store.check(["failure"]):
-            return None
-        said = json.loads(self.store.get("failure"))
-        if said["name"] == self._name:
-            return None
-        self.store.add("read", 1)
-        return EndedElsewhere(f"process {said['rank']} of {self.world_size}: {said['message']}", said["code"])
+        with self._hearing:
+            if self._heard is None and self.heard_at.check(["failure"]):
+                said = json.loads(self.heard_at.get("failure"))
+                if said["name"] != self._name:
+                    self.heard_at.add("read", 1)
+                    message = f"process {said['rank']} of {self.world_size}: {said['message']}"
+                    self._heard = EndedElsewhere(message, said["code"])
+            return self._heard
+
+    def _listen(self) -> None:
+        """Hears of another's failure while this process computes or waits, and ends it where it does not end itself:
+        a collective of GPUs that waits for one that is gone waits for long."""
+        with suppress(RuntimeError):  # the store is gone with its host
+            while not self._left.wait(_PAUSE_OF_LISTENER):
+                failure = self.failure()
+                if failure is None:
+                    continue
+                if not self._left.wait(_SECONDS_TO_END):
+                    sys.stdout.flush()
+                    sys.stderr.flush()
+                    os._exit(failure.code)
+                return
 
     def says(self, message: str, code: int) -> EndedElsewhere | None:
         """Tells the others what ended this process; what ended the run instead, where another was first."""
+        if (heard := self.failure()) is not None:
+            return heard
         if self.store.add("failures", 1) > 1:
             self.store.wait(["failure"], timedelta(seconds=_SECONDS_TO_READ))
             return self.failure()
@@ -123,13 +163,20 @@ class Meeting:
         return None
 
     def leave(self) -> None:
-        """After a failure, its own or another's, the host of the store stays until those who came (all, where it failed
-        before) have read why, but not for long."""
+        """Hears nothing more. The host of the store stays until all who came (all, where it failed before) have left,
+        or have heard of a failure, but not for long."""
+        self._left.set()
+        self._listener.join()
+        if self._heard is None:
+            self.store.add("left", 1)
         end = time.monotonic() + _SECONDS_TO_READ
-        while self.is_host and self.store.check(["failure"]) and time.monotonic() < end:
-            if self.store.add("read", 0) >= (self.store.add("came", 0) or self.world_size) - 1:
+        while self.is_host and time.monotonic() < end:
+            if self._number_of("read") + self._number_of("left") >= (self._number_of("came") or self.world_size):
                 break
             time.sleep(_PAUSE)
+
+    def _number_of(self, what: str) -> int:
+        return int(self.store.add(what, 0))
 
 
 def _number(name: str, world_size: int) -> int:

@@ -232,7 +232,8 @@ def end() -> None:
         with suppress(RuntimeError):  # groups that are broken already
             dist.destroy_process_group()
     if _meeting is not None:
-        _meeting.leave()
+        with suppress(RuntimeError):  # its host is gone
+            _meeting.leave()
     _current, _group, _meeting, _own_groups = _ALONE, None, None, False
 
 
@@ -305,7 +306,7 @@ def _meet(size: int, minutes: float) -> Meeting:
 
 def _of_lost_process(error: RuntimeError) -> UserError | None:
     """What an error of torch says of the other processes; None for any other error."""
-    text = str(error)
+    text = str(error).partition(". This is typically")[0]  # Gloo guesses, and wishes good luck
     if not isinstance(error, dist.DistError) and not any(word in text.lower() for word in _OF_CONNECTIONS):
         return None
     if "timed out" in text.lower() or "timeout" in text.lower():

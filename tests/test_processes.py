@@ -9,9 +9,10 @@ import time
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from launched import free_port, launch
 
-from recbole_hllm import cli
+from recbole_hllm import cli, meeting
 from recbole_hllm.errors import ConfigError, UserError
 from recbole_hllm.processes import Processes, alone, begin, current, end, ending_together, tell
 
@@ -104,6 +105,7 @@ def test_shares_are_all_of_it():
         ({"WORLD_SIZE": "2", "RANK": "x"}, "RANK is 'x', which is no number"),
         ({"WORLD_SIZE": "2", "RANK": "1"}, "MASTER_PORT is not set"),
         ({"WORLD_SIZE": "2", "RANK": "2", "MASTER_PORT": "1"}, "RANK: 2 of WORLD_SIZE 2"),
+        ({"WORLD_SIZE": "2", "RANK": "1", "MASTER_PORT": "65536"}, "MASTER_PORT: 65536 is no port"),
     ],
 )
 def test_wrong_variables(variables, message, monkeypatch):
@@ -166,6 +168,35 @@ def test_a_bug_of_one_is_shown_once():
     codes, printed = failing("bug")
     assert codes == [1, 1] and printed[-1] == "ZeroDivisionError: a bug"
     assert sum("Traceback" in line for line in printed) == 1
+
+
+def first_fails(other):
+    """The first process, at whose side the store is, keeps its connections open when it fails, as DDP does."""
+
+    @ending_together()
+    def verb():
+        processes = begin(CPU, 1)
+        group = dist.group.WORLD
+        processes.wait()
+        if processes.is_first:
+            raise UserError(f"{group.size()} processes are too few")
+        other()
+
+    return program(verb)
+
+
+def test_a_process_that_waits_hears_why_it_ends():
+    ended = launch(first_fails, lambda: dist.all_reduce(torch.ones(1)))
+    assert [process.code for process in ended] == [2, 2]
+    assert [line for process in ended for line in process.said] == ["error: 2 processes are too few"]
+
+
+def test_a_process_that_computes_is_ended(monkeypatch):
+    monkeypatch.setattr(meeting, "_SECONDS_TO_END", 0.2)
+    begun = time.monotonic()
+    ended = launch(first_fails, lambda: time.sleep(60))
+    assert [process.code for process in ended] == [2, 2] and time.monotonic() - begun < 20
+    assert [line for process in ended for line in process.said] == ["error: 2 processes are too few"]
 
 
 def test_a_killed_process_ends_the_other():

@@ -34,9 +34,9 @@ def last_layers(model: PreTrainedModel, number: int) -> nn.ModuleList:
     """
     layers = repeated_layers(model)
     if not 0 < number < len(layers):
+        few = f"{len(layers)} layers; give 1 to {len(layers) - 1}, or" if len(layers) > 1 else "one layer alone;"
         raise ModelError(
-            f"item_llm_layers_trained: {number}, but the language model has {len(layers)} layers; give 1 to "
-            f"{len(layers) - 1}, or take item_llm_tuning: full"
+            f"item_llm_layers_trained: {number}, but the language model has {few} take item_llm_tuning: full"
         )
     return layers[-number:]
 

@@ -41,12 +41,13 @@ class Interruption:
         if os.getpid() != self._process:  # a process that makes batches ends with the one that it works for
             return
         if self.asked is not None:
-            self.end()
+            self.end(number)
         self.asked = number
         os.write(2, _TOLD)
 
-    def end(self) -> NoReturn:
-        """Ends the program as the signal asked for: with the code 130 or 143."""
-        if self.asked == signal.SIGTERM:
+    @staticmethod
+    def end(number: int) -> NoReturn:
+        """Ends the program as a signal asks for: with the code 130 or 143."""
+        if number == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
         raise KeyboardInterrupt

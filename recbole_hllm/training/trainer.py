@@ -247,7 +247,7 @@ class Trainer(Evaluation):
                     self._train_mode()
                 if self.batch < batches and self._reason():
                     break
-                if self.stopping.saves_after_step(self.steps) or self._asked_to_stop():
+                if self.stopping.saves_after_step(self.steps) or self._stopped_by():
                     self._inside_epoch(numbers, partial(self._save_last, train_data))
                     self._stop_if_asked()
         mean = self.epoch_loss / max(self.batch, 1)
@@ -263,10 +263,10 @@ class Trainer(Evaluation):
         action()
         self._begun = time.perf_counter()
 
-    def _asked_to_stop(self) -> bool:
-        """Whether a signal has asked any of the processes to end."""
-        self.interruption.asked = next(filter(None, current().gather(self.interruption.asked)), None)
-        return self.interruption.asked is not None
+    def _stopped_by(self) -> int | None:
+        """The signal that has asked any of the processes to end. A process notes its own alone: one that comes while it
+        hears of the others is not lost, and the first that it gets itself is no second one."""
+        return next(filter(None, current().gather(self.interruption.asked)), None)
 
     def _train_mode(self) -> None:
         self.random_before = random_states()
@@ -274,11 +274,11 @@ class Trainer(Evaluation):
 
     def _stop_if_asked(self) -> None:
         """Ends the program, where a signal has asked for it."""
-        if self._asked_to_stop():
+        if (number := self._stopped_by()) is not None:
             if current().is_first:
                 self.tensorboard.close()
             self.logger.info(f"stopped after step {self.steps}; --resume --run_dir={self.run_dir} goes on from there")
-            self.interruption.end()
+            self.interruption.end(number)
 
     def train_batch(
         self,

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from transformers import AlbertConfig, AutoModel
+from transformers import AlbertConfig, AutoModel, BertConfig
 
 from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.layers import LowerLayers, last_layers, repeated_layers
@@ -48,6 +48,12 @@ def test_layers_are_back_after_an_error(tiny):
 def test_some_layers_must_be_left_below(tiny, number):
     with pytest.raises(ModelError, match=f"item_llm_layers_trained: {number}, but .* 2 layers; give 1 to 1"):
         last_layers(tiny("bert"), number)
+
+
+def test_one_layer_has_none_below():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    with pytest.raises(ModelError, match="has one layer alone; take item_llm_tuning: full"):
+        last_layers(AutoModel.from_config(BertConfig(vocab_size=30, **sizes)), 1)
 
 
 def test_layers_that_share_their_weights_cannot_be_divided():

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from launched import launch
 
 from recbole_hllm import Config, cli, run
 from recbole_hllm.errors import DataError
-from recbole_hllm.processes import current
+from recbole_hllm.processes import Processes, current
 from recbole_hllm.runs import run as experiment
 from recbole_hllm.runs.stages import run_stages
 from recbole_hllm.storage.files import read_json
@@ -239,6 +240,55 @@ def test_the_clock_of_the_first_process_decides(keys_of, tmp_path):
     assert codes == [0, 0] and said == []
     costs = read_json(tmp_path / "run" / "costs.json")
     assert costs["epochs"] == 1 and costs["stop_reason"] == "time limit of 1e-06 minutes"
+
+
+def test_a_training_warns_of_nothing(keys_of, tmp_path):
+    def change(rank, keys, folder):
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", module="recbole[.]|tensorboard")
+
+    codes, said = outcome(keys_of("SASRec", epochs=1), tmp_path / "run", change)
+    assert codes == [0, 0] and said == []
+
+
+def test_a_signal_that_comes_while_others_are_heard(keys_of, tmp_path):
+    """Both get it after they have said that none has come: both stop after the next step."""
+
+    def change(rank, keys, folder):
+        gather, step = Processes.gather, training.Trainer._step
+
+        def gathers(self, value):
+            answer = gather(self, value)
+            if value is None and answer == [None, None] and Processes.gather is gathers:
+                Processes.gather = gather
+                signal.raise_signal(signal.SIGTERM)
+            return answer
+
+        def steps(self):
+            step(self)
+            if self.steps == 2:
+                Processes.gather = gathers
+
+        training.Trainer._step = steps
+
+    codes, said = outcome(keys_of("SASRec", epochs=50, state="info"), tmp_path / "run", change)
+    assert codes == [143, 143] and any("stopped after step 3;" in line for line in said)
+
+
+def test_a_signal_to_one_and_then_to_the_other(keys_of, tmp_path):
+    """The second process gets its own while the step is saved that the first one's has asked for: it is saved."""
+
+    def change(rank, keys, folder):
+        if rank == 0:
+            step = training.Trainer._step
+            training.Trainer._step = lambda self: (step(self), self.steps == 2 and signal.raise_signal(signal.SIGTERM))
+        else:
+            save = training.Trainer._save_last
+            training.Trainer._save_last = lambda self, data: (signal.raise_signal(signal.SIGTERM), save(self, data))
+
+    codes, _ = outcome(keys_of("SASRec", epochs=50), tmp_path / "run", change)
+    assert codes == [143, 143]
+    assert read_json(tmp_path / "run" / "last" / "training.json")["loop"]["steps"] == 2
 
 
 def test_a_loss_that_is_no_number(keys_of, tmp_path):

@@ -26,6 +26,7 @@ from recbole_hllm.model.base.llm_fit import check_text_llm, check_user_llm, chec
 from recbole_hllm.model.base.next_item import History, NextItemRecommender
 from recbole_hllm.model.base.together import distinct_of_all
 from recbole_hllm.model.base.token_states import UpperLayers
+from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.model.hllm.item_cache import build_cache, check_cache
 from recbole_hllm.model.hllm.language_models import (
     build_item_encoder,
@@ -51,6 +52,9 @@ from recbole_hllm.nn.tuning import tune
 from recbole_hllm.nn.user_encoder import UserEncoder
 from recbole_hllm.processes import current
 from recbole_hllm.storage.cache import digest
+
+# Keys that say nothing of one whose vectors are stored.
+_OF_TRAINED_ITEM_LLM = ("recompute_items", "item_llm_dropout", "item_learning_rate")
 
 
 class HLLM(NextItemRecommender, ReadsWeights, Staged):
@@ -99,6 +103,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
             load_pretrained_hllm(self, settings.pretrained_hllm)
         tune(self.user_encoder.backbone, settings.user_llm_tuning, lora_settings(settings))
         if self.item_llm_is_frozen:
+            tell_unread(self.logger, settings, _OF_TRAINED_ITEM_LLM, "item_llm_tuning is frozen")
             self.item_encoder = self._let_go_of_item_llm(encoder, weights)
         else:
             tune(encoder.backbone, settings.item_llm_tuning, lora_settings(settings), settings.item_llm_layers_trained)

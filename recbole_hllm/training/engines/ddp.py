@@ -20,10 +20,12 @@ class DDPEngine(SharedEngine):
         language model's pooling, and a step takes far longer than to look."""
         if current().world_size == 1:
             return loss_of
-        warnings.filterwarnings("ignore", "find_unused_parameters=True was specified", UserWarning)
-        return DistributedDataParallel(
-            loss_of, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
-        )
+        with warnings.catch_warnings():
+            # Its new name, which older versions of torch do not know, would also copy buffers once.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return DistributedDataParallel(
+                loss_of, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+            )
 
     def loss(self, rows: Batch, loss_function: LossFunction | None = None, last: bool = True) -> Tensor:
         """Scalar loss of this process's rows; gradients are averaged with those of the last batch of a step."""

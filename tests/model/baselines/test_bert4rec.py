@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+from recbole.data.interaction import Interaction
 from recbole.data.transform import MaskItemSequence
 from recbole.model.sequential_recommender import BERT4Rec as RecBoleBERT4Rec
 
@@ -64,6 +65,21 @@ def test_a_batch_without_a_target_teaches_nothing(built, loss_type):
     loss = ours.calculate_loss(masked(train, short))
     loss.backward()
     assert loss == 0 and all(not parameter.grad.any() for parameter in ours.parameters())
+
+
+@pytest.mark.parametrize("loss_type", ["CE", "BPR"])
+def test_parts_of_a_batch_weigh_by_their_targets(built, loss_type):
+    """As processes that share it weigh them; the first part has histories of one item, and no target."""
+    model, train = built(BERT4Rec, loss_type=loss_type)
+    numbers = train._dataset[:]["item_length"].argsort(stable=True)
+    rows, total, targets = masked(train, numbers.numpy()), 0.0, 0
+    for part in (slice(0, 6), slice(6, 10), slice(10, None)):
+        columns = {name: values[part].clone() for name, values in rows.interaction.items()}
+        total += model.calculate_loss(Interaction(columns)) * model.loss_parts
+        targets += model.loss_parts
+        assert part.start or not model.loss_parts
+    torch.testing.assert_close(total / targets, model.calculate_loss(rows))
+    assert model.loss_parts == targets > 0
 
 
 def test_a_history_of_all_items_has_no_negative(built):

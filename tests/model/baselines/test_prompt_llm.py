@@ -287,6 +287,17 @@ def test_words_of_a_model_from_scratch_are_those_of_the_data(build, tiny_llm):
     assert [used[token] for token in written] == tokenizer(prompt).input_ids
 
 
+def test_parts_of_a_batch_weigh_by_their_tokens(build):
+    """As processes that share it weigh them."""
+    model, rows = build("PromptLLMTuned", MAX_PROMPT_LENGTH=22)
+    total, tokens = 0.0, []
+    for part in (slice(0, 1), slice(1, None)):
+        total += model.calculate_loss(rows[part]) * model.loss_parts
+        tokens.append(model.loss_parts)
+    torch.testing.assert_close(total / sum(tokens), model.calculate_loss(rows))
+    assert model.loss_parts == sum(tokens) and tokens[0] * len(rows) != sum(tokens)
+
+
 def test_windows_have_every_training_item_once(build, keys_of):
     config = Config("PromptLLMTuned", config_dict=keys_of("PromptLLMTuned"))
     train = data_preparation(config, create_dataset(config))[0]._dataset

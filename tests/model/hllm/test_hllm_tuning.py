@@ -111,6 +111,13 @@ def test_frozen_holds_no_item_llm(variant, encoded):
     assert sum(encoded) == N_ITEMS, "encoded at construction and never again"
 
 
+def test_keys_that_a_frozen_item_llm_does_not_read_are_named(variant, caplog):
+    variant("frozen item")
+    assert "without effect" not in caplog.text
+    variant("frozen item", recompute_items=True, item_learning_rate=2e-5)
+    assert "recompute_items, item_learning_rate without effect: item_llm_tuning is frozen" in caplog.text
+
+
 def test_the_rate_of_an_item_llm_is_not_that_of_a_frozen_ones_projection(variant):
     for name, expected in (("lora", {2e-5, None}), ("frozen item", {None})):
         model, _ = variant(name, item_learning_rate=2e-5)
