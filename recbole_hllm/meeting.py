@@ -25,7 +25,7 @@ _SECONDS_TO_READ = 3.0  # that the host of the store stays for the others
 # does not come any more.
 _SECONDS_TO_END = 5.0
 _PAUSE = 0.05
-_SECONDS_LATE = 2.0  # that torch, which says more of what went wrong, may be late with its own limit
+_SECONDS_LATE = 8.0  # that torch, which says more of what went wrong, may be late with its own limit
 _PAUSE_OF_LISTENER = 0.2
 _IN_USE = "EADDRINUSE"
 _LAST_PORT = 65535
