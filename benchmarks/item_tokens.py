@@ -42,12 +42,18 @@ ROWS: dict[str, dict] = {
     "cached-256-live": {**CACHED, "live_items": 256},
     "cached-128-live": {**CACHED, "live_items": 128},
     "cached-128-live-6-epochs": {**CACHED, "live_items": 128, "epochs": 6},
+    "cached-128-live-6-epochs-faster": {**CACHED, "live_items": 128, "epochs": 6, "item_learning_rate": 1e-4},
     "cached-64-live": {**CACHED, "live_items": 64},
+    "cached-64-live-9-epochs": {**CACHED, "live_items": 64, "epochs": 9},
     "last-2": {"item_llm_tuning": "last", "item_llm_layers_trained": 2},
     "last-2-cached-128-live": {"item_llm_tuning": "last", "item_llm_layers_trained": 2, **CACHED, "live_items": 128},
+    "last-2-cached-256-live-6-epochs": {
+        "item_llm_tuning": "last", "item_llm_layers_trained": 2, **CACHED, "live_items": 256, "epochs": 6,
+    },
     "lora": {"item_llm_tuning": "lora", "item_learning_rate": 1e-3},
     "frozen": {"item_llm_tuning": "frozen"},
     "frozen-4096": {"item_llm_tuning": "frozen", "num_negatives": 4096},
+    "frozen-catalogue-12-epochs": {"item_llm_tuning": "frozen", "negatives": "catalogue", "epochs": 12},
 }
 
 AGES = ("memory_age", "cache_age")
