@@ -42,6 +42,7 @@ ROWS: dict[str, dict] = {
     "cached-256-live": {**CACHED, "live_items": 256},
     "cached-128-live": {**CACHED, "live_items": 128},
     "cached-128-live-6-epochs": {**CACHED, "live_items": 128, "epochs": 6},
+    "cached-192-live-5-epochs": {**CACHED, "live_items": 192, "epochs": 5},
     "cached-128-live-6-epochs-faster": {**CACHED, "live_items": 128, "epochs": 6, "item_learning_rate": 1e-4},
     "cached-64-live": {**CACHED, "live_items": 64},
     "cached-64-live-9-epochs": {**CACHED, "live_items": 64, "epochs": 9},
