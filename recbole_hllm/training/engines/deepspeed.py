@@ -19,11 +19,9 @@ from recbole_hllm.nn.ragged import read_alike
 from recbole_hllm.processes import current
 from recbole_hllm.training.checkpoint import read_tensors, write_tensors
 from recbole_hllm.training.engines.deepspeed_settings import deepspeed_settings
-from recbole_hllm.training.engines.engine import LossFunction, LossOf
+from recbole_hllm.training.engines.engine import PART, LossFunction, LossOf
 from recbole_hllm.training.engines.scalars import WithScalars
 from recbole_hllm.training.engines.shared import SharedEngine
-
-_PART = "deepspeed-stage-"
 
 
 class DeepSpeedEngine(SharedEngine):
@@ -179,12 +177,12 @@ class DeepSpeedEngine(SharedEngine):
             ModelError: it is of another stage or number of processes, or damaged.
         """
         if not self.stage:
-            return
+            return super().load(folder)
         if not (folder / self._file()).exists():
-            found = ", ".join(sorted(path.name for path in folder.glob(f"{_PART}*"))) or "no part of DeepSpeed's"
+            found = ", ".join(sorted(path.name for path in folder.glob(f"{PART}*"))) or "no part of DeepSpeed's"
             raise ModelError(
-                f"{folder} has {found}, and not {self._file()}: go on with the stage and the number of processes that "
-                "the training began with"
+                f"{folder} has {found}, and not {self._file()}: go on with the strategy, the stage and the number "
+                "of processes that the training began with"
             )
         tensors = read_tensors(folder / self._file())
         for number, weights in enumerate(self._masters()):
@@ -203,7 +201,7 @@ class DeepSpeedEngine(SharedEngine):
 
     def _file(self) -> str:
         processes = current()
-        return f"{_PART}{self.stage}-{processes.rank + 1}-of-{processes.world_size}.safetensors"
+        return f"{PART}{self.stage}-{processes.rank + 1}-of-{processes.world_size}.safetensors"
 
 
 def _deepspeed(device: torch.device) -> Any:

@@ -15,6 +15,9 @@ _OF_KEYS = {
     "amp": "precision",
     "torch_autocast": "precision",
 }
+# Values of the run's Adam and AdamW that no key changes.
+_OF_ADAM = {"betas": [0.9, 0.999], "eps": 1e-8}
+_STAGES = range(4)
 
 
 def deepspeed_settings(settings: RunKeys, world_size: int) -> dict[str, Any]:
@@ -49,6 +52,8 @@ def _of_keys(settings: RunKeys, given: dict[str, Any]) -> dict[str, Any]:
     zero = given.get("zero_optimization")
     stage = zero.get("stage", AUTO) if isinstance(zero, dict) else AUTO
     stage = (2 if stage == AUTO else stage) if settings.stage is None else settings.stage
+    if isinstance(stage, bool) or stage not in _STAGES:
+        raise ConfigError(f"deepspeed_config: zero_optimization.stage is {stage!r}, and there are 0, 1, 2 and 3")
     clip = settings.clip_grad_norm or {}
     found: dict[str, Any] = {
         "gradient_accumulation_steps": settings.gradient_accumulation_steps,
@@ -61,12 +66,23 @@ def _of_keys(settings: RunKeys, given: dict[str, Any]) -> dict[str, Any]:
         if stage == 3:
             found["zero_optimization.offload_param.device"] = "cpu"
     if "optimizer" in given:
-        found |= {
-            "optimizer.type": settings.learner,
-            "optimizer.params.lr": settings.learning_rate,
-            "optimizer.params.weight_decay": settings.weight_decay,
-        }
+        found |= _of_optimizer(settings, given["optimizer"])
     return found
+
+
+def _of_optimizer(settings: RunKeys, given: Any) -> dict[str, Any]:
+    """The run's own optimizer is handed over: what the file says of one is checked alone."""
+    known = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    wanted = given.get("params") if isinstance(given, dict) else None
+    for name, value in wanted.items() if isinstance(wanted, dict) else ():
+        if name in _OF_ADAM and settings.learner.lower() in ("adam", "adamw"):
+            known[name] = _OF_ADAM[name]
+        elif name not in (*known, "torch_adam") and value != AUTO:
+            raise ConfigError(
+                f"deepspeed_config: optimizer.params.{name}: the optimizer is torch's {settings.learner} of the keys "
+                "learner, learning_rate and weight_decay; leave it out"
+            )
+    return {"optimizer.type": settings.learner, **{f"optimizer.params.{name}": known[name] for name in known}}
 
 
 def _fill(given: dict[str, Any], path: str, value: Any) -> None:
