@@ -87,14 +87,15 @@ def take_result(trainer: Any, best: dict[str, Any]) -> None:
 def _take_up_random(trainer: Any, states: list[Any]) -> None:
     """Sets the random states to those of this process, and the model to what it was in the epoch that has begun."""
     processes = current()
-    if len(states) != processes.world_size:
+    another_number = len(states) != processes.world_size
+    if another_number and processes.is_first:
         _LOG.warning(
             f"the checkpoint is of {len(states)} processes, and now there are {processes.world_size}: batches have the "
             "same rows and drawn negatives, but dropout and what a model draws are others"
         )
-        if not processes.is_first:  # what was loaded are the states of the first process
-            draw_apart(trainer.settings.seed, processes.rank, trainer.steps)
-    own = states[processes.rank] if len(states) == processes.world_size else None
+    elif another_number:  # what was loaded are the states of the first process
+        draw_apart(trainer.settings.seed, processes.rank, trainer.steps)
+    own = None if another_number else states[processes.rank]
     if trainer.batch:
         trainer.random_before = own["before"] if own else random_states()
         restore(trainer.random_before)
