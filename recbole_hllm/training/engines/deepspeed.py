@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.batches import Batch
-from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.errors import WRONG_VALUE, ConfigError, ModelError, words_of
 from recbole_hllm.nn.ragged import read_alike
 from recbole_hllm.processes import current
 from recbole_hllm.training.checkpoint import read_tensors, write_tensors
@@ -55,13 +55,14 @@ class DeepSpeedEngine(SharedEngine):
         """DeepSpeed's engine.
 
         Raises:
-            ConfigError: this stage is not for this model.
+            ConfigError: this stage is not for this model, or DeepSpeed refuses its settings.
         """
         config = deepspeed_settings(self.settings, current().world_size)
         self.stage = config["zero_optimization"]["stage"]
         if self.stage == 3:
             _check_owned(self.model)
         deepspeed = _deepspeed(self.settings.device)
+        _check_accepted(config)
         _without_empty(self.model, self.optimizer)
         self.scalars = WithScalars(loss_of)
         buffers = [(buffer, buffer.data) for buffer in self.model.buffers()]
@@ -220,6 +221,16 @@ def _deepspeed(device: torch.device) -> Any:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.init_distributed(backend)
     return deepspeed
+
+
+def _check_accepted(config: dict[str, Any]) -> None:
+    """Raises ConfigError where DeepSpeed refuses a value or a name inside a section of ``deepspeed_config``."""
+    from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
+
+    try:
+        DeepSpeedConfig(config)
+    except (DeepSpeedConfigError, *WRONG_VALUE) as error:
+        raise ConfigError(f"deepspeed_config: DeepSpeed refuses it: {words_of(error)}") from error
 
 
 def _check_owned(model: nn.Module) -> None:

@@ -1,5 +1,7 @@
 """DeepSpeed's settings: a JSON file of the user's whose "auto" is filled from the keys, or made from the keys alone."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,12 @@ _OF_KEYS = {
     "amp": "precision",
     "torch_autocast": "precision",
 }
+# Sections and values that the keys fill.
+_FILLED = (
+    "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping",
+    "bf16", "zero_optimization", "optimizer",
+)  # fmt: skip
+_ALIKE = 0.85  # two names, one of which is the other with a mistake
 # Values of the run's Adam and AdamW that no key changes.
 _OF_ADAM = {"betas": [0.9, 0.999], "eps": 1e-8}
 _STAGES = range(4)
@@ -31,6 +39,7 @@ def deepspeed_settings(settings: RunKeys, world_size: int) -> dict[str, Any]:
         ConfigError: the file of ``deepspeed_config`` cannot be read, contradicts the keys, or has what the keys decide.
     """
     given = _read(settings.deepspeed_config) if settings.deepspeed_config else {}
+    _check_names(given)
     for section, keys in _OF_KEYS.items():
         if _wanted(given.pop(section, None)):
             raise ConfigError(f"deepspeed_config: {section}: use the keys {keys}, and leave it out")
@@ -45,6 +54,15 @@ def deepspeed_settings(settings: RunKeys, world_size: int) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }
+
+
+def _check_names(given: Iterable[str]) -> None:
+    """DeepSpeed passes over a section that it does not know, and over bfloat16 where there is bf16."""
+    known = (*_FILLED, *_OF_KEYS)
+    for name in given:
+        alike = ["bf16"] if name == "bfloat16" else get_close_matches(name, known, 1, _ALIKE)
+        if name not in known and alike:
+            raise ConfigError(f"deepspeed_config: {name} would have no effect; write {alike[0]}")
 
 
 def _of_keys(settings: RunKeys, given: dict[str, Any]) -> dict[str, Any]:

@@ -80,6 +80,8 @@ def test_auto_is_filled_and_what_the_file_adds_stays(settings):
         ({"zero_optimization": {"stage": True}}, {}, "zero_optimization.stage is True, and there are 0, 1, 2 and 3"),
         ({"scheduler": {"type": "WarmupLR"}}, {}, "scheduler: use the keys scheduler and warmup_ratio"),
         ({"fp16": {"enabled": True}}, {}, "fp16: use the keys precision and weights"),
+        ({"zero_optimisation": {"stage": 3}}, {}, "zero_optimisation would have no effect; write zero_optimization"),
+        ({"bfloat16": {"enabled": True}}, {}, "bfloat16 would have no effect; write bf16"),
         ({"zero_optimization": 3}, {}, "zero_optimization is 3, not a section"),
         (
             {"zero_optimization": {"offload_optimizer": {"device": "nvme"}}},
