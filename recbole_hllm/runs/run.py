@@ -105,7 +105,7 @@ def run(
     new = not given.get("resume")
     with _kept(folder, new, RunKeys.of(config).state):
         Trainer.check_keys(config)
-        if not _is_row(files):
+        if current().is_first and not _is_row(files):  # the others have the same keys
             tell_of_run(config)
         complete(config, run_dir, run)  # of which an interrupted training can go on
         keep_settings(folder, config)
