@@ -74,5 +74,5 @@ def _spectrum(centred: NDArray[np.float64], eps: float) -> tuple[NDArray[np.floa
     """(D, D) eigenvectors of the covariance as columns and (D,) what each is scaled by, the largest variance first."""
     variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
     variances = np.maximum(variances[::-1], 0)  # rounding makes tiny ones negative
-    floor = eps * variances.mean() or 1.0  # vectors that are all the same become zeros
+    floor = eps * variances.mean() if variances.any() else 1.0  # vectors that are all the same become zeros
     return directions[:, ::-1], (variances + floor) ** -0.5
