@@ -1,6 +1,5 @@
 """An item's id beside its text: a learned correction of the text's vector, whose size has a bound."""
 
-import torch
 from torch import Tensor, nn
 
 

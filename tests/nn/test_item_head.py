@@ -73,7 +73,8 @@ def test_heads():
 
 
 def test_an_encoder_whitens_before_its_head(tiny):
-    encoder = ItemEncoder(tiny("bert"), item_emb_token_n=0, out_features=3, whitening="zca", head_hidden=5, max_text_length=8).eval()
+    keys = {"item_emb_token_n": 0, "out_features": 3, "whitening": "zca", "head_hidden": 5, "max_text_length": 8}
+    encoder = ItemEncoder(tiny("bert"), **keys).eval()
     tokens, lengths = torch.arange(3, 25), torch.tensor([3, 6, 4, 1, 8])
     pooled = encoder.pooled(tokens, lengths).detach()
     encoder.whitening.fit(pooled.numpy())

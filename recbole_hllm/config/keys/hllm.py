@@ -26,9 +26,9 @@ class ItemPartKeys(Settings):
 
     item_whitening: str | None = key(
         None,
-        "zca or pca: whiten the Item LLM's vectors with mean and covariance of the catalogue (arXiv 2402.10602), before "
-        "the head. Of a frozen Item LLM they are computed once; of another one, with zca, at the start of each epoch "
-        "and in each evaluation. Empty: none.",
+        "zca or pca: whiten the Item LLM's vectors with mean and covariance of the catalogue (arXiv 2402.10602), "
+        "before the head. Of a frozen Item LLM they are computed once; of another one, with zca, at the start of each "
+        "epoch and in each evaluation. Empty: none.",
         choices=("zca", "pca"),
     )  # fmt: skip
     item_head_hidden: int | None = key(
