@@ -15,10 +15,10 @@ PARTS = {"item_whitening": "zca", "item_head_hidden": 6, "item_id_bound": 0.5, "
 
 
 @pytest.fixture(scope="module")
-def warmed_up(keys_of, tmp_path_factory):
+def warmed_up(keys_without_stages, tmp_path_factory):
     """Keys and folder of stages 0 and 1."""
     folder = tmp_path_factory.mktemp("stages") / "run"
-    keys = keys_of("HLLM", training_stage=[0, 1], **PARTS, **{"stage1.epochs": 0})
+    keys = keys_without_stages("HLLM", training_stage=[0, 1], **PARTS, **{"stage1.epochs": 0})
     run_stages(config_dict=keys, run_dir=folder)
     return keys, folder
 
@@ -63,13 +63,13 @@ def test_a_further_run_starts_from_an_export(warmed_up, tmp_path):
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-5, rtol=1e-5)
 
 
-def test_keys_of_each_stage(keys_of, tmp_path, monkeypatch):
+def test_keys_of_each_stage(keys_without_stages, tmp_path, monkeypatch):
     """A number of layers is for the stage that trains them."""
     seen = []
     monkeypatch.setattr(stages, "_run_stage", lambda stage, keys, folder: seen.append(Config(config_dict=keys)))
     monkeypatch.setattr(stages, "_check_llms", lambda configs: None)
     given = {"training_stage": [0, 1, 2], "item_llm_tuning": "last", "item_llm_layers_trained": 1}
-    run_stages(config_dict=keys_of("HLLM", **given), run_dir=tmp_path)
+    run_stages(config_dict=keys_without_stages("HLLM", **given), run_dir=tmp_path)
     assert [config["item_llm_tuning"] for config in seen] == ["frozen", "last", "frozen"]
     assert [config["item_llm_layers_trained"] for config in seen] == [None, 1, None]
     exports = [None, *(str(tmp_path / f"stage-{number}" / "export") for number in (0, 1))]
@@ -77,13 +77,13 @@ def test_keys_of_each_stage(keys_of, tmp_path, monkeypatch):
     assert [config["user_llm_config"] is None for config in seen] == [False, True, True]
 
 
-def test_stage_0_does_not_come_after_stage_1(keys_of, tmp_path):
+def test_stage_0_does_not_come_after_stage_1(keys_without_stages, tmp_path):
     Path(tmp_path, "run", "stage-1").mkdir(parents=True)
     with pytest.raises(ConfigError, match="stage 0 comes before stage 1, which .* has; use another run_dir"):
-        run_stages(config_dict=keys_of("HLLM", training_stage=0), run_dir=tmp_path / "run")
+        run_stages(config_dict=keys_without_stages("HLLM", training_stage=0), run_dir=tmp_path / "run")
 
 
-def test_stage_1_waits_for_stage_0(keys_of, tmp_path):
+def test_stage_1_waits_for_stage_0(keys_without_stages, tmp_path):
     Path(tmp_path, "run", "stage-0").mkdir(parents=True)
     with pytest.raises(ConfigError, match="training_stage: 1 starts from stage 0, but .*stage-0 is not there"):
-        run_stages(config_dict=keys_of("HLLM", training_stage=1), run_dir=tmp_path / "run")
+        run_stages(config_dict=keys_without_stages("HLLM", training_stage=1), run_dir=tmp_path / "run")
