@@ -8,10 +8,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from recbole_hllm.errors import ModelError
+from recbole_hllm.nn.item_head import Whitening, item_head
 from recbole_hllm.nn.packing import Packing, pack
 from recbole_hllm.nn.probe import behaviour_of, check_padding, check_reads_words, position_range
 
 ITEM_TOKEN_STD = 0.02
+# Vectors that are whitened at a time.
+_AT_ONCE = 1 << 16
 
 
 class ItemEncoder(nn.Module):
@@ -24,6 +27,8 @@ class ItemEncoder(nn.Module):
         backbone: a language model without head; bidirectional ones keep their attention.
         item_emb_token_n: 1 for the [ITEM] token, 0 for the mean over the item's tokens.
         out_features: size of the item vectors; a linear layer joins it to another hidden size. None keeps H.
+        whitening: of the vectors before that layer: a method of `Whitening`; None: none.
+        head_hidden: size between the two layers of a perceptron in place of that layer; None: no perceptron.
         max_text_length: longest text in tokens, without [ITEM].
         right_aligned_positions: count positions so that [ITEM] is always at `max_text_length`, as the
             official code does, instead of starting at 0. Matters for learned position tables only.
@@ -41,6 +46,8 @@ class ItemEncoder(nn.Module):
         *,
         item_emb_token_n: int = 1,
         out_features: int | None = None,
+        whitening: str | None = None,
+        head_hidden: int | None = None,
         max_text_length: int = 256,
         right_aligned_positions: bool = False,
         packed: bool = False,
@@ -73,9 +80,8 @@ class ItemEncoder(nn.Module):
             else None
         )
         self.out_features = self.pooled_size if out_features is None else out_features
-        self.projection = (
-            nn.Identity() if self.out_features == self.pooled_size else nn.Linear(self.pooled_size, self.out_features)
-        )
+        self.whitening = Whitening(self.pooled_size, whitening) if whitening else None
+        self.projection = item_head(self.pooled_size, self.out_features, head_hidden)
 
     @property
     def pooling(self) -> str:
@@ -93,10 +99,15 @@ class ItemEncoder(nn.Module):
             (N, out_features) item vectors, not normalised. The mean over no tokens at all is the zero vector
             (before the projection, where there is one).
         """
-        return self.projection(self.pooled(tokens, lengths))
+        return self.project(self.pooled(tokens, lengths))
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """(N, H) vectors of ``pooled`` -> (N, out_features) item vectors."""
+        return self.projection(pooled if self.whitening is None else self.whitening(pooled))
 
     def pooled(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """(N, H) vectors before the projection, in the width of the language model; arguments as ``forward``'s."""
+        """(N, H) vectors before whitening and projection, in the width of the language model; arguments as
+        ``forward``'s."""
         # an item of no tokens still has one slot, since attention to nothing is NaN
         used = (lengths + (0 if self.item_emb_tokens is None else 1)).clamp(min=1)
         column = torch.arange(int(used.max()), device=tokens.device)
@@ -154,7 +165,9 @@ class ItemEncoder(nn.Module):
 
 
 class StoredItemVectors(nn.Module):
-    """Takes the place of an `ItemEncoder` whose language model is frozen: vectors are looked up and projected.
+    """Takes the place of an `ItemEncoder` whose language model is frozen: vectors are looked up and projected. Whitened
+    ones are computed at the first need, from the mean and matrix of a checkpoint where there is one, and stay on the
+    device.
 
     The vectors are no weights: a checkpoint holds ``source`` instead and is refused where they come from others.
 
@@ -163,13 +176,15 @@ class StoredItemVectors(nn.Module):
             are.
         projection: of that encoder, (..., H) -> (..., out_features); trained on.
         source: hexadecimal digest of the weights that computed the vectors.
+        whitening: of that encoder, with the statistics of these vectors.
     """
 
     source: Tensor
 
-    def __init__(self, vectors: np.ndarray, projection: nn.Module, source: str):
+    def __init__(self, vectors: np.ndarray, projection: nn.Module, source: str, whitening: Whitening | None = None):
         super().__init__()
-        self.vectors, self.projection = vectors, projection
+        self.vectors, self.whitening, self.projection = vectors, whitening, projection
+        self._whitened: Tensor | None = None
         self.register_buffer("source", torch.tensor(list(bytes.fromhex(source)), dtype=torch.uint8))
 
     @property
@@ -179,8 +194,18 @@ class StoredItemVectors(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """(N,) item ids -> (N, out_features) vectors, on the device of the ids."""
+        return self.projection(self._whitened_rows(ids) if self.whitening is not None else self._stored(ids))
+
+    def _stored(self, ids: Tensor) -> Tensor:
         rows = np.asarray(self.vectors[ids.cpu().numpy()], dtype=np.float32)
-        return self.projection(torch.from_numpy(rows).to(ids.device))
+        return torch.from_numpy(rows).to(ids.device)
+
+    def _whitened_rows(self, ids: Tensor) -> Tensor:
+        assert self.whitening is not None, "asked for"
+        if self._whitened is None or self._whitened.device != ids.device:
+            every = torch.arange(len(self.vectors), device=ids.device)
+            self._whitened = torch.cat([self.whitening(self._stored(some)) for some in every.split(_AT_ONCE)])
+        return self._whitened[ids]
 
     def _load_from_state_dict(
         self,
@@ -192,7 +217,7 @@ class StoredItemVectors(nn.Module):
         unexpected: list[str],
         errors: list[str],
     ) -> None:
-        own = self.source.clone()
+        own, self._whitened = self.source.clone(), None
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
         if not torch.equal(self.source, own):
             self.source.copy_(own)

@@ -1,5 +1,6 @@
 """The training schedule that HLLM was deployed with (arXiv 2409.12740), of three stages: both LLMs end to end; the User
-LLM on stored item vectors, with longer histories; nothing any more, and the vectors are written for other programs."""
+LLM on stored item vectors, with longer histories; nothing any more, and the vectors are written for other programs. A
+stage before them warms the User LLM up on stored vectors of the Item LLM as it is."""
 
 import copy
 import gc
@@ -37,15 +38,17 @@ from recbole_hllm.training.checkpoint import replacing
 from recbole_hllm.training.trainer import Trainer
 from recbole_hllm.units import format_seconds
 
-STAGES = (1, 2, 3)
+STAGES = (0, 1, 2, 3)
 _EXPORT = "export"
 # What makes a stage what it is: no key of the user's.
+_FROZEN = {"item_llm_tuning": "frozen", "item_llm_layers_trained": None}
 _LLMS_OF_THE_EXPORT = dict.fromkeys(f"{part}_llm_{key}" for part in ("item", "user") for key in ("config", "layers"))
 _FIXED = {
+    0: _FROZEN,
     1: {},
-    2: {"item_llm_tuning": "frozen", **_LLMS_OF_THE_EXPORT},
+    2: _FROZEN,
     # No epoch, so nothing is trained; "frozen" would want something to train beside the LLMs.
-    3: {"item_llm_tuning": "frozen", "user_llm_tuning": "full", "epochs": 0, **_LLMS_OF_THE_EXPORT},
+    3: {**_FROZEN, "user_llm_tuning": "full", "epochs": 0},
 }
 # Results of all stages stand in one table.
 _OF_ALL_STAGES = SHARED | NOT_SAVED | {"training_stage"}
@@ -63,7 +66,10 @@ def run_stages(
 ) -> dict[str, Any]:
     """Runs the stages that ``training_stage`` names, each in a run folder ``stage-<n>`` of its own, as ``run`` does.
 
-    1. Both LLMs are trained as their keys say; the best weights go to ``stage-1/export`` (``HLLM.export``).
+    0. The Item LLM is frozen as it is: its vectors are computed once, and what lies above it is trained. Of use where
+       that would spoil a pretrained Item LLM as long as it is random.
+    1. Both LLMs are trained as their keys say, from the export of stage 0 where the schedule has one; the best weights
+       go to ``stage-1/export`` (``HLLM.export``).
     2. Starts from that export with the Item LLM frozen: item vectors are computed once and looked up, and the Item
        LLM leaves the memory. Exported again, Item LLM included.
     3. Starts from the export of stage 2 and trains nothing: it is evaluated, and vectors of all items and users are
@@ -99,13 +105,13 @@ def run_stages(
         given = {**_read_keys(run_dir), **given}
     stages = read_stages(given.get("training_stage"))
     folder = Path(run_dir) if run_dir else unused_folder(str(given.get("dataset")), f"{given.get('model')}-stages")
-    _check_names(given, now, stages)
+    _check_names(given, now, stages, folder)
     keys = {stage: _keys_of(stage, given, folder) for stage in stages}
     configs = {stage: _checked(stage, keys[stage], stages) for stage in stages}
     processes = _meet(configs[stages[0]], run_dir)
     check_same_reference({f"stage {stage}": config["reference"] for stage, config in configs.items()})
     _check_llms(configs)
-    _check_folders(folder, stages, configs, run_dir, bool(given.get("resume")))
+    _check_folders(folder, stages, configs, run_dir, given)
     _check_finished(folder, given)
     processes.wait()
     if processes.is_first:
@@ -128,7 +134,7 @@ def read_stages(value: Any) -> list[int]:
     known = all(type(stage) is int and stage in STAGES for stage in stages)
     if not known or not stages or stages != list(range(stages[0], stages[-1] + 1)):
         raise ConfigError(
-            f"training_stage: {value!r} is not one of the stages 1, 2 and 3, nor a list of some of them that follow "
+            f"training_stage: {value!r} is not one of the stages 0, 1, 2 and 3, nor a list of some of them that follow "
             "each other, such as [1, 2, 3]"
         )
     return stages
@@ -161,7 +167,7 @@ def _read_keys(run_dir: str | Path | None) -> dict[str, Any]:
     return saved_keys(read_saved(Path(run_dir, KEYS)))
 
 
-def _check_names(given: dict[str, Any], now: dict[str, Any], stages: list[int]) -> None:
+def _check_names(given: dict[str, Any], now: dict[str, Any], stages: list[int], folder: Path) -> None:
     """Raises ConfigError for names of stages, and keys of a stage, that would be ignored or contradict the schedule."""
     if "," in str(given.get("model")) or isinstance(given.get("model"), list):
         raise ConfigError(f"training_stage: {given['model']}: one model is trained in stages, not a table of several")
@@ -171,20 +177,27 @@ def _check_names(given: dict[str, Any], now: dict[str, Any], stages: list[int]) 
             continue
         number, key = match.groups()
         if number not in map(str, STAGES):
-            raise ConfigError(f"key '{shown}': there is no stage '{number}', only 1, 2 and 3")
+            raise ConfigError(f"key '{shown}': there is no stage '{number}', only 0, 1, 2 and 3")
         if "." in key or key in _OF_ALL_STAGES:
             raise ConfigError(f"key '{shown}': '{key}' cannot be of one stage; write {key}, or stage{number}.<key>")
-        if key in _fixed(int(number)):
+        if key in _fixed(int(number), given, folder):
             raise ConfigError(f"key '{shown}': in stage {number} the schedule itself sets '{key}'")
         used = {*stages, *({2} if 3 in stages else ())}
         if shown in now and int(number) not in used:
             raise ConfigError(f"key '{shown}': stage {number} is not run; training_stage is {given['training_stage']}")
 
 
-def _fixed(stage: int, folder: Path = Path()) -> dict[str, Any]:
+def _fixed(stage: int, given: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Keys that a stage sets itself."""
-    export = {"pretrained_hllm": str(_stage_folder(folder.resolve(), stage - 1) / _EXPORT)} if stage > 1 else {}
-    return {**_FIXED[stage], **export}
+    if stage == _first_of(given, folder):
+        return _FIXED[stage]
+    export = str(_stage_folder(folder.resolve(), stage - 1) / _EXPORT)
+    return {**_FIXED[stage], **_LLMS_OF_THE_EXPORT, "pretrained_hllm": export}
+
+
+def _first_of(given: dict[str, Any], folder: Path) -> int:
+    """The stage of a whole schedule that starts from no other: 0 where that is run or there, else 1."""
+    return 0 if 0 in read_stages(given["training_stage"]) or _stage_folder(folder, 0).exists() else 1
 
 
 def _keys_of(stage: int, given: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -192,7 +205,7 @@ def _keys_of(stage: int, given: dict[str, Any], folder: Path) -> dict[str, Any]:
     own: dict[str, Any] = {}
     for number in (2, 3) if stage == 3 else (stage,):
         own |= {key.split(".", 1)[1]: value for key, value in given.items() if key.startswith(f"stage{number}.")}
-    own |= {**_fixed(stage, folder), "training_stage": None}
+    own |= {**_fixed(stage, given, folder), "training_stage": None}
     weaker = {key: value for key, value in given.items() if not re.match(r"stage\d\.", key)}
     return {key: value for key, value in weaker.items() if key.rpartition(".")[2] not in own} | own
 
@@ -244,7 +257,7 @@ def _stage_folder(folder: Path, stage: int) -> Path:
 
 
 def _check_folders(
-    folder: Path, stages: list[int], configs: Mapping[int, Config], run_dir: str | Path | None, resumed: bool
+    folder: Path, stages: list[int], configs: Mapping[int, Config], run_dir: str | Path | None, given: dict[str, Any]
 ) -> None:
     """Raises ConfigError where a stage is of another model or data set, something would be overwritten, or the stage
     before the first is not there."""
@@ -252,11 +265,13 @@ def _check_folders(
     for own in (_stage_folder(folder, stage) for stage in STAGES):
         if (own / "config.yaml").is_file():
             check_same_run(own, read_settings(own), configs[first])
-    if not resumed:
+    if first == 0 and _stage_folder(folder, 1).exists() and not _stage_folder(folder, 0).exists():
+        raise ConfigError(f"training_stage: stage 0 comes before stage 1, which {folder} has; use another run_dir")
+    if not given.get("resume"):
         refuse_existing(folder, ["config.yaml"] if is_schedule(folder) else ["config.yaml", KEYS])
         for stage in stages:
             refuse_existing(_stage_folder(folder, stage), ["config.yaml", _EXPORT])
-    if first == 1:
+    if first == _first_of(given, folder):
         return
     before = _stage_folder(folder, first - 1)
     if not run_dir:
@@ -277,7 +292,7 @@ def _check_finished(folder: Path, given: dict[str, Any]) -> None:
             continue
         had, keys = read_settings(own), _keys_of(stage, given, folder)
         now = _config(stage, {**had, **keys}).settings  # what was not given, then or now, is as it was
-        free = {*MAY_CHANGE, *_fixed(stage, folder)}
+        free = {*MAY_CHANGE, *_fixed(stage, given, folder)}
         changed = [key for key, value in now.items() if key not in free and had.get(key) != value]
         if changed:
             key = changed[0]

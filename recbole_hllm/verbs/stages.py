@@ -3,6 +3,7 @@
 usage: recbole-hllm stages --training_stage=[1,2,3] --model=NAME --dataset=NAME [--key=value ...]
 
   --training_stage=[1,2,3]  stages of HLLM's schedule: both LLMs, the User LLM on stored vectors, vectors written
+                            0 before them: the User LLM on stored vectors of the Item LLM as it is
   --stage2.key=value        a key for one stage
   --run_dir=PATH            folder of the schedule; with it, training_stage may add a stage later
   --resume --run_dir=PATH   continue an unfinished schedule

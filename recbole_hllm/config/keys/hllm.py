@@ -19,6 +19,43 @@ from recbole_hllm.config.schema import Scope, Settings, default, key
 PLACE, TRAINING = Scope.PLACE, Scope.TRAINING
 
 
+class ItemPartKeys(Settings):
+    """What lies between a text's vector and the item vector that the User LLM reads and predicts."""
+
+    title = "From the Item LLM's vector to the item vector"
+
+    item_whitening: str | None = key(
+        None,
+        "zca or pca: whiten the Item LLM's vectors with mean and covariance of the catalogue (arXiv 2402.10602), "
+        "before the head. Of a frozen Item LLM they are computed once; of another one, with zca, at the start of each "
+        "epoch and in each evaluation. Empty: none.",
+        choices=("zca", "pca"),
+    )  # fmt: skip
+    item_head_hidden: int | None = key(
+        None,
+        "Size between the two layers of a perceptron from the Item LLM's width to the User LLM's. Empty: one linear "
+        "layer, or none where the widths are equal.",
+        least=1,
+    )
+    item_id_bound: float = key(
+        0.0,
+        "Add an embedding of the item's id to the vector of its text, at most so long as this share of that vector. "
+        "0: none.",
+        least=0,
+    )  # fmt: skip
+    item_id_min_count: int = key(
+        1,
+        "Items that stand in the training data less often have no part of their id: their text alone.",
+        least=1,
+    )
+    item_head_learning_rate: float | None = key(
+        None,
+        "Learning rate of the head and of the id's part. Empty: the head's is that of the Item LLM, or learning_rate "
+        "where it is frozen, and the id's part has learning_rate.",
+        scope=TRAINING, least=0,
+    )  # fmt: skip
+
+
 class InputFeatureKeys(Settings):
     """What the User LLM reads beside item vectors."""
 
@@ -143,6 +180,7 @@ class CatalogueLossKeys(NextItemLossKeys):
 
 class HLLMKeys(
     ItemLLMKeys,
+    ItemPartKeys,
     UserLLMKeys,
     InputFeatureKeys,
     StartKeys,

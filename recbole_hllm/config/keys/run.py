@@ -199,7 +199,8 @@ class OurTrainingKeys(ScheduleKeys):
     training_stage: int | list[int] | None = key(
         None,
         "Of HLLM and HLLMRanker: [1, 2, 3] trains both LLMs, then the User LLM on cached item vectors, then writes "
-        "vectors; `stage2.epochs: 3` is a key of one stage. Empty: one run.",
+        "vectors; 0 before them trains the User LLM on vectors of the Item LLM as it is. `stage2.epochs: 3` is a key "
+        "of one stage. Empty: one run.",
         scope=TRAINING,
     )
 

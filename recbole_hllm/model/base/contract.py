@@ -156,6 +156,10 @@ class Recommender(AbstractRecommender):
 
     # ---- training ----
 
+    def prepare_epoch(self) -> None:
+        """Called before the first batch of an epoch, in every process of several: what is computed once for the whole
+        epoch. Default: nothing."""
+
     def prepare_evaluation(self) -> None:
         """Called in evaluation mode before rows are scored, in every process of several: what is computed once for all
         rows, and by all processes together. Default: nothing."""

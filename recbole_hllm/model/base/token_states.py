@@ -1,5 +1,6 @@
 """An Item LLM whose last layers alone are trained: what the others make of each text is computed once."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -62,13 +63,17 @@ class UpperLayers:
 
     def __call__(self, places: Tensor, lengths: Tensor) -> Tensor:
         """(T,) places of N items' tokens in the catalogue, and (N,) tokens of each -> (N, D) vectors."""
+        return self._read(self.encoder, places, lengths)
+
+    def _read(self, encode: Callable[[Tensor, Tensor], Tensor], places: Tensor, lengths: Tensor) -> Tensor:
+        """What ``encode``, which the encoder or a part of it is, makes of tokens and lengths, with known states."""
         at, device = places.cpu().numpy(), places.device
         tokens = torch.from_numpy(self.catalogue.tokens[at].astype(np.int64)).to(device)
         flat = torch.from_numpy(np.asarray(self.states[at], dtype=np.float32)).to(device)
         real = torch.arange(max(int(lengths.max()), 1), device=device) < lengths[:, None]
         states = flat.new_zeros(*real.shape, flat.shape[1]).masked_scatter(real[..., None], flat)
         with self.lower.left_out(states):
-            return self.encoder(tokens, lengths)
+            return encode(tokens, lengths)
 
     @torch.no_grad()
     def _of_tokens(self, ids: np.ndarray) -> np.ndarray:
@@ -98,14 +103,15 @@ class UpperLayers:
 
     @torch.no_grad()
     def _try(self, ids: np.ndarray) -> None:
-        """Whether the vectors are those of all layers."""
+        """Whether the vectors are those of all layers; before whitening, which would make rounding look large."""
         tokens, lengths = (part.to(self._device) for part in self.catalogue.lookup(ids))
         places = self.catalogue.places(ids)[0].to(self._device)
         mode = self.encoder.training
         self.encoder.eval()
         try:
             with autocast(self._device, self.dtype):
-                whole, divided = self.encoder(tokens, lengths).float(), self(places, lengths).float()
+                whole = self.encoder.pooled(tokens, lengths).float()
+                divided = self._read(self.encoder.pooled, places, lengths).float()
         finally:
             self.encoder.train(mode)
         if (whole - divided).norm() > _CLOSE * whole.norm():

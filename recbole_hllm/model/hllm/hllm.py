@@ -1,5 +1,6 @@
 """HLLM, generative (arXiv 2409.12740): an Item LLM turns texts into item vectors, a User LLM predicts the next one."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,11 +12,10 @@ from recbole.data.dataset.dataset import Dataset
 from torch import Tensor, nn
 
 from recbole_hllm.config.keys.hllm import HLLMKeys
-from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.data.rows.window import check_negatives
 from recbole_hllm.data.texts.item_texts import ItemTexts
-from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.contract import ItemReading, ReadsWeights, Staged, Weights
 from recbole_hllm.model.base.input_features import build_input_features
 from recbole_hllm.model.base.item_memory import ItemMemory
@@ -27,7 +27,8 @@ from recbole_hllm.model.base.next_item import History, NextItemRecommender
 from recbole_hllm.model.base.together import distinct_of_all
 from recbole_hllm.model.base.token_states import UpperLayers
 from recbole_hllm.model.base.unread_keys import tell_unread
-from recbole_hllm.model.hllm.item_cache import build_cache, check_cache
+from recbole_hllm.model.hllm.item_cache import build_cache, check_cache, check_catalogue_limit
+from recbole_hllm.model.hllm.item_part import build_bounded_ids, check_item_part, tell_unread_of_item_part
 from recbole_hllm.model.hllm.language_models import (
     build_item_encoder,
     check_tuning,
@@ -39,6 +40,7 @@ from recbole_hllm.model.hllm.language_models import (
     user_llm_source,
     user_spec,
 )
+from recbole_hllm.model.hllm.learning_rates import parameter_groups
 from recbole_hllm.model.hllm.pretrained import export_hllm, load_pretrained_hllm
 from recbole_hllm.nn.backbone import load_backbone, load_tokenizer
 from recbole_hllm.nn.chunked import encode_items
@@ -87,7 +89,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         self.item_memory = ItemMemory(settings)
         self.item_llm_is_frozen = settings.item_llm_tuning == "frozen"
         if settings.negatives == "catalogue" and not self.item_llm_is_frozen:
-            _check_catalogue_limit(settings, self.n_items - 1)
+            check_catalogue_limit(settings, self.n_items - 1)
         self._finished = weights is Weights.FOLLOW  # until it is trained again
         source = item_llm_source(settings)
         tokenizer = load_tokenizer(source, settings.trust_remote_code)
@@ -108,6 +110,9 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         else:
             tune(encoder.backbone, settings.item_llm_tuning, lora_settings(settings), settings.item_llm_layers_trained)
         self._upper: UpperLayers | None = None  # once states of the lower layers are needed
+        self._weights_moved = True  # since the statistics of whitening were taken
+        has_weights = self.id_part is not None or any(True for _ in encoder.projection.parameters())
+        tell_unread_of_item_part(self.logger, settings, has_weights)
 
     @classmethod
     def check_keys(cls, config: Any) -> None:
@@ -115,6 +120,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         settings = cls.Keys.of(config)
         check_negatives(settings)
         check_cache(settings)
+        check_item_part(settings)
         lora_settings(settings)
         check_tuning(settings, settings.item_llm)
         check_tuning(settings, settings.user_llm)
@@ -138,6 +144,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         self.ids_digest = digest(*map(str, dataset.field2id_token[self.ITEM_ID]))
         width = self.user_encoder.hidden_size
         self.input_features = build_input_features(self.settings, dataset, width)
+        self.id_part = build_bounded_ids(self.settings, dataset, width)
         self.use_further_negatives(dataset, width)
         self.cache = build_cache(self.settings, self.n_items, width)
 
@@ -145,18 +152,23 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         """Every item's vector is computed now, or read from the cache; the Item LLM's memory is free again."""
         if weights is Weights.OUTLINE:  # nothing to compute them with
             vectors = np.zeros((0, encoder.pooled_size), np.float32)
-            return StoredItemVectors(vectors, encoder.projection, "00")
+            return StoredItemVectors(vectors, encoder.projection, "00", encoder.whitening)
         encoder = encoder.to(self.settings.device)
         source = encoder_digest(encoder)
-        return StoredItemVectors(self._vectors_before_projection(encoder, source), encoder.projection, source)
+        vectors = self._pooled_vectors(encoder, vector_cache(self.settings), source)
+        # Statistics of a checkpoint will be loaded; those of pretrained_hllm are what its head was trained with.
+        if encoder.whitening is not None and weights is not Weights.FOLLOW and not encoder.whitening.items:
+            encoder.whitening.fit(vectors[1:])
+        return StoredItemVectors(vectors, encoder.projection, source, encoder.whitening)
 
-    def _vectors_before_projection(self, encoder: ItemEncoder, weights: str | None = None) -> np.ndarray:
+    def _pooled_vectors(self, encoder: ItemEncoder, cache: Path | None, weights: str | None = None) -> np.ndarray:
+        """(n_items, H) vectors before whitening and projection."""
         return encode_catalogue(
             encoder,
             self.catalogue,
             precision=self.settings.precision,
             token_budget=self.item_memory.chunk_tokens(encoder),
-            cache=vector_cache(self.settings),
+            cache=cache,
             weights=weights,
         )
 
@@ -166,13 +178,18 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         """(N,) item ids -> (N, D) vectors; each distinct item is encoded once, the padding item's vector is 0."""
         distinct, places = torch.unique(ids, return_inverse=True)
         real = distinct[distinct != 0]
-        vectors = self._encode(real)
+        vectors = self._with_ids(real, self._encode(real))
         padding = vectors.new_zeros(len(distinct) - len(real), vectors.shape[1])
         return torch.cat([padding, vectors])[places]
 
+    def _with_ids(self, ids: Tensor, vectors: Tensor) -> Tensor:
+        """(N,) ids of real items and (N, D) vectors of their texts -> (N, D) item vectors."""
+        return vectors if self.id_part is None else self.id_part(ids, vectors)
+
     def _encode(self, ids: Tensor) -> Tensor:
-        """(N,) different ids of real items, in rising order -> (N, D) vectors. In a training these are ids of this
-        process's rows, and each item of the whole batch is encoded once."""
+        """(N,) different ids of real items, in rising order -> (N, D) vectors of their texts. In a training these are
+        ids of this process's rows, and each item of the whole batch is encoded once."""
+        self._weights_moved = self._weights_moved or self.training
         of_batch = distinct_of_all(ids) if self.training else ids
         self.items_encoded = len(of_batch)
         if isinstance(self.item_encoder, StoredItemVectors):
@@ -267,16 +284,32 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         """
         device = self.logit_scale.device
         with autocast(device, self.autocast_dtype):
-            kept = self._finished and self.settings.item_vector_cache
             if isinstance(self.item_encoder, StoredItemVectors):
                 return super().catalogue_vectors()
-            if not kept:
+            kept = vector_cache(self.settings) if self._finished else None
+            if kept is None and self.item_encoder.whitening is None:
                 budget = self.item_memory.chunk_tokens(self.item_encoder)
-                return encode_by_all(self.item_encoder, self.catalogue, token_budget=budget)
-            vectors = np.array(self._vectors_before_projection(self.item_encoder))
-            table = self.item_encoder.projection(torch.from_numpy(vectors).to(device))
+                table = encode_by_all(self.item_encoder, self.catalogue, token_budget=budget)
+            else:
+                vectors = self._pooled_vectors(self.item_encoder, kept)
+                self._whiten_as(vectors)
+                table = self.item_encoder.project(torch.from_numpy(np.array(vectors)).to(device))
+            table = self._with_ids(torch.arange(self.n_items, device=device), table)
             table[0] = 0  # the padding item's; a projection has a bias
             return table
+
+    def _whiten_as(self, vectors: np.ndarray) -> None:
+        """Takes the statistics of (n_items, H) vectors that the Item LLM gives now."""
+        assert isinstance(self.item_encoder, ItemEncoder), "those of stored vectors stay"
+        if self.item_encoder.whitening is not None:
+            self.item_encoder.whitening.fit(vectors[1:])
+            self._weights_moved = False
+
+    def prepare_epoch(self) -> None:
+        """Statistics of whitening are those of the weights that there are now. An evaluation takes them, too."""
+        encoder = self.item_encoder
+        if isinstance(encoder, ItemEncoder) and encoder.whitening is not None and self._weights_moved:
+            self._whiten_as(self._pooled_vectors(encoder, None))
 
     def train(self, mode: bool = True) -> "HLLM":
         """Weights that are trained are no finished run's any more."""
@@ -304,7 +337,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         """Writes the model for other programs, and for ``pretrained_hllm``.
 
         ``item_llm/`` (with its tokenizer) and ``user_llm/`` are Hugging Face folders, LoRA merged into the weights;
-        ``hllm.safetensors`` holds the rest: [ITEM] token, projection, temperature.
+        ``hllm.safetensors`` holds the rest: [ITEM] token, whitening, item head, id part, temperature.
 
         Args:
             folder: a new or empty one.
@@ -324,6 +357,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         if self.settings.negatives == "cached":
             assert self.cache is not None, "check_cache"
             drawn = self.cache.all_items(drawn.ids, distinct_of_all(items.unique()))
+            drawn = replace(drawn, vectors=self._with_ids(drawn.ids, drawn.vectors))
         return super().contrast(outputs, targets, target_ids, drawn, items)
 
     def report(self, result: InfoNCEResult) -> None:
@@ -336,40 +370,13 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
             self.loss_terms["cache_age"] = self.cache.age()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Item LLM and the rest with their own learning rates; norms, biases and the logit scale do not decay.
+        """Item head and id part, Item LLM, and the rest with their own learning rates; norms, biases and the logit
+        scale do not decay.
 
         Raises:
             ConfigError: nothing is trained.
         """
-        groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
-        item_rate = self.settings.item_learning_rate
-        of_item_llm = item_rate is not None and not self.item_llm_is_frozen
-        everything_decays = "weight_decay" in referenced(self.settings.reference)
-        for name, parameter in self.named_parameters():
-            part = "item" if name.startswith("item_encoder") and of_item_llm else "user"
-            decays = everything_decays or parameter.dim() > 1
-            if parameter.requires_grad:
-                groups.setdefault((part, decays), []).append(parameter)
-        if not groups:
-            raise ConfigError(
-                "item_llm_tuning and user_llm_tuning: both LLMs are frozen, nothing lies between them and temperature "
-                "is fixed: there is nothing to train; tune one of them, or leave temperature empty"
-            )
-        return [
-            {"params": parameters}
-            | ({"lr": item_rate} if part == "item" else {})
-            | ({} if decays else {"weight_decay": 0.0})
-            for (part, decays), parameters in sorted(groups.items())
-        ]
-
-
-def _check_catalogue_limit(settings: HLLMKeys, n_items: int) -> None:
-    if n_items > settings.catalogue_limit:
-        raise ConfigError(
-            f"negatives: catalogue: a trained Item LLM (item_llm_tuning: {settings.item_llm_tuning}) encodes all "
-            f"{n_items} items in every step, more than catalogue_limit: {settings.catalogue_limit}; take "
-            "item_llm_tuning: frozen, negatives: shared, or raise catalogue_limit"
-        )
+        return parameter_groups(self, self.settings)
 
 
 def _log_set_up(model: HLLM) -> None:

@@ -1,4 +1,4 @@
-"""The keys of HLLM's cache of item vectors, with which fewer items are encoded in a step."""
+"""How many items HLLM encodes in a step: the keys of its cache of item vectors, and the limit of a catalogue."""
 
 from recbole_hllm.config.keys.hllm import HLLMKeys
 from recbole_hllm.errors import ConfigError
@@ -21,6 +21,21 @@ def check_cache(settings: HLLMKeys) -> None:
             raise ConfigError(f"{key}: there is no cache of item vectors; take negatives: cached or live_items")
     if settings.cache_refresh_items is not None and settings.cache_refresh_steps is None:
         raise ConfigError("cache_refresh_items: say after how many steps as well, cache_refresh_steps")
+
+
+def check_catalogue_limit(settings: HLLMKeys, n_items: int) -> None:
+    """Raises ConfigError where a step would encode too many items.
+
+    Args:
+        settings: of a model with ``negatives: catalogue`` whose Item LLM is trained.
+        n_items: without the padding item.
+    """
+    if n_items > settings.catalogue_limit:
+        raise ConfigError(
+            f"negatives: catalogue: a trained Item LLM (item_llm_tuning: {settings.item_llm_tuning}) encodes all "
+            f"{n_items} items in every step, more than catalogue_limit: {settings.catalogue_limit}; take "
+            "item_llm_tuning: frozen, negatives: shared, or raise catalogue_limit"
+        )
 
 
 def build_cache(settings: HLLMKeys, n_items: int, width: int) -> ItemCache | None:

@@ -168,6 +168,8 @@ def build_item_encoder(settings: HLLMKeys, out_features: int, weights: Weights) 
         llm,
         item_emb_token_n=item_emb_token_n(settings, llm),
         out_features=out_features,
+        whitening=settings.item_whitening,
+        head_hidden=settings.item_head_hidden,
         max_text_length=settings.MAX_TEXT_LENGTH,
         right_aligned_positions="positions" in referenced(settings.reference),
         packed=_packed(settings, llm),

@@ -23,11 +23,15 @@ from recbole_hllm.nn.words import drop_input_embeddings
 
 _OF_LLMS = ("item_encoder.backbone.", "user_encoder.backbone.")
 # What keys of HLLM and HLLMRanker add to the two LLMs.
-_ADDED = ("input_features.", "head.", "user_token", "target_ids.")
+_ADDED = ("input_features.", "head.", "user_token", "target_ids.", "id_part.")
 # Those of them with a row for each id, which is another item's in another data set.
-_BY_ID = ("input_features.item.", "input_features.action.", "target_ids.")
+_BY_ID = ("input_features.item.", "input_features.action.", "target_ids.", "id_part.")
+# Between the Item LLM and the item vector: what was trained upon one of them cannot go on upon another.
+_WHITENING, _HEAD = "item_encoder.whitening.", "item_encoder.projection."
 # What a training keeps beside weights, to go on with.
 _OF_TRAINING = ("cache.", "further.")
+# Of the metadata of an export.
+_METHOD = "item_whitening"
 
 
 # ---- from elsewhere ----
@@ -47,7 +51,9 @@ def load_pretrained_hllm(model: Any, path: str | Path) -> None:
     """
     own = model.state_dict()
     weights = {name: weight for name, weight in _read(path).items() if name in own or name != "logit_scale"}
-    if _ids_of_export(path) != model.ids_digest:
+    metadata = _metadata_of(path)
+    _check_item_part(path, model, weights, own, metadata)
+    if metadata.get("ids") != model.ids_digest:
         dropped = [name for name in weights if name.startswith(_BY_ID)]
         weights = {name: weight for name, weight in weights.items() if name not in dropped}
         if dropped:
@@ -57,7 +63,7 @@ def load_pretrained_hllm(model: Any, path: str | Path) -> None:
     unknown = sorted(weights.keys() - own.keys())
     missing = sorted(name for name in own.keys() - weights.keys() if not name.startswith(elsewhere))
     # What the official code, or an HLLM that ranks, has no weights for starts as it is; and the other way round.
-    missing = [name for name in missing if "projection" not in name and not name.startswith(_ADDED + _OF_TRAINING)]
+    missing = [name for name in missing if not name.startswith((_HEAD, _WHITENING, *_ADDED, *_OF_TRAINING))]
     unknown = [name for name in unknown if not name.startswith(_ADDED)]
     weights = {name: weight for name, weight in weights.items() if name in own or name in unknown}
     shapes = [name for name in weights.keys() & own.keys() if weights[name].shape != own[name].shape]
@@ -80,13 +86,39 @@ def _read(path: str | Path) -> dict[str, torch.Tensor]:
         raise ModelError(f"pretrained_hllm: {folder / REST_OF_HLLM} is damaged: {error}") from error
 
 
-def _ids_of_export(path: str | Path) -> str | None:
-    """Which items the numbers in an exported folder stand for."""
+def _metadata_of(path: str | Path) -> dict[str, str]:
+    """What an exported folder says beside its weights: ``ids``, which items the numbers in it stand for, and the method
+    of whitening."""
     folder = exported_folder(path)
     if folder is None:
-        return None
+        return {}
     with safe_open(folder / REST_OF_HLLM, framework="pt") as file:
-        return (file.metadata() or {}).get("ids")
+        return file.metadata() or {}
+
+
+def _check_item_part(
+    path: str | Path, model: Any, weights: dict[str, Any], own: dict[str, Any], metadata: dict[str, str]
+) -> None:
+    """Raises ModelError where whitening or head of an export are others than those of the keys; warns where the keys
+    leave its part of item ids out."""
+    if exported_folder(path) is None:  # the official code has neither
+        return
+    settings, had = model.settings, metadata.get(_METHOD)
+    head = {name: weight.shape for name, weight in weights.items() if name.startswith(_HEAD)}
+    wanted = {name: weight.shape for name, weight in own.items() if name.startswith(_HEAD)}
+    if had != settings.item_whitening:
+        raise ModelError(
+            f"pretrained_hllm: item_whitening is {settings.item_whitening or 'empty'}, and {path} was trained with "
+            f"{had or 'an empty one'}; give the same"
+        )
+    if head != wanted:
+        hidden = next((shape[0] for name, shape in head.items() if name == f"{_HEAD}0.weight"), None)
+        raise ModelError(
+            f"pretrained_hllm: item_head_hidden is {settings.item_head_hidden or 'empty'}, and {path} was trained with "
+            f"{hidden or 'an empty one'}; give the same"
+        )
+    if model.id_part is None and any(name.startswith("id_part.") for name in weights):
+        model.logger.warning(f"pretrained_hllm: the part of item ids in {path} is left out, as item_id_bound is 0")
 
 
 def _read_official(path: str | Path) -> dict[str, torch.Tensor]:
@@ -145,7 +177,8 @@ def export_hllm(model: Any, folder: str | Path) -> None:
         save_without_words(model.user_encoder.backbone, folder / "user_llm")
         # Last, so that a folder with this file is whole.
         rest = {name: _on_cpu(weight) for name, weight in rest.items()}
-        save_file(rest, folder / REST_OF_HLLM, metadata={"ids": model.ids_digest})
+        method = {_METHOD: settings.item_whitening} if settings.item_whitening else {}
+        save_file(rest, folder / REST_OF_HLLM, metadata={"ids": model.ids_digest, **method})
 
 
 @contextmanager

@@ -77,9 +77,9 @@ def test_where_and_how_fast_may_change_and_what_is_not_finished(scheduled, keys_
 # ---- bad input ----
 
 
-@pytest.mark.parametrize("value", [0, 4, "x", [2, 1], [1, 1], [1, 3], [], True, [1, "2"], 1.0, None, {"a": 1}])
+@pytest.mark.parametrize("value", [-1, 4, "x", [0, 2], [2, 1], [1, 1], [1, 3], [], True, [1, "2"], 1.0, None, {"a": 1}])
 def test_stages_that_there_are_not(keys_of, tmp_path, value):
-    with pytest.raises(ConfigError, match="^training_stage(: .* is not one of the stages 1, 2 and 3| is not set)"):
+    with pytest.raises(ConfigError, match="^training_stage(: .* is not one of the stages 0, 1, 2 and 3| is not set)"):
         run_stages(config_dict=keys_of("HLLM", training_stage=value), run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -89,6 +89,9 @@ def test_stages_that_there_are_not(keys_of, tmp_path, value):
     [
         ("HLLM", {"stage4.epochs": 1}, "'stage4.epochs': there is no stage '4'"),
         ("HLLM", {"stage.epochs": 1}, "there is no stage ''"),
+        ("HLLM", {"stage0.epochs": 1}, "'stage0.epochs': stage 0 is not run"),
+        ("HLLM", {"stage0.item_llm_tuning": "lora"}, "in stage 0 the schedule itself sets 'item_llm_tuning'"),
+        ("HLLM", {"training_stage": [0, 1], "stage1.pretrained_hllm": "there"}, "in stage 1 the schedule itself sets"),
         ("HLLM", {"stage1.epoch": 1}, "stage 1: unknown key 'epoch'; did you mean 'epochs'"),
         ("HLLM", {"stage2.epochs": -1}, "stage 2: epochs: -1 must be at least 0"),
         ("HLLM", {"stage2.MAX_ITEM_LIST_LENGTH": "long"}, "stage 2: MAX_ITEM_LIST_LENGTH: 'long'"),
