@@ -39,7 +39,10 @@ _OURS: dict[str, tuple[str, type[Rows]]] = {
     "PromptLLM": ("recbole_hllm.model.baselines.prompt_llm", PrefixRows),
     "PromptLLMTuned": ("recbole_hllm.model.baselines.prompt_llm_tuned", WindowRows),
     "SLMRec": ("recbole_hllm.model.slmrec.slmrec", WindowRows),
+    "SASRecCE": ("recbole_hllm.model.baselines.sasrec_losses", WindowRows),
     "SASRecNCE": ("recbole_hllm.model.baselines.sasrec_nce", WindowRows),
+    "SASRecSS": ("recbole_hllm.model.baselines.sasrec_losses", WindowRows),
+    "gSASRec": ("recbole_hllm.model.baselines.sasrec_losses", WindowRows),
     "Markov": ("recbole_hllm.model.baselines.markov", PrefixRows),
     "TextKNN": ("recbole_hllm.model.baselines.text_knn", PrefixRows),
 }

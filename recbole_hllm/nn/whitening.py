@@ -15,7 +15,7 @@ def zca(vectors: np.ndarray, groups: int = 1, eps: float = EPS) -> Affine:
 
     U and L are eigenvectors and eigenvalues of the covariance, l is the mean variance. With several groups, each whitens
     its neighbouring D / groups numbers alone: relaxed whitening, which keeps what is correlated between groups
-    (WhitenRec, arXiv 2402.10602, section 4.2).
+    (WhitenRec, arXiv 2402.10602).
 
     Args:
         vectors: (N, D) of all items, without padding; any type of float.

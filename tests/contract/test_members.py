@@ -40,7 +40,7 @@ OURS = {
     "Pop": (CatalogueScorer,),
     "PromptLLM": (Factorised, ReadsWeights),
     "PromptLLMTuned": (Factorised, ReadsWeights),
-    "SASRecNCE": (Factorised,),
+    **dict.fromkeys(("SASRecNCE", "SASRecCE", "SASRecSS", "gSASRec"), (Factorised,)),
     "SLMRec": (Factorised, NeedsRuns, Exports),
     "TextKNN": (Factorised, ReadsWeights),
 }

@@ -72,6 +72,10 @@ class BaselineTrainingKeys(RunKeys):
     train_batch_size: int = default(128, "Histories per batch.")
 
 
+class SASRecEncoderKeys(EncoderKeys, NextItemLossKeys, HistoryKeys):
+    """What a model with SASRec's encoder reads."""
+
+
 class SASRecNCEKeys(EncoderKeys, BaselineLossKeys, HistoryKeys, BaselineTrainingKeys):
     """SASRec-NCE, the ID baseline of HLLM (arXiv 2409.12740): RecBole's SASRec encoder, all positions, HLLM's
     loss. Sizes for a CPU. Published, all with negatives: per_position, nce_thres: 0.99 and reference:

@@ -13,6 +13,7 @@ from recbole_hllm.config.keys.hllm import HLLMKeys, HLLMRankerKeys
 from recbole_hllm.config.keys.learn import LEARNKeys, LEARNRankerKeys, LEARNScorerKeys
 from recbole_hllm.config.keys.next_item import NextItemKeys
 from recbole_hllm.config.keys.run import LabelledKeys, OverallKeys, RunKeys
+from recbole_hllm.config.keys.sasrec_losses import SASRecCEKeys, SASRecSSKeys, gSASRecKeys
 from recbole_hllm.config.keys.slmrec import E4SRecKeys, SLMRecKeys
 from recbole_hllm.config.schema import Settings
 
@@ -32,7 +33,10 @@ PAGES: dict[str, tuple[type[Settings], ...]] = {
     "model/NextItemRecommender": (NextItemKeys, RunKeys),
     "model/PromptLLM": (PromptLLMKeys, RunKeys),
     "model/PromptLLMTuned": (PromptLLMTunedKeys, RunKeys),
+    "model/SASRecCE": (SASRecCEKeys, RunKeys),
     "model/SASRecNCE": (SASRecNCEKeys, RunKeys),
+    "model/SASRecSS": (SASRecSSKeys, RunKeys),
     "model/SLMRec": (SLMRecKeys, E4SRecKeys),
     "model/TextKNN": (TextKNNKeys, RunKeys),
+    "model/gSASRec": (gSASRecKeys, RunKeys),
 }
