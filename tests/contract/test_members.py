@@ -40,7 +40,8 @@ OURS = {
     "Pop": (CatalogueScorer,),
     "PromptLLM": (Factorised, ReadsWeights),
     "PromptLLMTuned": (Factorised, ReadsWeights),
-    **dict.fromkeys(("SASRecNCE", "SASRecCE", "SASRecSS", "gSASRec"), (Factorised,)),
+    **dict.fromkeys(("SASRecNCE", "SASRecCE", "SASRecSS", "gSASRec", "eSASRec", "LRURec"), (Factorised,)),
+    **dict.fromkeys(("WhitenRec", "UniSRec"), (Factorised, ReadsWeights)),
     "SLMRec": (Factorised, NeedsRuns, Exports),
     "TextKNN": (Factorised, ReadsWeights),
 }

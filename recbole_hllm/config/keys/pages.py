@@ -9,11 +9,13 @@ from recbole_hllm.config.keys.baselines import (
     SASRecNCEKeys,
     TextKNNKeys,
 )
+from recbole_hllm.config.keys.frozen_text import UniSRecKeys, WhitenRecKeys
 from recbole_hllm.config.keys.hllm import HLLMKeys, HLLMRankerKeys
 from recbole_hllm.config.keys.learn import LEARNKeys, LEARNRankerKeys, LEARNScorerKeys
 from recbole_hllm.config.keys.next_item import NextItemKeys
 from recbole_hllm.config.keys.run import LabelledKeys, OverallKeys, RunKeys
 from recbole_hllm.config.keys.sasrec_losses import SASRecCEKeys, SASRecSSKeys, gSASRecKeys
+from recbole_hllm.config.keys.sequence_encoders import LRURecKeys, eSASRecKeys
 from recbole_hllm.config.keys.slmrec import E4SRecKeys, SLMRecKeys
 from recbole_hllm.config.schema import Settings
 
@@ -29,6 +31,7 @@ PAGES: dict[str, tuple[type[Settings], ...]] = {
     "model/LEARNRanker": (LEARNRankerKeys, LabelledKeys),
     "model/LEARNScorer": (LEARNScorerKeys, LEARNKeys, LabelledKeys),
     "model/LLMIDRec": (LLMIDRecKeys, RunKeys),
+    "model/LRURec": (LRURecKeys, RunKeys),
     "model/Markov": (MarkovKeys, RunKeys),
     "model/NextItemRecommender": (NextItemKeys, RunKeys),
     "model/PromptLLM": (PromptLLMKeys, RunKeys),
@@ -38,5 +41,8 @@ PAGES: dict[str, tuple[type[Settings], ...]] = {
     "model/SASRecSS": (SASRecSSKeys, RunKeys),
     "model/SLMRec": (SLMRecKeys, E4SRecKeys),
     "model/TextKNN": (TextKNNKeys, RunKeys),
+    "model/UniSRec": (UniSRecKeys, RunKeys),
+    "model/WhitenRec": (WhitenRecKeys, RunKeys),
+    "model/eSASRec": (eSASRecKeys, RunKeys),
     "model/gSASRec": (gSASRecKeys, RunKeys),
 }

@@ -39,10 +39,15 @@ class ItemTableRecommender(NextItemRecommender):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Vectors and single numbers (norms, biases, the logit scale) do not decay."""
-        groups: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
-        for parameter in self.parameters():
-            groups[self.decay_everything or parameter.dim() > 1].append(parameter)
-        return [{"params": groups[True]}] + ([{"params": groups[False], "weight_decay": 0.0}] if groups[False] else [])
+        return groups_by_decay(self, self.decay_everything)
+
+
+def groups_by_decay(model: nn.Module, everything: bool = False) -> list[dict[str, Any]]:
+    """torch's parameter groups: matrices, or everything, and what does not decay."""
+    groups: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
+    for parameter in model.parameters():
+        groups[everything or parameter.dim() > 1].append(parameter)
+    return [{"params": groups[True]}] + ([{"params": groups[False], "weight_decay": 0.0}] if groups[False] else [])
 
 
 def position_table(settings: HistoryKeys, width: int, std: float) -> PositionTable:
