@@ -28,6 +28,7 @@ from recbole_hllm.model.base.recbole_models import get_model
 # and its rows.
 _OURS: dict[str, tuple[str, type[Rows]]] = {
     "E4SRec": ("recbole_hllm.model.slmrec.e4srec", WindowRows),
+    "FMLPRec": ("recbole_hllm.model.baselines.fmlp_rec", PrefixRows),
     "HLLM": ("recbole_hllm.model.hllm.hllm", WindowRows),
     "HLLMRanker": ("recbole_hllm.model.hllm.hllm_ranker", LabelledRows),
     "HSTU": ("recbole_hllm.model.baselines.hstu", WindowRows),

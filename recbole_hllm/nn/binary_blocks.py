@@ -1,4 +1,4 @@
-"""One positive and its negatives, each judged alone by binary cross-entropy: block by block, as a catalogue is large."""
+"""One positive and its negatives, each judged alone by binary cross-entropy, block by block."""
 
 import torch
 import torch.nn.functional as F

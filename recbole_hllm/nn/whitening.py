@@ -13,8 +13,8 @@ Affine = tuple[NDArray[np.float64], NDArray[np.float64]]
 def zca(vectors: np.ndarray, groups: int = 1, eps: float = EPS) -> Affine:
     """Whitening that turns vectors no further than it must (ZCA): A = U (L + eps l)^(-1/2) U^T.
 
-    U and L are eigenvectors and eigenvalues of the covariance, l is the mean variance. With several groups, each whitens
-    its neighbouring D / groups numbers alone: relaxed whitening, which keeps what is correlated between groups
+    U and L are eigenvectors and eigenvalues of the covariance, l is the mean variance. With several groups, each
+    whitens its neighbouring D / groups numbers alone: relaxed whitening, which keeps what is correlated between groups
     (WhitenRec, arXiv 2402.10602).
 
     Args:

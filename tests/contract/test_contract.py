@@ -48,6 +48,7 @@ MODELS = {
     "LRURec": {"learning_rate": 0.01, "hidden_dropout_prob": 0.0, "recurrent_dropout_prob": 0.0},
     "WhitenRec": {"learning_rate": 0.01, **NO_DROPOUT},
     "UniSRec": {"learning_rate": 0.01, "adaptor_dropout_prob": 0.0, **NO_DROPOUT},
+    "FMLPRec": {"learning_rate": 0.01, "hidden_dropout_prob": 0.0},
     "gSASRec": {"learning_rate": 0.01, "num_negatives": 8, "hidden_size": 32, "temperature": 0.3, **NO_DROPOUT},
 }
 # model -> keys of one that starts with random weights and not with those of a teacher

@@ -40,7 +40,7 @@ OURS = {
     "Pop": (CatalogueScorer,),
     "PromptLLM": (Factorised, ReadsWeights),
     "PromptLLMTuned": (Factorised, ReadsWeights),
-    **dict.fromkeys(("SASRecNCE", "SASRecCE", "SASRecSS", "gSASRec", "eSASRec", "LRURec"), (Factorised,)),
+    **dict.fromkeys(("SASRecNCE", "SASRecCE", "SASRecSS", "gSASRec", "eSASRec", "LRURec", "FMLPRec"), (Factorised,)),
     **dict.fromkeys(("WhitenRec", "UniSRec"), (Factorised, ReadsWeights)),
     "SLMRec": (Factorised, NeedsRuns, Exports),
     "TextKNN": (Factorised, ReadsWeights),

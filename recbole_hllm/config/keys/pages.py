@@ -15,7 +15,7 @@ from recbole_hllm.config.keys.learn import LEARNKeys, LEARNRankerKeys, LEARNScor
 from recbole_hllm.config.keys.next_item import NextItemKeys
 from recbole_hllm.config.keys.run import LabelledKeys, OverallKeys, RunKeys
 from recbole_hllm.config.keys.sasrec_losses import SASRecCEKeys, SASRecSSKeys, gSASRecKeys
-from recbole_hllm.config.keys.sequence_encoders import LRURecKeys, eSASRecKeys
+from recbole_hllm.config.keys.sequence_encoders import FMLPRecKeys, LRURecKeys, eSASRecKeys
 from recbole_hllm.config.keys.slmrec import E4SRecKeys, SLMRecKeys
 from recbole_hllm.config.schema import Settings
 
@@ -24,6 +24,7 @@ PAGES: dict[str, tuple[type[Settings], ...]] = {
     "overall": (OverallKeys,),
     "labelled": (LabelledKeys, RunKeys),
     "model/E4SRec": (E4SRecKeys, RunKeys),
+    "model/FMLPRec": (FMLPRecKeys, RunKeys),
     "model/HLLM": (HLLMKeys, RunKeys),
     "model/HLLMRanker": (HLLMRankerKeys, HLLMKeys, LabelledKeys),
     "model/HSTU": (HSTUKeys, RunKeys),

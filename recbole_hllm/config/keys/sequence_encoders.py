@@ -62,3 +62,23 @@ class LRURecKeys(LRUKeys, CatalogueLossKeys, HistoryKeys, BaselineTrainingKeys):
     """
 
     similarity: str = default("dot", "dot: the product, of which each item's bias is a part.", choices=("dot",))
+
+
+class FilterKeys(Settings):
+    """Filter blocks."""
+
+    title = "Encoder"
+
+    n_layers: int = default(2, "Blocks.")
+    hidden_size: int = default(64, "Size of item vectors and blocks.")
+    inner_size: int = default(256, "Inner size of the feed-forward layers.")
+    hidden_dropout_prob: float = default(0.5, "Dropout of inputs and layers.")
+
+
+class FMLPRecKeys(FilterKeys, BaselineTrainingKeys):
+    """FMLP-Rec (arXiv 2202.13556): learned filters over the frequencies of a history, and feed-forward layers, whose
+    last place predicts the next item. A filter reads the whole history, so a row is one target; the loss is over the
+    whole catalogue (published: one drawn item). Sizes are the published ones
+    """
+
+    train_batch_size: int = default(256, "Targets per batch, each with its history.")

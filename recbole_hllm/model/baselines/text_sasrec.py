@@ -101,7 +101,8 @@ class WhitenRec(TextSASRec):
         for number in groups:
             if width % number:
                 raise ConfigError(
-                    f"whitening_groups: the language model's {width} numbers cannot be shared equally by {number} groups"
+                    f"whitening_groups: the language model's {width} numbers cannot be shared equally by {number} "
+                    "groups"
                 )
         prepared = np.zeros((n_items, len(groups) * width), np.float32)
         for place, number in enumerate(groups):

@@ -17,6 +17,7 @@ NAMES = ["WhitenRec", "UniSRec"]
 WINDOWS = torch.tensor([[3, 5, 3, 9, 1], [2, 8, 0, 0, 0]])
 READING = ("item_pretrain_dir", "text_keys", "MAX_TEXT_LENGTH", "item_chunk_tokens", "MAX_ITEM_LIST_LENGTH",
            "eval_batch_size", "train_batch_size", "use_gpu", "show_progress")  # fmt: skip
+FP32 = {"precision": "fp32"}
 SIZES = {"hidden_size": 8, "inner_size": 16, "n_heads": 2, "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
 
 
@@ -41,7 +42,7 @@ def build(settings):
 @pytest.fixture
 def texts(settings):
     """(13, 16) directions of the frozen language model's vectors, float64."""
-    config = Config("TextKNN", "toy", config_dict={key: settings[key] for key in ("data_path", *READING)})
+    config = Config("TextKNN", "toy", config_dict={key: settings[key] for key in ("data_path", *READING)} | FP32)
     model = TextKNN(config, data_preparation(config, create_dataset(config))[0]._dataset)
     return model.item_vectors().double().numpy()
 
@@ -109,7 +110,8 @@ def test_a_run_is_read_back(settings, tmp_path, name):
     run(name, "toy", config_dict=keys, run_dir=tmp_path / "r")
     loaded = load_run(tmp_path / "r").model.eval()
     assert not any("vectors" in key for key in loaded.state_dict())
-    scores = loaded.full_sort_predict(Interaction({"item_id_list": WINDOWS[:, :4], "item_length": torch.tensor([4, 2])}))
+    read = Interaction({"item_id_list": WINDOWS[:, :4], "item_length": torch.tensor([4, 2])})
+    scores = loaded.full_sort_predict(read)
     assert scores.shape == (2, 13) and scores.std() > 0
 
 
@@ -139,6 +141,6 @@ def test_groups_that_do_not_divide_the_vectors(build):
         build("WhitenRec", whitening_groups=[])
 
 
-def test_texts_that_do_not_fit_the_language_model(build):
+def test_texts_that_do_not_fit_the_language_model(build, tiny_llm):
     with pytest.raises(ModelError, match="MAX_TEXT_LENGTH"):
-        build("WhitenRec", MAX_TEXT_LENGTH=10**6)
+        build("WhitenRec", item_pretrain_dir=tiny_llm("bert"), MAX_TEXT_LENGTH=10**6)
