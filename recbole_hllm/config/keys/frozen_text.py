@@ -1,8 +1,7 @@
 """Keys of SASRec over vectors of a frozen language model."""
 
-from recbole_hllm.config.keys.baselines import BaselineTrainingKeys, EncoderKeys, FrozenLLMKeys
+from recbole_hllm.config.keys.baselines import BaselineTrainingKeys, FrozenLLMKeys, SASRecEncoderKeys
 from recbole_hllm.config.keys.language_models import EncodingKeys, ItemTextKeys, PackingKeys
-from recbole_hllm.config.keys.next_item import HistoryKeys
 from recbole_hllm.config.keys.sequence_encoders import CatalogueLossKeys
 from recbole_hllm.config.schema import Scope, Settings, default, key
 
@@ -10,9 +9,8 @@ from recbole_hllm.config.schema import Scope, Settings, default, key
 class TextSASRecKeys(
     FrozenLLMKeys,
     ItemTextKeys,
-    EncoderKeys,
+    SASRecEncoderKeys,
     CatalogueLossKeys,
-    HistoryKeys,
     BaselineTrainingKeys,
     PackingKeys,
     EncodingKeys,
