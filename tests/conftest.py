@@ -121,6 +121,10 @@ def settings_of(toy_data):
             "num_negatives": 8, "precision": "fp32", "MAX_TEXT_LENGTH": 24,
         },
         "TextKNN": {"item_pretrain_dir": llm, "item_llm_layers": 1, "text_keys": ["title"]},
+        **dict.fromkeys(
+            ("WhitenRec", "UniSRec"),
+            {**small, "item_pretrain_dir": llm, "item_llm_layers": 1, "text_keys": ["title"], "MAX_TEXT_LENGTH": 24},
+        ),
         "PromptLLM": {
             "item_pretrain_dir": llm, "item_llm_layers": 1, "text_keys": ["title"], "precision": "fp32",
             "MAX_TEXT_LENGTH": 24,

@@ -1,13 +1,19 @@
 """Losses that compare predicted with true item vectors."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_hllm.nn.binary_blocks import binary_in_blocks
 from recbole_hllm.nn.negative_blocks import Contrast, Remove, contrast_in_blocks
+
+Compare = Callable[[Tensor, Tensor, Tensor, Remove], Contrast]
+"""(P, D) predictions, (P,) logits of the positives, (K, D) or (P, K, D) negatives, which of them do not count."""
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100)
@@ -25,6 +31,26 @@ def clamp_logit_scale(logit_scale: nn.Parameter) -> nn.Parameter:
         with torch.no_grad():
             logit_scale.clamp_(0, MAX_LOGIT_SCALE)
     return logit_scale
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far gBCE corrects for drawing few negatives (arXiv 2308.07192, section 5).
+
+    Attributes:
+        t: 0: none, binary cross-entropy; 1: fully, so that scores are those of a training with all negatives.
+        n_items: N, of the catalogue, without padding.
+    """
+
+    t: float
+    n_items: int
+
+    def beta(self, n_negatives: int) -> float:
+        """The power of the positive's probability.
+
+        With the sampling rate a = K / (N - 1), at most 1, it is ``a (t (1 - 1/a) + 1/a)``, which is 1 - t (1 - a).
+        """
+        return 1 - self.t * (1 - min(n_negatives / max(self.n_items - 1, 1), 1.0))
 
 
 @dataclass(frozen=True)
@@ -54,11 +80,18 @@ def info_nce(
     nce_thres: float | None = 0.99,
     target_bias: Tensor | None = None,
     negative_bias: Tensor | None = None,
+    *,
+    cosine: bool = True,
+    calibration: Calibration | None = None,
 ) -> InfoNCEResult:
-    """Generative loss of HLLM (arXiv 2409.12740, section 3.2), averaged over positions.
+    """Generative loss of HLLM (arXiv 2409.12740, section 3.2), averaged over positions, or another of its kind.
 
     With s(a, b) = exp(t) cos(a, b), the mean over p of
     ``-log(exp s(h_p, E_p) / (exp s(h_p, E_p) + sum_k exp s(h_p, E_k)))`` over the negatives k that are kept.
+    Dot products in place of cosines make it the softmax of SASRec's kind, over samples or a whole catalogue. With a
+    calibration it is gBCE (arXiv 2308.07192, section 5): the mean over p of
+    ``-(beta log sigma(s(h_p, E_p)) + sum_k log(1 - sigma(s(h_p, E_k)))) / (K + 1)``.
+
     A negative is taken out where its id is the target's or its cosine to the target exceeds `nce_thres`.
     Gradients flow into outputs, targets, negatives and t; everything is computed in float32. Shared negatives may be
     a whole catalogue: no P x K matrix is kept.
@@ -73,13 +106,17 @@ def info_nce(
         nce_thres: threshold of the false-negative filter; None filters by id only.
         target_bias: (P,) what is added to the logits of the targets; None: nothing.
         negative_bias: (K,) what is added to those of shared negatives; None: nothing.
+        cosine: s is a cosine; False: s(a, b) = exp(t) a . b.
+        calibration: of gBCE; None: the softmax.
 
     Returns:
         loss (0 for P = 0), surviving negatives and accuracies.
     """
     with torch.autocast(outputs.device.type, enabled=False):
-        outputs, targets, negatives = (F.normalize(x.float(), dim=-1) for x in (outputs, targets, negatives))
-        remove = _false_negatives(targets.detach(), negatives.detach(), target_ids, negative_ids, nce_thres)
+        outputs, targets, negatives = outputs.float(), targets.float(), negatives.float()
+        if cosine:
+            outputs, targets, negatives = (F.normalize(x, dim=-1) for x in (outputs, targets, negatives))
+        remove = _false_negatives(targets.detach(), negatives.detach(), target_ids, negative_ids, nce_thres, cosine)
         # After the scale, so that a logit that is taken out cannot make the gradient of t infinite.
         outputs = outputs * logit_scale.float().exp()
         positive = (outputs * targets).sum(-1)
@@ -88,7 +125,9 @@ def info_nce(
         if negative_bias is not None:  # one number more in each vector: their product has it
             outputs = torch.cat([outputs, torch.ones_like(outputs[:, :1])], dim=1)
             negatives = torch.cat([negatives, negative_bias.float()[:, None]], dim=1)
-        contrast = contrast_in_blocks if negatives.dim() == 2 else _contrast_with_own
+        contrast: Compare = contrast_in_blocks if negatives.dim() == 2 else _contrast_with_own
+        if calibration is not None:
+            contrast = partial(binary_in_blocks, beta=calibration.beta(negatives.shape[-2]))
         result = contrast(outputs, positive, negatives, remove)
     n_targets, n_negatives = max(len(targets), 1), negatives.shape[-2]
     return InfoNCEResult(
@@ -107,10 +146,17 @@ def _contrast_with_own(outputs: Tensor, positive: Tensor, negatives: Tensor, rem
 
 
 def _false_negatives(
-    targets: Tensor, negatives: Tensor, target_ids: Tensor, negative_ids: Tensor, nce_thres: float | None
+    targets: Tensor,
+    negatives: Tensor,
+    target_ids: Tensor,
+    negative_ids: Tensor,
+    nce_thres: float | None,
+    normalised: bool,
 ) -> Remove:
-    """Takes out negatives that are the target itself or too like it. Vectors are normalised."""
+    """Takes out negatives that are the target itself or too like it."""
     shared = _SharedIds(negative_ids) if negatives.dim() == 2 else None
+    if nce_thres is not None and not normalised:
+        targets, negatives = F.normalize(targets, dim=-1), F.normalize(negatives, dim=-1)
 
     def remove(logits: Tensor, part: slice) -> Tensor | int:
         ids, lowest = target_ids[part], torch.finfo(logits.dtype).min  # not -inf: that minus itself is no number

@@ -48,8 +48,13 @@ def contrast_in_blocks(
         ModelError: in the backward pass, where a second derivative is to be possible.
     """
     if at_once is None:
-        at_once = max(_MAX_LOGITS // max(len(negatives), 1), _LEAST_POSITIONS)
+        at_once = positions_at_once(len(negatives))
     return Contrast(*_Blocks.apply(outputs, positive, negatives, remove, at_once))
+
+
+def positions_at_once(n_negatives: int) -> int:
+    """How many positions with so many negatives each are computed at once."""
+    return max(_MAX_LOGITS // max(n_negatives, 1), _LEAST_POSITIONS)
 
 
 class _Blocks(torch.autograd.Function):

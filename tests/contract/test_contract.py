@@ -24,6 +24,7 @@ TABLE = {
     "item_embed_dim": 32,
     "item_table_keys": {"n_layers": 1, "train_batch_size": 16, "epochs": 40, "learning_rate": 0.003},
 }
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
 # model -> keys beside those of the toy settings (tests/conftest.py)
 MODELS = {
     "HLLM": {"learning_rate": 0.01, "item_learning_rate": 0.0001, "num_negatives": 8},
@@ -40,7 +41,17 @@ MODELS = {
     "TextKNN": {},
     "PromptLLM": {},
     "PromptLLMTuned": {"learning_rate": 0.01, "scheduler": "none"},
-    "SASRecNCE": {"learning_rate": 0.01, "num_negatives": 8, "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0},
+    "SASRecNCE": {"learning_rate": 0.01, "num_negatives": 8, **NO_DROPOUT},
+    "SASRecCE": {"learning_rate": 0.01, **NO_DROPOUT},
+    "SASRecSS": {"learning_rate": 0.01, "num_negatives": 8, **NO_DROPOUT},
+    "eSASRec": {"learning_rate": 0.01, "num_negatives": 8, **NO_DROPOUT},
+    "LRURec": {"learning_rate": 0.01, "hidden_dropout_prob": 0.0, "recurrent_dropout_prob": 0.0},
+    "WhitenRec": {"learning_rate": 0.01, **NO_DROPOUT},
+    "UniSRec": {  # one expert: its gate has no noise
+        "learning_rate": 0.01, "n_experts": 1, "adaptor_dropout_prob": 0.0, "with_item_ids": True, **NO_DROPOUT
+    },
+    "FMLPRec": {"learning_rate": 0.01, "hidden_dropout_prob": 0.0},
+    "gSASRec": {"learning_rate": 0.01, "num_negatives": 8, "hidden_size": 32, "temperature": 0.3, **NO_DROPOUT},
 }
 # model -> keys of one that starts with random weights and not with those of a teacher
 FROM_SCRATCH = {"SLMRec": {"distillation": "online"}}

@@ -40,7 +40,8 @@ OURS = {
     "Pop": (CatalogueScorer,),
     "PromptLLM": (Factorised, ReadsWeights),
     "PromptLLMTuned": (Factorised, ReadsWeights),
-    "SASRecNCE": (Factorised,),
+    **dict.fromkeys(("SASRecNCE", "SASRecCE", "SASRecSS", "gSASRec", "eSASRec", "LRURec", "FMLPRec"), (Factorised,)),
+    **dict.fromkeys(("WhitenRec", "UniSRec"), (Factorised, ReadsWeights)),
     "SLMRec": (Factorised, NeedsRuns, Exports),
     "TextKNN": (Factorised, ReadsWeights),
 }

@@ -72,7 +72,11 @@ class BaselineTrainingKeys(RunKeys):
     train_batch_size: int = default(128, "Histories per batch.")
 
 
-class SASRecNCEKeys(EncoderKeys, BaselineLossKeys, HistoryKeys, BaselineTrainingKeys):
+class SASRecEncoderKeys(EncoderKeys, NextItemLossKeys, HistoryKeys):
+    """What a model with SASRec's encoder reads."""
+
+
+class SASRecNCEKeys(SASRecEncoderKeys, BaselineLossKeys, BaselineTrainingKeys):
     """SASRec-NCE, the ID baseline of HLLM (arXiv 2409.12740): RecBole's SASRec encoder, all positions, HLLM's
     loss. Sizes for a CPU. Published, all with negatives: per_position, nce_thres: 0.99 and reference:
     [weight_decay]

@@ -40,6 +40,23 @@ class NextItemLossKeys(TwoTowerKeys):
 
     title = "Loss (arXiv 2409.12740, section 3.2)"
 
+    loss: str = key(
+        "softmax",
+        "softmax: cross-entropy of the target among its negatives. gbce: binary cross-entropy of each, corrected for "
+        "drawing few negatives (arXiv 2308.07192).",
+        scope=TRAINING, choices=("softmax", "gbce"),
+    )  # fmt: skip
+    gbce_t: float = key(
+        0.75,
+        "With loss: gbce: how far it corrects, from 0 (not at all) to 1 (as if all items were negatives).",
+        scope=TRAINING, least=0, most=1,
+    )  # fmt: skip
+    similarity: str = key(
+        "cosine",
+        "What a prediction and an item's vector are compared by, in training and in scores: cosine or dot, their "
+        "product.",
+        choices=("cosine", "dot"),
+    )  # fmt: skip
     num_negatives: int | None = key(
         512,
         "Negatives shared by a batch. Empty: MAX_ITEM_LIST_LENGTH + 1 for each row of the batch. 0: none are drawn, "

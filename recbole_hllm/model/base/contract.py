@@ -222,7 +222,7 @@ class Factorised(CatalogueScorer):
         similarity: the score is their ``cosine``, their ``dot`` product, or an ``other`` function of the two.
     """
 
-    similarity: ClassVar[Literal["cosine", "dot", "other"]] = "cosine"
+    similarity: Literal["cosine", "dot", "other"] = "cosine"
 
     def prepare_evaluation(self) -> None:
         """Vectors of all items are computed."""

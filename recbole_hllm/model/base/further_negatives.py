@@ -33,6 +33,11 @@ def check_further(settings: NextItemLossKeys, has_cache: bool = False) -> None:
             f"negatives: {settings.negatives}: in_batch_negatives and cross_batch_negatives join shared ones; take "
             "negatives: shared, or leave them out"
         )
+    if further and settings.loss == "gbce":
+        raise ConfigError(
+            "loss: gbce corrects for negatives drawn from all items alike; leave out in_batch_negatives and "
+            "cross_batch_negatives, or take loss: softmax"
+        )
     if settings.cross_batch_correction and not settings.cross_batch_negatives:
         raise ConfigError("cross_batch_correction: nothing is kept of earlier batches; give cross_batch_negatives")
     if settings.num_negatives == 0 and not settings.in_batch_negatives:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbole_hllm.config.keys.baselines import HSTUKeys, SASRecNCEKeys
+from recbole_hllm.config.keys.next_item import HistoryKeys
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.further_negatives import check_further
@@ -39,13 +39,18 @@ class ItemTableRecommender(NextItemRecommender):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Vectors and single numbers (norms, biases, the logit scale) do not decay."""
-        groups: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
-        for parameter in self.parameters():
-            groups[self.decay_everything or parameter.dim() > 1].append(parameter)
-        return [{"params": groups[True]}] + ([{"params": groups[False], "weight_decay": 0.0}] if groups[False] else [])
+        return groups_by_decay(self, self.decay_everything)
 
 
-def position_table(settings: SASRecNCEKeys | HSTUKeys, std: float) -> PositionTable:
+def groups_by_decay(model: nn.Module, everything: bool = False) -> list[dict[str, Any]]:
+    """torch's parameter groups: matrices, or everything, and what does not decay."""
+    groups: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
+    for parameter in model.parameters():
+        groups[everything or parameter.dim() > 1].append(parameter)
+    return [{"params": groups[True]}] + ([{"params": groups[False], "weight_decay": 0.0}] if groups[False] else [])
+
+
+def position_table(settings: HistoryKeys, width: int, std: float) -> PositionTable:
     """Learned vectors of ``MAX_ITEM_LIST_LENGTH`` positions.
 
     Raises:
@@ -57,7 +62,7 @@ def position_table(settings: SASRecNCEKeys | HSTUKeys, std: float) -> PositionTa
             f"MAX_ITEM_LIST_LENGTH_TEST: {settings.model} learns a vector for each of MAX_ITEM_LIST_LENGTH: {length} "
             f"positions and knows none for {longest}; give at most {length}, or train with longer histories"
         )
-    return PositionTable(length, settings.hidden_size, std)
+    return PositionTable(length, width, std)
 
 
 def check_heads(hidden_size: int, n_heads: int) -> None:

@@ -17,7 +17,7 @@ from recbole_hllm.model.base.further_negatives import check_room, further_negati
 from recbole_hllm.model.base.together import stands_in
 from recbole_hllm.model.base.two_towers import TwoTowers
 from recbole_hllm.model.base.unread_keys import tell_unread
-from recbole_hllm.nn.losses import InfoNCEResult, clamp_logit_scale, info_nce
+from recbole_hllm.nn.losses import Calibration, InfoNCEResult, clamp_logit_scale, info_nce
 from recbole_hllm.nn.negatives import FurtherNegatives, Negatives
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.ragged import read_by_length
@@ -86,6 +86,13 @@ class NextItemRecommender(TwoTowers):
         super().__init__(config, dataset)
         if self.settings.negatives == "catalogue":
             tell_unread(self.logger, self.settings, ["num_negatives"], "negatives is catalogue")
+        if self.similarity != "other":  # a head's
+            self.similarity = "dot" if self.settings.similarity == "dot" else "cosine"
+        self.calibration: Calibration | None = None
+        if self.settings.loss == "gbce":
+            self.calibration = Calibration(self.settings.gbce_t, self.n_items - 1)
+        else:
+            tell_unread(self.logger, self.settings, ["gbce_t"], "loss is softmax")
         self.nce_thres = self.settings.nce_thres
         self.min_surviving = self.settings.min_surviving_negatives or 0.0
         self.further: FurtherNegatives | None = None
@@ -122,7 +129,7 @@ class NextItemRecommender(TwoTowers):
     # ---- training ----
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """InfoNCE of every position of the windows (HLLM, section 3.2).
+        """The loss of every position of the windows (InfoNCE: HLLM, section 3.2).
 
         Args:
             interaction: ``item_id_list`` (B, S + 1) padded on the right with 0; ``neg_item_id`` (1, K) shared by the
@@ -156,7 +163,7 @@ class NextItemRecommender(TwoTowers):
     def contrast(
         self, outputs: Tensor, targets: Tensor, target_ids: Tensor, drawn: Negatives, items: Tensor
     ) -> InfoNCEResult:
-        """InfoNCE of predictions, with the drawn negatives and those that the keys add.
+        """The loss of predictions, with the drawn negatives and those that the keys add.
 
         Args:
             outputs: (P, D) predictions.
@@ -169,8 +176,18 @@ class NextItemRecommender(TwoTowers):
             negatives, of_targets = self.further(drawn, target_ids, targets)
             biases = {"target_bias": of_targets, "negative_bias": negatives.bias}
         scale = clamp_logit_scale(self.logit_scale)
-        vectors, ids = negatives.vectors, negatives.ids
-        return info_nce(outputs, targets, vectors, target_ids, ids, scale, self.nce_thres, **biases)
+        return info_nce(
+            outputs,
+            targets,
+            negatives.vectors,
+            target_ids,
+            negatives.ids,
+            scale,
+            self.nce_thres,
+            **biases,
+            cosine=self.settings.similarity == "cosine",
+            calibration=self.calibration,
+        )
 
     def use_further_negatives(self, dataset: Any, width: int) -> None:
         """Negatives that cost no item to encode, where the keys want them; ``width`` is D.

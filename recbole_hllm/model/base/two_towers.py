@@ -1,4 +1,4 @@
-"""Recommenders whose score is the cosine of a user's and an item's vector."""
+"""Recommenders whose score is the cosine of a user's and an item's vector, or their dot product."""
 
 import math
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from recbole_hllm.nn.losses import new_logit_scale
 
 
 class TwoTowers(SequentialRecommender, Factorised):
-    """Scores by cosines, learned with a temperature, ``temperature`` or one that is learned too.
+    """Scores by cosines or dot products, learned with a temperature, ``temperature`` or one that is learned too.
 
     A model gives ``catalogue_vectors()`` and ``user_vectors(interaction)``. In evaluation mode the whole catalogue's
     vectors are computed at the first need and kept until training goes on.
@@ -78,9 +78,9 @@ class TwoTowers(SequentialRecommender, Factorised):
     # ---- scores ----
 
     def predict(self, interaction: Interaction) -> Tensor:
-        """(B,) cosine of each row's user vector and its item's vector."""
-        items = self.item_vectors()[interaction[self.ITEM_ID]]
-        return F.cosine_similarity(self.user_vectors(interaction), items, dim=-1)
+        """(B,) cosine or product of each row's user vector and its item's vector."""
+        users, items = self.user_vectors(interaction), self.item_vectors()[interaction[self.ITEM_ID]]
+        return (users * items).sum(-1) if self.similarity == "dot" else F.cosine_similarity(users, items, dim=-1)
 
     def directions(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """(B, D) and (n_items, D) vectors of length 1 of each row's user and of all items."""
@@ -90,5 +90,8 @@ class TwoTowers(SequentialRecommender, Factorised):
         return F.normalize(users, dim=-1), self._directions
 
     def factors(self, interaction: Interaction) -> tuple[Tensor, Tensor] | None:
-        """The ``directions``, whose product is the cosine; None where the score is another."""
+        """The vectors themselves, or their ``directions``, whose product is the cosine; None where the score is another
+        function of them."""
+        if self.similarity == "dot":
+            return self.user_vectors(interaction), self.item_vectors()
         return self.directions(interaction) if self.similarity == "cosine" else None

@@ -42,7 +42,7 @@ class HSTU(ItemTableRecommender):
         check_heads(width, n_heads)
         self.faithful = settings.implementation == "meta"
         self.scale = width**0.5 if self.faithful else 1.0
-        self.positions = position_table(settings, width**-0.5 if self.faithful else INITIAL_STD)
+        self.positions = position_table(settings, width, width**-0.5 if self.faithful else INITIAL_STD)
         self.input_dropout = dropout if self.faithful else 0.0
         self.blocks = nn.ModuleList(
             HSTUBlock(width, n_heads, settings.MAX_ITEM_LIST_LENGTH, dropout, relative_bias=self.faithful)

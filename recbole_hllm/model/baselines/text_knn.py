@@ -9,17 +9,10 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_hllm.config.keys.baselines import TextKNNKeys
-from recbole_hllm.data.protocol import referenced
-from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.contract import Factorised, ReadsWeights, Weights
-from recbole_hllm.model.base.item_texts import build_catalogue, item_file, read_texts, text_columns
-from recbole_hllm.model.base.item_vectors import encode_catalogue, vector_cache
-from recbole_hllm.model.base.language_models import chunk_tokens, packed
-from recbole_hllm.model.base.llm_fit import check_text_llm, check_words
+from recbole_hllm.model.base.llm_fit import check_text_llm
 from recbole_hllm.model.base.training_free import TrainingFree
-from recbole_hllm.model.baselines.frozen_llm import frozen_spec, named_source
-from recbole_hllm.nn.backbone import load_backbone, load_tokenizer
-from recbole_hllm.nn.item_encoder import ItemEncoder
+from recbole_hllm.model.baselines.frozen_llm import check_texts, frozen_spec, frozen_vectors, named_source
 
 
 class TextKNN(TrainingFree, Factorised, ReadsWeights):
@@ -47,7 +40,8 @@ class TextKNN(TrainingFree, Factorised, ReadsWeights):
         self.vectors: Tensor | None = None
         if weights.are_read:
             self.check_keys(config)
-            self.vectors = F.normalize(_encode(self.settings, dataset), dim=-1)
+            vectors, _ = frozen_vectors(self.settings, dataset, _source(self.settings))
+            self.vectors = F.normalize(torch.from_numpy(np.array(vectors)).to(self.settings.device), dim=-1)
 
     @classmethod
     def check_files(cls, config: Any) -> None:
@@ -57,11 +51,7 @@ class TextKNN(TrainingFree, Factorised, ReadsWeights):
             ConfigError, DataError, ModelError: one of them is missing.
         """
         settings = cls.Keys.of(config)
-        path = item_file(settings)
-        if not path.exists():
-            raise ConfigError(f"there is no {path} to read item texts from")
-        text_columns(path, settings)
-        load_tokenizer(_source(settings), settings.trust_remote_code)
+        check_texts(settings, _source(settings))
 
     @classmethod
     def check_keys(cls, config: Any) -> None:
@@ -103,27 +93,3 @@ class TextKNN(TrainingFree, Factorised, ReadsWeights):
 
 def _source(settings: TextKNNKeys) -> str:
     return named_source(settings, "Item LLM whose vectors are compared")
-
-
-def _encode(settings: TextKNNKeys, dataset: Any) -> Tensor:
-    """(n_items, D) float32 vectors of all items, row 0 zeros."""
-    source = _source(settings)
-    tokenizer = load_tokenizer(source, settings.trust_remote_code)
-    catalogue = build_catalogue(settings, read_texts(settings, dataset), tokenizer, source)
-    llm = load_backbone(frozen_spec(settings, source))
-    encoder = ItemEncoder(
-        llm,
-        item_emb_token_n=0,
-        max_text_length=settings.MAX_TEXT_LENGTH,
-        right_aligned_positions="positions" in referenced(settings.reference),
-        packed=packed(settings, llm),
-    )
-    check_words(encoder.backbone, catalogue.tokens, source)
-    vectors = encode_catalogue(
-        encoder.to(settings.device),
-        catalogue,
-        precision=settings.precision,
-        token_budget=chunk_tokens(settings),
-        cache=vector_cache(settings),
-    )
-    return torch.from_numpy(np.array(vectors)).to(settings.device)

@@ -14,7 +14,7 @@ from recbole_hllm.config.config import Config
 from recbole_hllm.data.loader import data_preparation
 from recbole_hllm.data.rows.dataset import create_dataset
 from recbole_hllm.errors import ConfigError, DataError, ModelError
-from recbole_hllm.model.baselines import text_knn
+from recbole_hllm.model.baselines import frozen_llm
 from recbole_hllm.model.baselines.text_knn import TextKNN
 from recbole_hllm.model.hllm.hllm import HLLM
 from recbole_hllm.runs.run import load_run, run
@@ -93,7 +93,7 @@ def test_a_run_read_back_needs_no_language_model(settings, tmp_path, monkeypatch
     def refuse(*arguments):
         raise AssertionError("read a language model")
 
-    monkeypatch.setattr(text_knn, "load_backbone", refuse)
+    monkeypatch.setattr(frozen_llm, "load_backbone", refuse)
     loaded = load_run(tmp_path / "r")
     assert [name for name, _ in loaded.model.named_parameters()] == ["fake_loss"]
     assert loaded.model.item_vectors().shape == (N_ITEMS + 1, 16) and result["test_result"]["mrr@3"] >= 0
