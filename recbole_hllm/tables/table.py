@@ -25,6 +25,7 @@ import pandas as pd
 
 from recbole_hllm.evaluation.metrics import is_smaller_better
 from recbole_hllm.storage.files import finite
+from recbole_hllm.tables.costs import COST_COLUMNS, cost_lines
 from recbole_hllm.units import MISSING, format_bytes, format_count, format_integer, format_seconds
 
 COSTS = (
@@ -48,17 +49,23 @@ def build_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """One line per model: ``model``, its metrics, its costs as plain numbers, and ``error`` if any failed."""
     metrics = _metric_names(rows)
     errors = ["error"] if any("error" in row for row in rows) else []
+    # Runs of earlier versions have none of the further ones.
+    costs = [*COSTS, *(cost for cost in COST_COLUMNS if cost not in COSTS and any(_cost(row, cost) for row in rows))]
     lines = [
         [
             row["model"],
             *(results_of(row).get(metric) for metric in metrics),
-            *(row.get("costs", {}).get(cost) for cost in COSTS),
+            *(_cost(row, cost) for cost in costs),
             *(row.get(error) for error in errors),
         ]
         for row in rows
     ]
     # dtype object: a missing value does not turn a column of counts into floats.
-    return pd.DataFrame(lines, columns=["model", *metrics, *COSTS, *errors], dtype=object)
+    return pd.DataFrame(lines, columns=["model", *metrics, *costs, *errors], dtype=object)
+
+
+def _cost(row: dict[str, Any], cost: str) -> Any:
+    return row.get("costs", {}).get(cost)
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
@@ -74,13 +81,17 @@ def to_json(rows: list[dict[str, Any]], header: dict[str, Any]) -> str:
 def to_markdown(rows: list[dict[str, Any]], header: dict[str, Any], *further: list[str]) -> str:
     """The table as people read it: best values bold, header above, what to beware of below, ``further`` blocks of lines
     after that."""
-    names, lines = _cells(rows, best="**{}**", escape=lambda text: text.replace("|", "\\|"))
+    names, lines = _cells(rows, best="**{}**", escape=_escaped)
     alignment = ["---"] + ["---:"] * (len(names) - 1)
     table = ["| " + " | ".join(line) + " |" for line in (names, alignment, *lines)]
     above = [f"- {label}: {value}" for label, value in _header_lines(header)]
     below = [f"- {note}" for note in _notes(rows)]
-    parts = _segment_lines(rows, header)
+    parts = [*cost_lines(rows, _escaped), *_segment_lines(rows, header)]
     return "\n\n".join("\n".join(block) for block in (above, table, below, *further, *parts) if block) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def to_console(rows: list[dict[str, Any]], header: dict[str, Any]) -> str:
