@@ -20,11 +20,13 @@ class Users:
         ids: (U,) internal ids, ascending.
         values: (U,) mean of a metric over the user's rows, and over seeds.
         ranks: (U,) the best rank of any of the user's targets, of the first seed.
+        sums: (2, U) of the first seed, see ``evaluation.segments.by_user``.
     """
 
     ids: np.ndarray
     values: np.ndarray
     ranks: np.ndarray
+    sums: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def users_of(folders: Sequence[Path], metric: str) -> Users | None:
     kept = [one for one in found if one is not None]
     if not kept or len(kept) < len(found) or any(not np.array_equal(kept[0].ids, one.ids) for one in kept):
         return None
-    return Users(kept[0].ids, np.mean([one.values for one in kept], axis=0), kept[0].ranks)
+    return Users(kept[0].ids, np.mean([one.values for one in kept], axis=0), kept[0].ranks, kept[0].sums)
 
 
 def _of_run(folder: Path, metric: str) -> Users | None:
@@ -66,7 +68,7 @@ def _of_run(folder: Path, metric: str) -> Users | None:
     ids, place = np.unique(users, return_inverse=True)
     best = np.full(len(ids), np.iinfo(np.int64).max, np.int64)
     np.minimum.at(best, place, ranks.astype(np.int64))
-    return Users(ids, sums[0] / sums[1], best)
+    return Users(ids, sums[0] / sums[1], best, sums)
 
 
 def leader(content: Content, trained: Sequence[str]) -> str | None:
