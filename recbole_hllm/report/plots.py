@@ -29,18 +29,25 @@ def write_plots(folder: Path, figures: Sequence[Figure], formats: Sequence[str])
         ConfigError, MissingExtra: see ``check_plots``; or a file cannot be written.
     """
     check_plots(formats)
+    if not formats:
+        return []
     made = []
-    for figure in figures if formats else ():
-        plot = _drawn(figure)
-        for name in formats:
-            path = folder / f"{figure.name}.{name}"
-            try:
-                # Without a date the same numbers make the same file.
-                plot.savefig(path, dpi=200, metadata={"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(name))
-            except OSError as error:
-                raise ConfigError(f"report: cannot write {path}: {error.strerror}") from error
-            made.append(path)
+    with _matplotlib().rc_context({"svg.hashsalt": "recbole-hllm", "text.parse_math": False}):
+        for figure in figures:
+            plot = _drawn(figure)
+            for name in formats:
+                made.append(folder / f"{figure.name}.{name}")
+                _save(plot, made[-1])
     return made
+
+
+def _save(plot: Any, path: Path) -> None:
+    """Without a date the same numbers make the same file."""
+    dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    try:
+        plot.savefig(path, dpi=200, metadata=dates.get(path.suffix))
+    except OSError as error:
+        raise ConfigError(f"report: cannot write {path}: {error.strerror}") from error
 
 
 def _matplotlib() -> Any:
@@ -54,21 +61,19 @@ def _matplotlib() -> Any:
 
 def _drawn(figure: Figure) -> Any:
     """A figure of matplotlib, of no window and no state of its own."""
-    library = _matplotlib()
-    with library.rc_context({"svg.hashsalt": "recbole-hllm", "text.parse_math": False}):
-        plot = library.figure.Figure(figsize=(6.4, 4.2), layout="constrained")
-        axes = plot.subplots()
-        rows = [series for series in figure.series if series.name != FRONT]
-        for number, series in enumerate(rows):
-            _add(axes, series, number)
-        for series in figure.series:
-            if series.name == FRONT:
-                axes.plot(*zip(*series.points, strict=True), "--", color="0.5", linewidth=1, zorder=1, label=FRONT)
-        axes.set(xlabel=figure.across, ylabel=figure.up, title=figure.title)
-        if figure.logarithmic:
-            axes.set_xscale("log")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="x-small", ncols=1 + len(rows) // 12)
+    plot = _matplotlib().figure.Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = plot.subplots()
+    rows = [series for series in figure.series if series.name != FRONT]
+    for number, series in enumerate(rows):
+        _add(axes, series, number)
+    for series in figure.series:
+        if series.name == FRONT:
+            axes.plot(*zip(*series.points, strict=True), "--", color="0.5", linewidth=1, zorder=1, label=FRONT)
+    axes.set(xlabel=figure.across, ylabel=figure.up, title=figure.title)
+    if figure.logarithmic:
+        axes.set_xscale("log")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="x-small", ncols=1 + len(rows) // 12)
     return plot
 
 

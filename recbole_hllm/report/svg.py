@@ -7,12 +7,12 @@ from html import escape
 from recbole_hllm.report.figures import FRONT, Figure, Series
 
 # The picture, and the part of it that the axes enclose.
-WIDTH, HEIGHT = 640, 380
-LEFT, RIGHT, TOP, BOTTOM = 70, 620, 16, 326
+WIDTH, HEIGHT = 480, 330
+LEFT, RIGHT, TOP, BOTTOM = 66, 456, 14, 278
 # Colours of the style sheet, and after them other dashes and shapes.
 COLOURS = 8
 _DASHES = ("none", "7 4", "2 3", "9 3 2 3")
-_LABEL = 6.6  # about the width of a letter
+_LABEL = 7.2  # about the width of a letter
 
 
 class Axis:
@@ -38,10 +38,21 @@ class Axis:
 
 
 def _powers(values: Sequence[float]) -> list[float]:
+    """Powers of ten around all values, four to eight; between those of a narrow range 2 and 5 times one, too."""
+    if max(values) < 20 * min(values):
+        return _between(min(values), max(values))
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     high += high == low
-    step = math.ceil((high - low) / 7)
+    step = math.ceil((high - low) / 6)
     return [10.0**power for power in range(low, high + step, step)]
+
+
+def _between(low: float, high: float) -> list[float]:
+    first = math.floor(math.log10(low))
+    ticks = [times * 10.0**power for power in range(first, first + 4) for times in (1, 2, 5)]
+    begin = max(number for number, tick in enumerate(ticks) if tick <= low * (1 + 1e-9))
+    end = next(number for number, tick in enumerate(ticks) if tick >= high and number > begin)
+    return ticks[begin : end + 1]
 
 
 def _steps(values: Sequence[float]) -> list[float]:
@@ -108,13 +119,16 @@ def _grid(figure: Figure, across: Axis, up: Axis) -> list[str]:
     parts.append(
         f'<text transform="rotate(-90 14 {middle})" x="14" y="{middle}" text-anchor="middle">{escape(figure.up)}</text>'
     )
-    place = f'x="{(LEFT + RIGHT) / 2}" y="{HEIGHT - 12}" text-anchor="middle"'
+    place = f'x="{(LEFT + RIGHT) / 2}" y="{HEIGHT - 10}" text-anchor="middle"'
     return [*parts, f"<text {place}>{escape(figure.across)}</text>"]
 
 
 def _number(value: float) -> str:
-    """0.05, 1,000, 1e+09."""
-    return f"{value:,.6g}" if value == 0 or 1e-4 <= abs(value) < 1e6 else f"{value:.0e}"
+    """0.05, 500, 10k, 200M, 1e+15."""
+    if 1e4 <= value < 1e12:
+        power, unit = next((power, unit) for power, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")) if value >= power)
+        return f"{value / power:.6g}{unit}"
+    return f"{value:,.6g}" if value == 0 or 1e-4 <= abs(value) < 1e4 else f"{value:.0e}"
 
 
 def _line(series: Series, across: Axis, up: Axis, kind: str, dashes: str = "none") -> str:
