@@ -1,4 +1,4 @@
-"""Tables of the report as LaTeX with booktabs, to \\input into a paper."""
+"""Tables of the report as LaTeX with booktabs, to be read into a paper with its input command."""
 
 import re
 from collections.abc import Sequence

@@ -60,7 +60,9 @@ def _section(section: Section, figures: Sequence[Figure], examples: Sequence[Exa
 
 def _figure(figure: Figure) -> str:
     note = f'<p class="soft">{escape(figure.note)}</p>' if figure.note else ""
-    return f"<figure>\n<figcaption>{escape(figure.title)}</figcaption>\n{drawn(figure)}\n{legend(figure)}{note}</figure>\n"
+    return (
+        f"<figure>\n<figcaption>{escape(figure.title)}</figcaption>\n{drawn(figure)}\n{legend(figure)}{note}</figure>\n"
+    )
 
 
 def _table(table: Table, title: str) -> str:

@@ -23,7 +23,7 @@ _FRONT_NAMES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its text, what it is sorted by (its text where that is None), and whether it is the best of its column."""
+    """Its text, what it is sorted by (its text where that is None), and whether it is the best of its column."""
 
     text: str
     value: float | None = None
@@ -47,7 +47,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, sentences, tables; the beginnings of the names of figures that stand here, and whether examples do."""
+    """A heading, sentences, tables; how the names of figures begin that stand here, and whether examples do."""
 
     title: str
     sentences: tuple[str, ...] = ()
@@ -158,7 +158,9 @@ def segments(content: Content) -> list[Table]:
         ]
         sizes = [part.get("targets", part.get("rows")) for part in rows[0]["segments"][kind]]
         names = (f"{label} ({format_integer(size)})" for label, size in zip(labels, sizes, strict=True))
-        lines = tuple((Cell(str(row["model"])), *line) for row, line in zip(rows, zip(*cells, strict=True), strict=True))
+        lines = tuple(
+            (Cell(str(row["model"])), *line) for row, line in zip(rows, zip(*cells, strict=True), strict=True)
+        )
         found.append(Table(f"{content.metric} by interactions {whose} in training", ("model", *names), lines))
     return found
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import recbole_hllm
-from recbole_hllm.config.scopes import MAY_CHANGE
+from recbole_hllm.config.scopes import MAY_CHANGE, SOURCES
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.runs.folder import KEYS, read_settings, refuse_existing
 from recbole_hllm.runs.run import merge_keys, run
@@ -49,7 +49,10 @@ def _known(places: list[Path]) -> list[str]:
 
 
 def reproduce(
-    name: str, run_dir: str | Path | None = None, arguments: dict[str, Any] | None = None, model: str | type | None = None
+    name: str,
+    run_dir: str | Path | None = None,
+    arguments: dict[str, Any] | None = None,
+    model: str | type | None = None,
 ) -> dict[str, Any]:
     """Runs a finished run again with its own keys, which are in its ``config.yaml``.
 
@@ -59,7 +62,8 @@ def reproduce(
     Args:
         name: see ``found``.
         run_dir: folder of the new run; default as for ``run``.
-        arguments: keys of the machine, such as ``data_path`` and ``use_gpu``; no others, since the run would be another.
+        arguments: keys of the machine, such as ``data_path`` and ``use_gpu``, and places of files and folders that the
+            run was made of; no others, since the run would be another.
         model: the class of a run of a model of your own, see ``load_run``.
 
     Returns:
@@ -71,7 +75,7 @@ def reproduce(
     """
     folder, given = found(name), merge_keys(arguments=arguments)
     for key in given:
-        if key.rpartition(".")[2] not in MAY_CHANGE:
+        if key.rpartition(".")[2] not in MAY_CHANGE | SOURCES:
             raise ConfigError(
                 f"--{key}: reproduce runs a run as it was; 'run --config_files={folder / 'config.yaml'}' runs it with "
                 "other keys"
@@ -116,9 +120,7 @@ def to_console(result: dict[str, Any]) -> str:
     seconds = [format_seconds(result[side]["costs"].get("training_seconds")) for side in ("old", "new")]
     lines.append(("training", *seconds, ""))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = [
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines
-    ]
+    table = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
     return "\n".join([*table, "", *result["differences"]]).rstrip() + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What each validation found, and what the training had cost by then: a run's curve, and the price of its best weights."""
+"""A run's curve: what each validation found, and what the training had cost by then."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

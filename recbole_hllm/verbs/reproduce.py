@@ -4,7 +4,7 @@ usage: recbole-hllm reproduce NAME [--run_dir=PATH] [--key=value ...]
 
   NAME                      folder of a run, of a table's row FOLDER/ROW; or a name below benchmarks/results
   --run_dir=PATH            folder of the new run; default runs/DATASET/MODEL-TIME
-  --data_path=PATH          keys of the machine: data_path, cache_dir, use_gpu and the like; others would make another run
+  --data_path=PATH          keys of the machine: data_path, cache_dir, use_gpu and the like; no others
 """
 
 from recbole_hllm.errors import ConfigError

@@ -26,7 +26,8 @@ def _row(name, ranks, seconds, **further):
     halves = [{"segment": label, "targets": 20, **metrics_of(ranks[part])} for label, part in
               (("0-9", slice(0, 20)), (">= 10", slice(20, 40)))]  # fmt: skip
     costs = {
-        "parameters_total": 1000, "parameters_trained": 900, "parameters_inference": int(100 * seconds) + 1, "epochs": 3,
+        "parameters_total": 1000, "parameters_trained": 900, "parameters_inference": int(100 * seconds) + 1,
+        "epochs": 3,
         "converged": True, "stop_reason": "early stopping", "preparation_seconds": 1.0, "training_seconds": 2 * seconds,
         "evaluation_seconds": 0.5, "peak_memory_bytes": int(1e9 + seconds), "seconds_to_best": seconds,
         "item_tokens_to_best": None, "flops_to_best": seconds * 1e9, "user_latency_ms": 0.5 + seconds / 100,
@@ -61,7 +62,7 @@ def points_of(number):
 
 @pytest.fixture
 def write_table(tmp_path):
-    """(names, **header) -> folder of a table of such rows, of which each is a little worse and cheaper than before."""
+    """(names, header, change) -> folder of a table of such rows, each a little worse and cheaper than before."""
 
     def write(names=("HLLM", "SASRec", "Pop"), header=None, change=None):
         folder, rows = tmp_path / "table", []

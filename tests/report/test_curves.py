@@ -18,7 +18,9 @@ def test_another_metric_has_losses_only(write_table):
     assert {point["score"] for point in curve_of(write_table() / "HLLM", "auc")} == {None}
 
 
-@pytest.mark.parametrize("text", ["", "{", "7", '{"epoch": 1}', "[1]", '[{"epoch": "x"}]', '[{"epoch": 1, "valid": 3}]'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "7", '{"epoch": 1}', "[1]", '[{"epoch": "x"}]', '[{"epoch": 1, "valid": 3}]']
+)
 def test_a_damaged_curve_is_none(tmp_path, text):
     (tmp_path / "curve.json").write_text(text)
     assert curve_of(tmp_path, "ndcg@10") == []

@@ -12,7 +12,8 @@ TABLE = Table("T", ("model", "x"), ((Cell("A|B"), Cell("0.2", 0.2, True)), (Cell
 def test_sections_and_tables():
     text = to_markdown("t", [Section("S", ("said",), (TABLE,)), Section("Curves", figures=("loss",))], [], "a: 1\n")
     assert text == (
-        "# t\n\n## S\n\n- said\n\n### T\n\n| model | x |\n| --- | ---: |\n| A\\|B | **0.2** |\n| C | 0.1 |\n\na note\n\n"
+        "# t\n\n## S\n\n- said\n\n### T\n\n| model | x |\n| --- | ---: |\n| A\\|B | **0.2** |\n| C | 0.1 |\n\n"
+        "a note\n\n"
         "## Keys\n\n```yaml\na: 1\n```\n"
     )
 

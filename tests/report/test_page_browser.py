@@ -23,6 +23,7 @@ LOOK = """
   for (const name of ["phone", "screen"]) {
     const inside = document.getElementById(name).contentDocument, root = inside.documentElement;
     const table = inside.querySelector("table.ranked"), heads = table.tHead.rows[0].cells;
+    const texts = [...inside.querySelectorAll("figure > svg text")];
     const column = (place) => [...table.tBodies[0].rows].map((row) => row.cells[place].textContent);
     const sorted = [];
     for (const place of [2, 2, 0]) {
@@ -33,15 +34,13 @@ LOOK = """
       wide: root.scrollWidth - root.clientWidth, sorted,
       states: [...heads].filter((head) => head.hasAttribute("aria-sort")).length,
       scrolls: [...inside.querySelectorAll(".scroll")].some((one) => one.scrollWidth > one.clientWidth),
-      letters: Math.min(...[...inside.querySelectorAll("figure > svg text")].map((one) => one.getBoundingClientRect().height)),
+      letters: Math.min(...texts.map((one) => one.getBoundingClientRect().height)),
       marks: inside.querySelectorAll("figure > svg title").length,
     };
   }
   document.getElementById("found").textContent = JSON.stringify(found);
 });</script>
 """
-
-
 
 
 def look(folder):

@@ -26,7 +26,11 @@ def test_results_are_those_of_the_table(write_table):
 
 def test_means_deviations_and_verdicts(write_table):
     def change(table):
-        table["rows"][0] |= {"mean": {"ndcg@10": 0.5}, "std": {"ndcg@10": 0.0123}, "verdict": {"ndcg@10": "better\nnow"}}
+        table["rows"][0] |= {
+            "mean": {"ndcg@10": 0.5},
+            "std": {"ndcg@10": 0.0123},
+            "verdict": {"ndcg@10": "better\nnow"},
+        }
         table["rows"][1] |= {"verdict": "no difference found", "std": None}
 
     content = read_content(write_table(change=change))

@@ -64,12 +64,15 @@ def test_rows_beyond_the_colours_have_other_dashes_and_shapes():
 
 
 def test_labels_do_not_cover_each_other():
-    series = [points((5, 5), name=str(n), label="a long name") for n in range(3)] + [points((0, 0), name="x", label="b")]
+    series = [points((5, 5), name=str(n), label="a long name") for n in range(3)] + [
+        points((0, 0), name="x", label="b")
+    ]
     assert drawn(figure(series)).count('class="name"') == 2
 
 
 def test_a_label_stays_inside():
-    (label,) = re.findall('<text class="name" [^>]+>', drawn(figure([points((1, 1)), points((2, 2), label="at the end")])))
+    plot = drawn(figure([points((1, 1)), points((2, 2), label="at the end")]))
+    (label,) = re.findall('<text class="name" [^>]+>', plot)
     assert 'text-anchor="end"' in label
 
 

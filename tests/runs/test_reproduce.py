@@ -5,7 +5,7 @@ import json
 import pytest
 
 from recbole_hllm import cli, run
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, DataError
 from recbole_hllm.runs.reproduce import RESULTS, found, reproduce, to_console
 
 
@@ -27,10 +27,10 @@ def test_the_same_numbers_again(old, toy_data, tmp_path, capsys):
     assert ["test", "ndcg@10", value, value, "+0.0", "%"] in lines
 
 
-def test_folders_of_the_old_machine_are_not_used(old, tmp_path):
-    with pytest.raises(Exception, match="toy") as error:  # the data set, which the default data_path has not
+def test_folders_of_the_old_machine_are_not_used(old, toy_data, tmp_path):
+    with pytest.raises(DataError, match="toy") as error:  # which the default data_path has not
         reproduce(str(old), run_dir=tmp_path / "new")
-    assert "data" not in json.dumps(str(old)) or "toy" in str(error.value)
+    assert toy_data not in str(error.value)
 
 
 @pytest.mark.parametrize("key", ["learning_rate", "seed", "topk", "SASRec.n_layers"])
@@ -48,9 +48,7 @@ def test_other_data_and_versions_are_said(old, write_dataset, tmp_path):
         (tmp_path / "copy" / name).write_bytes((old / name).read_bytes())
     versions = json.loads((tmp_path / "copy" / "versions.json").read_text())
     (tmp_path / "copy" / "versions.json").write_text(json.dumps({**versions, "torch": "1.0"}))
-    keys = {"data_path": str(tmp_path / "data"), "use_gpu": False, "topk": [1, 3]}
-    del keys["topk"]
-    result = reproduce(str(tmp_path / "copy"), tmp_path / "new", keys)
+    result = reproduce(str(tmp_path / "copy"), tmp_path / "new", {"data_path": str(tmp_path / "data")})
     data, changed = result["differences"]
     assert data.startswith("The data are not those of the old run: items, item_ids")
     assert changed.startswith("Versions: torch 1.0, now ")
