@@ -249,7 +249,7 @@ def write_results(
             **cost_of_best(trainer.curve, {} if trainer.best_valid_result else spent),
             "evaluation_seconds": round(trainer.evaluation_seconds, 3),
             "scoring_seconds": None if trainer.labelled else round(trainer.scoring_seconds, 4),
-            "users_per_second": _rate(trainer.scored_rows, trainer.scoring_seconds),
+            "users_per_second": _rate(trainer.scored_rows, trainer.scoring_seconds) if "test" in loaders else None,
             "user_latency_ms": user_latency(trainer, loaders.get("test")) if alone else None,
             **{name: round(value, 3) for name, value in seconds.items()},
             "disk_bytes": sum(file.stat().st_size for file in (folder / "best").rglob("*") if file.is_file()),
