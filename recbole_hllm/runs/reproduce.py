@@ -26,8 +26,8 @@ def found(name: str) -> Path:
     Raises:
         ConfigError: there is no such run, or the folder is that of several, which are named.
     """
-    top = Path(recbole_hllm.__file__).resolve().parents[1]
-    places = [Path(name), *(place / RESULTS / name for place in (Path(), top))]
+    results = [RESULTS, Path(recbole_hllm.__file__).resolve().parents[1] / RESULTS]
+    places = [Path(name), *(top / name for top in results)]
     for folder in places:
         if (folder / "config.yaml").is_file():
             if not (folder / "metrics.json").is_file():
@@ -38,14 +38,9 @@ def found(name: str) -> Path:
         if inside:
             rows = ", ".join(path.relative_to(folder).as_posix() for path in inside)
             raise ConfigError(f"reproduce: {folder} holds several runs; name one of them, {name}/ROW: {rows}")
-    known = _known(places[1:])
+    known = sorted({file.parent.relative_to(top).as_posix() for top in results for file in top.rglob("config.yaml")})
     listed = f"; there are {', '.join(known)}" if known else ""
     raise ConfigError(f"reproduce: there is no run in '{name}', nor below {RESULTS}{did_you_mean(name, known)}{listed}")
-
-
-def _known(places: list[Path]) -> list[str]:
-    tops = {place.parent for place in places if place.parent.name == RESULTS.name}
-    return sorted({file.parent.relative_to(top).as_posix() for top in tops for file in top.rglob("config.yaml")})
 
 
 def reproduce(

@@ -41,7 +41,7 @@ def test_a_key_that_makes_another_run_is_refused(old, tmp_path, key):
 
 
 def test_other_data_and_versions_are_said(old, write_dataset, tmp_path):
-    rows = [(f"u{user}", f"i{(user + step) % 9}", step) for user in range(9) for step in range(5)]
+    rows = [(f"u{user}", f"i{(user + step) % 11}", step) for user in range(11) for step in range(5)]
     write_dataset(tmp_path / "data", "toy", rows)
     (tmp_path / "copy").mkdir()
     for name in ("config.yaml", "metrics.json", "protocol.json", "versions.json"):
