@@ -6,7 +6,7 @@ from typing import Any
 import recbole_hllm
 from recbole_hllm.config.scopes import MAY_CHANGE, SOURCES
 from recbole_hllm.errors import ConfigError, did_you_mean
-from recbole_hllm.runs.folder import KEYS, read_settings, refuse_existing
+from recbole_hllm.runs.folder import read_settings
 from recbole_hllm.runs.run import merge_keys, run
 from recbole_hllm.storage.files import read_json, write_json
 from recbole_hllm.units import MISSING, format_seconds
@@ -14,6 +14,8 @@ from recbole_hllm.units import MISSING, format_seconds
 # Where results are that came with the program, from the top of its repository.
 RESULTS = Path("benchmarks", "results")
 REPORT = "reproduced.json"
+# Keys that leave a run what it was.
+_MAY_BE_GIVEN = (MAY_CHANGE | SOURCES) - {"evaluate_only"}
 
 
 def found(name: str) -> Path:
@@ -70,13 +72,11 @@ def reproduce(
     """
     folder, given = found(name), merge_keys(arguments=arguments)
     for key in given:
-        if key.rpartition(".")[2] not in MAY_CHANGE | SOURCES:
+        if key.rpartition(".")[2] not in _MAY_BE_GIVEN:
             raise ConfigError(
                 f"--{key}: reproduce runs a run as it was; 'run --config_files={folder / 'config.yaml'}' runs it with "
                 "other keys"
             )
-    if run_dir is not None:
-        refuse_existing(Path(run_dir), ("config.yaml", KEYS, REPORT))
     settings = {key: value for key, value in read_settings(folder).items() if key not in MAY_CHANGE}
     made = Path(run(model, config_dict={**settings, **given}, run_dir=run_dir)["run_dir"])
     result = {"of": str(folder), "run_dir": str(made), "old": _results(folder), "new": _results(made)}

@@ -33,7 +33,7 @@ def test_folders_of_the_old_machine_are_not_used(old, toy_data, tmp_path):
     assert toy_data not in str(error.value)
 
 
-@pytest.mark.parametrize("key", ["learning_rate", "seed", "topk", "SASRec.n_layers"])
+@pytest.mark.parametrize("key", ["learning_rate", "seed", "topk", "SASRec.n_layers", "evaluate_only"])
 def test_a_key_that_makes_another_run_is_refused(old, tmp_path, key):
     with pytest.raises(ConfigError, match=rf"--{key}: reproduce runs a run as it was"):
         reproduce(str(old), tmp_path / "new", {key: "1"})
@@ -53,6 +53,16 @@ def test_other_data_and_versions_are_said(old, write_dataset, tmp_path):
     assert data.startswith("The data are not those of the old run: items, item_ids")
     assert changed.startswith("Versions: torch 1.0, now ")
     assert data in to_console(result)
+
+
+def test_a_folder_with_a_run_is_refused_and_one_that_was_interrupted_goes_on(old, toy_data, tmp_path):
+    keys = {"data_path": toy_data, "use_gpu": False}
+    reproduce(str(old), tmp_path / "new", keys)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        reproduce(str(old), tmp_path / "new", keys)
+    (tmp_path / "new" / "reproduced.json").unlink()
+    result = reproduce(str(old), tmp_path / "new", {**keys, "resume": True})
+    assert result["new"]["test_result"] == result["old"]["test_result"]
 
 
 def test_a_name_of_a_result(old, tmp_path, monkeypatch):
