@@ -70,7 +70,7 @@ def read_content(folder: Path) -> Content:
     table = read_json(folder / TABLE)
     rows = table.get("rows") if isinstance(table, dict) else None
     sound = isinstance(rows, list) and rows and all(isinstance(row, dict) and row.get("model") for row in rows)
-    if not sound or not isinstance(table.get("header", {}), dict):
+    if rows is None or not sound or not isinstance(table.get("header", {}), dict):
         raise ConfigError(f"report: {folder / TABLE} is not a table of this program: it has no rows with a model")
     header = table.get("header", {})
     rows = [{**row, "test_result": row["mean"]} if isinstance(row.get("mean"), dict) else row for row in rows]

@@ -113,7 +113,7 @@ def to_console(result: dict[str, Any]) -> str:
         old, new = (result[side][part] or {} for side in ("old", "new"))
         lines += [(f"{title} {metric}", *_values(old.get(metric), new.get(metric))) for metric in {**old, **new}]
     seconds = [format_seconds(result[side]["costs"].get("training_seconds")) for side in ("old", "new")]
-    lines.append(("training", *seconds, ""))
+    lines.append(("training", seconds[0], seconds[1], ""))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
     return "\n".join([*table, "", *result["differences"]]).rstrip() + "\n"
@@ -121,6 +121,7 @@ def to_console(result: dict[str, Any]) -> str:
 
 def _values(old: float | None, new: float | None) -> tuple[str, str, str]:
     texts = [MISSING if value is None else f"{value:.4f}" for value in (old, new)]
-    known = old is not None and new is not None
-    change = f"{100 * (new / old - 1):+.1f} %" if known and old else "0" if known and new == old else MISSING
+    change = MISSING
+    if old is not None and new is not None:
+        change = f"{100 * (new / old - 1):+.1f} %" if old else "0" if new == old else MISSING
     return texts[0], texts[1], change

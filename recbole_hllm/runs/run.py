@@ -249,7 +249,7 @@ def load_run(
 
 def load_data(
     run_dir: str | Path | None, config_dict: dict[str, Any] | None = None, model: str | type | None = None
-) -> tuple[Path, Config, SequenceDataset, Any]:
+) -> tuple[Path, Config, SequenceDataset, tuple[Any, Any, Any]]:
     """Folder, config, data set and loaders (training, validation, test) of a finished run, without its weights;
     arguments and errors are those of ``load_run``."""
     if not run_dir:
