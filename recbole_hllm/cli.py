@@ -24,6 +24,8 @@ VERBS = Door(
         "plan": "recbole_hllm.verbs.plan",
         "describe": "recbole_hllm.verbs.describe",
         "evaluate": "recbole_hllm.verbs.evaluate",
+        "report": "recbole_hllm.verbs.report",
+        "reproduce": "recbole_hllm.verbs.reproduce",
         "convert": "recbole_hllm.verbs.convert",
         "help": "recbole_hllm.verbs.help",
     },

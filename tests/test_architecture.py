@@ -43,10 +43,12 @@ ARROWS = {
     | {"storage"},
     "tables": KEYS
     | {"own_models", "processes", "config.config", "data", "registry", "runs", "training", "evaluation", "storage"},
+    "report": KEYS | {"data", "evaluation", "runs", "storage", "tables"},
     "description": KEYS | {"config.config", "data", "model", "nn", "runs", "storage"},
     # A table of verbs: it names their modules, and imports one when it is asked for.
     "cli": COMMON | {"allocator", "processes"},
-    "verbs": KEYS | {"evaluation", "cli", "config.config", "registry", "data", "runs", "tables", "description"},
+    "verbs": KEYS
+    | {"evaluation", "cli", "config.config", "registry", "data", "runs", "tables", "description", "report"},
 }
 # Files that are rooms of their own: Config chooses the model and asks the data's files, the contract stands below all.
 TWO_STOREYS = {"config/config.py": "config.config", "model/base/contract.py": "contract"}

@@ -20,7 +20,10 @@ from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.processes import current
+from recbole_hllm.runs.versions import versions
 from recbole_hllm.storage.files import finite, json_text, write_json, write_whole, writing
+from recbole_hllm.training.curve import cost_of_best
+from recbole_hllm.training.latency import user_latency
 from recbole_hllm.training.peak_memory import peak_memory
 from recbole_hllm.training.trainer import Trainer
 
@@ -28,7 +31,7 @@ from recbole_hllm.training.trainer import Trainer
 KEYS = "keys.yaml"
 # What a run writes; a folder that holds any of it is not written to. A log alone is that of a start that failed.
 _FILES = ("config.yaml", "metrics.json", "costs.json", "protocol.json", "ranks-valid.npz", "ranks-test.npz",
-          "segments.json", "scores-test.npz")  # fmt: skip
+          "segments.json", "scores-test.npz", "curve.json", "versions.json")  # fmt: skip
 _FOLDERS = ("best", "last", "previous", "tensorboard")
 
 
@@ -212,6 +215,8 @@ def write_results(
     settings = HistoryKeys.of(config)
     length, test_length = settings.MAX_ITEM_LIST_LENGTH, settings.MAX_ITEM_LIST_LENGTH_TEST
     write_json(folder / "metrics.json", finite({"model": settings.model, "dataset": settings.dataset, **result}))
+    write_json(folder / "curve.json", finite(trainer.curve))
+    write_json(folder / "versions.json", versions())
     write_json(
         folder / "protocol.json",
         {
@@ -228,6 +233,8 @@ def write_results(
         },
     )
     trained = {} if trainer.epochs else {"parameters_trained": 0}
+    spent = {"training_seconds": round(trainer.training_seconds, 3), **trainer.spent}
+    alone = current().world_size == 1
     write_json(
         folder / "costs.json",
         {
@@ -238,15 +245,23 @@ def write_results(
             "best_epoch": trainer.best_epoch,
             "converged": trainer.converged,
             "stop_reason": trainer.stop_reason,
-            "training_seconds": round(trainer.training_seconds, 3),
+            **spent,
+            **cost_of_best(trainer.curve, {} if trainer.best_valid_result else spent),
             "evaluation_seconds": round(trainer.evaluation_seconds, 3),
             "scoring_seconds": None if trainer.labelled else round(trainer.scoring_seconds, 4),
+            "users_per_second": _rate(trainer.scored_rows, trainer.scoring_seconds) if "test" in loaders else None,
+            "user_latency_ms": user_latency(trainer, loaders.get("test")) if alone else None,
             **{name: round(value, 3) for name, value in seconds.items()},
+            "disk_bytes": sum(file.stat().st_size for file in (folder / "best").rglob("*") if file.is_file()),
             "peak_memory_bytes": peak_memory(settings.device),
             "device": _device_name(settings.device),
             "throughput": trainer.rates,
         },
     )
+
+
+def _rate(number: float, seconds: float) -> float | None:
+    return number / seconds if seconds else None
 
 
 def _device_name(device: torch.device) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from recbole.utils import FeatureType
 
+from recbole_hllm.config.config import Config
 from recbole_hllm.data.files.formats import find_table, read_header
 from recbole_hllm.data.loader import EvalLoader
 from recbole_hllm.data.rows.dataset import SequenceDataset
@@ -56,6 +57,23 @@ def recommend(run: Run, users: Sequence[str] | None = None, k: int = 10) -> list
     scores = Trainer(run.config, run.model.eval(), run.run_dir).scores(loader, rows)
     nothing = torch.empty(0, dtype=torch.long, device=scores.device)
     best = rank(ScoreTable(scores), nothing, nothing, k=min(k, data.item_num - 1)).lists.cpu()
+    return _described(data, part, rows, best)
+
+
+def histories_of(data: SequenceDataset, loader: EvalLoader, users: Sequence[int]) -> list[Recommendation]:
+    """Users of the test by their internal ids, with what they had before it and next, and nothing recommended.
+
+    Args:
+        data: after ``build``.
+        loader: of its test.
+        users: internal ids; the first row of each counts.
+    """
+    part = loader._dataset
+    return _described(data, part, part.first_rows(users), torch.zeros(len(users), 0, dtype=torch.long))
+
+
+def _described(data: SequenceDataset, part: Any, rows: np.ndarray, best: torch.Tensor) -> list[Recommendation]:
+    """What rows of a part are, by the data's ids, with (R, K) items that are recommended, 0 behind the last."""
     whose = part.inter_feat[rows][data.uid_field]
     history, held_out = part.histories(rows), part.positives(rows)
 
@@ -81,9 +99,13 @@ def _number(data: SequenceDataset, user: str) -> int:
 
 
 def item_names(run: Run) -> dict[str, str]:
+    """``names_of`` the items of a run."""
+    return names_of(run.config, run.dataset)
+
+
+def names_of(config: Config, data: SequenceDataset) -> dict[str, str]:
     """What each item of the data is called: the first of ``text_keys``, or of the text columns of the item table;
     its id where it has no text."""
-    config, data = run.config, run.dataset
     ids = list(map(str, data.field2id_token[data.iid_field]))
     path = find_table(Path(config["data_path"]) / f"{config['dataset']}.item")
     reading = {"field_separator": config["field_separator"], "encoding": config["encoding"] or "utf-8"}

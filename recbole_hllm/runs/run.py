@@ -240,6 +240,18 @@ def load_run(
         ConfigError: no run in that folder, or one of another model or data set.
         ModelError: its weights are missing or damaged.
     """
+    folder, config, data, loaders = load_data(run_dir, config_dict, model)
+    keys = RunKeys.of(config)
+    recommender = config.spec.build(config, loaders[0]._dataset, Weights.FOLLOW).to(keys.device)
+    load_model(folder / "best", recommender)
+    return Run(config, recommender.eval(), data, *loaders, folder)
+
+
+def load_data(
+    run_dir: str | Path | None, config_dict: dict[str, Any] | None = None, model: str | type | None = None
+) -> tuple[Path, Config, SequenceDataset, tuple[Any, Any, Any]]:
+    """Folder, config, data set and loaders (training, validation, test) of a finished run, without its weights;
+    arguments and errors are those of ``load_run``."""
     if not run_dir:
         raise ConfigError("run_dir: name the folder of the finished run")
     folder = Path(run_dir)
@@ -250,10 +262,7 @@ def load_run(
     keys = RunKeys.of(config)
     init_seed(keys.seed, keys.reproducibility)
     data = create_dataset(config)
-    loaders = data_preparation(config, data)
-    recommender = config.spec.build(config, loaders[0]._dataset, Weights.FOLLOW).to(keys.device)
-    load_model(folder / "best", recommender)
-    return Run(config, recommender.eval(), data, *loaders, folder)
+    return folder, config, data, data_preparation(config, data)
 
 
 def _settings(folder: Path, model: str | type | None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ import pandas as pd
 
 from recbole_hllm.evaluation.metrics import is_smaller_better
 from recbole_hllm.storage.files import finite
+from recbole_hllm.tables.costs import COST_COLUMNS, cost_lines
 from recbole_hllm.units import MISSING, format_bytes, format_count, format_integer, format_seconds
 
 COSTS = (
@@ -46,19 +47,25 @@ _SETTINGS = ("split", "targets", "masking", "candidates", "metrics", "history_le
 
 def build_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """One line per model: ``model``, its metrics, its costs as plain numbers, and ``error`` if any failed."""
-    metrics = _metric_names(rows)
+    metrics = metric_names(rows)
     errors = ["error"] if any("error" in row for row in rows) else []
+    # Runs of earlier versions have none of the further ones.
+    costs = [*COSTS, *(cost for cost in COST_COLUMNS if cost not in COSTS and any(_cost(row, cost) for row in rows))]
     lines = [
         [
             row["model"],
             *(results_of(row).get(metric) for metric in metrics),
-            *(row.get("costs", {}).get(cost) for cost in COSTS),
+            *(_cost(row, cost) for cost in costs),
             *(row.get(error) for error in errors),
         ]
         for row in rows
     ]
     # dtype object: a missing value does not turn a column of counts into floats.
-    return pd.DataFrame(lines, columns=["model", *metrics, *COSTS, *errors], dtype=object)
+    return pd.DataFrame(lines, columns=["model", *metrics, *costs, *errors], dtype=object)
+
+
+def _cost(row: dict[str, Any], cost: str) -> Any:
+    return row.get("costs", {}).get(cost)
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
@@ -74,13 +81,17 @@ def to_json(rows: list[dict[str, Any]], header: dict[str, Any]) -> str:
 def to_markdown(rows: list[dict[str, Any]], header: dict[str, Any], *further: list[str]) -> str:
     """The table as people read it: best values bold, header above, what to beware of below, ``further`` blocks of lines
     after that."""
-    names, lines = _cells(rows, best="**{}**", escape=lambda text: text.replace("|", "\\|"))
+    names, lines = _cells(rows, best="**{}**", escape=_escaped)
     alignment = ["---"] + ["---:"] * (len(names) - 1)
     table = ["| " + " | ".join(line) + " |" for line in (names, alignment, *lines)]
-    above = [f"- {label}: {value}" for label, value in _header_lines(header)]
-    below = [f"- {note}" for note in _notes(rows)]
-    parts = _segment_lines(rows, header)
+    above = [f"- {label}: {value}" for label, value in header_lines(header)]
+    below = [f"- {note}" for note in notes_of(rows)]
+    parts = [*cost_lines(rows, _escaped), *_segment_lines(rows, header)]
     return "\n\n".join("\n".join(block) for block in (above, table, below, *further, *parts) if block) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def to_console(rows: list[dict[str, Any]], header: dict[str, Any]) -> str:
@@ -92,11 +103,11 @@ def to_console(rows: list[dict[str, Any]], header: dict[str, Any]) -> str:
         cells = [line[0].ljust(widths[0])]
         cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
         table.append("  ".join(cells).rstrip())
-    above = [f"{label}: {value}" for label, value in _header_lines(header)]
-    return "\n\n".join("\n".join(block) for block in (above, table, _notes(rows)) if block) + "\n"
+    above = [f"{label}: {value}" for label, value in header_lines(header)]
+    return "\n\n".join("\n".join(block) for block in (above, table, notes_of(rows)) if block) + "\n"
 
 
-def _metric_names(rows: list[dict[str, Any]]) -> list[str]:
+def metric_names(rows: list[dict[str, Any]]) -> list[str]:
     """All metrics of all rows, in order of their first appearance."""
     return list(dict.fromkeys(metric for row in rows for metric in results_of(row)))
 
@@ -105,7 +116,7 @@ def _cells(
     rows: list[dict[str, Any]], best: str, escape: Callable[[str], str] = str
 ) -> tuple[list[str], list[list[str]]]:
     """Column names, and the text of each row's cells; ``best`` is the format of a metric's best value."""
-    metrics = _metric_names(rows)
+    metrics = metric_names(rows)
     columns = {metric: _metric_cells(rows, metric, best) for metric in metrics}
     names = ["model", *metrics, "parameters (total / trained)", "epochs", "stopped"]
     names += ["training", "evaluation", "peak memory"]
@@ -116,7 +127,7 @@ def _cells(
         total, trained = costs.get("parameters_total"), costs.get("parameters_trained")
         line.append(f"{format_count(total)} / {format_count(trained)}")
         line.append(format_integer(costs.get("epochs")))
-        line.append("failed" if "error" in row else _one_line(costs.get("stop_reason") or MISSING))
+        line.append("failed" if "error" in row else one_line(costs.get("stop_reason") or MISSING))
         line.append(format_seconds(costs.get("training_seconds")))
         line.append(format_seconds(costs.get("evaluation_seconds")))
         line.append(format_bytes(costs.get("peak_memory_bytes")))
@@ -136,7 +147,12 @@ def value_of(row: dict[str, Any], metric: str) -> float | None:
 
 
 def _metric_cells(rows: list[dict[str, Any]], metric: str, best: str) -> list[str]:
-    """The digits the run kept, four to seven. Ties are all best; a value alone is not best, nor is 0 everywhere."""
+    return [best.format(cell) if is_best else cell for cell, is_best in metric_cells(rows, metric)]
+
+
+def metric_cells(rows: list[dict[str, Any]], metric: str) -> list[tuple[str, bool]]:
+    """A metric of each row as text, in the digits the run kept, four to seven, and whether it is the best. Ties are all
+    best; a value alone is not best, nor is 0 everywhere."""
     values = [value_of(row, metric) for row in rows]
     known = [value for value in values if value is not None]
     decimals = max([4, *(len(f"{value:.7f}".rstrip("0").split(".")[1]) for value in known)])
@@ -146,7 +162,7 @@ def _metric_cells(rows: list[dict[str, Any]], metric: str, best: str) -> list[st
     cells = []
     for value in values:
         cell = MISSING if value is None else f"{value:.{decimals}f}"
-        cells.append(best.format(cell) if value is not None and value == winner else cell)
+        cells.append((cell, value is not None and value == winner))
     return cells
 
 
@@ -179,7 +195,7 @@ def _segments_of(parted: list[dict[str, Any]], metric: str, counted: str) -> lis
     return [[heading], ["| " + " | ".join(line) + " |" for line in lines]]
 
 
-def _header_lines(header: dict[str, Any]) -> list[tuple[str, str]]:
+def header_lines(header: dict[str, Any]) -> list[tuple[str, str]]:
     """(label, value) of what all rows share; the data set and its statistics share a line."""
     statistics = [f"{format_integer(header[key])} {key}" for key in _STATISTICS[:3] if key in header]
     if "mean_length" in header:
@@ -190,23 +206,24 @@ def _header_lines(header: dict[str, Any]) -> list[tuple[str, str]]:
     for key in [*(key for key in _SETTINGS if key in header), *others]:
         value = header[key]
         text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        lines.append((key.replace("_", " "), _one_line(text)))
+        lines.append((key.replace("_", " "), one_line(text)))
     return lines
 
 
-def _notes(rows: list[dict[str, Any]]) -> list[str]:
+def notes_of(rows: list[dict[str, Any]]) -> list[str]:
     """What the reader must know before comparing: rows that did not converge, rows that failed."""
     notes = []
     stopped = [
-        f"{row['model']} ({_one_line(row['costs'].get('stop_reason') or 'reason unknown')})"
+        f"{row['model']} ({one_line(row['costs'].get('stop_reason') or 'reason unknown')})"
         for row in rows
         if "error" not in row and not row.get("costs", {}).get("converged", True)
     ]
     if stopped:
         notes.append(f"Stopped before convergence: {', '.join(stopped)}. No winner can be claimed.")
-    notes += [f"{row['model']} failed: {_one_line(row['error'])}" for row in rows if "error" in row]
+    notes += [f"{row['model']} failed: {one_line(row['error'])}" for row in rows if "error" in row]
     return notes
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """A text without line breaks."""
     return " ".join(str(text).split())

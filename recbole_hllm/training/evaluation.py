@@ -29,11 +29,13 @@ class Evaluation(RecBoleTrainer):
 
     Attributes:
         scoring_seconds: of the evaluation that ended last, reading of users, scoring and ranking.
+        scored_rows: how many rows this process ranked in them.
         evaluation_seconds: all of it.
     """
 
     settings: RunKeys
     run_dir: Path
+    scored_rows: int = 0
 
     def evaluate(
         self, eval_data: Any, load_best_model: bool = False, model_file: Any = None, show_progress: bool = False
@@ -52,7 +54,7 @@ class Evaluation(RecBoleTrainer):
         show = show_progress and processes.is_first
         if load_best_model:
             load_model(Path(model_file or self.run_dir / "best"), self.model)
-        start, self.scoring_seconds = time.perf_counter(), 0.0
+        start, self.scoring_seconds, self.scored_rows = time.perf_counter(), 0.0, 0
         self.model.eval()
         self.model.prepare_evaluation()  # here, as a process without a batch has to take part in it
         with eval_data.dealt(processes.share):
@@ -73,6 +75,7 @@ class Evaluation(RecBoleTrainer):
         for batch in tqdm(eval_data, desc="Evaluate", total=total, disable=not show_progress, leave=False):
             start = time.perf_counter()
             self._rank(batch, finder)
+            self.scored_rows += len(batch[0])
             if self.gpu_available:
                 torch.cuda.synchronize(self.device)
             self.scoring_seconds += time.perf_counter() - start

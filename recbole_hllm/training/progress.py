@@ -14,7 +14,7 @@ from recbole_hllm.training.schedule import go_to_step
 _LOG = logging.getLogger()
 # Attributes of the trainer, under their names.
 _KEPT = ("epochs_run", "batch", "epoch_loss", "steps", "cur_step", "best_valid_result", "best_epoch",
-         "training_seconds")  # fmt: skip
+         "training_seconds", "curve")  # fmt: skip
 
 
 def loop_of(trainer: Any, batches: int) -> dict[str, Any]:
@@ -32,6 +32,7 @@ def loop_of(trainer: Any, batches: int) -> dict[str, Any]:
         "schedule_steps": trainer.schedule.last_epoch,
         "scaler": trainer.scaler.state_dict(),
         "model": {name: _plain(getattr(trainer.model, name)) for name in trainer.model.COUNTERS},
+        "spent": trainer.throughput.spent(),
         "processes": current().gather({"before": before, "now": random_states()}),
     }
 
@@ -52,6 +53,7 @@ def take_up(trainer: Any, loop: dict[str, Any], batches: int) -> None:
     trainer.epoch = trainer.epochs_run - 1
     if loop["best_valid_score"] is not None:
         trainer.best_valid_score = loop["best_valid_score"]
+    trainer.throughput.before = loop.get("spent", {})  # which earlier versions did not count
     go_to_step(trainer.schedule, loop["schedule_steps"])
     trainer.scaler.load_state_dict(loop["scaler"])
     for name, value in loop.get("model", {}).items():

@@ -68,6 +68,7 @@ class Throughput:
         self.dtype = AUTOCAST_DTYPES[settings.precision] or torch.float32
         self.counter, self.clock = WorkCounter(config, model, labelled), clock
         self.run, self.epoch, self._seen, self._waited = Totals(), Totals(), 0.0, 0.0
+        self.before: dict[str, float | None] = {"item_tokens": 0.0, "flops": 0.0}  # spent before this process began
 
     def watched(self, batches: Iterable[Any]) -> Iterator[Any]:
         """The batches of an epoch; counts how long each is waited for."""
@@ -119,6 +120,14 @@ class Throughput:
             waiting_share; surviving_negatives of a batch; and peak_memory_bytes of each process.
         """
         return self._rates(self.run)
+
+    def spent(self) -> dict[str, float | None]:
+        """item_tokens and flops of the training so far, of all processes together and of those before a resumed run:
+        all of them ask at the same time. None where no texts are read, or where it is not known of those before."""
+        every = current().gather((self.run.work.item_tokens, self.run.work.flops))
+        tokens, flops = (sum(column) for column in zip(*every, strict=True))
+        now = {"item_tokens": None if self.counter.reading is None else tokens, "flops": flops}
+        return {name: _sum(self.before.get(name), value) for name, value in now.items()}
 
     def _rates(self, totals: Totals) -> dict[str, Any]:
         own = {**asdict(totals), "peak": self._peak(), "memory": peak_memory(self.device)}
@@ -185,6 +194,10 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 def _ratio(part: float | None, whole: float | None) -> float | None:
     return part / whole if part is not None and whole else None
+
+
+def _sum(*values: float | None) -> float | None:
+    return None if None in values else sum(value for value in values if value is not None)
 
 
 def _flops(rate: float) -> str:

@@ -25,7 +25,7 @@ from recbole_hllm.evaluation.topk import TopKCollector
 from recbole_hllm.evaluation.value_metrics import ValueCollector
 from recbole_hllm.processes import current
 from recbole_hllm.storage.files import finite, writing
-from recbole_hllm.training import events
+from recbole_hllm.training import curve, events
 from recbole_hllm.training.checkpoint import PREVIOUS, checkpoints, load_last, load_model, save_model, save_training
 from recbole_hllm.training.engines import build_engine, engine_class
 from recbole_hllm.training.engines.saving import replacing_together
@@ -88,12 +88,15 @@ class Trainer(Evaluation):
         self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
         self.best_valid_result: dict[str, float] | None = None
         self.best_epoch: int | None = None
+        self.curve: list[dict[str, Any]] = []  # a point for each validation
+        self.train_loss: float | None = None  # mean of the last epoch
         self._validation: Callable[[], None] | None = None
         self._begun = 0.0  # when training last went on
         self.valid_ranks: dict[str, np.ndarray] | None = None
         self.training_seconds = self.evaluation_seconds = self.scoring_seconds = 0.0
         self.throughput = Throughput(config, model, self.labelled, self._clock)
         self.rates: dict[str, Any] = {}  # of the training, see Throughput.of_run
+        self.spent: dict[str, float | None] = {}  # on it, see Throughput.spent
         self.stop_reason: str | None = None
         self.converged = False
 
@@ -155,7 +158,7 @@ class Trainer(Evaluation):
         if current().is_first:
             with writing(self.run_dir / "tensorboard"):
                 self.tensorboard.close()
-        self.rates = self.throughput.of_run()
+        self.rates, self.spent = self.throughput.of_run(), self.throughput.spent()
         with self.engine.whole(changed=True):
             take_result(self, load_model(self.run_dir / "best", self.model))
         return (self.best_valid_score if valid_data else None), self.best_valid_result
@@ -191,7 +194,7 @@ class Trainer(Evaluation):
         self._begun = time.perf_counter()
         self._shuffling.set_state(train_data.generator.get_state())
         train_data.begin_at(self.batch)
-        loss = self._train_epoch(train_data, epoch, show_progress=show_progress)
+        loss = self.train_loss = self._train_epoch(train_data, epoch, show_progress=show_progress)
         self._add_training_time()
         check_epoch(epoch, loss)
         seconds = self.training_seconds - before
@@ -343,7 +346,8 @@ class Trainer(Evaluation):
         self._record(f"valid/{self.valid_metric}", score, place)
         self.wandblogger.log_metrics({**result, "valid_step": place}, head="valid")
         ranks = None if self.labelled else self.eval_collector.take_ranks()
-        if better or self.best_epoch is None:
+        self.curve.append(curve.point(self, result, better or self.best_epoch is None))
+        if self.curve[-1]["best"]:
             self.best_valid_result, self.valid_ranks = result, ranks
             self._keep_as_best()
 

@@ -28,7 +28,8 @@ PAGES = read("README.md", "docs/**/*.md")
 WITH_COMMANDS = PAGES | read("benchmarks/**/*.md", "dataset/*/README.md", "properties/**/*.yaml")
 
 # Of the command line alone, beside the keys of a config.
-OF_THE_CALL = {"help", "run_dir", "plan", "config_file", "config_files", "imports", "to", "processes"} | set(
+OF_THE_CALL = {"help", "run_dir", "plan", "config_file", "config_files", "imports", "to", "processes",
+               "against", "examples", "plots"} | set(
     options_of("amazon2014")
 )
 # What the examples of docs/extending add; test_doors.py runs them.
@@ -49,8 +50,9 @@ OFFICIAL = {
 }  # fmt: skip
 # Written like keys: an item's text, a part of eval_args, a key of Hugging Face, a placeholder, an environment variable.
 LIKE_KEYS = {"title", "mode", "attn_type", "key", "HLLM_GOLDENS"}
-# A verb, of `describe` its data set too, and keys.
-WORDS = r"(?:([a-z]+) (?:(?<=describe )\w[\w-]* )?)?(-.*)"
+# A verb, what some are of (a data set, a folder), and keys.
+OF = r"(?:(?:(?<=describe )|(?<=report )|(?<=reproduce ))\w[\w/-]* )?"
+WORDS = rf"(?:([a-z]+) {OF})?(-.*)"
 PROGRAM = rf"(?m)^[ #]*(?:\w+=\S+ )*(?:python run_recbole_hllm\.py|recbole-hllm) {WORDS}$"
 IN_REPOSITORY = re.compile(r"(?<![\w./-])(?:properties|dataset|benchmarks|docs|tests|recbole_hllm)/[\w./*<>@-]*")
 

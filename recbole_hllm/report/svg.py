@@ -1,0 +1,180 @@
+"""Figures as SVG inside the page: no script draws them, and the page's colours, light or dark, are theirs."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from recbole_hllm.report.figures import FRONT, Figure, Series
+
+# The picture, and the part of it that the axes enclose.
+WIDTH, HEIGHT = 480, 330
+LEFT, RIGHT, TOP, BOTTOM = 66, 456, 14, 278
+# Colours of the style sheet, and after them other dashes and shapes.
+COLOURS = 8
+_DASHES = ("none", "7 4", "2 3", "9 3 2 3")
+_LABEL = 7.2  # about the width of a letter
+
+
+class Axis:
+    """Places of values on a line, the ends at round numbers.
+
+    Args:
+        values: what is shown; positive where it is logarithmic.
+        begin, end: pixels of the ends.
+        logarithmic: equal ratios are equally far.
+    """
+
+    def __init__(self, values: Sequence[float], begin: float, end: float, logarithmic: bool) -> None:
+        self.begin, self.end, self.logarithmic = begin, end, logarithmic
+        self.ticks = _powers(values) if logarithmic else _steps(values)
+        self.low, self.high = self._scaled(self.ticks[0]), self._scaled(self.ticks[-1])
+
+    def _scaled(self, value: float) -> float:
+        return math.log10(value) if self.logarithmic else value
+
+    def __call__(self, value: float) -> float:
+        """The pixel of a value."""
+        return self.begin + (self._scaled(value) - self.low) / (self.high - self.low) * (self.end - self.begin)
+
+
+def _powers(values: Sequence[float]) -> list[float]:
+    """Powers of ten around all values, four to eight; between those of a narrow range 2 and 5 times one, too."""
+    if max(values) < 20 * min(values):
+        return _between(min(values), max(values))
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    high += high == low
+    step = math.ceil((high - low) / 6)
+    return [10.0**power for power in range(low, high + step, step)]
+
+
+def _between(low: float, high: float) -> list[float]:
+    first = math.floor(math.log10(low))
+    ticks = [times * 10.0**power for power in range(first, first + 4) for times in (1, 2, 5)]
+    begin = max(number for number, tick in enumerate(ticks) if tick <= low * (1 + 1e-9))
+    end = next(number for number, tick in enumerate(ticks) if tick >= high and number > begin)
+    return ticks[begin : end + 1]
+
+
+def _steps(values: Sequence[float]) -> list[float]:
+    """Four to eight multiples of 1, 2 or 5 times a power of ten around all values."""
+    low, high = min(values), max(values)
+    spread = (high - low) or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(spread / 4))
+    step = next(power * times for times in (1, 2, 5, 10) if spread / (power * times) <= 6)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    last += first == last
+    return [step * number for number in range(first, last + 1)]
+
+
+def drawn(figure: Figure) -> str:
+    """A figure as ``<svg>``, with a name for those who do not see it; its rows are named in ``legend``."""
+    points = [point for series in figure.series for point in series.points]
+    across = Axis([x for x, _ in points], LEFT, RIGHT, figure.logarithmic)
+    up = Axis([y for _, y in points], BOTTOM, TOP, False)
+    name = f"{figure.title}; the tables of this page have the numbers"
+    rows = [series for series in figure.series if series.name != FRONT]
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}">',
+        *_grid(figure, across, up),
+        *(_line(series, across, up, "front") for series in figure.series if series.name == FRONT),
+        *(part for number, series in enumerate(rows) for part in _row(series, number, across, up)),
+        *_labels(rows, across, up),
+        "</svg>",
+    ]
+    return "\n".join(parts)
+
+
+def legend(figure: Figure) -> str:
+    """The rows of a figure beside their colours, as a list."""
+    rows = [series for series in figure.series if series.name != FRONT]
+    entries = "".join(
+        f'<li><svg viewBox="0 0 28 12" aria-hidden="true"><g {_colour(number)}>{_sample(series, number)}</g></svg>'
+        f"{escape(series.name)}</li>"
+        for number, series in enumerate(rows)
+    )
+    return f'<ul class="legend">{entries}</ul>'
+
+
+def _sample(series: Series, number: int) -> str:
+    if not series.line:
+        return f'<path class="dot" d="{_shape(14, 6, number)}"/>'
+    return f'<path class="line" d="M2 6H26" stroke-dasharray="{_DASHES[number // COLOURS % len(_DASHES)]}"/>'
+
+
+def _colour(number: int) -> str:
+    return f'class="c{number % COLOURS}"'
+
+
+def _grid(figure: Figure, across: Axis, up: Axis) -> list[str]:
+    parts = []
+    for tick in up.ticks:
+        y = f"{up(tick):.1f}"
+        parts.append(f'<path class="grid" d="M{LEFT} {y}H{RIGHT}"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{up(tick) + 4:.1f}" text-anchor="end">{_number(tick)}</text>')
+    for tick in across.ticks:
+        x = f"{across(tick):.1f}"
+        parts.append(f'<path class="grid" d="M{x} {TOP}V{BOTTOM}"/>')
+        parts.append(f'<text x="{x}" y="{BOTTOM + 18}" text-anchor="middle">{_number(tick)}</text>')
+    middle = (TOP + BOTTOM) / 2
+    parts.append(
+        f'<text transform="rotate(-90 14 {middle})" x="14" y="{middle}" text-anchor="middle">{escape(figure.up)}</text>'
+    )
+    place = f'x="{(LEFT + RIGHT) / 2}" y="{HEIGHT - 10}" text-anchor="middle"'
+    return [*parts, f"<text {place}>{escape(figure.across)}</text>"]
+
+
+def _number(value: float) -> str:
+    """0.05, 500, 10k, 200M, 1e+15."""
+    if 1e4 <= value < 1e12:
+        power, unit = next((power, unit) for power, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")) if value >= power)
+        return f"{value / power:.6g}{unit}"
+    return f"{value:,.6g}" if value == 0 or 1e-4 <= abs(value) < 1e4 else f"{value:.0e}"
+
+
+def _line(series: Series, across: Axis, up: Axis, kind: str, dashes: str = "none") -> str:
+    path = "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in series.points)
+    return f'<path class="{kind}" d="M{path}" stroke-dasharray="{dashes}"/>'
+
+
+def _row(series: Series, number: int, across: Axis, up: Axis) -> list[str]:
+    """The line of a row, and its points, which say their numbers when they are pointed at."""
+    parts = [f"<g {_colour(number)}>"]
+    if series.line:
+        parts.append(_line(series, across, up, "line", _DASHES[number // COLOURS % len(_DASHES)]))
+    for (x, y), note in zip(series.points, series.notes, strict=True):
+        title = f"<title>{escape(note)}</title>"
+        if series.line:
+            parts.append(f'<circle class="spot" cx="{across(x):.1f}" cy="{up(y):.1f}" r="3">{title}</circle>')
+        else:
+            parts.append(f'<path class="dot" d="{_shape(across(x), up(y), number)}">{title}</path>')
+    return [*parts, "</g>"]
+
+
+def _shape(x: float, y: float, number: int) -> str:
+    """A circle, a square, a triangle or a diamond round a place."""
+    corners = (
+        "m-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0",
+        "m-4.5-4.5h9v9h-9z",
+        "m0-6l5.5 10h-11z",
+        "m0-6l6 6l-6 6l-6-6z",
+    )
+    return f"M{x:.1f} {y:.1f}{corners[number // COLOURS % len(corners)]}"
+
+
+def _labels(rows: Sequence[Series], across: Axis, up: Axis) -> list[str]:
+    """Names beside points, as many as do not cover each other; the legend has all."""
+    taken: list[tuple[float, float, float]] = []
+    parts = []
+    for series in (one for one in rows if one.label):
+        x, y = across(series.points[-1][0]), up(series.points[-1][1])
+        width = _LABEL * len(series.label)
+        left = x + 9 + width > RIGHT + 15
+        begin = x - 9 - width if left else x + 9
+        if begin < LEFT or any(
+            abs(y - other) < 14 and begin < end and start < begin + width for start, end, other in taken
+        ):
+            continue
+        taken.append((begin, begin + width, y))
+        anchor = f'x="{x - 9:.1f}" text-anchor="end"' if left else f'x="{x + 9:.1f}"'
+        parts.append(f'<text class="name" {anchor} y="{y + 4:.1f}">{escape(series.label)}</text>')
+    return parts
