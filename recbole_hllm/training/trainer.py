@@ -33,6 +33,7 @@ from recbole_hllm.training.evaluation import Evaluation
 from recbole_hllm.training.failures import check_batch, check_epoch, missing_memory_named, wrong_values_named
 from recbole_hllm.training.interruption import Interruption
 from recbole_hllm.training.optimizers import fused
+from recbole_hllm.training.picking import check_validation
 from recbole_hllm.training.progress import loop_of, take_up
 from recbole_hllm.training.random_states import random_states
 from recbole_hllm.training.schedule import build_schedule, check_schedule
@@ -134,6 +135,7 @@ class Trainer(Evaluation):
             ConfigError: the run folder cannot be written.
         """
         valid_data = valid_data if self.stopping.eval_step > 0 else None
+        check_validation(self.model, valid_data)
         self.eval_collector.data_collect(train_data)
         if (self.settings.train_neg_sample_args or {}).get("dynamic"):
             train_data.get_model(self.model)
@@ -309,6 +311,7 @@ class Trainer(Evaluation):
     def _step(self) -> None:
         if self.engine.step():
             self.schedule.step()
+        self.model.after_step()
         self.steps += 1
 
     def _show(self, bar: Any, batch: BatchPlace, loss: float, terms: dict[str, float]) -> None:
@@ -327,6 +330,7 @@ class Trainer(Evaluation):
             return super().evaluate(eval_data, load_best_model, model_file, show_progress)
 
     def _validate(self, valid_data: Any, show_progress: bool) -> None:
+        self.pick(valid_data)
         result, epoch = self.evaluate(valid_data, show_progress=show_progress), self.epoch
         assert result is not None, "valid_data is a loader"
         score = calculate_valid_score(result, self.valid_metric)

@@ -9,6 +9,7 @@ from recbole_hllm.config.keys.baselines import (
     SASRecNCEKeys,
     TextKNNKeys,
 )
+from recbole_hllm.config.keys.blend import BlendKeys
 from recbole_hllm.config.keys.hllm import HLLMKeys, HLLMRankerKeys
 from recbole_hllm.config.keys.learn import LEARNKeys, LEARNRankerKeys, LEARNScorerKeys
 from recbole_hllm.config.keys.next_item import NextItemKeys
@@ -20,6 +21,7 @@ from recbole_hllm.config.schema import Settings
 PAGES: dict[str, tuple[type[Settings], ...]] = {
     "overall": (OverallKeys,),
     "labelled": (LabelledKeys, RunKeys),
+    "model/Blend": (BlendKeys, RunKeys),
     "model/E4SRec": (E4SRecKeys, RunKeys),
     "model/HLLM": (HLLMKeys, RunKeys),
     "model/HLLMRanker": (HLLMRankerKeys, HLLMKeys, LabelledKeys),

@@ -13,7 +13,7 @@ from torch import Tensor
 from recbole_hllm.config.keys.next_item import TwoTowerKeys
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.model.base.contract import Factorised
-from recbole_hllm.nn.losses import new_logit_scale
+from recbole_hllm.nn.losses import clamp_logit_scale, new_logit_scale
 
 
 class TwoTowers(SequentialRecommender, Factorised):
@@ -92,3 +92,7 @@ class TwoTowers(SequentialRecommender, Factorised):
     def factors(self, interaction: Interaction) -> tuple[Tensor, Tensor] | None:
         """The ``directions``, whose product is the cosine; None where the score is another."""
         return self.directions(interaction) if self.similarity == "cosine" else None
+
+    def score_scale(self) -> float:
+        """1 / temperature, as the loss has it; 1 where the score is no cosine."""
+        return float(clamp_logit_scale(self.logit_scale).exp()) if self.similarity == "cosine" else 1.0
