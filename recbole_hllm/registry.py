@@ -64,8 +64,10 @@ _REFUSED = {
 }
 # Models of RecBole that are trained and tested on labelled interactions, besides the context-aware ones.
 _LABELLED = {"DIN", "DIEN"}
-# With a repair.
-_MENDED = {name: f"recbole_hllm.model.baselines.{name.lower()}" for name in ("BERT4Rec", "DGCF", "DIEN", "LINE")}
+# With a repair, or, SASRec, with keys of ours.
+_MENDED = {
+    name: f"recbole_hllm.model.baselines.{name.lower()}" for name in ("BERT4Rec", "DGCF", "DIEN", "LINE", "SASRec")
+}
 # Values of `loss_type` that a sequential model of RecBole has a loss for, where they are not those of most.
 _LOSSES = {
     "CORE": ("CE",),

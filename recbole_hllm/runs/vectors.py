@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,8 @@ def write_vectors(run: Run, folder: str | Path) -> None:
         _write_rows(folder / "item_vectors.npy", (len(items), items.shape[1]), map(finish, [items]))
         _write_rows(folder / "user_vectors.npy", (len(users), items.shape[1]), map(finish, chain([first], of_users)))
         if beside := model.beside_vectors():
-            np.savez(folder / "beside.npz", **{name: array.cpu().numpy() for name, array in beside.items()})
+            arrays: dict[str, Any] = {name: array.cpu().numpy() for name, array in beside.items()}
+            np.savez(folder / "beside.npz", **arrays)
     for name, field, ids in (("item", data.iid_field, np.arange(1, data.item_num)), ("user", data.uid_field, users)):
         write_text(folder / f"{name}_ids.txt", "".join(f"{token}\n" for token in data.id2token(field, ids)))
 

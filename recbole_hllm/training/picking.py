@@ -75,5 +75,7 @@ class Values:
 
     def of_all_processes(self) -> tuple[np.ndarray, np.ndarray]:
         """(groups + 1, options) means, the last line over all rows, and (groups,) numbers of rows."""
-        sums, rows = (sum(theirs) for theirs in zip(*current().gather_lists([self.sums, self.rows]), strict=True))
-        return np.append(sums, sums.sum(0, keepdims=True), 0) / np.maximum(np.append(rows, rows.sum()), 1)[:, None], rows
+        of_all = current().gather_lists([self.sums, self.rows])
+        sums, rows = (np.sum(theirs, axis=0) for theirs in zip(*of_all, strict=True))
+        sums = np.concatenate([sums, sums.sum(axis=0, keepdims=True)])
+        return sums / np.maximum([*rows, rows.sum()], 1)[:, None], rows

@@ -43,7 +43,7 @@ OURS = {
     "Pop": (CatalogueScorer,),
     "PromptLLM": (Factorised, ReadsWeights),
     "PromptLLMTuned": (Factorised, ReadsWeights),
-    "SASRecNCE": (Factorised,),
+    "SASRecNCE": (Factorised, ReadsRuns),
     "SLMRec": (Factorised, NeedsRuns, Exports),
     "TextKNN": (Factorised, ReadsWeights),
 }

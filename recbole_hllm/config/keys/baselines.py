@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from recbole_hllm.config.keys.item_init import ItemInitKeys
 from recbole_hllm.config.keys.language_models import (
     CheckpointingKeys,
     ComputeKeys,
@@ -72,7 +73,7 @@ class BaselineTrainingKeys(RunKeys):
     train_batch_size: int = default(128, "Histories per batch.")
 
 
-class SASRecNCEKeys(EncoderKeys, BaselineLossKeys, HistoryKeys, BaselineTrainingKeys):
+class SASRecNCEKeys(EncoderKeys, ItemInitKeys, BaselineLossKeys, HistoryKeys, BaselineTrainingKeys):
     """SASRec-NCE, the ID baseline of HLLM (arXiv 2409.12740): RecBole's SASRec encoder, all positions, HLLM's
     loss. Sizes for a CPU. Published, all with negatives: per_position, nce_thres: 0.99 and reference:
     [weight_decay]

@@ -1,6 +1,4 @@
-"""Keys of Blend, and of tables of item ids that start from vectors."""
-
-from typing import Any
+"""Keys of Blend."""
 
 import recbole_hllm.config.keys.hllm  # noqa: F401, it declares action_field
 from recbole_hllm.config.keys.run import RunKeys
@@ -14,7 +12,7 @@ class PartsKeys(Settings):
 
     title = "Parts"
 
-    of: list[str] | None = key(
+    of: list[str] | None = key(  # type: ignore[assignment]  # the method of that name is the class's
         None,
         "Finished runs of models that rank items: folders, or row:NAME for earlier rows of the same table, such as "
         "[row:HLLM, row:SASRec, row:Markov]. Each scores with its own length of history.",
@@ -35,6 +33,11 @@ class PartsKeys(Settings):
     )
     action_field: str | None = default(None, "That of the parts, where they read actions.")
     trust_remote_code: bool = default(False, "Let a hub model of a part run code of its own.")
+
+    @property
+    def parts(self) -> list[str]:
+        """The value of ``of``; none where it is empty."""
+        return self.__dict__["of"] or []
 
 
 class WeightKeys(Settings):
@@ -66,41 +69,3 @@ class BlendKeys(PartsKeys, WeightKeys, RunKeys):
     """
 
     MAX_ITEM_LIST_LENGTH: int = default(50, "History length, at least that of each part.")
-
-
-class ItemInitKeys(Settings):
-    """Where the table of items starts."""
-
-    title = "Where item vectors start"
-
-    item_init: str | None = key(
-        None,
-        "What the rows of the item table start from, their principal components: a finished run that has item vectors "
-        "(its folder, or row:HLLM in a table), or an Item LLM, named as TextKNN's item_pretrain_dir, whose frozen "
-        "vectors are taken. Empty: random.",
-        scope=TRAINING, source=True,
-    )  # fmt: skip
-    item_init_keys: dict[str, Any] | None = key(
-        None,
-        "Keys of the TextKNN that reads the texts for an Item LLM, such as {text_keys: [title]}.",
-        scope=TRAINING,
-    )
-    item_init_tuning: str = key(
-        "free",
-        "free: the table is trained. frozen: it stays as it starts. bounded: no row goes further than item_init_bound "
-        "from where it starts.",
-        scope=TRAINING, choices=("free", "frozen", "bounded"),
-    )  # fmt: skip
-    item_init_norm: float = key(
-        1.0, "Length of the rows at the start, as a root mean square.", scope=TRAINING, least=1e-6
-    )
-    item_init_bound: float = key(
-        0.5,
-        "Of item_init_tuning: bounded, the longest correction of a row, beside item_init_norm.",
-        scope=TRAINING,
-        least=0,
-    )
-
-
-class SASRecKeys(ItemInitKeys, RunKeys):
-    """SASRec of RecBole, whose keys are its own; beside them, item vectors to start from."""

@@ -11,6 +11,7 @@ from recbole_hllm.config.keys.baselines import (
 )
 from recbole_hllm.config.keys.blend import BlendKeys
 from recbole_hllm.config.keys.hllm import HLLMKeys, HLLMRankerKeys
+from recbole_hllm.config.keys.item_init import SASRecKeys
 from recbole_hllm.config.keys.learn import LEARNKeys, LEARNRankerKeys, LEARNScorerKeys
 from recbole_hllm.config.keys.next_item import NextItemKeys
 from recbole_hllm.config.keys.run import LabelledKeys, OverallKeys, RunKeys
@@ -34,6 +35,7 @@ PAGES: dict[str, tuple[type[Settings], ...]] = {
     "model/NextItemRecommender": (NextItemKeys, RunKeys),
     "model/PromptLLM": (PromptLLMKeys, RunKeys),
     "model/PromptLLMTuned": (PromptLLMTunedKeys, RunKeys),
+    "model/SASRec": (SASRecKeys, RunKeys),
     "model/SASRecNCE": (SASRecNCEKeys, RunKeys),
     "model/SLMRec": (SLMRecKeys, E4SRecKeys),
     "model/TextKNN": (TextKNNKeys, RunKeys),

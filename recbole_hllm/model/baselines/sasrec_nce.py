@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from recbole_hllm.config.keys.baselines import SASRecNCEKeys
 from recbole_hllm.model.base.item_table import INITIAL_STD, ItemTableRecommender, check_heads, position_table
 from recbole_hllm.model.base.next_item import History
+from recbole_hllm.model.baselines.item_init import StartsFromVectors
 
 
-class SASRecNCE(ItemTableRecommender):
+class SASRecNCE(ItemTableRecommender, StartsFromVectors):
     """A causal transformer over item vectors; every position of a window is a target of the contrastive loss.
 
     Beside RecBole's SASRec: all positions instead of one row for each prefix, cosines and sampled negatives instead
-    of dot products and the softmax over all items. The encoder is the same.
+    of dot products and the softmax over all items. The encoder is the same. Its table may start from vectors of texts.
 
     Args:
         config: the run's Config; keys are explained in ``properties/model/SASRecNCE.yaml``.

@@ -54,7 +54,7 @@ class Blend(TrainingFree, Factorised, ReadsRuns, Picked):
         self.check_keys(config)
         super().__init__(config, dataset)
         settings = self.settings
-        self.folders = [Path(folder).expanduser() for folder in settings.of or ()]
+        self.folders = [Path(folder).expanduser() for folder in settings.parts]
         self.bounds = bounds_of(settings)
         given = settings.blend_weights or [1 / len(self.folders)] * len(self.folders)
         self.register_buffer("mix", torch.tensor([given] * self.groups(), dtype=torch.float32))
@@ -70,7 +70,7 @@ class Blend(TrainingFree, Factorised, ReadsRuns, Picked):
     def check_keys(cls, config: Any) -> None:
         """Raises ConfigError for values that are wrong whatever the parts are."""
         settings = cls.Keys.of(config)
-        of = settings.of
+        of = settings.parts
         if not isinstance(of, list) or len(of) < 2 or not all(isinstance(name, str) for name in of):
             raise ConfigError(
                 f"of: {of!r}: name two or more finished runs by their folders, or earlier rows of a table, such as "
@@ -107,7 +107,8 @@ class Blend(TrainingFree, Factorised, ReadsRuns, Picked):
             ModelError: a part was trained again after its weight was picked.
         """
         if self.part_digests != (found := self._digests()):
-            changed = [str(folder) for folder, *pair in zip(self.folders, self.part_digests, found) if len({*pair}) > 1]
+            pairs = zip(self.folders, self.part_digests, found, strict=False)
+            changed = [str(folder) for folder, before, now in pairs if before != now]
             raise ModelError(
                 f"of: {', '.join(changed) or 'the number of parts'} changed after the weights of this blend were "
                 "picked; make the blend again"

@@ -1,7 +1,7 @@
 """Weights of a Blend: those to pick from, groups of history lengths, and what is wrong with their keys."""
 
 import math
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -44,8 +44,8 @@ def names_of_groups(bounds: list[int]) -> list[str]:
     """What lengths each group has, in words."""
     if not bounds:
         return ["any"]
-    ends = [f"{begin} to {end - 1}" if begin < end - 1 else f"{begin}" for begin, end in zip([0, *bounds], bounds)]
-    return [*ends, f"{bounds[-1]} or more"]
+    edges = pairwise([0, *bounds])
+    return [*(f"{begin} to {end - 1}" if begin < end - 1 else f"{begin}" for begin, end in edges), f"{bounds[-1]} or more"]
 
 
 def check_weights(settings: BlendKeys, parts: int) -> None:
