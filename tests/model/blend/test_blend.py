@@ -255,6 +255,22 @@ def test_a_finished_blend_is_evaluated_again(keys_of, runs, tmp_path):
     assert masked["test_result"] != result["test_result"]
 
 
+def test_a_blend_that_was_killed_goes_on(keys_of, runs, tmp_path, monkeypatch):
+    from recbole_hllm.training.picking import Values
+
+    keys = keys_of("SASRec", "Markov", "BPR", blend_step=0.5)
+    plain = run("Blend", config_dict=keys, run_dir=tmp_path / "plain")
+    picked = [(tmp_path / "plain" / "picked.json").read_text()]
+    for name, where in (("picking", (Values, "of_all_processes")), ("testing", ("recbole_hllm.runs.run.write_results",))):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(*where, lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+            run("Blend", config_dict=keys, run_dir=tmp_path / name)
+        again = run(config_dict={"resume": True}, run_dir=tmp_path / name)
+        assert again["test_result"] == plain["test_result"] and again["best_valid_score"] == plain["best_valid_score"]
+        picked.append((tmp_path / name / "picked.json").read_text())
+    assert len(set(picked)) == 1
+
+
 def test_parts_that_are_gone_or_were_made_again_are_named(keys_of, runs, tmp_path):
     part = Path(shutil.copytree(runs("SASRec"), tmp_path / "part"))
     run("Blend", config_dict=keys_of(of=[str(part), runs("BPR")]), run_dir=tmp_path / "run")
