@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.loader import CANDIDATES, EvalLoader
+from recbole_hllm.errors import ConfigError
 from recbole_hllm.evaluation.products import ProductFinder
 from recbole_hllm.evaluation.ranking import ScoreProduct
 from recbole_hllm.model.base.contract import Picked
@@ -85,6 +86,14 @@ class Evaluation(RecBoleTrainer):
         result: dict[str, Any] = self.evaluator.evaluate(self.eval_collector.get_data_struct())
         self.wandblogger.log_eval_metrics(result, head="eval")
         return result
+
+    def check_validation(self, valid_data: Any) -> None:
+        """Raises ConfigError where the model has something to pick and there is no validation to pick it by."""
+        if valid_data is None and isinstance(self.model, Picked) and self.model.options():
+            raise ConfigError(
+                f"{self.settings.model} picks its weights on the validation, and there is none (eval_args, eval_step); "
+                "give the weights, or a split with a validation part"
+            )
 
     @torch.no_grad()
     def pick(self, valid_data: EvalLoader) -> None:

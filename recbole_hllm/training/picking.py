@@ -7,23 +7,12 @@ import torch
 from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 
-from recbole_hllm.errors import ConfigError
 from recbole_hllm.evaluation.evaluator import MetricEvaluator
 from recbole_hllm.evaluation.ranking import ScoreTable, rank
-from recbole_hllm.model.base.contract import Picked
 from recbole_hllm.processes import current
 
 # Digits that tell options apart.
 _PLACES = 12
-
-
-def check_validation(model: Any, valid_data: Any) -> None:
-    """Raises ConfigError where there is something to pick and no validation to pick it by."""
-    if valid_data is None and isinstance(model, Picked) and model.options():
-        raise ConfigError(
-            f"{type(model).__name__} picks its weights on the validation, and there is none (eval_args, eval_step); "
-            "give the weights, or a split with a validation part"
-        )
 
 
 class Values:

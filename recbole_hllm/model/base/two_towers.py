@@ -94,5 +94,5 @@ class TwoTowers(SequentialRecommender, Factorised):
         return self.directions(interaction) if self.similarity == "cosine" else None
 
     def score_scale(self) -> float:
-        """1 / temperature, as the loss has it; 1 where the score is no cosine."""
-        return float(clamp_logit_scale(self.logit_scale).exp()) if self.similarity == "cosine" else 1.0
+        """1 / temperature, as the loss has it; 1 where the score is another function of the vectors."""
+        return 1.0 if self.similarity == "other" else float(clamp_logit_scale(self.logit_scale).exp())
