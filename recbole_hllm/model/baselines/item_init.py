@@ -29,33 +29,32 @@ class StartsFromVectors(ReadsRuns):
 
     Attributes:
         item_embedding: the table.
-        start: (N, W) where rows start, where their way from there is bounded; None in other cases, and in a model that
-            is not trained.
+        bound: how far a row may go; None: any way, as in a model that is not trained.
+        start: (N, W) where rows start, where their way from there is bounded.
     """
 
     item_embedding: nn.Embedding
-    start: Tensor | None
-    bound: float
+    bound: float | None = None
+    start: Tensor
 
     @classmethod
     def construct(cls, config: Any, dataset: Any, weights: Weights) -> Recommender:
         """The model, its table as the keys say."""
         model, settings = cls(config, dataset), ItemInitKeys.of(config)
-        model.bound = settings.item_init_bound
-        model.register_buffer("start", None, persistent=False)
         table = model.item_embedding.weight
         table.requires_grad_(settings.item_init_tuning != "frozen")
         if settings.item_init and weights.are_read:
             with torch.no_grad():
                 table.copy_(_first_table(config, dataset, table.shape[1]))
             if settings.item_init_tuning == "bounded":
-                model.start = table.detach().clone()
+                model.bound = settings.item_init_bound
+                model.register_buffer("start", table.detach().clone(), persistent=False)
         return model
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Brings rows back that went too far, to the nearest place that is near enough."""
-        if self.start is not None:
+        if self.bound is not None:
             correction = self.item_embedding.weight - self.start
             length = correction.norm(dim=1, keepdim=True)
             correction *= (self.bound / length.clamp(min=1e-30)).clamp(max=1)
