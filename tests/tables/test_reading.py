@@ -159,6 +159,6 @@ def test_users_with_more_rows_count_for_more():
 def test_a_sum_of_trained_rows_is_no_rule():
     rows = [rule("Blend", ndcg_at_10=0.06), row("SASRec", ndcg_at_10=0.05), rule("Markov", ndcg_at_10=0.04)]
     assert reading(rows, "ndcg@10")[-1] == (
-        "The best row that trains nothing is Markov (it counts which item directly followed which): Blend is 50 % above "
-        "Markov (0.0400); SASRec passes it too."
+        "The best row that trains nothing is Markov (it counts which item directly followed which): Blend is 50 % "
+        "above Markov (0.0400); SASRec passes it too."
     )

@@ -15,6 +15,7 @@ from recbole_hllm.training import picking
 from recbole_hllm.training.trainer import Trainer
 
 SEEDS = (3, 4, 5)
+BY_TIME = {"order": "TO", "group_by": "user"}
 
 
 class ByShift(GeneralRecommender, Picked):
@@ -75,8 +76,8 @@ def build(settings_of, tmp_path):
         {"mask_history": True},
         {"metrics": ["MAP"], "valid_metric": "MAP@3"},
         {"metrics": ["Hit"], "valid_metric": "hit@3"},
-        {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni3"}},
-        {"eval_targets": "together", "eval_args": {"split": {"RS": [0.5, 0.4, 0.1]}, "order": "TO", "group_by": "user"}},
+        {"eval_args": {"split": {"LS": "valid_and_test"}, **BY_TIME, "mode": "uni3"}},
+        {"eval_targets": "together", "eval_args": {"split": {"RS": [0.5, 0.4, 0.1]}, **BY_TIME}},
     ],
 )
 def test_values_are_those_of_an_evaluation(build, tmp_path, keys):

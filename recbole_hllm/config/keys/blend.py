@@ -1,5 +1,7 @@
 """Keys of Blend."""
 
+from typing import TYPE_CHECKING
+
 import recbole_hllm.config.keys.hllm  # noqa: F401, it declares action_field
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.schema import Scope, Settings, default, key
@@ -12,11 +14,12 @@ class PartsKeys(Settings):
 
     title = "Parts"
 
-    of: list[str] | None = key(  # type: ignore[assignment]  # the method of that name is the class's
-        None,
-        "Finished runs of models that rank items: folders, or row:NAME for earlier rows of the same table, such as "
-        "[row:HLLM, row:SASRec, row:Markov]. Each scores with its own length of history.",
-    )
+    if not TYPE_CHECKING:  # which takes it for the method of that name: that is the class's, this an object's
+        of: list[str] | None = key(
+            None,
+            "Finished runs of models that rank items: folders, or row:NAME for earlier rows of the same table, such as "
+            "[row:HLLM, row:SASRec, row:Markov]. Each scores with its own length of history.",
+        )
     blend_scores: str = key(
         "log_probabilities",
         "log_probabilities: of the softmax of each part's scores over the catalogue, at the temperature that the part "

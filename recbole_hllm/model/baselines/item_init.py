@@ -14,6 +14,7 @@ from recbole_hllm.config.parsing import ROW, fast_precision
 from recbole_hllm.errors import ConfigError, did_you_mean, naming
 from recbole_hllm.model.base.contract import Factorised, ReadsRuns, Recommender, Weights
 from recbole_hllm.model.base.trained_run import read_run
+from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.model.baselines.text_knn import TextKNN
 from recbole_hllm.nn.principal import principal_components
 
@@ -41,6 +42,11 @@ class StartsFromVectors(ReadsRuns):
     def construct(cls, config: Any, dataset: Any, weights: Weights) -> Recommender:
         """The model, its table as the keys say."""
         model, settings = cls(config, dataset), ItemInitKeys.of(config)
+        unread = ["item_init_whitened", "item_init_norm", "item_init_bound"]
+        if not settings.item_init:
+            tell_unread(model.logger, settings, unread, "item_init is empty")
+        elif settings.item_init_tuning != "bounded":
+            tell_unread(model.logger, settings, unread[-1:], f"item_init_tuning is {settings.item_init_tuning}")
         table = model.item_embedding.weight
         table.requires_grad_(settings.item_init_tuning != "frozen")
         if settings.item_init and weights.are_read:

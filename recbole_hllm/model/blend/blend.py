@@ -15,7 +15,8 @@ from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.contract import Factorised, Picked, ReadsRuns, Weights
 from recbole_hllm.model.base.trained_run import read_run
 from recbole_hllm.model.base.training_free import TrainingFree
-from recbole_hllm.model.blend.parts import Part, check_part, part_of
+from recbole_hllm.model.base.unread_keys import tell_unread
+from recbole_hllm.model.blend.parts import MarkovPart, Part, check_part, part_of
 from recbole_hllm.model.blend.weights import bounds_of, check_weights, names_of_groups, simplex
 from recbole_hllm.storage.cache import file_digest
 
@@ -65,6 +66,10 @@ class Blend(TrainingFree, Factorised, ReadsRuns, Picked):
             runs = [read_run(folder, "of", config, dataset) for folder in self.folders]
             self.parts = [part_of(run, str(folder), settings) for run, folder in zip(runs, self.folders, strict=True)]
             self.part_digests = self._digests()
+            if not any(isinstance(part, MarkovPart) for part in self.parts):
+                tell_unread(self.logger, settings, ["markov_smoothing"], "no part is Markov")
+        if settings.blend_weights:
+            tell_unread(self.logger, settings, ["blend_step"], "blend_weights are given")
 
     @classmethod
     def check_keys(cls, config: Any) -> None:

@@ -44,8 +44,8 @@ def names_of_groups(bounds: list[int]) -> list[str]:
     """What lengths each group has, in words."""
     if not bounds:
         return ["any"]
-    edges = pairwise([0, *bounds])
-    return [*(f"{begin} to {end - 1}" if begin < end - 1 else f"{begin}" for begin, end in edges), f"{bounds[-1]} or more"]
+    ends = (f"{begin} to {end - 1}" if begin < end - 1 else f"{begin}" for begin, end in pairwise([0, *bounds]))
+    return [*ends, f"{bounds[-1]} or more"]
 
 
 def check_weights(settings: BlendKeys, parts: int) -> None:

@@ -93,6 +93,16 @@ def test_without_the_key_sasrec_is_recboles(build):
     assert torch.equal(ours.calculate_loss(rows), theirs.calculate_loss(rows))
 
 
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [(False, "item_init_norm, item_init_bound without effect: item_init is empty"),
+     (True, "item_init_bound without effect: item_init_tuning is free")],
+)  # fmt: skip
+def test_keys_that_nothing_reads_are_named(build, vectors_run, caplog, start, message):
+    build("SASRec", item_init=vectors_run if start else None, item_init_norm=2.0, item_init_bound=0.1)
+    assert message in caplog.text
+
+
 def steps(built, number):
     """The table after each step of the Trainer's."""
     config, train, model = built
@@ -161,9 +171,9 @@ def test_a_row_of_a_table_is_where_another_starts(keys_of, settings_of, tmp_path
     costs = json.loads((tmp_path / "table" / "SASRec@text" / "costs.json").read_text())
     assert costs["parameters_total"] - costs["parameters_trained"] == 13 * WIDTH
     with pytest.raises(ConfigError, match="Pop is a Pop, which has no item vectors"):
-        compare("Pop,SASRec", "toy", config_dict={**keys, "SASRec.item_init": "row:Pop"}, run_dir=tmp_path / "wrong")
+        compare("Pop,SASRec", "toy", config_dict={**keys, "SASRec.item_init": "row:Pop"}, run_dir=tmp_path)
     with pytest.raises(ConfigError, match="no row HLLM before it"):
-        compare("Pop,SASRec", "toy", config_dict={**keys, "SASRec.item_init": "row:HLLM"}, run_dir=tmp_path / "wrong")
+        compare("Pop,SASRec", "toy", config_dict={**keys, "SASRec.item_init": "row:HLLM"}, run_dir=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +200,7 @@ def test_wrong_keys_say_what_to_do(keys_of, settings_of, vectors_run, tmp_path, 
 def test_vectors_of_other_items_are_refused(keys_of, vectors_run, write_dataset, tmp_path):
     rows = [(f"u{user}", f"j{(user + step) % 9}", step) for user in range(9) for step in range(6)]
     write_dataset(tmp_path, "others", rows)
-    keys = keys_of("SASRec", item_init=vectors_run, data_path=str(tmp_path), dataset="others", topk=[5], valid_metric="MRR@5")
+    others = {"data_path": str(tmp_path), "dataset": "others", "topk": [5], "valid_metric": "MRR@5"}
+    keys = keys_of("SASRec", item_init=vectors_run, **others)
     with pytest.raises(ConfigError, match="item_init: .* was trained on other data than this run: its item_ids"):
         run("SASRec", config_dict=keys, run_dir=tmp_path / "run")

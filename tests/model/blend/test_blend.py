@@ -110,6 +110,12 @@ def test_z_scores_of_equal_scores_are_none():
     torch.testing.assert_close(z_scores(scores)[:, 1:], torch.stack([torch.zeros(3), expected]))
 
 
+def test_keys_that_nothing_reads_are_named(build, caplog):
+    build("SASRec", "BPR", blend_weights=[1, 1], blend_step=0.5, markov_smoothing=2)
+    assert "markov_smoothing without effect: no part is Markov" in caplog.text
+    assert "blend_step without effect: blend_weights are given" in caplog.text
+
+
 # ---- vectors ----
 
 
@@ -261,7 +267,8 @@ def test_a_blend_that_was_killed_goes_on(keys_of, runs, tmp_path, monkeypatch):
     keys = keys_of("SASRec", "Markov", "BPR", blend_step=0.5)
     plain = run("Blend", config_dict=keys, run_dir=tmp_path / "plain")
     picked = [(tmp_path / "plain" / "picked.json").read_text()]
-    for name, where in (("picking", (Values, "of_all_processes")), ("testing", ("recbole_hllm.runs.run.write_results",))):
+    places = {"picking": (Values, "of_all_processes"), "testing": ("recbole_hllm.runs.run.write_results",)}
+    for name, where in places.items():
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(*where, lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
             run("Blend", config_dict=keys, run_dir=tmp_path / name)
