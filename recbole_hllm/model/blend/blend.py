@@ -39,6 +39,7 @@ class Blend(TrainingFree, Factorised, ReadsRuns, Picked):
     Attributes:
         parts: of the runs in ``of``; none without weights.
         mix: (G, P) the weight of each part in each group of history lengths.
+        part_digests, digests_read: of the weights of the parts, as the checkpoint has them and as they were read.
 
     Raises:
         ConfigError: the keys contradict each other, or a run is not there, or of other data.
@@ -62,14 +63,22 @@ class Blend(TrainingFree, Factorised, ReadsRuns, Picked):
         # In a plain list: a part is no part of this model's checkpoint, and stays in its own.
         self.parts: list[Part] = []
         self.part_digests: list[str] = []
+        self.digests_read: list[str] = []
         if weights in (Weights.FRESH, Weights.FOLLOW):
-            runs = [read_run(folder, "of", config, dataset) for folder in self.folders]
-            self.parts = [part_of(run, str(folder), settings) for run, folder in zip(runs, self.folders, strict=True)]
-            self.part_digests = self._digests()
-            if not any(isinstance(part, MarkovPart) for part in self.parts):
-                tell_unread(self.logger, settings, ["markov_smoothing"], "no part is Markov")
+            self._read_parts(config, dataset)
         if settings.blend_weights:
             tell_unread(self.logger, settings, ["blend_step"], "blend_weights are given")
+
+    def _read_parts(self, config: Any, dataset: Any) -> None:
+        runs = [read_run(folder, "of", config, dataset) for folder in self.folders]
+        names = map(str, self.folders)
+        self.parts = [part_of(run, name, self.settings) for run, name in zip(runs, names, strict=True)]
+        files = (folder / "best" / "weights.safetensors" for folder in self.folders)
+        self.digests_read = self.part_digests = list(map(file_digest, files))
+        # Vectors of items are the same with any row.
+        self.a_row = dataset.latest_rows(dataset.latest_sequences()[1][:1])
+        if not any(isinstance(part, MarkovPart) for part in self.parts):
+            tell_unread(self.logger, self.settings, ["markov_smoothing"], "no part is Markov")
 
     @classmethod
     def check_keys(cls, config: Any) -> None:
@@ -111,8 +120,8 @@ class Blend(TrainingFree, Factorised, ReadsRuns, Picked):
         Raises:
             ModelError: a part was trained again after its weight was picked.
         """
-        if self.part_digests != (found := self._digests()):
-            pairs = zip(self.folders, self.part_digests, found, strict=False)
+        if self.part_digests != self.digests_read:
+            pairs = zip(self.folders, self.part_digests, self.digests_read, strict=False)
             changed = [str(folder) for folder, before, now in pairs if before != now]
             raise ModelError(
                 f"of: {', '.join(changed) or 'the number of parts'} changed after the weights of this blend were "
@@ -120,9 +129,6 @@ class Blend(TrainingFree, Factorised, ReadsRuns, Picked):
             )
         for part in self.parts:
             part.model.prepare_evaluation()
-
-    def _digests(self) -> list[str]:
-        return [file_digest(folder / "best" / "weights.safetensors") for folder in self.folders]
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """(B, N) float32 score of every item.
@@ -174,7 +180,7 @@ class Blend(TrainingFree, Factorised, ReadsRuns, Picked):
         Raises:
             ModelError: scores of a part are no product.
         """
-        row = self.parts[0].one_row()
+        row = self.a_row.to(self.mix.device)
         table = _side_by_side(self.mix[self.group_of(row)], self._all_products(row))[1]
         table[0] = 0  # RecBole leaves random numbers there
         return table
@@ -191,7 +197,7 @@ class Blend(TrainingFree, Factorised, ReadsRuns, Picked):
         """What scores have beside the product of the vectors: Markov's table, where it is a part."""
         arrays: dict[str, Tensor] = {}
         column = 0
-        for part, (users, _) in zip(self.parts, self._all_products(self.parts[0].one_row()), strict=True):
+        for part, (users, _) in zip(self.parts, self._all_products(self.a_row.to(self.mix.device)), strict=True):
             arrays |= part.beside(column)
             column += users.shape[1]
         return arrays

@@ -59,11 +59,6 @@ class Part:
         self.add_beside(logits, rows, logits.new_ones(len(logits)))
         return logits
 
-    def one_row(self) -> Interaction:
-        """A row of the data, for vectors that are the same with any."""
-        _, sequences = self.dataset.latest_sequences()
-        return self.dataset.latest_rows(sequences[:1]).to(self.device)
-
     @property
     def device(self) -> torch.device:
         """That of the model."""

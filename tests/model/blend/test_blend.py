@@ -11,6 +11,7 @@ import torch
 from recbole_hllm import load_run, run
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.blend.blend import z_scores
+from recbole_hllm.runs.plan import plan
 from recbole_hllm.runs.run import evaluate_run
 from recbole_hllm.runs.vectors import write_vectors
 from recbole_hllm.tables.side_by_side import compare
@@ -290,6 +291,11 @@ def test_parts_that_are_gone_or_were_made_again_are_named(keys_of, runs, tmp_pat
         evaluate_run(tmp_path / "run")
     moved = evaluate_run(tmp_path / "run", {"of": [runs("SASRec"), runs("BPR")]})
     assert moved["test_result"]
+
+
+def test_a_plan_waits_for_no_row(keys_of):
+    planned = plan("Blend", config_dict=keys_of(of=["row:SASRec", "row:Markov"]))
+    assert planned["first"] == [] and planned["batches"] == 1 and planned["seconds"]["epochs"] == 1
 
 
 def test_a_row_of_a_table_sums_earlier_rows(settings_of, tmp_path, started):
