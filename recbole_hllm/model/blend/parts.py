@@ -78,12 +78,13 @@ class Part:
         return self.model.predict(pairs)
 
     def _finite(self, scores: Tensor) -> Tensor:
-        """An item without a probability gets the lowest one of its row: a sum would lose all that others say of it."""
+        """An item without a probability gets the lowest one of its row: a sum would lose all that others say of it. A
+        row without any says nothing."""
         if scores.isnan().any():
             raise ModelError(f"of: scores of {self.name} are not numbers")
         none = scores.isneginf()
         lowest = scores.masked_fill(none, torch.inf).amin(1, keepdim=True)
-        return torch.where(none, lowest, scores)
+        return torch.where(none, lowest.masked_fill(lowest.isposinf(), 0), scores)
 
     def _cut(self, rows: Interaction) -> Interaction:
         """The last items of each history, as many as the model reads, padded on the right to that number."""

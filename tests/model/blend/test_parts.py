@@ -1,10 +1,12 @@
 """Parts: each reads histories as its own run does."""
 
+import pytest
 import torch
 from recbole.data.interaction import Interaction
 
 from recbole_hllm import load_run
 from recbole_hllm.data.rows.columns import EVENT_TIME, EVENT_TIMES
+from recbole_hllm.errors import ModelError
 
 
 def rows_of(lengths, width):
@@ -51,11 +53,19 @@ def test_an_item_without_a_probability_gets_the_lowest_one(build, monkeypatch):
     built = build("NeuMF", "BPR", blend_weights=[1, 1])
     part, rows = built.model.parts[0], next(iter(built.test))[0]
     table = torch.arange(13.0).repeat(len(rows), 1)
-    table[0, 5], table[1, 1:4] = -torch.inf, -torch.inf
+    table[0, 5], table[1, 1:4], table[2] = -torch.inf, -torch.inf, -torch.inf
     monkeypatch.setattr(part, "_scores", lambda rows: table)
     logits = part.logits(rows)
     assert logits[0].tolist() == [0, 1, 2, 3, 4, 0, 6, 7, 8, 9, 10, 11, 12]
-    assert logits[1, 1:4].tolist() == [0, 0, 0] and torch.equal(logits[2:], table[2:])
+    assert logits[1, 1:4].tolist() == [0, 0, 0] and not logits[2].any() and torch.equal(logits[3:], table[3:])
+
+
+def test_scores_that_are_not_numbers_are_refused(build, monkeypatch):
+    built = build("NeuMF", "BPR", blend_weights=[1, 1])
+    part, rows = built.model.parts[0], next(iter(built.test))[0]
+    monkeypatch.setattr(part, "_scores", lambda rows: torch.full((len(rows), 13), torch.nan))
+    with pytest.raises(ModelError, match="of: scores of .*NeuMF are not numbers"):
+        built.model.full_sort_predict(rows)
 
 
 def test_vectors_of_a_part_are_frozen(build):
