@@ -18,6 +18,7 @@ from recbole_hllm.data.rows.interaction import InteractionRows
 from recbole_hllm.data.rows.labelled import LabelledRows
 from recbole_hllm.data.rows.prefix import PrefixRows
 from recbole_hllm.data.rows.split import LabelledSplitRows, SplitRows
+from recbole_hllm.data.rows.whole import WholeRows
 from recbole_hllm.data.rows.window import WindowRows
 from recbole_hllm.doors import is_place, load_place, package_of
 from recbole_hllm.errors import WRONG_VALUE, ConfigError, UserError, did_you_mean, words_of
@@ -27,6 +28,7 @@ from recbole_hllm.model.base.recbole_models import get_model
 # Models of this package: the module that holds each, imported when used since transformers takes seconds to load,
 # and its rows.
 _OURS: dict[str, tuple[str, type[Rows]]] = {
+    "Blend": ("recbole_hllm.model.blend.blend", WholeRows),
     "E4SRec": ("recbole_hllm.model.slmrec.e4srec", WindowRows),
     "FMLPRec": ("recbole_hllm.model.baselines.fmlp_rec", PrefixRows),
     "HLLM": ("recbole_hllm.model.hllm.hllm", WindowRows),
@@ -70,8 +72,10 @@ _REFUSED = {
 }
 # Models of RecBole that are trained and tested on labelled interactions, besides the context-aware ones.
 _LABELLED = {"DIN", "DIEN"}
-# With a repair.
-_MENDED = {name: f"recbole_hllm.model.baselines.{name.lower()}" for name in ("BERT4Rec", "DGCF", "DIEN", "LINE")}
+# With a repair, or, SASRec, with keys of ours.
+_MENDED = {
+    name: f"recbole_hllm.model.baselines.{name.lower()}" for name in ("BERT4Rec", "DGCF", "DIEN", "LINE", "SASRec")
+}
 # Values of `loss_type` that a sequential model of RecBole has a loss for, where they are not those of most.
 _LOSSES = {
     "CORE": ("CE",),

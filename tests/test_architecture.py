@@ -16,6 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Room -> rooms it may import: verbs -> tables | description -> runs -> config.config -> registry -> training |
 # evaluation | data | model -> nn. Errors, units, doors, and the schema, parsing and places of keys are for all but nn,
 # which takes plain arguments. The contract says what the program asks of a model, and all that hold one may import it.
+# Files of checkpoints stand below the models too: a model may be made of others that were trained.
 COMMON = {"doors", "errors", "units"}
 KEYS = COMMON | {"config"}
 ARROWS = {
@@ -34,13 +35,14 @@ ARROWS = {
     "data": KEYS | {"allocator", "evaluation", "processes", "storage"},
     "evaluation": KEYS | {"processes", "storage"},
     "contract": {"config"},
-    "model": KEYS | {"contract", "data", "memory", "nn", "processes", "storage"},
-    "training": KEYS | {"data", "evaluation", "nn", "processes", "storage"},
+    "checkpoint": COMMON | {"processes", "storage"},
+    "model": KEYS | {"checkpoint", "contract", "data", "evaluation", "memory", "nn", "processes", "storage"},
+    "training": KEYS | {"checkpoint", "contract", "data", "evaluation", "nn", "processes", "storage"},
     "registry": KEYS | {"own_models", "contract", "data", "model"},
     "config.config": KEYS | {"processes", "registry", "data", "evaluation"},
     "runs": KEYS
     | {"own_models", "memory", "processes", "config.config", "contract", "registry", "data", "evaluation", "training"}
-    | {"storage"},
+    | {"checkpoint", "storage"},
     "tables": KEYS
     | {"own_models", "processes", "config.config", "data", "registry", "runs", "training", "evaluation", "storage"},
     "report": KEYS | {"data", "evaluation", "runs", "storage", "tables"},
@@ -51,7 +53,9 @@ ARROWS = {
     | {"evaluation", "cli", "config.config", "registry", "data", "runs", "tables", "description", "report"},
 }
 # Files that are rooms of their own: Config chooses the model and asks the data's files, the contract stands below all.
-TWO_STOREYS = {"config/config.py": "config.config", "model/base/contract.py": "contract"}
+TWO_STOREYS = {
+    "config/config.py": "config.config", "model/base/contract.py": "contract", "training/checkpoint.py": "checkpoint",
+}  # fmt: skip
 # RecBole's own classes are subclassed here and nowhere else.
 SUBCLASSED_IN = {
     "config/config.py", "data/batches.py", "data/files/atomic.py", "data/loader.py", "data/rows/part.py",

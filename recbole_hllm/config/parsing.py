@@ -115,7 +115,7 @@ def parse_value(value: Any, key: str = "") -> Any:
     try:
         literal = ast.literal_eval(value)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return value
+        return _words(value, key)
     return literal if isinstance(literal, (str, int, float, list, tuple, dict)) else value
 
 
@@ -127,6 +127,14 @@ def from_file(value: Any, key: str) -> Any:
 def from_words(value: Any, key: str) -> Any:
     """The value of a key in a dict or on a command line, read as one of a file is."""
     return from_file(parse_value(value, key), key)
+
+
+def _words(value: str, key: str) -> Any:
+    """``[row:HLLM, row:SASRec]`` as the list of words that it is in a YAML file, where the key is a list of words."""
+    one = DECLARED.get(key.rpartition(".")[2])
+    if one is None or one.item is not str or value[:1] + value[-1:] != "[]":
+        return value
+    return [word.strip() for word in value[1:-1].split(",")]
 
 
 def _is_text(key: str) -> bool:

@@ -7,6 +7,8 @@ from recbole_hllm.config.schema import Scope, names
 SHARED = names(lambda key: key.shared)
 # Asked of one call, and kept with no run: a folder that somebody sent must not allow itself to run code.
 NOT_SAVED = names(lambda key: key.scope is Scope.CALL)
+# Where a run's files lie and what it computes on.
+PLACES = names(lambda key: key.scope is Scope.PLACE)
 # May change after a stage, or a trial of a search, has finished: where and how it runs.
 MAY_CHANGE = names(lambda key: key.scope in (Scope.PLACE, Scope.CALL))
 # A search never draws them: what a row may not have of its own, what makes no difference, and luck.

@@ -31,7 +31,7 @@ from recbole_hllm.training.trainer import Trainer
 KEYS = "keys.yaml"
 # What a run writes; a folder that holds any of it is not written to. A log alone is that of a start that failed.
 _FILES = ("config.yaml", "metrics.json", "costs.json", "protocol.json", "ranks-valid.npz", "ranks-test.npz",
-          "segments.json", "scores-test.npz", "curve.json", "versions.json")  # fmt: skip
+          "segments.json", "scores-test.npz", "curve.json", "versions.json", "picked.json")  # fmt: skip
 _FOLDERS = ("best", "last", "previous", "tensorboard")
 
 

@@ -15,7 +15,7 @@ from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.data.rows.dataset import create_dataset
 from recbole_hllm.memory import free_memory
-from recbole_hllm.model.base.contract import NeedsRuns, Weights
+from recbole_hllm.model.base.contract import ReadsRuns, Weights
 from recbole_hllm.runs.effect import tell_of_run
 from recbole_hllm.runs.prerequisites import to_be_made
 from recbole_hllm.training.engines.memory import Numbers, by_strategy, held, held_in_evaluation
@@ -170,7 +170,7 @@ def _timed(config: Config, train: Any) -> dict[str, Any]:
     settings = RunKeys.of(config)
     init_seed(settings.seed, settings.reproducibility)
     # Prerequisite runs are not waited for: other weights take the same time.
-    weights = Weights.STAND_IN if issubclass(config.spec.model, NeedsRuns) else Weights.FRESH
+    weights = Weights.STAND_IN if issubclass(config.spec.model, ReadsRuns) else Weights.FRESH
     model = config.spec.build(config, train._dataset, weights).to(settings.device)
     return _time_steps(Trainer(config, model, Path("unused")), train)
 

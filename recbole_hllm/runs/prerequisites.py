@@ -18,7 +18,7 @@ from recbole_hllm.data.files.formats import files_of, parts_of
 from recbole_hllm.data.loader import check_sizes, data_preparation
 from recbole_hllm.data.rows.dataset import create_dataset
 from recbole_hllm.errors import ConfigError
-from recbole_hllm.model.base.contract import NeedsRuns
+from recbole_hllm.model.base.contract import NeedsRuns, ReadsRuns
 from recbole_hllm.processes import current
 from recbole_hllm.runs.folder import saved_keys
 from recbole_hllm.storage.cache import cache_folder, digest, file_digest, locked
@@ -45,9 +45,12 @@ def complete(config: Config, run_dir: str | Path | None, run: Callable[..., Any]
         UserError: a row that is not there, or whatever is wrong with the run to be made.
     """
     model, dataset = config.spec.model, RunKeys.of(config).dataset
-    if not issubclass(model, NeedsRuns):
+    if not issubclass(model, ReadsRuns):
         return
     model.check_keys(config)
+    if not issubclass(model, NeedsRuns):
+        _name_folders(config, run_dir)
+        return
     if to_be_made(config):
         _rehearse(config)
     for key, (needed, keys) in model.needs(config).items():
@@ -74,6 +77,33 @@ def needed_runs(config: Config) -> dict[str, tuple[str, dict[str, Any]]]:
     """Key -> model and keys of each run that the model is built on; none for most models."""
     model = config.spec.model
     return model.needs(config) if issubclass(model, NeedsRuns) else {}
+
+
+def named_rows(config: Config) -> list[tuple[str, str]]:
+    """Key and row of each row of the same table that a run's keys name, ``row:NAME``."""
+    model = config.spec.model
+    keys = model.run_keys(config) if issubclass(model, ReadsRuns) else ()
+    named = [(key, str(value)) for key in keys for value in _listed(config[key])]
+    return [(key, value.removeprefix(ROW)) for key, value in named if value.startswith(ROW)]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value] if value else []
+
+
+def _name_folders(config: Config, run_dir: str | Path | None) -> None:
+    """Sets the folder of each run that keys name, in full; what is no folder, a language model say, stays as it is."""
+
+    def found(key: str, value: Any) -> str:
+        folder = Path(value).expanduser()
+        if str(value).startswith(ROW):
+            folder = _row(key, str(value), run_dir)
+        return str(folder.absolute()) if folder.is_dir() else str(value)
+
+    for key in config.spec.model.run_keys(config):
+        folders = [found(key, value) for value in _listed(config[key])]
+        if folders:
+            _set(config, key, folders if isinstance(config[key], list) else folders[0])
 
 
 def _rehearse(config: Config) -> None:

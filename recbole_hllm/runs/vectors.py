@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from recbole_hllm.storage.files import write_text, writing
 @torch.no_grad()
 def write_vectors(run: Run, folder: str | Path) -> None:
     """Writes ``item_vectors.npy``, ``user_vectors.npy`` (float32, a row each) and ``item_ids.txt``, ``user_ids.txt``
-    (the data's own ids, a line each, in the same order).
+    (the data's own ids, a line each, in the same order); of a model whose scores are made of more, ``beside.npz``.
 
     A user's vector is what the model predicts after the user's latest interactions in the data, validation and test
     ones included, as many as an evaluation's history holds (`SequenceDataset.latest_rows`). Where scores are cosines,
@@ -47,6 +48,9 @@ def write_vectors(run: Run, folder: str | Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _write_rows(folder / "item_vectors.npy", (len(items), items.shape[1]), map(finish, [items]))
         _write_rows(folder / "user_vectors.npy", (len(users), items.shape[1]), map(finish, chain([first], of_users)))
+        if beside := model.beside_vectors():
+            arrays: dict[str, Any] = {name: array.cpu().numpy() for name, array in beside.items()}
+            np.savez(folder / "beside.npz", **arrays)
     for name, field, ids in (("item", data.iid_field, np.arange(1, data.item_num)), ("user", data.uid_field, users)):
         write_text(folder / f"{name}_ids.txt", "".join(f"{token}\n" for token in data.id2token(field, ids)))
 

@@ -20,6 +20,8 @@ _RULES = {
     ),
     "TextKNN": ("it compares texts", "similar texts alone say as much about the next item"),
 }
+# Trains nothing itself, and is made of rows that are trained.
+_OF_TRAINED = {"Blend"}
 _ANY_RULE = ("a rule without training", "the rule alone says as much about the next item")
 # From so many standard errors on, chance gives a difference as large in fewer than one of 20 comparisons.
 _BEYOND_CHANCE = 2
@@ -132,7 +134,8 @@ def _standard_errors(row: dict[str, Any], other: dict[str, Any], by_user: Mappin
 
 def _training(ranked: list[dict[str, Any]], metric: str, by_user: Mapping[str, np.ndarray]) -> list[str]:
     """How the trained rows stand to the best of those that train nothing."""
-    rules = [row for row in ranked if row.get("costs", {}).get("stop_reason") == COUNTED_ONCE]
+    counted = [row for row in ranked if row.get("costs", {}).get("stop_reason") == COUNTED_ONCE]
+    rules = [row for row in counted if base_model(row["model"]) not in _OF_TRAINED]
     trained = [row for row in ranked if row not in rules]
     if not rules or not trained:
         return []

@@ -30,7 +30,7 @@ from recbole_hllm.runs.folder import (
     unused_folder,
     write_yaml,
 )
-from recbole_hllm.runs.prerequisites import needed_runs
+from recbole_hllm.runs.prerequisites import named_rows
 from recbole_hllm.runs.run import as_files, merge_keys
 from recbole_hllm.storage.files import read_json, write_text
 from recbole_hllm.storage.logs import check_wandb, last_error
@@ -254,16 +254,13 @@ def _check_importable(configs: Mapping[str, Config]) -> None:
 def _check_rows_before(model: str, configs: Mapping[str, Config], folder: Path) -> None:
     """A model that needs another row's run finds it made before its own, and fit for it."""
     config, before = configs[model], list(configs)[: list(configs).index(model)]
-    for key in needed_runs(config):
-        if not str(config[key] or "").startswith(ROW):
-            continue
-        name = config[key].removeprefix(ROW)
+    for key, name in named_rows(config):
         if name in before:
             with _row_named(model):
                 config.spec.model.check_row(config, key, configs[name])
         elif not (folder / name / "costs.json").is_file():
             raise ConfigError(
-                f"{model}: {key}: {config[key]}: there is no row {name} before it; rows are made in the order of model "
+                f"{model}: {key}: {ROW}{name}: there is no row {name} before it; rows are made in the order of model "
                 f"({', '.join(configs)})"
             )
 

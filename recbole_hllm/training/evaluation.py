@@ -4,6 +4,7 @@ Of several processes each evaluates some whole batches, made as one process make
 """
 
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,19 @@ from tqdm import tqdm
 
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.loader import CANDIDATES, EvalLoader
+from recbole_hllm.errors import ConfigError
 from recbole_hllm.evaluation.products import ProductFinder
 from recbole_hllm.evaluation.ranking import ScoreProduct
+from recbole_hllm.model.base.contract import Picked
 from recbole_hllm.processes import current
+from recbole_hllm.storage.files import write_json
 from recbole_hllm.training.checkpoint import load_model
+from recbole_hllm.training.picking import Values
 
 # Scores of a model that has no product of vectors, which are computed at a time: 64 MB of float32.
 _SCORES_AT_ONCE = 1 << 24
+# Of each part, where many weighted sums of them are compared: 4 MB, for the cache of a CPU.
+_SCORES_TO_PICK_BY = 1 << 20
 
 
 class Evaluation(RecBoleTrainer):
@@ -83,6 +90,37 @@ class Evaluation(RecBoleTrainer):
         self.wandblogger.log_eval_metrics(result, head="eval")
         return result
 
+    def check_validation(self, valid_data: Any) -> None:
+        """Raises ConfigError where the model has something to pick and there is no validation to pick it by."""
+        if valid_data is None and isinstance(self.model, Picked) and self.model.options():
+            raise ConfigError(
+                f"{self.settings.model} picks its weights on the validation, and there is none (eval_args, eval_step); "
+                "give the weights, or a split with a validation part"
+            )
+
+    @torch.no_grad()
+    def pick(self, valid_data: EvalLoader) -> None:
+        """Lets a model that has something to pick do so, by the validation alone; what it saw is in ``picked.json``."""
+        model = self.model
+        if not isinstance(model, Picked) or not (options := model.options()):
+            return
+        model.eval()
+        model.prepare_evaluation()
+        values = Values(self.config, model.groups(), options)
+        with valid_data.dealt(current().share):
+            for batch in chain.from_iterable(_parts(whole, self._rows_at_once(valid_data)) for whole in valid_data):
+                rows = batch[0].to(self.device)
+                groups = model.group_of(rows).cpu().numpy()
+                values.add_rows(groups)
+                for option, scores in enumerate(model.scores_of_options(rows)):
+                    values.add(option, only_candidates(scores, rows), groups, batch)
+        seen = model.pick(*values.of_all_processes())
+        if current().is_first:
+            write_json(self.run_dir / "picked.json", seen)
+
+    def _rows_at_once(self, eval_data: Any) -> int:
+        return max(1, _SCORES_TO_PICK_BY // eval_data._dataset.item_num)
+
     def _prepare_scores(self, eval_data: Any) -> None:
         self.model.eval()
         self.tot_item_num = eval_data._dataset.item_num
@@ -116,11 +154,15 @@ class Evaluation(RecBoleTrainer):
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
         """The table of a batch's scores, as RecBole's, and -inf for what is no drawn candidate."""
         interaction, scores, positive_u, positive_i = super()._full_sort_batch_eval(batched_data)
-        if CANDIDATES in interaction:
-            candidates = interaction[CANDIDATES].to(scores.device)
-            kept = torch.full_like(scores, -torch.inf)
-            scores = kept.scatter_(1, candidates, scores.gather(1, candidates))
-        return interaction, scores, positive_u, positive_i
+        return interaction, only_candidates(scores, interaction), positive_u, positive_i
+
+
+def only_candidates(scores: Tensor, interaction: Interaction) -> Tensor:
+    """(B, N) scores, -inf where candidates were drawn for the rows and an item is none of them."""
+    if CANDIDATES not in interaction:
+        return scores
+    candidates = interaction[CANDIDATES].to(scores.device)
+    return torch.full_like(scores, -torch.inf).scatter_(1, candidates, scores.gather(1, candidates))
 
 
 def _parts(batch: Any, size: int) -> Any:

@@ -33,6 +33,7 @@ from recbole_hllm.training.evaluation import Evaluation
 from recbole_hllm.training.failures import check_batch, check_epoch, missing_memory_named, wrong_values_named
 from recbole_hllm.training.interruption import Interruption
 from recbole_hllm.training.optimizers import fused
+from recbole_hllm.training.parameters import counted
 from recbole_hllm.training.progress import loop_of, take_result, take_up
 from recbole_hllm.training.random_states import random_states
 from recbole_hllm.training.schedule import build_schedule, check_schedule
@@ -73,7 +74,7 @@ class Trainer(Evaluation):
         self.tot_item_num: int | None = None
         self.wandblogger = WandbLogger(config if current().is_first else config.with_values({"log_wandb": False}))
         self.check_keys(config)
-        self.parameters = _counted(model)  # before an engine deals them out to processes
+        self.parameters = counted(model)  # before an engine deals them out to processes
         self.engine = build_engine(model, self._build_optimizer(), settings, self.counts_only)
         self.optimizer, self.scaler = self.engine.optimizer, self.engine.scaler
         self.test_batch_size = settings.eval_batch_size
@@ -137,6 +138,7 @@ class Trainer(Evaluation):
             ConfigError: the run folder cannot be written.
         """
         valid_data = valid_data if self.stopping.eval_step > 0 else None
+        self.check_validation(valid_data)
         self.eval_collector.data_collect(train_data)
         if (self.settings.train_neg_sample_args or {}).get("dynamic"):
             train_data.get_model(self.model)
@@ -314,6 +316,7 @@ class Trainer(Evaluation):
     def _step(self) -> None:
         if self.engine.step():
             self.schedule.step()
+        self.model.after_step()
         self.steps += 1
 
     def _show(self, bar: Any, batch: BatchPlace, loss: float, terms: dict[str, float]) -> None:
@@ -332,6 +335,7 @@ class Trainer(Evaluation):
             return super().evaluate(eval_data, load_best_model, model_file, show_progress)
 
     def _validate(self, valid_data: Any, show_progress: bool) -> None:
+        self.pick(valid_data)
         result, epoch = self.evaluate(valid_data, show_progress=show_progress), self.epoch
         assert result is not None, "valid_data is a loader"
         score = calculate_valid_score(result, self.valid_metric)
@@ -388,12 +392,3 @@ class Trainer(Evaluation):
     def resume_checkpoint(self, resume_file: Any) -> None:
         """RecBole's checkpoints are pickles; set ``resume: True`` with the run's folder instead."""
         raise ModelError(f"{resume_file}: a run goes on with --resume=True --run_dir=FOLDER")
-
-
-def _counted(model: Any) -> dict[str, int]:
-    weights = list(model.parameters())
-    return {
-        "parameters_total": sum(weight.numel() for weight in weights),
-        "parameters_trained": sum(weight.numel() for weight in weights if weight.requires_grad),
-        "parameters_inference": model.inference_parameters(),
-    }

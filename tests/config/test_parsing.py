@@ -61,6 +61,15 @@ def test_text_stays_text_whatever_it_looks_like(key, word):
     assert parse_value(word, key) == word
 
 
+def test_a_list_of_words_needs_no_quotes_where_the_key_is_one():
+    words = "[row:HLLM, runs/first,row:Markov]"
+    assert parse_value(words, "Blend.of") == ["row:HLLM", "runs/first", "row:Markov"]
+    assert parse_value("['row:HLLM', 'a, b']", "of") == ["row:HLLM", "a, b"]
+    for key in ("", "topk", "dataset"):
+        assert parse_value(words, key) == words
+    assert parse_value("row:HLLM", "of") == "row:HLLM"
+
+
 def test_a_key_of_text_can_be_emptied():
     assert parse_value("None", "user_pretrain_dir") is None
 

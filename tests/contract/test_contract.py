@@ -27,6 +27,7 @@ TABLE = {
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
 # model -> keys beside those of the toy settings (tests/conftest.py)
 MODELS = {
+    "Blend": {"blend_weights": [0.5, 0.5]},
     "HLLM": {"learning_rate": 0.01, "item_learning_rate": 0.0001, "num_negatives": 8},
     "HSTU": {"learning_rate": 0.01, "num_negatives": 8, "hidden_dropout_prob": 0.0},
     "LEARN": {"learning_rate": 0.01, "content": "id", "content_dim": 8, "dropout": 0.0, "scheduler": "none"},
@@ -79,11 +80,24 @@ def cache_dir(tmp_path_factory):
     return str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="session")
+def parts(settings_of, tmp_path_factory):
+    """Folders of finished runs to be summed; a temperature of 1 keeps scores small."""
+    folder = tmp_path_factory.mktemp("parts")
+    small = {"SASRecNCE": {"num_negatives": 8, "temperature": 1.0}, "BPR": {}}
+    return [
+        run(name, config_dict={**settings_of(name), **keys}, run_dir=folder / name)["run_dir"]
+        for name, keys in small.items()
+    ]
+
+
 @pytest.fixture
-def build(settings_of, cache_dir):
+def build(settings_of, cache_dir, request):
     """(model name, keys) -> config, loaders and a model with the weights of its seed."""
 
     def make(name, **keys):
+        if name == "Blend":
+            keys = {"of": request.getfixturevalue("parts"), **keys}
         config = Config(name, config_dict={**settings_of(name), "cache_dir": cache_dir, **MODELS[name], **keys})
         complete(config, None, run)
         init_seed(config["seed"], config["reproducibility"])

@@ -16,6 +16,8 @@ from recbole_hllm.model.base.contract import (
     Factorised,
     LabelledScorer,
     NeedsRuns,
+    Picked,
+    ReadsRuns,
     ReadsWeights,
     Recommender,
     Staged,
@@ -28,6 +30,7 @@ DECLARED = {name for cls in FAMILIES for name in (*vars(cls), *cls.__annotations
 # How the program names a model, or its class.
 HOLDS_A_MODEL = ("model", "model_class", "recommender", "spec.model", "self.model", "trainer.model", "finished.model")
 OURS = {
+    "Blend": (Factorised, ReadsRuns, Picked),
     "E4SRec": (Factorised, NeedsRuns, Exports),
     "HLLM": (Factorised, ReadsWeights, Staged),
     "HLLMRanker": (Factorised, LabelledScorer, ReadsWeights, Staged),
@@ -40,7 +43,8 @@ OURS = {
     "Pop": (CatalogueScorer,),
     "PromptLLM": (Factorised, ReadsWeights),
     "PromptLLMTuned": (Factorised, ReadsWeights),
-    **dict.fromkeys(("SASRecNCE", "SASRecCE", "SASRecSS", "gSASRec", "eSASRec", "LRURec", "FMLPRec"), (Factorised,)),
+    **dict.fromkeys(("SASRecNCE", "SASRecCE", "SASRecSS", "gSASRec"), (Factorised, ReadsRuns)),
+    **dict.fromkeys(("eSASRec", "LRURec", "FMLPRec"), (Factorised,)),
     **dict.fromkeys(("WhitenRec", "UniSRec"), (Factorised, ReadsWeights)),
     "SLMRec": (Factorised, NeedsRuns, Exports),
     "TextKNN": (Factorised, ReadsWeights),

@@ -154,3 +154,11 @@ def test_users_with_more_rows_count_for_more():
     said = reading([row("A", hit_at_1=0.75), row("B", hit_at_1=0.1)], "hit@1", by_user)
     # 3/4 over sqrt(2 * (0.75 ** 2 + 0.75 ** 2)) / 4
     assert said[1].startswith("The difference is 2.0 standard errors over 2 test users, more than")
+
+
+def test_a_sum_of_trained_rows_is_no_rule():
+    rows = [rule("Blend", ndcg_at_10=0.06), row("SASRec", ndcg_at_10=0.05), rule("Markov", ndcg_at_10=0.04)]
+    assert reading(rows, "ndcg@10")[-1] == (
+        "The best row that trains nothing is Markov (it counts which item directly followed which): Blend is 50 % "
+        "above Markov (0.0400); SASRec passes it too."
+    )

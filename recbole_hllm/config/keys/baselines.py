@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from recbole_hllm.config.keys.item_init import ItemInitKeys
 from recbole_hllm.config.keys.language_models import (
     CheckpointingKeys,
     ComputeKeys,
@@ -76,7 +77,7 @@ class SASRecEncoderKeys(EncoderKeys, NextItemLossKeys, HistoryKeys):
     """What a model with SASRec's encoder reads."""
 
 
-class SASRecNCEKeys(SASRecEncoderKeys, BaselineLossKeys, BaselineTrainingKeys):
+class SASRecNCEKeys(SASRecEncoderKeys, ItemInitKeys, BaselineLossKeys, BaselineTrainingKeys):
     """SASRec-NCE, the ID baseline of HLLM (arXiv 2409.12740): RecBole's SASRec encoder, all positions, HLLM's
     loss. Sizes for a CPU. Published, all with negatives: per_position, nce_thres: 0.99 and reference:
     [weight_decay]

@@ -9,8 +9,10 @@ from recbole_hllm.config.keys.baselines import (
     SASRecNCEKeys,
     TextKNNKeys,
 )
+from recbole_hllm.config.keys.blend import BlendKeys
 from recbole_hllm.config.keys.frozen_text import UniSRecKeys, WhitenRecKeys
 from recbole_hllm.config.keys.hllm import HLLMKeys, HLLMRankerKeys
+from recbole_hllm.config.keys.item_init import SASRecKeys
 from recbole_hllm.config.keys.learn import LEARNKeys, LEARNRankerKeys, LEARNScorerKeys
 from recbole_hllm.config.keys.next_item import NextItemKeys
 from recbole_hllm.config.keys.run import LabelledKeys, OverallKeys, RunKeys
@@ -23,6 +25,7 @@ from recbole_hllm.config.schema import Settings
 PAGES: dict[str, tuple[type[Settings], ...]] = {
     "overall": (OverallKeys,),
     "labelled": (LabelledKeys, RunKeys),
+    "model/Blend": (BlendKeys, RunKeys),
     "model/E4SRec": (E4SRecKeys, RunKeys),
     "model/FMLPRec": (FMLPRecKeys, RunKeys),
     "model/HLLM": (HLLMKeys, RunKeys),
@@ -37,6 +40,7 @@ PAGES: dict[str, tuple[type[Settings], ...]] = {
     "model/NextItemRecommender": (NextItemKeys, RunKeys),
     "model/PromptLLM": (PromptLLMKeys, RunKeys),
     "model/PromptLLMTuned": (PromptLLMTunedKeys, RunKeys),
+    "model/SASRec": (SASRecKeys, RunKeys),
     "model/SASRecCE": (SASRecCEKeys, RunKeys),
     "model/SASRecNCE": (SASRecNCEKeys, RunKeys),
     "model/SASRecSS": (SASRecSSKeys, RunKeys),

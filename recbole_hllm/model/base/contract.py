@@ -11,7 +11,7 @@ the padding item 0, and D the width of a vector. ``config`` is the run's Config,
 SequenceDataset, ``interaction`` or ``rows`` a batch of its rows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -169,6 +169,9 @@ class Recommender(AbstractRecommender):
         the keys. Default: one group of all."""
         return [{"params": list(self.parameters())}]
 
+    def after_step(self) -> None:
+        """Called after each step of the optimizer, in every process. Default: nothing."""
+
     def watch(self, terms: Mapping[str, float]) -> None:
         """Gets ``loss_terms`` of each training batch as plain numbers, in order, some batches later. Raises ModelError
         where training has failed. Default: nothing is looked at."""
@@ -202,6 +205,43 @@ class CatalogueScorer(Recommender):
         """(B, E) and (N, E) vectors of the rows and of all items, of which ``full_sort_predict`` is the product: a
         large catalogue is then ranked in blocks. Default, None: the model does not say."""
         return None
+
+    def score_scale(self) -> float:
+        """What scores are multiplied by in the softmax that the model was trained with: 1 / temperature, say, of
+        cosines. Default: 1."""
+        return 1.0
+
+
+class Picked(CatalogueScorer):
+    """Some of its numbers are picked by the validation, once, before it is first evaluated."""
+
+    def options(self) -> int:
+        """How many values there are to pick from; 0: nothing is picked."""
+        raise NotImplementedError
+
+    def groups(self) -> int:
+        """How many groups of rows have a value of their own."""
+        raise NotImplementedError
+
+    def group_of(self, interaction: Interaction) -> Tensor:
+        """(B,) number of the group of each row."""
+        raise NotImplementedError
+
+    def scores_of_options(self, interaction: Interaction) -> Iterator[Tensor]:
+        """(B, N) scores under each value in turn; the tensor may be written to again for the next."""
+        raise NotImplementedError
+
+    def pick(self, values: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
+        """Takes the best value of each group.
+
+        Args:
+            values: (groups + 1, options) of ``valid_metric``, the more the better; the last line over all rows.
+            rows: (groups,) how many rows each group has; of one without rows the values are 0.
+
+        Returns:
+            What is kept of it in the run's folder, as JSON.
+        """
+        raise NotImplementedError
 
 
 class LabelledScorer(Recommender):
@@ -240,6 +280,10 @@ class Factorised(CatalogueScorer):
         """(N, D) vectors of all items as they are scored, for other programs. Default: ``item_vectors``."""
         return self.item_vectors()
 
+    def beside_vectors(self) -> dict[str, Tensor]:
+        """Arrays that scores are made of beside the vectors, for other programs. Default: none."""
+        return {}
+
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """(B, N) the product of ``factors``."""
         factors = self.factors(interaction)
@@ -256,13 +300,13 @@ class ReadsWeights(Recommender):
         return cls(config, dataset, weights=weights)
 
 
-class NeedsRuns(ReadsWeights):
-    """Is built on finished runs of other models, each named by a key of its own; where such a key is empty, the run is
-    made first, and ``<key>_keys`` are its keys."""
+class ReadsRuns(ReadsWeights):
+    """Reads finished runs of other models, which keys of its own name: each by its folder, or as ``row:NAME`` of the
+    same table."""
 
     @classmethod
-    def needs(cls, config: Any) -> dict[str, tuple[str, dict[str, Any]]]:
-        """Key -> model and keys of the run to be made where the key names none."""
+    def run_keys(cls, config: Any) -> tuple[str, ...]:
+        """The keys that may name runs, one each or a list of them."""
         raise NotImplementedError
 
     @classmethod
@@ -272,6 +316,21 @@ class NeedsRuns(ReadsWeights):
         Args:
             row: its Config.
         """
+
+
+class NeedsRuns(ReadsRuns):
+    """Is built on finished runs of other models, each named by a key of its own; where such a key is empty, the run is
+    made first, and ``<key>_keys`` are its keys."""
+
+    @classmethod
+    def needs(cls, config: Any) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Key -> model and keys of the run to be made where the key names none."""
+        raise NotImplementedError
+
+    @classmethod
+    def run_keys(cls, config: Any) -> tuple[str, ...]:
+        """Those of ``needs``."""
+        return tuple(cls.needs(config))
 
     @classmethod
     def made_like(cls, folder: Path) -> dict[str, Any]:

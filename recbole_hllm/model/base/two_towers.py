@@ -13,7 +13,7 @@ from torch import Tensor
 from recbole_hllm.config.keys.next_item import TwoTowerKeys
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.model.base.contract import Factorised
-from recbole_hllm.nn.losses import new_logit_scale
+from recbole_hllm.nn.losses import clamp_logit_scale, new_logit_scale
 
 
 class TwoTowers(SequentialRecommender, Factorised):
@@ -95,3 +95,7 @@ class TwoTowers(SequentialRecommender, Factorised):
         if self.similarity == "dot":
             return self.user_vectors(interaction), self.item_vectors()
         return self.directions(interaction) if self.similarity == "cosine" else None
+
+    def score_scale(self) -> float:
+        """1 / temperature, as the loss has it; 1 where the score is another function of the vectors."""
+        return 1.0 if self.similarity == "other" else float(clamp_logit_scale(self.logit_scale).exp())

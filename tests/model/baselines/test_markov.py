@@ -103,3 +103,30 @@ def test_ready_made_histories_count_each_target_once(tmp_path, write_dataset):
     loaded = load_run(tmp_path / "run")
     rows = rows_of(loaded, ["a", "b", "a"], ["b", "a", "c"])
     assert loaded.model.predict(rows).floor().tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 2.0])
+def test_smoothed_probabilities_by_plain_counting(finished, smoothing):
+    tokens = {token: index for index, token in enumerate(finished.dataset.field2id_token["item_id"]) if index}
+    training = [items.split()[: max(len(items.split()) - 2, 2)] for items in HISTORIES.values()]
+    flat = [item for sequence in training for item in sequence]
+    pairs = [pair for sequence in training for pair in zip(sequence[:-1], sequence[1:], strict=True)]
+    popular, values = finished.model.smoothed(smoothing)
+    assert popular[0] == 0
+    for first in tokens:
+        found = popular.repeat(1, 1)
+        finished.model.add_pairs(found, rows_of(finished, [first]), values)
+        total = sum(pair[0] == first for pair in pairs)
+        for item, index in tokens.items():
+            share = (flat.count(item) + 1) / (len(flat) + len(tokens))
+            expected = (pairs.count((first, item)) + smoothing * share) / (total + smoothing)
+            assert (found[0, index].exp() * smoothing / (total + smoothing)).item() == pytest.approx(expected)
+
+
+def test_values_of_pairs_are_multiplied_by_weights_of_rows(finished):
+    rows = rows_of(finished, ["a", "b", ""])
+    found = torch.zeros(3, finished.model.n_items)
+    finished.model.add_pairs(found, rows, finished.model.counts, torch.tensor([2.0, 0.5, 1.0]))
+    counts = finished.model.full_sort_predict(rows) - finished.model.tie_breaker
+    torch.testing.assert_close(found.double(), counts * torch.tensor([[2], [0.5], [1]]), atol=1e-6, rtol=0)
+    assert counts[0].sum() > 0 and counts[1].sum() > 0

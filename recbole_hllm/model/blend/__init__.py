@@ -1,0 +1,1 @@
+"""Blend: the weighted sum of what finished runs say."""
