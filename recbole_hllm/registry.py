@@ -52,9 +52,9 @@ _PIPELINE = (
     "(SASRec, GRU4Rec, BERT4Rec, FDSA, Pop, ...)"
 )
 _KNOWLEDGE = "reads a knowledge graph, which the data sets of a table do not have; SASRec and GRU4RecF read items alone"
-_TREES = "is no network but trees of its own library and trainer; DeepFM and the other context-aware models read the same"
+_TREES = "is trees of a library with a trainer of its own; DeepFM and the other context-aware models read the same"
 _REFUSED = {
-    **dict.fromkeys(("S3Rec", "FEARec"), _PIPELINE),
+    "S3Rec": "is trained in two stages, the second from a pickle of the first; SASRec is the second stage alone",
     **dict.fromkeys(("GRU4RecKG", "KSR"), _KNOWLEDGE),
     **dict.fromkeys(("lightgbm", "xgboost"), _TREES),
     "RaCT": "is trained in three stages, each from a pickle of the one before; the first of them is MultiVAE",
@@ -67,7 +67,8 @@ _BASELINES = "recbole_hllm.model.baselines"
 _USERS = {"CDAE", "DiffRec", "ENMF", "LDiffRec", "MacridVAE", "MultiDAE", "MultiVAE", "RecVAE"}
 # With a repair, or a way to run here: the module that holds each.
 _MENDED = {
-    **{name: name.lower() for name in ("BERT4Rec", "DGCF", "DIEN", "EASE", "ENMF", "LINE", "NCL", "SLIMElastic")},
+    **{name: name.lower() for name in ("BERT4Rec", "DGCF", "DIEN", "EASE", "ENMF", "FEARec")},
+    **{name: name.lower() for name in ("LINE", "NCL", "SLIMElastic")},
     **dict.fromkeys(("CDAE", "MacridVAE", "MultiDAE", "MultiVAE", "RecVAE"), "autoencoders"),
     **dict.fromkeys(("DiffRec", "LDiffRec"), "diffusion"),
     **dict.fromkeys(("GCMC", "LightGCN", "NGCF", "SpectralCF"), "graphs"),

@@ -8,6 +8,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.general_recommender import EASE as RecBoleEASE
 from torch import Tensor
 
+from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.contract import CatalogueScorer, ReadsWeights, Weights
 from recbole_hllm.model.base.recbole_models import recbole_values
 from recbole_hllm.model.base.user_items import UserItems, check_room
