@@ -110,5 +110,5 @@ class ReadsUserItems(AutoEncoderMixin):
 
     def predict(self, interaction: Interaction) -> Tensor:
         """(B,) score of each row's item."""
-        scores = self.full_sort_predict(interaction).view(-1, self.n_items)  # type: ignore[attr-defined]
+        scores = self.full_sort_predict(interaction).view(-1, self.n_items)
         return scores.gather(1, interaction[self.ITEM_ID][:, None])[:, 0]

@@ -33,7 +33,8 @@ class DiffusedRows(ReadsUserItems):
         users, items = dataset.sequences.users_of(owners), dataset.sequences.items[positions].astype(np.int64)
         order = np.argsort(users, kind="stable")
         users, items = users[order], items[order]
-        weights = np.concatenate([np.linspace(self.w_min, self.w_max, n) for n in np.unique_counts(users).counts])
+        counts = np.unique(users, return_counts=True)[1]
+        weights = np.concatenate([np.linspace(self.w_min, self.w_max, count) for count in counts])
         _, last = np.unique((users * dataset.item_num + items)[::-1], return_index=True)
         kept = len(users) - 1 - last
         shape = (dataset.user_num, dataset.item_num)
