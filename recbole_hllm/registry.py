@@ -62,11 +62,10 @@ _REFUSED = {
 }
 # Models of RecBole that are trained and tested on labelled interactions, besides the context-aware ones.
 _LABELLED = {"DIN", "DIEN"}
-_BASELINES = "recbole_hllm.model.baselines"
 # Trained on one row for each user.
 _USERS = {"CDAE", "DiffRec", "ENMF", "LDiffRec", "MacridVAE", "MultiDAE", "MultiVAE", "RecVAE"}
-# With a repair, or a way to run here: the module that holds each.
-_MENDED = {
+# With a repair, or a way to run here.
+_MODULES = {
     **{name: name.lower() for name in ("BERT4Rec", "DGCF", "DIEN", "EASE", "ENMF", "FEARec")},
     **{name: name.lower() for name in ("LINE", "NCL", "SLIMElastic")},
     **dict.fromkeys(("CDAE", "MacridVAE", "MultiDAE", "MultiVAE", "RecVAE"), "autoencoders"),
@@ -74,6 +73,7 @@ _MENDED = {
     **dict.fromkeys(("GCMC", "LightGCN", "NGCF", "SpectralCF"), "graphs"),
     **dict.fromkeys(("AsymKNN", "ItemKNN"), "neighbours"),
 }
+_MENDED = {name: f"recbole_hllm.model.baselines.{module}" for name, module in _MODULES.items()}
 # Values of `loss_type` that a sequential model of RecBole has a loss for, where they are not those of most.
 _LOSSES = {
     "CORE": ("CE",),
@@ -180,7 +180,7 @@ def get_spec(name: str) -> ModelSpec:
     # Refused models stay unimported: their modules may need further packages.
     reason, model = _REFUSED.get(name), None
     if reason is None:
-        model = getattr(import_module(f"{_BASELINES}.{_MENDED[name]}"), name) if name in _MENDED else get_model(name)
+        model = getattr(import_module(_MENDED[name]), name) if name in _MENDED else get_model(name)
         reason = None if model.type in _ROWS else _PIPELINE
     if reason:
         raise ConfigError(f"model: '{name}' of RecBole does not run through recbole_hllm: it {reason}")
