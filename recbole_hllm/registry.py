@@ -18,6 +18,7 @@ from recbole_hllm.data.rows.interaction import InteractionRows
 from recbole_hllm.data.rows.labelled import LabelledRows
 from recbole_hllm.data.rows.prefix import PrefixRows
 from recbole_hllm.data.rows.split import LabelledSplitRows, SplitRows
+from recbole_hllm.data.rows.user import UserRows
 from recbole_hllm.data.rows.whole import WholeRows
 from recbole_hllm.data.rows.window import WindowRows
 from recbole_hllm.doors import is_place, load_place, package_of
@@ -60,22 +61,29 @@ _PIPELINE = (
     "needs a data set, loader or trainer of its own; the sequential and general models do not "
     "(SASRec, GRU4Rec, BERT4Rec, FDSA, Pop, ...)"
 )
-_STATE = "keeps its state outside tensors, where only a pickle could store it"
-_SCIPY = "calls a method that SciPy 1.13 removed"
+_KNOWLEDGE = "reads a knowledge graph, which the data sets of a table do not have; SASRec and GRU4RecF read items alone"
+_TREES = "is trees of a library with a trainer of its own; DeepFM and the other context-aware models read the same"
 _REFUSED = {
-    **dict.fromkeys(("S3Rec", "GRU4RecKG", "KSR", "NCL", "FEARec", "lightgbm", "xgboost"), _PIPELINE),
-    **dict.fromkeys(("MultiDAE", "MultiVAE", "MacridVAE", "CDAE", "ENMF", "RaCT", "RecVAE"), _PIPELINE),
-    **dict.fromkeys(("DiffRec", "LDiffRec"), _PIPELINE),
+    "S3Rec": "is trained in two stages, the second from a pickle of the first; SASRec is the second stage alone",
+    **dict.fromkeys(("GRU4RecKG", "KSR"), _KNOWLEDGE),
+    **dict.fromkeys(("lightgbm", "xgboost"), _TREES),
+    "RaCT": "is trained in three stages, each from a pickle of the one before; the first of them is MultiVAE",
     "KD_DAGFM": "is trained in phases, each from a pickle of the one before",
-    **dict.fromkeys(("ItemKNN", "AsymKNN", "EASE", "SLIMElastic"), _STATE),
-    **dict.fromkeys(("LightGCN", "NGCF", "GCMC", "SpectralCF"), _SCIPY),
 }
 # Models of RecBole that are trained and tested on labelled interactions, besides the context-aware ones.
 _LABELLED = {"DIN", "DIEN"}
-# With a repair, or, SASRec, with keys of ours.
-_MENDED = {
-    name: f"recbole_hllm.model.baselines.{name.lower()}" for name in ("BERT4Rec", "DGCF", "DIEN", "LINE", "SASRec")
+# Trained on one row for each user.
+_USERS = {"CDAE", "DiffRec", "ENMF", "LDiffRec", "MacridVAE", "MultiDAE", "MultiVAE", "RecVAE"}
+# With a repair, a way to run here, or, SASRec, keys of ours.
+_MODULES = {
+    **{name: name.lower() for name in ("BERT4Rec", "DGCF", "DIEN", "EASE", "ENMF", "FEARec")},
+    **{name: name.lower() for name in ("LINE", "NCL", "SASRec", "SLIMElastic")},
+    **dict.fromkeys(("CDAE", "MacridVAE", "MultiDAE", "MultiVAE", "RecVAE"), "autoencoders"),
+    **dict.fromkeys(("DiffRec", "LDiffRec"), "diffusion"),
+    **dict.fromkeys(("GCMC", "LightGCN", "NGCF", "SpectralCF"), "graphs"),
+    **dict.fromkeys(("AsymKNN", "ItemKNN"), "neighbours"),
 }
+_MENDED = {name: f"recbole_hllm.model.baselines.{module}" for name, module in _MODULES.items()}
 # Values of `loss_type` that a sequential model of RecBole has a loss for, where they are not those of most.
 _LOSSES = {
     "CORE": ("CE",),
@@ -191,7 +199,7 @@ def get_spec(name: str) -> ModelSpec:
 
 def _recboles_spec(model: Any, name: str, own: bool = False) -> ModelSpec:
     """The spec of a class that is RecBole's model of that name, or is built on it."""
-    rows = LabelledRows if name in _LABELLED else _ROWS[model.type]
+    rows = LabelledRows if name in _LABELLED else UserRows if name in _USERS else _ROWS[model.type]
     losses = _LOSSES.get(name, ("CE", "BPR")) if model.type == ModelType.SEQUENTIAL else ()
     family = LabelledScorer if rows.labelled else CatalogueScorer
     return ModelSpec(adopt(model, family), rows, own=own, losses=losses, batch_norm=name in _BATCH_NORM)

@@ -65,7 +65,10 @@ SUBCLASSED_IN = {
 
 # Models in these read typed settings, and look nothing up in a config but keys whose names are values themselves.
 TYPED = ("model/",)
-LOOKED_UP = {"model/learn/learn_ranker.py": {"config[key]", "self.config[key]"}}  # keys of RecBole's rankers
+LOOKED_UP = {  # keys of RecBole's models
+    "model/base/recbole_models.py": {"config[key]"},
+    "model/learn/learn_ranker.py": {"config[key]", "self.config[key]"},
+}
 
 # Has an unpickler that knows tensors only, for RecBole's checkpoints.
 READS_PICKLES = "model/base/recbole_checkpoint.py"

@@ -298,7 +298,7 @@ class Config(RecBoleConfig):
                     f"train_neg_sample_args: {self.model} compares with no drawn negatives; "
                     "leave it out, or give it to other models only (SASRec.train_neg_sample_args)"
                 )
-        elif kind == ModelType.SEQUENTIAL:
+        elif kind == ModelType.SEQUENTIAL or not draws:
             drawn = compares_with_drawn(self.spec, final.get("loss_type"))
             if drawn is None:
                 drawn = draws and final.get("loss_type") != "CE"

@@ -194,7 +194,8 @@ def refuse_empty(values: Mapping[str, Any], defaults: Mapping[str, Any], model: 
         ConfigError: a key is empty that must not be.
     """
     file = recbole_folder() / "properties" / "model" / f"{model}.yaml"
-    own = read_yaml(file).keys() - _CHOSEN_IF_EMPTY if file.is_file() else set()
+    theirs = read_yaml(file) if file.is_file() else {}
+    own = {key for key, default in theirs.items() if str(default) not in _NO_VALUE} - _CHOSEN_IF_EMPTY
     for key, default in defaults.items():
         number = isinstance(default, (int, float)) and not isinstance(default, bool) and key not in DECLARED
         if values[key] is None and default is not None and not isinstance(default, bool) and (key in own or number):

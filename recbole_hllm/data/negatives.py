@@ -62,6 +62,8 @@ def compares_with_drawn(spec: Any, loss: Any) -> bool | None:
     kind = spec.model.type
     if spec.ours or spec.rows.labelled or kind == ModelType.TRADITIONAL:
         return None
+    if not spec.model.DRAWS_NEGATIVES:
+        return False
     if spec.losses:
         return loss == "BPR"
     return kind == ModelType.GENERAL or spec.model.fixed_input_type() == InputType.PAIRWISE

@@ -226,7 +226,7 @@ class Trainer(Evaluation):
         if not self.batch:
             self._train_mode()
             with self.engine.whole():
-                self.model.prepare_epoch()
+                self.model.begin_epoch(epoch_idx)
         first, batches, share_of = self.batch, len(train_data), shares(train_data, self.accumulation)
         wanted = self.stopping.batches_of_epoch(batches, self.steps - first // self.accumulation)
         shown = {"desc": f"train {epoch_idx:>3}", "disable": not show_progress, "leave": False}

@@ -14,7 +14,11 @@ BATCHES = ("1", "n - 1", "n", "n + 1")
 LABELLED = {"metrics": ["AUC", "LogLoss"], "valid_metric": "AUC", "eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}}}
 RANKING = {"topk": [1], "metrics": ["Recall", "MRR"], "valid_metric": "MRR@1"}
 # Kernels, and candidates to rank again, that fit.
-OF_MODEL = {"ConvNCF": {"embedding_size": 64}, **dict.fromkeys(("GRU4RecCPR", "SASRecCPR"), {"reranker_CAN_NUM": "1"})}
+OF_MODEL = {
+    "ConvNCF": {"embedding_size": 64},
+    "FEARec": {"n_layers": 2},
+    **dict.fromkeys(("GRU4RecCPR", "SASRecCPR"), {"reranker_CAN_NUM": "1"}),
+}
 
 
 def name_of(users, items, length):

@@ -41,7 +41,11 @@ SELECTED = [
     for numerical in ([], columns)
 ]
 # Kernels and candidates that fit the small sizes of these tests.
-FITTING = {"ConvNCF": {"embedding_size": 64}, **dict.fromkeys(("GRU4RecCPR", "SASRecCPR"), {"reranker_CAN_NUM": "3"})}
+FITTING = {
+    "ConvNCF": {"embedding_size": 64},
+    "FEARec": {"n_layers": 2},
+    **dict.fromkeys(("GRU4RecCPR", "SASRecCPR"), {"reranker_CAN_NUM": "3"}),
+}
 
 
 @pytest.fixture(scope="module")

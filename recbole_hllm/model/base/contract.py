@@ -156,13 +156,14 @@ class Recommender(AbstractRecommender):
 
     # ---- training ----
 
-    def prepare_epoch(self) -> None:
-        """Called before the first batch of an epoch, in every process of several: what is computed once for the whole
-        epoch. Default: nothing."""
-
     def prepare_evaluation(self) -> None:
         """Called in evaluation mode before rows are scored, in every process of several: what is computed once for all
         rows, and by all processes together. Default: nothing."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Called in training mode before the first batch of each epoch, 0 is the first, in every process of several and
+        with whole weights. What it sets and a later batch reads is among ``COUNTERS`` or ``other_parameter``, or a
+        buffer: a training that goes on inside an epoch does not call it. Default: nothing."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """torch's parameter groups for the optimizer: ``params``, and ``lr`` or ``weight_decay`` where they differ from

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from recbole.utils import get_model
 
-__all__ = ["get_model", "sequential_recommender"]
+__all__ = ["get_model", "recbole_values", "sequential_recommender"]
 
 
 def _sequential_recommender() -> ModuleType:
@@ -24,3 +24,9 @@ def _sequential_recommender() -> ModuleType:
 
 
 sequential_recommender: Any = _sequential_recommender()
+
+
+def recbole_values(config: Any, *names: str) -> tuple[Any, ...]:
+    """Values of keys of one of RecBole's models, in place of settings: the names mean other things in other models, so
+    that no class can declare them for all."""
+    return tuple(config[key] for key in names)

@@ -305,7 +305,7 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
             self.item_encoder.whitening.fit(vectors[1:])
             self._weights_moved = False
 
-    def prepare_epoch(self) -> None:
+    def begin_epoch(self, epoch: int) -> None:
         """Statistics of whitening are those of the weights that there are now. An evaluation takes them, too."""
         encoder = self.item_encoder
         if isinstance(encoder, ItemEncoder) and encoder.whitening is not None and self._weights_moved:

@@ -53,7 +53,7 @@ def scores(model):
 def train(model, steps=4, rate=0.02):
     """Some steps, after the start of an epoch; the last loss."""
     optimizer = torch.optim.AdamW([{**group, "lr": rate} for group in model.parameter_groups()])
-    model.train().prepare_epoch()
+    model.train().begin_epoch(0)
     for _ in range(steps):
         loss = model.calculate_loss(WINDOWS)
         optimizer.zero_grad()
@@ -101,7 +101,7 @@ def test_statistics_follow_the_weights(built, encoded, tuning):
     model = built(tuning, **ALL)
     whitening = model.item_encoder.whitening
     assert whitening.items == 0
-    model.train().prepare_epoch()
+    model.train().begin_epoch(0)
     first, start = whitening.matrix.clone(), zca(pooled(model))[1]
     np.testing.assert_allclose(first, start, atol=1e-2 * np.abs(start).max())
     train(model, rate=0.05)
@@ -110,11 +110,11 @@ def test_statistics_follow_the_weights(built, encoded, tuning):
     second = whitening.matrix.clone()
     assert not torch.equal(second, first)
     encoded.clear()
-    model.train().prepare_epoch()
+    model.train().begin_epoch(0)
     assert not encoded and torch.equal(whitening.matrix, second), "an evaluation has taken them"
     model.calculate_loss(WINDOWS)
     encoded.clear()
-    model.train().prepare_epoch()
+    model.train().begin_epoch(0)
     assert sum(encoded) == N_ITEMS
 
 
@@ -126,7 +126,7 @@ def test_a_frozen_item_llm_is_whitened_once(built, monkeypatch):
         model = built("frozen", **{**ALL, "item_whitening": method})
         train(model)
         scores(model)
-        model.train().prepare_epoch()
+        model.train().begin_epoch(0)
         assert len(fits) == 1 and model.item_encoder.whitening.items == N_ITEMS
 
 

@@ -1,0 +1,104 @@
+"""RecBole's models with a way to run here: whatever they keep, a checkpoint holds it."""
+
+import json
+
+import pytest
+import torch
+
+from recbole_hllm import Config, create_dataset, data_preparation, run
+
+# isort: split
+from recbole.utils import ModelType
+
+from recbole_hllm.registry import _MENDED, _USERS, get_spec
+from recbole_hllm.runs.run import load_run
+
+# Those that were always run are in other tests.
+HERE = sorted(_MENDED.keys() - {"BERT4Rec", "DGCF", "DIEN", "LINE"})
+TRAINED = [name for name in HERE if get_spec(name).model.type != ModelType.TRADITIONAL]
+# With turns and clusters that change within the few epochs of these tests.
+OWN = {
+    "FEARec": {"n_layers": 2, "contrast": "us_x", "tau": 1.0, "sim": "dot"},
+    "NCL": {"warm_up_step": 1, "m_step": 2, "num_clusters": 3},
+    "RecVAE": {"n_enc_epochs": 1, "hidden_dimension": 8, "latent_dimension": 4},
+    "MultiVAE": {"total_anneal_steps": 10, "mlp_hidden_size": [8], "latent_dimension": 4},
+    "MacridVAE": {"total_anneal_steps": 10, "encoder_hidden_size": [8], "kfac": 2},
+    "DiffRec": {"history_num_per_term": 2, "steps": 3, "dims_dnn": [8]},
+    "LDiffRec": {"history_num_per_term": 2, "steps": 3, "dims_dnn": [8], "in_dims": [8], "anneal_steps": 10},
+    "GCMC": {"gcn_output_dim": 8},
+    "NGCF": {"hidden_size_list": [8], "node_dropout": 0.2},
+}
+
+
+@pytest.fixture
+def keys_of(settings_of):
+    """model -> keys of a run of some steps, three or more an epoch."""
+
+    def make(name):
+        size = 5 if name in _USERS else 24
+        some = {"epochs": 4, "train_batch_size": size, "state": "critical"}
+        return {**settings_of("SASRec"), **some, **OWN.get(name, {})}
+
+    return make
+
+
+@pytest.fixture
+def built(keys_of):
+    """model -> the model with the weights of its seed, in evaluation mode, and rows of the test."""
+
+    def make(name):
+        config = Config(name, config_dict=keys_of(name))
+        train, _, test = data_preparation(config, create_dataset(config))
+        torch.manual_seed(0)
+        return config.spec.build(config, train._dataset).eval(), next(iter(test))[0]
+
+    return make
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_an_evaluation_of_the_checkpoint_is_the_one_before_it(keys_of, tmp_path, name):
+    result = run(name, config_dict=keys_of(name), run_dir=tmp_path / "run")
+    files = {file.suffix for file in (tmp_path / "run" / "best").iterdir()}
+    assert files <= {".safetensors", ".json"}, "no pickle"
+    again = run(name, config_dict={**keys_of(name), "evaluate_only": True}, run_dir=tmp_path / "run")
+    assert again["test_result"] == result["test_result"]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_training_that_was_cut_inside_an_epoch_goes_on_as_if_it_was_not(keys_of, tmp_path, name):
+    unseen = {**keys_of(name), "eval_step": 0}  # the last weights are kept: where it was cut is none to be the best
+    whole = run(name, config_dict=unseen, run_dir=tmp_path / "whole")
+    for limit in (4, 8, None):
+        keys = {**unseen, "max_steps": limit, "resume": limit != 4}
+        part = run(name, config_dict=keys, run_dir=tmp_path / "cut")
+    assert json.loads((tmp_path / "cut" / "costs.json").read_text())["steps"] > 8
+    assert part["test_result"] == whole["test_result"]
+    models = [load_run(tmp_path / folder).model for folder in ("cut", "whole")]
+    weights = [torch.cat([weight.flatten() for weight in model.parameters()]) for model in models]
+    assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_scores_are_those_of_single_items_and_single_rows(built, name):
+    model, rows = built(name)
+    if name == "NCL":
+        model.begin_epoch(0)
+    with torch.no_grad():
+        table = model.full_sort_predict(rows).view(len(rows), -1)
+        assert table.shape == (len(rows), model.n_items) and table.isfinite().all() and table.std() > 0
+        first = model.full_sort_predict(rows[:1]).view(-1)
+        torch.testing.assert_close(first, table[0], rtol=0, atol=2e-6)
+        for item in (1, model.n_items - 1):
+            rows[model.ITEM_ID][:] = item
+            torch.testing.assert_close(model.predict(rows).view(-1), table[:, item], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", sorted(_USERS))
+def test_a_row_for_each_user_and_no_negatives(keys_of, name):
+    config = Config(name, config_dict=keys_of(name))
+    assert config["train_neg_sample_args"]["distribution"] == "none"
+    train, *_ = data_preparation(config, create_dataset(config))
+    rows = list(train)
+    assert all(list(batch.interaction) == ["user_id"] for batch in rows)
+    users = torch.cat([batch["user_id"] for batch in rows]).tolist()
+    assert sorted(users) == list(range(1, 15)) != users

@@ -1,0 +1,34 @@
+"""DiffRec and LDiffRec: what they read of a user."""
+
+import pytest
+import torch
+
+from recbole_hllm.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", ["DiffRec", "LDiffRec"])
+def test_with_time_a_users_last_items_weigh_more(on_toy, name):
+    keys = {"time-aware": True, "w_min": 0.1, "w_max": 0.9}
+    made = on_toy(name, **keys)
+    model, rows, known = made.model, made.rows, made.known
+    weights = model.get_rating_matrix(rows["user_id"])
+    assert torch.equal(weights > 0, known[rows["user_id"]] > 0)
+    for row in weights:
+        kept = row[row > 0].sort().values
+        torch.testing.assert_close(kept, torch.linspace(0.1, 0.9, len(kept)))
+    plain = on_toy(name).model
+    assert torch.equal(plain.get_rating_matrix(rows["user_id"]), known[rows["user_id"]])
+
+
+def test_of_repeated_items_the_last_counts(on_toy, tmp_path, write_dataset):
+    items = ["a", "b", "a", "c", "d", "e"]  # the last two are held out
+    write_dataset(tmp_path, "again", [(f"u{user}", item, n) for user in range(3) for n, item in enumerate(items)])
+    keys = {"data_path": str(tmp_path), "dataset": "again", "time-aware": True, "w_min": 0.1, "w_max": 0.4}
+    model = on_toy("DiffRec", topk=[2], valid_metric="MRR@2", **keys).model
+    row = model.get_rating_matrix(torch.tensor([2]))[0]
+    assert sorted(row[row > 0].tolist()) == pytest.approx([0.2, 0.3, 0.4])
+
+
+def test_groups_of_items_would_be_a_pickle(on_toy):
+    with pytest.raises(ConfigError, match="n_cate: 2: groups of items would be read from item_emb.npy as a pickle"):
+        on_toy("LDiffRec", n_cate=2)
