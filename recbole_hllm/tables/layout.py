@@ -67,7 +67,7 @@ def jobs_of(table: Table) -> list[Job]:
     """The runs of a table, those with the first seed before those with the second."""
     jobs: dict[Path, Job] = {}
     for seed in table.seeds or [None]:
-        words = () if seed is None else (f"--seed={seed}", "--seeds=None")
+        words: tuple[str, ...] = () if seed is None else (f"--seed={seed}", "--seeds=None")
         for model in table.models:
             after = frozenset(folder_of(table, name, seed) for name in _rows_needed(table, model))
             folder = folder_of(table, model, seed)

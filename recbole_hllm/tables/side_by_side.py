@@ -321,7 +321,7 @@ def run_alone(
         command.append(f"--imports={' '.join(map(place_of, own))}")
     package = Path(__file__).resolve().parents[2]
     path = os.pathsep.join([*map(str, (package, *map(folder_of, own))), *filter(None, [os.environ.get("PYTHONPATH")])])
-    kept = {"pass_fds": lock.descriptors} if lock and lock.descriptors else {}
+    kept: dict[str, Any] = {"pass_fds": lock.descriptors} if lock and lock.descriptors else {}
     process = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, **kept)
     if process.returncode != 0:
         return {"model": model, "error": _why(process.returncode, folder / "run.log")}

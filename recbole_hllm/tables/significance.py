@@ -52,10 +52,13 @@ def add_tests(
     if reference not in done:
         return
     base = done.pop(reference)
-    names, differences = [], []
+    names: list[tuple[str, str]] = []
+    differences: list[np.ndarray] = []
     for metric in base["test_result"]:
         own = mean_by_user(folders[reference], metric)
-        for row in done if own is not None else ():
+        if own is None:
+            continue
+        for row in done:
             other = mean_by_user(folders[row], metric)
             if other is not None:
                 names.append((row, metric))

@@ -63,7 +63,7 @@ def test_ranks_and_lists_of_any_block(case, cells, rows_at_once, dtype):
         ranking._BLOCK, ranking._ROWS = before
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(cases(), st.integers(1, 200), st.integers(1, 8))
 def test_several_masks_in_one_pass_are_a_pass_of_each(case, cells, rows_at_once):
     users, vectors, rows, items, masked, k = case

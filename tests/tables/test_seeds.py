@@ -19,7 +19,8 @@ def a_run(value, seconds=1.0, reason="early stopping", epochs=3, digest="x"):
         "costs": {"epochs": epochs, "training_seconds": seconds, "converged": reason == "early stopping",
                   "stop_reason": reason, "throughput": {"rows": seconds}, "best_epoch": None},
         "protocol": {"fingerprint": {"items": digest}, "seed": 1},
-        "segments": {"popularity": [{"segment": "0", "targets": 4, "mrr@10": value, "hit@10": None}]},
+        "segments": {kind: [{"segment": "0", "targets": 4, "mrr@10": value, "hit@10": None}]
+                     for kind in ("history_length", "popularity")},
     }  # fmt: skip
 
 

@@ -170,7 +170,7 @@ def test_a_row_with_seeds_is_named_for_the_run_of_the_same_seed(tmp_path):
     [
         ({"seeds": [1, 1]}, "seeds: .* is not a list of different numbers"),
         ({"seeds": [1, 2], "BPR.seed": 4}, "BPR.seed: seeds gives every row its seeds"),
-        ({"BPR.seeds": [1, 2]}, "'seeds' is shared by all rows"),
+        ({"BPR.seeds": [1, 2]}, "'BPR.seeds' is of a table, whose rows have a run with each of them"),
         ({"compare_to": "SASRec"}, "compare_to: 'SASRec' is not a row of this table"),
         ({"compare_test": "sign"}, "compare_test: 'sign' is not one of t-test, wilcoxon"),
         ({"BPR.compare_to": "Pop"}, "'compare_to' is shared by all rows"),

@@ -1,9 +1,10 @@
 """Tables of what was tested."""
 
 from recbole_hllm.tables.verdicts import verdict_lines
+from recbole_hllm.units import MISSING
 
 
-def tested(difference, p, said, effect=0.2):
+def found(difference, p, said, effect=0.2):
     return {"difference": difference, "low": difference - 0.01, "high": difference + 0.01, "effect": effect, "p": p,
             "p_holm": 2 * p, "users": 1234, "verdict": said}  # fmt: skip
 
@@ -11,10 +12,10 @@ def tested(difference, p, said, effect=0.2):
 ROWS = [
     {"model": "Base", "test_result": {"mrr@10": 0.1, "hit@10": 0.2}},
     {"model": "Good|er", "test_result": {"mrr@10": 0.15, "hit@10": 0.2},
-     "tests": {"mrr@10": tested(0.05, 1e-6, "better"), "hit@10": tested(0.0, 0.5, "no difference found", None)}},
+     "tests": {"mrr@10": found(0.05, 1e-6, "better"), "hit@10": found(0.0, 0.5, "no difference found", None)}},
     {"model": "Failed", "error": "no memory", "tests": {}},
     {"model": "Slow", "test_result": {"mrr@10": 0.05, "hit@10": 0.1},
-     "tests": {"mrr@10": tested(-0.05, 0.011, "not converged"), "hit@10": tested(-0.1, 0.01, "not converged")}},
+     "tests": {"mrr@10": found(-0.05, 0.011, "not converged"), "hit@10": found(-0.1, 0.01, "not converged")}},
 ]  # fmt: skip
 
 
@@ -30,7 +31,7 @@ def test_two_tables():
     ]
     assert further[0].startswith("The same in hit@10, with the interval (bootstrap over users)")
     assert whole[0] == "| model | difference | 95 % interval | effect size | p | p (Holm) | verdict |"
-    assert whole[2] == "| Good\\|er | +0.0000 | -0.0100 to +0.0100 | - | 0.5000 | 1.0000 | no difference found |"
+    assert whole[2] == f"| Good\\|er | +0.0000 | -0.0100 to +0.0100 | {MISSING} | 0.5000 | 1.0000 | no difference found |"
     assert whole[3] == "| Slow | -0.1000 | -0.1100 to -0.0900 | +0.200 | 0.0100 | 0.0200 | not converged |"
 
 
@@ -39,5 +40,5 @@ def test_small_p_values_and_a_metric_that_no_user_has():
     assert "in mrr@10" in further[0] and "| < 0.0001 | < 0.0001 | better |" in whole[2]
 
 
-def test_nothing_tested():
+def test_nothing_found():
     assert verdict_lines(ROWS[:1], "Base", "t-test", "mrr@10") == []

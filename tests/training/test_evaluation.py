@@ -130,7 +130,7 @@ TOGETHER = {"eval_targets": "together", "eval_args": {"split": {"RS": [0.4, 0.3,
     [
         ("SASRec", {}),  # a product of vectors
         ("SASRec", TOGETHER),
-        ("BPR", {"eval_args": {"mode": "uni20"}}),
+        ("BPR", {"eval_args": {"mode": "uni10"}}),
         ("Markov", {}),  # a table of scores, with many ties
         ("Markov", TOGETHER),
         ("SASRec", {"metrics": ["GAUC", "NDCG"]}),  # of whole rows
