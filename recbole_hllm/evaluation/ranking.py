@@ -152,8 +152,8 @@ def _rank_part(
     width: int,
     memories: list[Tensor],
 ) -> list[Ranking]:
-    """Ranks the targets of some rows under each mask. A block of scores is computed once and copied for the other masks:
-    nothing is left of one that was looked at."""
+    """Ranks the targets of some rows under each mask. A block of scores is computed once, and copied for the other
+    masks: nothing is left of one that was looked at."""
     blocks = [_block(memory, part.stop - part.start, width, k) for memory in memories]
     own = scores.of(part, *targets, blocks[0][:, :width])
     ones = [

@@ -41,7 +41,6 @@ from recbole_hllm.training.checkpoint import load_model
 from recbole_hllm.training.peak_memory import forget_peak_memory
 from recbole_hllm.training.trainer import Trainer
 
-
 _MASKS = {True: "on", False: "off", "both": "on and off"}
 
 

@@ -64,7 +64,8 @@ def _take(descriptor: int, wait: bool) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        logging.getLogger().warning(f"this disk has no locks ({error.strerror}): only one process may make a table here")
+        reason = f"this disk has no locks ({error.strerror})"
+        logging.getLogger().warning(f"{reason}: only one process may make a table here")
     return True
 
 

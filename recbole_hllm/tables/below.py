@@ -14,7 +14,6 @@ from recbole_hllm.tables.table import results_of
 from recbole_hllm.tables.verdicts import verdict_lines
 from recbole_hllm.training.stopping import COUNTED_ONCE
 
-
 Folders = Mapping[str, Sequence[Path]]
 
 

@@ -185,7 +185,8 @@ def finish(table: Table, rows: list[dict[str, Any]], **further: Any) -> dict[str
     if table.left_out:
         header["left_out"] = [f"{model} ({reason})" for model, reason in table.left_out.items()]
     if table.seeds:
-        header["seed"] = f"{', '.join(map(str, table.seeds))}, one run with each; rows that only count: {table.seeds[0]}"
+        seeds = ", ".join(map(str, table.seeds))
+        header["seed"] = f"{seeds}, one run with each; rows that only count: {table.seeds[0]}"
     folders = {row["model"]: folders_of(table, row) for row in rows}
     if reference := table.keys.get("compare_to"):
         header["compare_to"] = reference

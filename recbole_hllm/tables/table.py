@@ -25,8 +25,8 @@ from typing import Any
 
 import pandas as pd
 
-from recbole_hllm.evaluation.metrics import is_smaller_better
 from recbole_hllm.evaluation.columns import other_column
+from recbole_hllm.evaluation.metrics import is_smaller_better
 from recbole_hllm.storage.files import finite
 from recbole_hllm.tables.seeds import further_columns
 from recbole_hllm.units import MISSING, format_bytes, format_count, format_integer, format_seconds

@@ -25,9 +25,9 @@ def verdict_lines(rows: list[dict[str, Any]], reference: str, how: str, metric: 
     metrics = [name for name in results_of(tested[0]) if name in tested[0]["tests"]]
     number, users = sum(len(row["tests"]) for row in tested), next(iter(tested[0]["tests"].values()))["users"]
     heading = (
-        f"Against {reference}, user by user: mean difference and verdict. Paired {_NAMES[how]} over {users:,} test users, "
-        f"each with the mean over the row's runs; p values corrected (Holm) for {number} tests, one for each row and "
-        f"metric; better and worse: below {LEVEL}. No verdict where training did not converge."
+        f"Against {reference}, user by user: mean difference and verdict. Paired {_NAMES[how]} over {users:,} test "
+        f"users, each with the mean over the row's runs; p values corrected (Holm) for {number} tests, one for each "
+        f"row and metric; better and worse: below {LEVEL}. No verdict where training did not converge."
     )
     blocks = [[heading], _table(tested, metrics, _difference, metrics)]
     shown = metric if metric in metrics else metrics[0]

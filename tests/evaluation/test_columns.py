@@ -68,8 +68,8 @@ def test_ranks_and_segments_are_of_both(both):
     with np.load(both / "both" / "ranks-test.npz") as arrays, np.load(both / "masked" / "ranks-test.npz") as masked:
         assert np.array_equal(arrays["rank_masked"], masked["rank"]) and (arrays["rank"] >= masked["rank"]).all()
         assert (arrays["rank"] > masked["rank"]).any()
-        assert np.array_equal(by_user(both / "both", "mrr@3-masked")[0], np.where(masked["rank"] > 3, 0, 1 / masked["rank"]))
-        assert np.array_equal(by_user(both / "both", "mrr@3")[0], np.where(arrays["rank"] > 3, 0, 1 / arrays["rank"]))
+        for metric, ranks in (("mrr@3-masked", masked["rank"]), ("mrr@3", arrays["rank"])):
+            assert np.array_equal(by_user(both / "both", metric)[0], np.where(ranks > 3, 0, 1 / ranks))
     segments = segment_table(both / "both")
     expected = json.loads((both / "masked" / "evaluation-1.json").read_text())["segments"]
     of_masked = segment_table(both / "masked")

@@ -145,7 +145,7 @@ def test_both_masks_in_one_pass_are_two_passes(ready, monkeypatch, name, keys):
     assert both == {**plain, **{f"{metric}-masked": value for metric, value in masked.items()}}
     assert list(both) == [*plain, *(f"{metric}-masked" for metric in plain)]
     assert all_ranks == {**ranks, "rank_masked": ranks_masked["rank"]}
-    assert (ranks["rank"] != ranks_masked["rank"]) == ("mode" not in keys.get("eval_args", {})), "the mask does something"
+    assert (ranks["rank"] != ranks_masked["rank"]) == ("mode" not in keys.get("eval_args", {})), "a mask changes ranks"
 
 
 def test_no_score_is_computed_twice_for_both_masks(ready, monkeypatch):

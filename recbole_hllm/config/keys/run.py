@@ -247,7 +247,9 @@ class CompatibilityKeys(Settings):
     )  # fmt: skip
 
 
-class OverallKeys(OurDataKeys, OurEvaluationKeys, SeedsKeys, SearchKeys, OurTrainingKeys, EngineKeys, CompatibilityKeys):
+class OverallKeys(
+    OurDataKeys, OurEvaluationKeys, SeedsKeys, SearchKeys, OurTrainingKeys, EngineKeys, CompatibilityKeys
+):
     """Keys of this package that every model understands, RecBole's own included. Keys of RecBole keep RecBole's
     defaults."""
 
