@@ -304,9 +304,7 @@ def _row_named(model: str) -> Iterator[None]:
         raise ConfigError(f"{model}: {error}" if base_model(model) != model else str(error)) from None
 
 
-def run_alone(
-    model: str, keys: Path, folder: Path, words: Sequence[str], lock: Lock | None = None
-) -> dict[str, Any]:
+def run_alone(model: str, keys: Path, folder: Path, words: Sequence[str], lock: Lock | None = None) -> dict[str, Any]:
     """One model in a new process: a process's peak memory never falls, and a crash leaves the other rows alone.
 
     Args:
