@@ -158,7 +158,7 @@ def _in_this_process(monkeypatch) -> list[str]:
 
     started = []
 
-    def here(command, env):
+    def here(command, env, **_):
         folder = next(word for word in command if word.startswith("--run_dir=")).removeprefix("--run_dir=")
         started.append("/".join(Path(folder).parts[-2:]))
         try:

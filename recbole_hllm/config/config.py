@@ -41,8 +41,8 @@ from recbole_hllm.registry import base_model, get_spec, known_name, model_names,
 
 # Arguments of the command line and of `run()`, which are no keys of a config.
 _RUN_ARGUMENTS = {"config_files", "config_file", "run_dir"}
-# Keys of a search, which is many runs; no settings of one.
-_SEARCH_KEYS = {"trials", "search"}
+# Keys of several runs; no settings of one.
+_SEARCH_KEYS = {"trials", "search", "seeds"}
 # Keys that RecBole's code reads and that the program sets itself.
 _DERIVED_KEYS = {
     "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "valid_neg_sample_args", "test_neg_sample_args", "device",
@@ -177,6 +177,9 @@ class Config(RecBoleConfig):
         if key == "trials" and self.external_config_dict[shown] is not None:
             alone = "the same number for all models: --trials=4, or recbole_hllm.tables.search in Python"
             raise ConfigError(f"'{shown}'{where} is of a search, {alone}")
+        if key == "seeds" and self.external_config_dict[shown] is not None:
+            alone = "a single run has one: --seed=1"
+            raise ConfigError(f"'{shown}'{where} is of a table, whose rows have a run with each of them; {alone}")
         if key in _DERIVED_KEYS:
             instead = "; see use_gpu and gpu_id" if key == "device" else ""
             raise ConfigError(f"key '{shown}'{where} is set by the program itself{instead}")
@@ -325,8 +328,9 @@ class Config(RecBoleConfig):
         given = self.external_config_dict
         if given.get("repeatable") is False and self.model_class.type != ModelType.SEQUENTIAL:
             final["mask_history"] = True
-            if given.get("mask_history") is False:
-                raise ConfigError("repeatable: False and mask_history: False contradict each other; leave one out")
+            if given.get("mask_history") in (False, "both"):
+                asked = f"mask_history: {given['mask_history']}"
+                raise ConfigError(f"repeatable: False and {asked} contradict each other; leave one out")
 
     def _choose_labels(self, final: dict[str, Any]) -> None:
         """A column of labels in the data is stronger than our default of a threshold, not than the user's."""
@@ -373,7 +377,8 @@ class Config(RecBoleConfig):
         final["metrics"], final["valid_metric_bigger"] = metrics, not is_smaller_better(final["valid_metric"])
         # Nothing is chosen by it when a finished run is evaluated again, say with another topk.
         if not final["evaluate_only"]:
-            check_valid_metric(final["valid_metric"], metrics, final["topk"], labelled)
+            both = final["mask_history"] == "both"
+            check_valid_metric(final["valid_metric"], metrics, final["topk"], labelled, both)
 
     def _set_eval_neg_sample_args(self, phase: str) -> None:
         modes = self.final_config_dict["eval_args"]["mode"]

@@ -128,7 +128,11 @@ class Key:
         return self._checked_choice(value)
 
     def _checked_switch(self, value: Any) -> Any:
-        if len(self.types) > 1:  # or names, which the code that knows them checks
+        if self.choices and not isinstance(value, int):  # or one of some words
+            if value in self.choices:
+                return value
+            raise ConfigError(f"{self.name}: {value!r} is neither True, False nor {' or '.join(self.choices)}")
+        if len(self.types) > 1 and not self.choices:  # or names, which the code that knows them checks
             return value
         if isinstance(value, int) and value in (0, 1):
             return bool(value)

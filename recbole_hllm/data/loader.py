@@ -10,7 +10,7 @@ from recbole.data.transform import MaskItemSequence
 from torch import Tensor
 
 from recbole_hllm.config.keys.recbole import SizeKeys
-from recbole_hllm.config.keys.run import RunKeys
+from recbole_hllm.config.keys.run import RunKeys, data_seed
 from recbole_hllm.data.batches import BatchLoader
 from recbole_hllm.data.candidates import draw_candidates
 from recbole_hllm.data.negatives import check_drawable
@@ -120,7 +120,7 @@ class EvalLoader(FullSortEvalDataLoader, BatchLoader):
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         self.phase = phase
         self.settings = RunKeys.of(config)
-        self.mask_history = self.settings.mask_history
+        self.mask_history = bool(self.settings.mask_history)  # of both kinds, too: who ranks knows which it wants
         self.target_masked = self.mask_history and "mask_target" in referenced(self.settings.reference)
         self.sample_size = len(dataset)
         self.candidates = self._draw(config, dataset, counts)
@@ -146,7 +146,7 @@ class EvalLoader(FullSortEvalDataLoader, BatchLoader):
             sequences.items,
             dataset.item_num,
             arguments["sample_num"],
-            seed=self.settings.seed,
+            seed=data_seed(self.settings),
             weights=counts() if arguments["distribution"] == "popularity" else None,
         )
 

@@ -15,6 +15,7 @@ from recbole.utils import EvaluatorType
 
 from recbole_hllm.doors import Door, is_place, load_place, place_of
 from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.evaluation.columns import MASKED, plain_name
 
 METRICS = Door(
     "metric",
@@ -153,18 +154,25 @@ def is_smaller_better(metric: str) -> bool:
     """Whether the smaller of two values of a metric is the better one.
 
     Args:
-        metric: its name in any case, with or without ``@k``.
+        metric: its name in any case, with or without ``@k``, of either column.
     """
-    name = metric.partition("@")[0]
+    name = plain_name(metric).partition("@")[0]
     found = find_metric(name, False) or find_metric(name, True)
     return bool(found and found.smaller)
 
 
-def check_valid_metric(valid_metric: str, metrics: Sequence[str], topk: Sequence[int], labelled: bool) -> None:
-    """Raises ConfigError where no epoch can be chosen by ``valid_metric``, since ``metrics`` do not give it."""
+def check_valid_metric(
+    valid_metric: str, metrics: Sequence[str], topk: Sequence[int], labelled: bool, both: bool = False
+) -> None:
+    """Raises ConfigError where no epoch can be chosen by ``valid_metric``, since ``metrics`` do not give it.
+
+    Args:
+        both: each metric is there with the history taken out, too.
+    """
     computed = []
     for name in (metric.lower() for metric in metrics):
         computed += [f"{name}@{k}" for k in topk] if needed_by([name], labelled) & _LISTS else [name]
+    computed += [name + MASKED for name in computed] if both else []
     if valid_metric.lower() not in computed:
         raise ConfigError(
             f"valid_metric: '{valid_metric}' is not computed; "

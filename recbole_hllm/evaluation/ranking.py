@@ -6,7 +6,7 @@ a few times there: for the items that are better than the worst of the list so f
 that of each target.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,21 +106,73 @@ def rank(
     Raises:
         ModelError: the score of a target is not a number.
     """
+    return rank_each(scores, rows, items, (masked,), k)[0]
+
+
+def rank_each(
+    scores: ScoreTable | ScoreProduct,
+    rows: Tensor,
+    items: Tensor,
+    masks: Sequence[tuple[Tensor, Tensor] | None],
+    k: int = 0,
+) -> list[Ranking]:
+    """``rank`` under each of several masks, of scores that are computed once."""
     cells = _BLOCK if scores.device.type == "cpu" else _BLOCK_ON_GPU
     width = max(1, min(scores.n_items - 1, cells // max(1, min(scores.n_rows, _ROWS))))
     height = max(1, min(scores.n_rows, cells // width))
-    memory = torch.empty(height * (width + -width % _tile(width, k)), dtype=scores.dtype, device=scores.device)
+    size = height * (width + -width % _tile(width, k))
+    memories = [torch.empty(size, dtype=scores.dtype, device=scores.device) for _ in masks]
     nothing = torch.empty(0, dtype=torch.long, device=scores.device)
-    masked = (nothing, nothing) if masked is None else (masked[0].to(scores.device), masked[1].to(scores.device))
-    parts = []
+    pairs = [(nothing, nothing) if mask is None else (mask[0].to(scores.device), mask[1].to(scores.device))
+             for mask in masks]  # fmt: skip
+    parts: list[list[Ranking]] = [[] for _ in masks]
     for begin in range(0, scores.n_rows, height):
         part = slice(begin, min(begin + height, scores.n_rows))
-        targets, others = _pairs_of(part, rows, items), _pairs_of(part, *masked)
-        parts.append(_Part(scores, part, targets, others, k, width, memory).ranking())
-    if not parts:
-        return Ranking(nothing, nothing.bool(), nothing.view(0, 1).expand(0, k))
-    together = zip(*((one.ranks, one.candidates, one.lists) for one in parts), strict=True)
-    return Ranking(*map(torch.cat, together))
+        found = _rank_part(scores, part, _pairs_of(part, rows, items), pairs, k, width, memories)
+        for rankings, ranking in zip(parts, found, strict=True):
+            rankings.append(ranking)
+    return [_together(rankings) if rankings else _empty(nothing, k) for rankings in parts]
+
+
+def _empty(nothing: Tensor, k: int) -> Ranking:
+    return Ranking(nothing, nothing.bool(), nothing.view(0, 1).expand(0, k))
+
+
+def _together(parts: list[Ranking]) -> Ranking:
+    arrays = zip(*((one.ranks, one.candidates, one.lists) for one in parts), strict=True)
+    return Ranking(*map(torch.cat, arrays))
+
+
+def _rank_part(
+    scores: ScoreTable | ScoreProduct,
+    part: slice,
+    targets: tuple[Tensor, Tensor],
+    masks: list[tuple[Tensor, Tensor]],
+    k: int,
+    width: int,
+    memories: list[Tensor],
+) -> list[Ranking]:
+    """Ranks the targets of some rows under each mask. A block of scores is computed once, and copied for the other
+    masks: nothing is left of one that was looked at."""
+    blocks = [_block(memory, part.stop - part.start, width, k) for memory in memories]
+    own = scores.of(part, *targets, blocks[0][:, :width])
+    ones = [
+        _Part(scores.n_items, targets, own.clone(), _pairs_of(part, *mask), k, width, block)
+        for mask, block in zip(masks, blocks, strict=True)
+    ]
+    for number, begin in enumerate(range(1, scores.n_items, width)):
+        start = min(begin, scores.n_items - width)
+        scores.fill(ones[0].filled, part, start)
+        for one in ones[1:]:
+            one.filled.copy_(ones[0].filled)
+        for one in ones:
+            one.look_at(number, begin, start)
+    return [one.ranking() for one in ones]
+
+
+def _block(memory: Tensor, n_rows: int, width: int, k: int) -> Tensor:
+    padded = width + -width % _tile(width, k)
+    return memory[: n_rows * padded].view(n_rows, padded)
 
 
 def _tile(width: int, k: int) -> int:
@@ -134,59 +186,61 @@ def _pairs_of(part: slice, rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]
 
 
 class _Part:
-    """Some rows on their way through the catalogue."""
+    """Some rows on their way through the catalogue, under one mask.
+
+    Args:
+        n_items: of the catalogue.
+        targets: row and item of each.
+        own: (P,) their scores, which this may write to.
+        masked: row and item of what is no candidate.
+        k: length of the lists.
+        width: items of a block.
+        block: memory for the scores of these rows and so many items, and the padding after them.
+    """
 
     def __init__(
         self,
-        scores: ScoreTable | ScoreProduct,
-        part: slice,
+        n_items: int,
         targets: tuple[Tensor, Tensor],
+        own: Tensor,
         masked: tuple[Tensor, Tensor],
         k: int,
         width: int,
-        memory: Tensor,
+        block: Tensor,
     ) -> None:
-        self.scores, self.part, self.width = scores, part, width
+        self.n_items, self.width, self.block = n_items, width, block
         self.rows, self.items = targets
-        n_rows, tile = part.stop - part.start, _tile(width, k)
-        padded = width + -width % tile
-        self.block = memory[: n_rows * padded].view(n_rows, padded)
         self.filled = self.block[:, :width]
-        self.best = _Best(self.block, k, tile) if k else None
-        self.own = scores.of(part, *targets, self.filled)
+        self.best = _Best(self.block, k, _tile(width, k)) if k else None
+        self.own = own
         self.own[torch.isin(self._key(*targets), self._key(*masked))] = -_INF
         _check(self.own)
         self.candidates = self.own > -_INF
         # A target's own score is the one it is compared by, whatever the last bit of it is in the block.
         values = torch.cat([self.own.new_full(masked[0].shape, -_INF), self.own])
         pairs = torch.cat([masked[0], self.rows]), torch.cat([masked[1], self.items])
-        self.given = _InBlocks(*pairs, scores.n_items, width)
+        self.given = _InBlocks(*pairs, n_items, width)
         self.cells, self.values = self._cells(*pairs)[self.given.order], values[self.given.order]
-        self.targets_in = _InBlocks(self.rows, self.items, scores.n_items, width)
+        self.targets_in = _InBlocks(self.rows, self.items, n_items, width)
         self.slots = list(_slots(self.rows))
         self.above = torch.zeros_like(self.rows)
 
     def _key(self, rows: Tensor, items: Tensor) -> Tensor:
-        return rows * self.scores.n_items + items
+        return rows * self.n_items + items
 
     def _begin(self, items: Tensor) -> Tensor:
         """First item of the block of each item: the last block is as wide as the others and begins inside the one
         before."""
-        return ((items - 1) // self.width * self.width + 1).clamp(max=self.scores.n_items - self.width)
+        return ((items - 1) // self.width * self.width + 1).clamp(max=self.n_items - self.width)
 
     def _cells(self, rows: Tensor, items: Tensor) -> Tensor:
         return rows * self.block.shape[1] + items - self._begin(items)
 
     def ranking(self) -> Ranking:
-        for number, begin in enumerate(range(1, self.scores.n_items, self.width)):
-            self._look_at(number, begin)
-        n_rows = self.part.stop - self.part.start
-        lists = self.best.lists() if self.best else self.rows.new_empty(n_rows, 0)
+        lists = self.best.lists() if self.best else self.rows.new_empty(len(self.block), 0)
         return Ranking(self.above + 1, self.candidates, lists)
 
-    def _look_at(self, number: int, begin: int) -> None:
-        start = min(begin, self.scores.n_items - self.width)
-        self.scores.fill(self.filled, self.part, start)
+    def look_at(self, number: int, begin: int, start: int) -> None:
         self.block[:, self.width :] = -_INF
         self.block[:, : begin - start] = -_INF  # seen before
         given = self.given.inside(number)

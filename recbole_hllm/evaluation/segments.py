@@ -9,6 +9,7 @@ import numpy as np
 from recbole_hllm.config.parsing import read_yaml
 from recbole_hllm.config.schema import DECLARED
 from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.evaluation.columns import MASKED, is_masked, plain_name
 from recbole_hllm.evaluation.value_metrics import value_metrics
 
 # Key of the segments' bounds -> array of the kept file.
@@ -89,7 +90,8 @@ def segment_metrics(evaluated: Mapping[str, np.ndarray], keys: Mapping[str, Any]
 
     Args:
         evaluated: what ``describe`` returns: ``rank`` and, where targets are evaluated together, ``user``; or ``user``,
-            ``label`` and ``score``; with ``history_length`` and ``popularity``, each (R,).
+            ``label`` and ``score``; with ``history_length`` and ``popularity``, each (R,). With ``rank_masked`` (R,),
+            too, there are metrics of both, those of it with ``-masked`` after their names.
         keys: ``metrics``, ``topk``, ``segments_user``, ``segments_item`` and ``eval_targets``; metrics that no rank
             gives are left out.
     """
@@ -112,17 +114,21 @@ def _of_scores(inside: Any, metrics: Any, keys: Any, array: Any) -> dict[str, An
 
 
 def _of_ranks(inside: Any, metrics: Any, keys: Any, array: Any) -> dict[str, Any]:
-    ranks = inside["rank"]
-    together = keys["eval_targets"] == "together"
-    rows = inside["user"] if together else np.arange(len(ranks))
-    places, sizes = _places(rows, ranks)
-    values = {}
-    for name in metrics:
-        known = len(ranks) and not (together and array == "popularity" and name not in ("hit", "recall"))
-        for k in _listed(keys["topk"]) if name in _OF_A_HIT else ():
-            added = _added(name, ranks, k, places, sizes)
-            values[f"{name}@{k}"] = float(added.sum() / len(np.unique(rows))) if known else None
-    return {"targets": len(ranks), **values}
+    together, values = keys["eval_targets"] == "together", {}
+    rows = inside["user"] if together else np.arange(len(inside["rank"]))
+    for mark, ranks in _columns(inside).items():
+        places, sizes = _places(rows, ranks)
+        for name in metrics:
+            known = len(ranks) and not (together and array == "popularity" and name not in ("hit", "recall"))
+            for k in _listed(keys["topk"]) if name in _OF_A_HIT else ():
+                added = _added(name, ranks, k, places, sizes)
+                values[f"{name}@{k}{mark}"] = float(added.sum() / len(np.unique(rows))) if known else None
+    return {"targets": len(rows), **values}
+
+
+def _columns(kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Mark after a metric's name -> the ranks that it is of."""
+    return {mark: kept[name] for mark, name in (("", "rank"), (MASKED, "rank_masked")) if name in kept}
 
 
 def by_user(run_dir: str | Path, metric: str) -> np.ndarray | None:
@@ -130,7 +136,7 @@ def by_user(run_dir: str | Path, metric: str) -> np.ndarray | None:
 
     Args:
         run_dir: folder of the run.
-        metric: such as ndcg@10, in small letters.
+        metric: such as ndcg@10, in small letters, or ndcg@10-masked of a run that has both.
 
     Returns:
         (2, U) sum of the metric over each tested user's evaluated rows, and their number; users in ascending order.
@@ -138,14 +144,17 @@ def by_user(run_dir: str | Path, metric: str) -> np.ndarray | None:
     Raises:
         ModelError: the file of ranks is damaged.
     """
-    folder, (name, _, k) = Path(run_dir), metric.partition("@")
+    folder, (name, _, k) = Path(run_dir), plain_name(metric).partition("@")
     if name not in _OF_A_HIT or not k.isdecimal() or not (folder / KEPT[0]).is_file():
         return None
     kept = _read(folder / KEPT[0])
+    ranks = _columns(kept).get(MASKED if is_masked(metric) else "")
+    if ranks is None:
+        return None
     users, user_of = np.unique(kept["user"], return_inverse=True)
     together = read_yaml(folder / "config.yaml").get("eval_targets") == "together"
     rows = kept["user"] if together else np.arange(len(user_of))
-    added = _added(name, kept["rank"], int(k), *_places(rows, kept["rank"]))
+    added = _added(name, ranks, int(k), *_places(rows, ranks))
     counts = np.ones(len(users)) if together else np.bincount(user_of)
     return np.stack([np.bincount(user_of, added), counts])
 

@@ -1,5 +1,6 @@
 """The collector of rankings: hits, lists and ranks, without a label matrix of the size of the scores."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,10 @@ from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector, DataStruct
 from torch import Tensor
 
+from recbole_hllm.evaluation.columns import MASKED
 from recbole_hllm.evaluation.diversity import training_counter
 from recbole_hllm.evaluation.metrics import check_topk, needed_by
-from recbole_hllm.evaluation.ranking import ScoreProduct, ScoreTable, rank
+from recbole_hllm.evaluation.ranking import Ranking, ScoreProduct, ScoreTable, rank_each
 from recbole_hllm.processes import current
 
 _PER_PASS = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
@@ -27,6 +29,7 @@ class TopKCollector(Collector):
 
     Attributes:
         whole_rows: metrics read all scores of a row, so that they must be there as one table.
+        columns: mark after the name of a metric -> the collector of such metrics: this one has all of them.
     """
 
     data_struct: DataStruct
@@ -37,6 +40,7 @@ class TopKCollector(Collector):
             setattr(self.register, need, True)
         self.config, self.k = config, max(self.topk)
         self.whole_rows = self.register.need("rec.meanrank")
+        self.columns: dict[str, TopKCollector] = {"": self}
         self._stock = Collector({"metrics": ["GAUC"], **{key: config[key] for key in ("topk", "eval_args", "device")}})
         self._batches: dict[str, list[np.ndarray]] = {}
         self._rank_batches: list[dict[str, np.ndarray]] = []
@@ -71,10 +75,6 @@ class TopKCollector(Collector):
             positive_u: (positives,) row of each positive item.
             positive_i: (positives,) its item id. A row may have several positives.
         """
-        if self.whole_rows:
-            self._stock.eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
-            self._keep("rec.meanrank", self._stock.data_struct.get("rec.meanrank"))
-            del self._stock.data_struct["rec.meanrank"]
         self.collect(ScoreTable(scores_tensor), interaction, positive_u, positive_i)
 
     def collect(
@@ -92,20 +92,48 @@ class TopKCollector(Collector):
             interaction, positive_u, positive_i: as for ``eval_batch_collect``.
             masked: row and item of what is no candidate either.
         """
-        n_rows, n_items = scores.n_rows, scores.n_items
+        self._collect(scores, interaction, positive_u, positive_i, (masked,))
+
+    def _collect(
+        self,
+        scores: ScoreTable | ScoreProduct,
+        interaction: Interaction,
+        positive_u: Tensor,
+        positive_i: Tensor,
+        masks: Sequence[tuple[Tensor, Tensor] | None],
+    ) -> None:
+        """Collects a batch into each of the columns, under a mask of its own."""
         # One sorted key per distinct (row, item): RecBole's label matrix counts a repeated positive once.
-        positives = torch.unique(positive_u.to(scores.device) * n_items + positive_i.to(scores.device))
-        rows, items = positives // n_items, positives % n_items
-        ranking = rank(scores, rows, items, masked, self.k if self.register.need("rec.items") else 0)
+        positives = torch.unique(positive_u.to(scores.device) * scores.n_items + positive_i.to(scores.device))
+        rows, items = positives // scores.n_items, positives % scores.n_items
+        rankings = rank_each(scores, rows, items, masks, self.k if self.register.need("rec.items") else 0)
+        users = _user_of_each_row(interaction[self.config["USER_ID_FIELD"]], scores.n_rows)
+        for collector, mask, ranking in zip(self.columns.values(), masks, rankings, strict=True):
+            if self.whole_rows:
+                assert isinstance(scores, ScoreTable), "whole_rows asks for one table"
+                collector._keep_whole(_without(scores.values, mask), interaction, positive_u, positive_i)
+            collector._keep_ranking(ranking, scores.n_rows, users, rows, items)
+
+    def _keep_whole(self, scores: Tensor, interaction: Interaction, positive_u: Tensor, positive_i: Tensor) -> None:
+        self._stock.eval_batch_collect(scores, interaction, positive_u, positive_i)
+        self._keep("rec.meanrank", self._stock.data_struct.get("rec.meanrank"))
+        del self._stock.data_struct["rec.meanrank"]
+
+    def _keep_ranking(self, ranking: Ranking, n_rows: int, users: Tensor, rows: Tensor, items: Tensor) -> None:
+        """Keeps what metrics need of the ranking of some rows.
+
+        Args:
+            users: (n_rows,) of each row.
+            rows, items: (P,) of each target.
+        """
         if self.register.need("rec.items"):
             self._keep("rec.items", ranking.lists)
         if self.register.need("rec.topk"):
-            hits = torch.zeros(n_rows, self.k + 1, dtype=torch.int32, device=scores.device)
+            hits = torch.zeros(n_rows, self.k + 1, dtype=torch.int32, device=rows.device)
             hit = ranking.candidates & (ranking.ranks <= self.k)
             hits[rows[hit], ranking.ranks[hit] - 1] = 1
             hits[:, self.k] = torch.bincount(rows, minlength=n_rows)
             self._keep("rec.topk", hits)
-        users = _user_of_each_row(interaction[self.config["USER_ID_FIELD"]], n_rows)
         batch = {"user": users[rows.to(users.device)], "target": items, "rank": ranking.ranks}
         self._rank_batches.append({name: values.cpu().numpy() for name, values in batch.items()})
 
@@ -150,6 +178,48 @@ class TopKCollector(Collector):
             name: np.concatenate([empty, *(batch[name] for batch in batches)])
             for name in _RANKS
         }
+
+
+class BothCollector(TopKCollector):
+    """``TopKCollector`` with the history left in, and beside it one with the history taken out, of the same scores."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.columns = {"": self, MASKED: TopKCollector(config)}
+
+    def data_collect(self, train_data: Any) -> None:
+        """As ``TopKCollector.data_collect``, for both."""
+        super().data_collect(train_data)
+        self.columns[MASKED].data_collect(train_data)
+
+    def collect(
+        self,
+        scores: ScoreTable | ScoreProduct,
+        interaction: Interaction,
+        positive_u: Tensor,
+        positive_i: Tensor,
+        masked: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        """As ``TopKCollector.collect``; ``masked`` is no candidate in the second column alone."""
+        self._collect(scores, interaction, positive_u, positive_i, (None, masked))
+
+    def take_ranks(self) -> dict[str, np.ndarray]:
+        """Also ``rank_masked``, with the history taken out."""
+        return {**super().take_ranks(), "rank_masked": self.columns[MASKED].take_ranks()["rank"]}
+
+
+def ranking_collector(config: Any) -> TopKCollector:
+    """The collector that ``mask_history`` asks for."""
+    return (BothCollector if config["mask_history"] == "both" else TopKCollector)(config)
+
+
+def _without(scores: Tensor, masked: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Scores with -inf for what is masked."""
+    if masked is None:
+        return scores
+    scores = scores.clone()
+    scores[masked[0].to(scores.device), masked[1].to(scores.device)] = -torch.inf
+    return scores
 
 
 def _of_all(batches: list[np.ndarray]) -> list[np.ndarray]:

@@ -239,7 +239,11 @@ def _says_otherwise(config: Config, name: Any, there: dict[str, Any]) -> bool:
 def _row(key: str, given: str, run_dir: str | Path | None) -> Path:
     if not run_dir:
         raise ConfigError(f"{key}: {given} is for a row of a table, and this run is not one; name a folder")
-    folder = Path(run_dir).absolute().parent / given.removeprefix(ROW)
+    own = Path(run_dir).absolute()
+    with_seed = re.fullmatch(r"seed-\d+", own.name)  # a run of a row that has one for each seed
+    folder = (own.parent.parent if with_seed else own.parent) / given.removeprefix(ROW)
+    if with_seed and (folder / own.name).is_dir():
+        folder /= own.name
     if not (folder / "costs.json").is_file():
         raise ConfigError(
             f"{key}: {given}: {folder} is not a finished run; the rows of a table run in order, so this row "

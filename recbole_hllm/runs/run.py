@@ -41,6 +41,8 @@ from recbole_hllm.training.checkpoint import load_model
 from recbole_hllm.training.peak_memory import forget_peak_memory
 from recbole_hllm.training.trainer import Trainer
 
+_MASKS = {True: "on", False: "off", "both": "on and off"}
+
 
 @dataclass
 class Run:
@@ -311,6 +313,6 @@ def _log_data(config: Config, data: SequenceDataset, loaders: Any) -> None:
     logging.getLogger().info(
         f"{settings.model} on {settings.dataset}: {counts['users']} users, {counts['items']} items, "
         f"{counts['interactions']} interactions; rows: {parts[0]} training ({kind}), {parts[1]} validation, "
-        f"{parts[2]} test; history mask {'on' if settings.mask_history else 'off'}; {settings.precision}; "
+        f"{parts[2]} test; history mask {_MASKS[settings.mask_history]}; {settings.precision}; "
         f"seed {settings.seed}"
     )

@@ -1,42 +1,46 @@
 """What stands below a table: its reading, the second table of ratios, and recommendations of one row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from recbole_hllm.config.config import Config
-from recbole_hllm.evaluation.segments import by_user
 from recbole_hllm.runs.run import load_run
 from recbole_hllm.tables.examples import example_lines
 from recbole_hllm.tables.ratios import ratio_lines
 from recbole_hllm.tables.reading import reading
+from recbole_hllm.tables.significance import mean_by_user
 from recbole_hllm.tables.table import results_of
+from recbole_hllm.tables.verdicts import verdict_lines
 from recbole_hllm.training.stopping import COUNTED_ONCE
 
+Folders = Mapping[str, Sequence[Path]]
 
-def below(rows: list[dict[str, Any]], configs: Mapping[str, Config], folders: Mapping[str, Path]) -> list[list[str]]:
+
+def below(rows: list[dict[str, Any]], configs: Mapping[str, Config], folders: Folders) -> list[list[str]]:
     """Blocks of lines of Markdown, for a table's file and for the console.
 
     Args:
-        rows: of the table.
+        rows: of the table, with their ``tests``.
         configs: that of each row.
-        folders: that of each row's run.
+        folders: those of each row's runs.
     """
     shared = configs[rows[0]["model"]]
+    metric, reference = str(shared["valid_metric"]).lower(), shared["compare_to"]
+    verdicts = verdict_lines(rows, reference, shared["compare_test"], metric) if reference else []
     ratios = ratio_lines(rows, shared["ratios_to"]) if shared["ratios_to"] else []
-    blocks = [_reading(rows, str(shared["valid_metric"]).lower(), folders), *ratios]
+    blocks = [_reading(rows, metric, folders), *verdicts, *ratios]
     return [block for block in [*blocks, *_examples(rows, configs, folders)] if block]
 
 
-def _reading(rows: list[dict[str, Any]], metric: str, folders: Mapping[str, Path]) -> list[str]:
-    values = {row["model"]: by_user(folders[row["model"]], metric) for row in rows if "error" not in row}
+def _reading(rows: list[dict[str, Any]], metric: str, folders: Folders) -> list[str]:
+    values = {row["model"]: mean_by_user(folders[row["model"]], metric) for row in rows if "error" not in row}
     return reading(rows, metric, {model: sums for model, sums in values.items() if sums is not None})
 
 
-def _examples(
-    rows: list[dict[str, Any]], configs: Mapping[str, Config], folders: Mapping[str, Path]
-) -> list[list[str]]:
-    """Recommendations of the first trained row that ranks items, where ``show_recommendations`` asks for them."""
+def _examples(rows: list[dict[str, Any]], configs: Mapping[str, Config], folders: Folders) -> list[list[str]]:
+    """Recommendations of the first trained row that ranks items, where ``show_recommendations`` asks for them; of
+    several runs by the first."""
     for row in rows:
         config, trains_nothing = configs[row["model"]], row.get("costs", {}).get("stop_reason") == COUNTED_ONCE
         wanted = config["show_recommendations"] and not config.spec.rows.labelled
@@ -44,5 +48,5 @@ def _examples(
             # Whatever was evaluated, nobody is recommended what they had; and this is no further run to log.
             keys = {"mask_history": True, "log_wandb": False}
             keys |= {"trust_remote_code": True} if config["trust_remote_code"] else {}
-            return example_lines(row["model"], load_run(folders[row["model"]], keys), config["show_recommendations"])
+            return example_lines(row["model"], load_run(folders[row["model"]][0], keys), config["show_recommendations"])
     return []

@@ -105,13 +105,25 @@ def _verb(best: Collection[str]) -> str:
 
 
 def _chance(ranked: list[dict[str, Any]], metric: str, by_user: Mapping[str, np.ndarray]) -> list[str]:
-    seeds = "Each row is one run with one seed: before you name a winner, repeat the rows with other seeds."
+    seeds = _seeds(ranked)
     errors = None if len(_best(ranked, metric)) > 1 else _standard_errors(ranked[0], ranked[1], by_user)
     if errors is None:
         return [seeds]
     users = by_user[ranked[0]["model"]].shape[1]
     judged = "more than the choice of test users explains" if errors >= _BEYOND_CHANCE else "which may be chance"
     return [f"The difference is {errors:.1f} standard errors over {users:,} test users, {judged}.", seeds]
+
+
+def _seeds(ranked: list[dict[str, Any]]) -> str:
+    """What the runs behind the rows can say."""
+    repeated = next((row["seeds"] for row in ranked if len(row.get("seeds", ())) > 1), None)
+    if repeated is None:
+        return "Each row is one run with one seed: before you name a winner, repeat the rows with other seeds."
+    return (
+        f"A row is the mean of {len(repeated)} runs with the seeds {_list(map(str, repeated))}, and ± their standard "
+        "deviation; users are compared by their means over these runs. A row without ± is one run, of a rule without "
+        "training."
+    )
 
 
 def _standard_errors(row: dict[str, Any], other: dict[str, Any], by_user: Mapping[str, np.ndarray]) -> float | None:

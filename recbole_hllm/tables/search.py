@@ -26,11 +26,10 @@ from recbole_hllm.runs.folder import (
 from recbole_hllm.runs.run import as_files, merge_keys
 from recbole_hllm.storage.files import read_json, write_text
 from recbole_hllm.tables import search_report
+from recbole_hllm.tables.header import mark_incomparable, one_or_each
+from recbole_hllm.tables.layout import Table
 from recbole_hllm.tables.side_by_side import (
-    Table,
     finish,
-    mark_incomparable,
-    one_or_each,
     own_words,
     prepare,
     read_row,
@@ -75,6 +74,11 @@ def search(
     """
     given = merge_keys(as_files(config_file_list), config_dict, arguments)
     table = prepare(models, dataset, given, run_dir, words=arguments or ())
+    if table.seeds:
+        raise ConfigError(
+            "seeds: a search has one seed; then make a table with several of what it picked: "
+            f"--config_files={table.folder / _BEST} --seeds=[1,2,3]"
+        )
     number = _number_of_trials(table)
     table = table._replace(trials=number)
     if table.saved:

@@ -1,13 +1,13 @@
 """Several models on one data set under one protocol, each in a process of its own, and the table of their results."""
 
-import logging
 import os
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from recbole_hllm import own_models
 from recbole_hllm.config.config import Config
@@ -32,36 +32,21 @@ from recbole_hllm.runs.folder import (
 )
 from recbole_hllm.runs.prerequisites import named_rows
 from recbole_hllm.runs.run import as_files, merge_keys
-from recbole_hllm.storage.files import read_json, write_text
+from recbole_hllm.storage.files import read_json, write_whole
+from recbole_hllm.storage.locks import Lock, held
 from recbole_hllm.storage.logs import check_wandb, last_error
 from recbole_hllm.tables.below import below
+from recbole_hllm.tables.header import header_of
+from recbole_hllm.tables.layout import NAMES_A_ROW, Table, folders_of, is_changed, jobs_of, rows_of
 from recbole_hllm.tables.sanity import with_sanity_rows
+from recbole_hllm.tables.seeds import checked_seeds
+from recbole_hllm.tables.significance import add_tests
+from recbole_hllm.tables.spread import Job, make_all
 from recbole_hllm.tables.table import to_console, to_csv, to_json, to_markdown
 
 _TABLES = ("table.md", "table.csv", "table.json")
+_LOCK = ".table.lock"  # of who writes them, or the keys
 _USER_ERROR = 2  # exit code of a run with an error that the user can mend
-
-
-class Table(NamedTuple):
-    """What a table is to hold, checked.
-
-    Attributes:
-        models: names of its rows, in order, sanity rows last.
-        keys: keys and values given, ``<Model>.<key>`` included.
-        trials: trials of each model, where the table is one of a search.
-        configs: that of each row.
-        left_out: sanity rows without a place, and why.
-        folder: of the table.
-        saved: what ``KEYS`` of the folder holds where the table goes on.
-    """
-
-    models: list[str]
-    keys: dict[str, Any]
-    trials: int | None
-    configs: dict[str, Config]
-    left_out: dict[str, str]
-    folder: Path
-    saved: dict[str, Any]
 
 
 def compare(
@@ -74,12 +59,15 @@ def compare(
 ) -> dict[str, Any]:
     """Trains and evaluates models one after the other and writes one table.
 
+    Several processes that share its folder, the later ones with ``resume``, make different runs of it at the same time;
+    each writes the whole table when all runs have ended. A finished run is not repeated.
+
     Args:
         models: two or more model names, a list or separated by commas, or variants like ``HLLM@scratch`` with keys of
             their own; the rows of ``sanity_rows`` come after them.
         dataset, config_file_list, config_dict, arguments: as for ``run``, for all models; a key ``<Model>.<key>``
             is for one of them.
-        run_dir: folder of the table, with a run folder ``<Model>/`` for each.
+        run_dir: folder of the table, with a run folder ``<Model>/`` for each, or with ``seeds`` ``<Model>/seed-<n>/``.
 
     Returns:
         ``rows``, ``header``, ``failed`` (names of models without a result) and ``run_dir``.
@@ -92,9 +80,15 @@ def compare(
     if table.trials is not None:
         raise ConfigError("trials: this is one run of each model; recbole_hllm.tables.search.search makes several")
     start(table)
-    keys, given, folder = table.folder / KEYS, table.keys, table.folder
-    rows = [run_alone(model, keys, folder / model, own_words(model, given, folder / model)) for model in table.models]
-    return finish(table, rows)
+    return finish(table, rows_of(table, make_all(jobs_of(table), partial(_make, table))))
+
+
+def _make(table: Table, job: Job, lock: Lock) -> dict[str, Any]:
+    """What a run results in, or resulted in before."""
+    if (job.folder / "costs.json").is_file():  # what a run writes last
+        return read_row(job.row, job.folder)
+    words = [*own_words(job.row, table.keys, job.folder), *job.words]
+    return run_alone(job.row, table.folder / KEYS, job.folder, words, lock)
 
 
 def prepare(
@@ -124,13 +118,24 @@ def prepare(
     if len(set(models)) != len(models):
         raise ConfigError(f"model: {','.join(models)} names a model twice")
     given = _without_rows(set(named) - {*models, *map(base_model, models)}, given, words)
+    if seeds := checked_seeds(given.pop("seeds", None), given):
+        drawn = given.get("data_seed")
+        given |= {"seed": seeds[0], "data_seed": seeds[0] if drawn is None else drawn}
+    _check_same_seeds(folder, saved, seeds)
     models, given, left_out = with_sanity_rows(models, given)
     if not given.get("resume") and not none_begun(folder):
         refuse_existing(folder, (KEYS, *_TABLES, *models))
     configs = _check(models, given, left_out, folder)
     _check_importable(configs)
     tell_of_table(configs, given)
-    return Table(models, given, trials, configs, left_out, folder, saved)
+    return Table(models, given, trials, seeds, configs, left_out, folder, saved)
+
+
+def _check_same_seeds(folder: Path, saved: Mapping[str, Any], seeds: list[int] | None) -> None:
+    """A table may go on with more seeds."""
+    before = saved.get("seeds")
+    if saved and bool(before) != bool(seeds):
+        raise ConfigError(f"seeds: {folder} is a table {'with' if before else 'without'} seeds; make another one")
 
 
 def _names(models: Any) -> list[str]:
@@ -149,16 +154,24 @@ def _without_rows(others: set[str], given: dict[str, Any], words: Collection[str
     for key in words:
         if key in given and key not in kept:
             raise ConfigError(f"{key}: the row {key.partition('.')[0]} is left out of this run; name it in model too")
-    if kept.get("ratios_to") in others and "ratios_to" not in words:
-        del kept["ratios_to"]
+    for key in NAMES_A_ROW:
+        if kept.get(key) in others and key not in words:
+            del kept[key]
     return kept
 
 
 def start(table: Table) -> None:
-    """Makes the table's folder, with the keys that make the same table again."""
+    """Makes the table's folder, with the keys that make the same table again. Of a table that goes on with other keys,
+    finished runs that these are for go on as well."""
     make_folder(table.folder)
-    trials = {"trials": table.trials} if table.trials is not None else {}
-    write_yaml(table.folder / KEYS, {"model": table.models, **trials, **saved_keys(table.keys)})
+    several = {"trials": table.trials, "seeds": table.seeds}
+    several = {key: value for key, value in several.items() if value is not None}
+    with held(table.folder / _LOCK):
+        for model in table.models if table.trials is None and table.saved else ():
+            if is_changed(table, model):
+                for costs in [*(table.folder / model).glob("costs.json"), *(table.folder / model).glob("*/costs.json")]:
+                    costs.unlink()
+        write_yaml(table.folder / KEYS, {"model": table.models, **several, **saved_keys(table.keys)})
 
 
 def finish(table: Table, rows: list[dict[str, Any]], **further: Any) -> dict[str, Any]:
@@ -167,14 +180,22 @@ def finish(table: Table, rows: list[dict[str, Any]], **further: Any) -> dict[str
     Args:
         further: further lines of the header.
     """
-    header = _header(rows, table.keys["dataset"])
+    header = header_of(rows, table.keys["dataset"])
     header = {**header, "valid_metric": table.configs[table.models[0]]["valid_metric"], **further}
     if table.left_out:
         header["left_out"] = [f"{model} ({reason})" for model, reason in table.left_out.items()]
-    blocks = below(rows, table.configs, {row["model"]: _folder_of(table, row) for row in rows})
+    if table.seeds:
+        seeds = ", ".join(map(str, table.seeds))
+        header["seed"] = f"{seeds}, one run with each; rows that only count: {table.seeds[0]}"
+    folders = {row["model"]: folders_of(table, row) for row in rows}
+    if reference := table.keys.get("compare_to"):
+        header["compare_to"] = reference
+        add_tests(rows, reference, folders, table.configs[reference]["compare_test"], table.configs[reference]["seed"])
+    blocks = below(rows, table.configs, folders)
     texts = (to_markdown(rows, header, *blocks), to_csv(rows), to_json(rows, header))
-    for name, text in zip(_TABLES, texts, strict=True):
-        write_text(table.folder / name, text)
+    with held(table.folder / _LOCK):
+        for name, text in zip(_TABLES, texts, strict=True):
+            write_whole(table.folder / name, text)
     print(to_console(rows, header))
     print("".join("\n".join(lines) + "\n\n" for lines in blocks if lines), end="")
     print(f"{table.folder}: {', '.join(_TABLES)}, and a folder for each run", flush=True)
@@ -184,12 +205,6 @@ def finish(table: Table, rows: list[dict[str, Any]], **further: Any) -> dict[str
         "failed": [row["model"] for row in rows if "error" in row],
         "run_dir": str(table.folder),
     }
-
-
-def _folder_of(table: Table, row: dict[str, Any]) -> Path:
-    """Of a row's run: in a search, that of the trial picked."""
-    trial = [f"trial-{row['trial']}"] if "trial" in row else []
-    return table.folder.joinpath(row["model"], *trial)
 
 
 def _read_keys(folder: Path, dataset: str | None) -> dict[str, Any]:
@@ -207,7 +222,7 @@ def own_words(model: str, given: dict[str, Any], folder: Path) -> list[str]:
     unsaved = given.keys() - saved_keys(given).keys() - {"resume"}
     own = ("", model, base_model(model))
     words = [f"--{key}={given[key]}" for key in given if key in unsaved and key.rpartition(".")[0] in own]
-    return words + ["--resume=True"] * bool(given.get("resume") and (folder / "config.yaml").is_file())
+    return words + ["--resume=True"] * (folder / "config.yaml").is_file()
 
 
 def _check(models: Any, given: dict[str, Any], left_out: dict[str, str], folder: Path) -> dict[str, Config]:
@@ -219,9 +234,9 @@ def _check(models: Any, given: dict[str, Any], left_out: dict[str, str], folder:
             raise ConfigError(f"{key}: '{prefix}' is not a model of this run ({', '.join(models)})")
         if dot and rest in SHARED:
             raise ConfigError(f"{key}: '{rest}' is shared by all rows of a table; set it without '{prefix}.'")
-    reference = given.get("ratios_to")
-    if reference and reference not in models:
-        raise ConfigError(f"ratios_to: '{reference}' is not a row of this table ({', '.join(models)})")
+    for key in NAMES_A_ROW:
+        if given.get(key) and given[key] not in models:
+            raise ConfigError(f"{key}: '{given[key]}' is not a row of this table ({', '.join(models)})")
     configs = {model: _config(model, given) for model in models}
     check_same_reference({row: config["reference"] for row, config in configs.items()})
     for model, config in configs.items():
@@ -236,6 +251,8 @@ def _check(models: Any, given: dict[str, Any], left_out: dict[str, str], folder:
             f"model: {', '.join(labelled)} score labelled rows and {', '.join(others)} rank items; "
             "no table can hold both, make one for each"
         )
+    if labelled and given.get("compare_to"):
+        raise ConfigError("compare_to: rows are compared user by user, by rankings; labelled rows have none")
     return configs
 
 
@@ -284,8 +301,15 @@ def _row_named(model: str) -> Iterator[None]:
         raise ConfigError(f"{model}: {error}" if base_model(model) != model else str(error)) from None
 
 
-def run_alone(model: str, keys: Path, folder: Path, words: Sequence[str]) -> dict[str, Any]:
-    """One model in a new process: a process's peak memory never falls, and a crash leaves the other rows alone."""
+def run_alone(model: str, keys: Path, folder: Path, words: Sequence[str], lock: Lock | None = None) -> dict[str, Any]:
+    """One model in a new process: a process's peak memory never falls, and a crash leaves the other rows alone.
+
+    Args:
+        keys: the table's file of them.
+        folder: of the run.
+        words: of its command line, beside these.
+        lock: that the process is to hold, too, so that it stays held where this one is killed.
+    """
     command = [sys.executable, "-m", "recbole_hllm.cli", f"--model={model}"]
     command += [f"--config_files={keys}", f"--run_dir={folder}", *words]
     own = [thing for thing in (*own_models.registered(), *registered_metrics()) if is_importable(thing)]
@@ -293,7 +317,8 @@ def run_alone(model: str, keys: Path, folder: Path, words: Sequence[str]) -> dic
         command.append(f"--imports={' '.join(map(place_of, own))}")
     package = Path(__file__).resolve().parents[2]
     path = os.pathsep.join([*map(str, (package, *map(folder_of, own))), *filter(None, [os.environ.get("PYTHONPATH")])])
-    process = subprocess.run(command, env={**os.environ, "PYTHONPATH": path})
+    kept: dict[str, Any] = {"pass_fds": lock.descriptors} if lock and lock.descriptors else {}
+    process = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, **kept)
     if process.returncode != 0:
         return {"model": model, "error": _why(process.returncode, folder / "run.log")}
     return read_row(model, folder)
@@ -314,66 +339,3 @@ def read_row(model: str, folder: Path) -> dict[str, Any]:
     if (folder / "segments.json").is_file():  # without a test there are no segments
         row["segments"] = read_json(folder / "segments.json")
     return row
-
-
-def _header(rows: list[dict[str, Any]], dataset: str | None) -> dict[str, Any]:
-    """What all rows share; a row that differs is a mistake of this program or of its files, and is said."""
-    done = [row for row in rows if "error" not in row]
-    if not done:
-        return {"dataset": dataset}
-    first = done[0]["protocol"]
-    for row in done[1:]:
-        mark_incomparable(row, first, done[0]["model"])
-    left = [row for row in done if "error" not in row]
-    mode = first["eval_args"]["mode"]
-    drawn = {"full": "whole catalogue", "labeled": "labelled interactions"}
-    return {
-        "dataset": dataset,
-        **first["statistics"],
-        "split": f"{first['eval_args']['split']}, order {first['eval_args']['order']}",
-        **({"targets": "those of a user together, as one row"} if first.get("eval_targets") == "together" else {}),
-        **({"evaluated": f"{sample:,} users, drawn from the seed"} if (sample := first.get("eval_users")) else {}),
-        "masking": "whole history" if first["mask_history"] else "none (RecBole's for sequential models)",
-        "candidates": drawn.get(mode["test"], f"{mode['test']}, drawn once from the seed"),
-        "metrics": "RecBole's Evaluator, " + one_or_each({row["model"]: _weights(row) for row in left}),
-        "history_length": _history_lengths(left),
-        **{key: one_or_each({row["model"]: row["protocol"][key] for row in left}) for key in ("seed", "precision")},
-    }
-
-
-def _weights(row: dict[str, Any]) -> str:
-    """Which weights of a run are tested."""
-    return "weights of the last epoch (no validation)" if row["best_valid_score"] is None else "best validation weights"
-
-
-def mark_incomparable(row: dict[str, Any], protocol: Any, name: str) -> None:
-    """A row without the data, targets or candidates of ``name``, which has that protocol, loses its results."""
-    other = row["protocol"]["fingerprint"]
-    differing = [key for key, value in protocol["fingerprint"].items() if other.get(key) != value]
-    if differing:
-        row["error"] = f"not comparable with {name}: {', '.join(differing)} differ"
-        for result in ("test_result", "best_valid_result", "best_valid_score"):
-            row.pop(result, None)
-        logging.getLogger().error(f"{row['model']}: {row['error']}")
-
-
-def one_or_each(values: dict[str, Any]) -> Any:
-    """The one value that all rows have; the value of each in words where they differ."""
-    if len(set(values.values())) == 1:
-        return next(iter(values.values()))
-    return ", ".join(f"{model} {value}" for model, value in values.items())
-
-
-def _history_lengths(rows: list[dict[str, Any]]) -> int | str | None:
-    """The one length of all rows, in training and evaluation; those of each row where they differ."""
-    lengths = {
-        row["model"]: (row["protocol"]["history_length"], row["protocol"]["history_length_test"]) for row in rows
-    }
-    lengths = {model: pair for model, pair in lengths.items() if pair != (None, None)}  # Pop reads no history
-    different = {length for pair in lengths.values() for length in pair}
-    if len(different) <= 1:
-        return next(iter(different), None)
-    return ", ".join(
-        f"{model} {trained}" + (f" ({tested} in evaluation)" if tested != trained else "")
-        for model, (trained, tested) in lengths.items()
-    )

@@ -8,7 +8,9 @@ Everything here is a pure function of plain dicts, so a table can be made again 
                "stop_reason": str, "preparation_seconds": float, "training_seconds": float,
                "evaluation_seconds": float, "peak_memory_bytes": int}}
 
-and ``segments``, what ``evaluation.segments.segment_table`` returns, where there is a test;
+and ``segments``, what ``evaluation.segments.segment_table`` returns, where there is a test; of several runs
+``deviations``, the standard deviation of each metric, and ``runs``, see ``tables.seeds.over_seeds``; ``tests`` against
+another row, see ``tables.significance.add_tests``;
 
 or, for a model that failed, ``{"model": "HLLM", "error": "what went wrong"}``, whose metrics, if it has any,
 do not count; other keys go into the JSON as they are. The header is a dict of what all rows share: ``dataset``,
@@ -23,9 +25,11 @@ from typing import Any
 
 import pandas as pd
 
+from recbole_hllm.evaluation.columns import other_column
 from recbole_hllm.evaluation.metrics import is_smaller_better
 from recbole_hllm.storage.files import finite
 from recbole_hllm.tables.costs import COST_COLUMNS, cost_lines
+from recbole_hllm.tables.seeds import further_columns
 from recbole_hllm.units import MISSING, format_bytes, format_count, format_integer, format_seconds
 
 COSTS = (
@@ -61,7 +65,9 @@ def build_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
         for row in rows
     ]
     # dtype object: a missing value does not turn a column of counts into floats.
-    return pd.DataFrame(lines, columns=["model", *metrics, *costs, *errors], dtype=object)
+    table = pd.DataFrame(lines, columns=["model", *metrics, *costs, *errors], dtype=object)
+    further = pd.DataFrame(further_columns(rows, metrics), index=table.index, dtype=object)
+    return pd.concat([table, further], axis=1)
 
 
 def _cost(row: dict[str, Any], cost: str) -> Any:
@@ -155,20 +161,31 @@ def metric_cells(rows: list[dict[str, Any]], metric: str) -> list[tuple[str, boo
     best; a value alone is not best, nor is 0 everywhere."""
     values = [value_of(row, metric) for row in rows]
     known = [value for value in values if value is not None]
-    decimals = max([4, *(len(f"{value:.7f}".rstrip("0").split(".")[1]) for value in known)])
+    decimals = max([4, *(len(f"{value:.7f}".rstrip("0").split(".")[1]) for value in _kept_values(rows, metric))])
     winner = None
     if len(known) > 1 and any(known):
         winner = min(known) if is_smaller_better(metric) else max(known)
     cells = []
-    for value in values:
-        cell = MISSING if value is None else f"{value:.{decimals}f}"
+    for row, value in zip(rows, values, strict=True):
+        cell = MISSING if value is None else f"{value:.{decimals}f}" + _deviation(row, metric, decimals)
         cells.append((cell, value is not None and value == winner))
     return cells
 
 
+def _kept_values(rows: list[dict[str, Any]], metric: str) -> list[float]:
+    """Values of a metric as runs kept them: of a mean those that it is of."""
+    runs = [run for row in rows for run in row.get("runs", [row])]
+    return [value for run in runs if (value := value_of(run, metric)) is not None]
+
+
+def _deviation(row: dict[str, Any], metric: str, decimals: int) -> str:
+    deviation = row.get("deviations", {}).get(metric)
+    return "" if deviation is None else f" ± {deviation:.{decimals}f}"
+
+
 def _segment_lines(rows: list[dict[str, Any]], header: dict[str, Any]) -> list[list[str]]:
     """Headings and Markdown tables of segments x models: in the metric that chose the epochs if it has segments, then,
-    of labelled rows, in the others."""
+    of labelled rows, in the others; a metric with the history left in and taken out, in both."""
     parted = [row for row in rows if "segments" in row and "error" not in row]
     if not parted:
         return []
@@ -176,6 +193,7 @@ def _segment_lines(rows: list[dict[str, Any]], header: dict[str, Any]) -> list[l
     _, counted, *metrics = next(iter(first.values()))[0]  # "segment", "targets" or "rows", and the metrics
     chosen = str(header.get("valid_metric")).lower()
     shown = [chosen] if chosen in metrics else metrics[:1]
+    shown += [other for metric in shown if (other := other_column(metric)) in metrics]
     if counted == "rows":  # few, and each of them says something else
         shown += [metric for metric in metrics if metric not in shown]
     return [block for metric in shown for block in _segments_of(parted, metric, counted)]

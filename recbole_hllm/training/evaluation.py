@@ -18,7 +18,7 @@ from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.loader import CANDIDATES, EvalLoader
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.evaluation.products import ProductFinder
-from recbole_hllm.evaluation.ranking import ScoreProduct
+from recbole_hllm.evaluation.ranking import ScoreProduct, ScoreTable
 from recbole_hllm.model.base.contract import Picked
 from recbole_hllm.processes import current
 from recbole_hllm.storage.files import write_json
@@ -86,7 +86,10 @@ class Evaluation(RecBoleTrainer):
             if self.gpu_available:
                 torch.cuda.synchronize(self.device)
             self.scoring_seconds += time.perf_counter() - start
-        result: dict[str, Any] = self.evaluator.evaluate(self.eval_collector.get_data_struct())
+        result: dict[str, Any] = {}
+        for mark, collector in self.eval_collector.columns.items():
+            values = self.evaluator.evaluate(collector.get_data_struct())
+            result |= {metric + mark: value for metric, value in values.items()}
         self.wandblogger.log_eval_metrics(result, head="eval")
         return result
 
@@ -136,8 +139,9 @@ class Evaluation(RecBoleTrainer):
                 self.eval_collector.collect(ScoreProduct(*factors), rows, row_of, targets, masked)
                 return
         for part in _parts(batch, max(1, _SCORES_AT_ONCE // self.tot_item_num)):
-            interaction, scores, positive_u, positive_i = self._full_sort_batch_eval(part)
-            self.eval_collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
+            rows, masked, row_of, targets = part
+            interaction, scores, row_of, targets = self._full_sort_batch_eval((rows, None, row_of, targets))
+            self.eval_collector.collect(ScoreTable(scores), interaction, row_of, targets, masked)
 
     @torch.no_grad()
     def scores(self, eval_data: Any, rows: Interaction) -> Tensor:

@@ -21,7 +21,7 @@ from recbole_hllm.data.batches import Batch
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ModelError
 from recbole_hllm.evaluation.evaluator import MetricEvaluator
-from recbole_hllm.evaluation.topk import TopKCollector
+from recbole_hllm.evaluation.topk import ranking_collector
 from recbole_hllm.evaluation.value_metrics import ValueCollector
 from recbole_hllm.processes import current
 from recbole_hllm.storage.files import finite, writing
@@ -68,7 +68,7 @@ class Trainer(Evaluation):
         self.accumulation = settings.gradient_accumulation_steps
         self.gpu_available = self.device.type == "cuda"
         self.labelled = settings.eval_type == EvaluatorType.VALUE
-        self.eval_collector = ValueCollector(config) if self.labelled else TopKCollector(config)
+        self.eval_collector = ValueCollector(config) if self.labelled else ranking_collector(config)
         self.evaluator = MetricEvaluator(config, self.labelled)
         self.item_tensor: Tensor | None = None
         self.tot_item_num: int | None = None

@@ -75,7 +75,7 @@ class CommandLine:
             "plan": self.planned,
             "stages": given.get("training_stage") is not None,
             "search": given.get("trials") is not None,
-            "compare": len(self.models) > 1,
+            "compare": len(self.models) > 1 or given.get("seeds") is not None,
             "evaluate": bool(given.get("evaluate_only")),
         }
         return next((verb for verb in _ASKED_BY if asked[verb]), "run")
@@ -88,7 +88,8 @@ class CommandLine:
     def refuse_others(self, verb: str, *within: str) -> None:
         """Raises ConfigError where the keys ask for another verb than ``verb`` and those that it does ``within``."""
         if self.asked not in (verb, "run", *within):
-            raise ConfigError(f"{verb}: {_ASKED_BY[self.asked]} asks for '{self.asked}'; leave one of the two out")
+            why = "seeds" if self.asked == "compare" and len(self.models) < 2 else _ASKED_BY[self.asked]
+            raise ConfigError(f"{verb}: {why} asks for '{self.asked}'; leave one of the two out")
 
     def refuse_keys_of_others(self) -> None:
         """A file's keys may be for models that are not run; those of the command line are meant for this run.

@@ -19,8 +19,9 @@ def main(words: list[str]) -> int:
     line = CommandLine(words)
     if line.given.get("training_stage") is not None:
         raise ConfigError("--plan estimates one run: leave training_stage out and give the keys of one stage")
-    if line.given.get("trials") is not None:
-        raise ConfigError("--plan estimates one run of each model: leave trials out and multiply by them")
+    for several in ("trials", "seeds"):
+        if line.given.get(several) is not None:
+            raise ConfigError(f"--plan estimates one run of each model: leave {several} out and multiply by them")
     line.refuse_keys_of_others()
     processes = _number(line.arguments.pop("processes", "1"))
     from recbole_hllm.runs.plan import plan, plan_text

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recbole_hllm.errors import ModelError
 from recbole_hllm.evaluation import ranking
-from recbole_hllm.evaluation.ranking import ScoreProduct, ScoreTable, rank
+from recbole_hllm.evaluation.ranking import ScoreProduct, ScoreTable, rank, rank_each
 
 
 def slow(table, rows, items, masked, k):
@@ -61,6 +61,36 @@ def test_ranks_and_lists_of_any_block(case, cells, rows_at_once, dtype):
             assert (found.ranks.tolist(), found.candidates.tolist(), found.lists.tolist()) == expected
     finally:
         ranking._BLOCK, ranking._ROWS = before
+
+
+@settings(max_examples=40)
+@given(cases(), st.integers(1, 200), st.integers(1, 8))
+def test_several_masks_in_one_pass_are_a_pass_of_each(case, cells, rows_at_once):
+    users, vectors, rows, items, masked, k = case
+    few = tuple(pairs[::3] for pairs in masked)
+    before = ranking._BLOCK, ranking._ROWS
+    ranking._BLOCK, ranking._ROWS = max(cells, rows_at_once), rows_at_once
+    try:
+        for scores in (ScoreProduct(users, vectors), ScoreTable(users @ vectors.T)):
+            together = rank_each(scores, rows, items, [None, masked, few], k)
+            for found, mask in zip(together, [None, masked, few], strict=True):
+                alone = rank(scores, rows, items, mask, k)
+                assert torch.equal(found.ranks, alone.ranks) and torch.equal(found.lists, alone.lists)
+                assert torch.equal(found.candidates, alone.candidates)
+    finally:
+        ranking._BLOCK, ranking._ROWS = before
+
+
+def test_scores_of_several_masks_are_computed_once(monkeypatch):
+    monkeypatch.setattr(ranking, "_BLOCK", 8)
+    filled, fill = [], ScoreProduct.fill
+    monkeypatch.setattr(ScoreProduct, "fill", lambda *given: filled.append(given[2:]) or fill(*given))
+    scores = ScoreProduct(torch.randn(3, 2), torch.randn(9, 2))
+    rows, items = torch.arange(3), torch.tensor([1, 2, 3])
+    rank(scores, rows, items, (rows, items + 1), 2)
+    once = filled.copy()
+    rank_each(scores, rows, items, [None, (rows, items + 1)], 2)
+    assert filled == 2 * once and len(once) > 1
 
 
 @pytest.mark.parametrize("k", [0, 1, 10, 200])

@@ -20,8 +20,8 @@ def table(settings_of, tmp_path_factory):
 
 def blocks(settings_of, table, **keys):
     rows, folders = table
-    return below(rows, {row["model"]: Config(row["model"], config_dict={**settings_of("Pop"), **keys}) for row in rows},
-                 folders)  # fmt: skip
+    configs = {row["model"]: Config(row["model"], config_dict={**settings_of("Pop"), **keys}) for row in rows}
+    return below(rows, configs, {model: [folder] for model, folder in folders.items()})
 
 
 def test_the_reading_is_of_the_metric_that_chose_the_epochs(settings_of, table):

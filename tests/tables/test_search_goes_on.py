@@ -83,8 +83,8 @@ def test_a_killed_search_goes_on_with_the_same_numbers(searched, keys, tmp_path,
             raise KeyboardInterrupt
         keep(*arguments)
 
-    def stopped(command, env):
-        answer = here(command, env)
+    def stopped(command, env, **kept):
+        answer = here(command, env, **kept)
         if answer.returncode == 130:  # Ctrl-C reaches both processes
             raise KeyboardInterrupt
         return answer

@@ -13,7 +13,8 @@ import yaml
 
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.runs.run import run
-from recbole_hllm.tables.side_by_side import _history_lengths, compare, prepare, run_alone
+from recbole_hllm.tables.header import history_lengths
+from recbole_hllm.tables.side_by_side import compare, prepare, run_alone
 
 ASKED = ["Pop", "SASRec", "FDSA", "HLLM"]
 MODELS = [*ASKED, "Markov", "TextKNN"]  # the sanity rows that were not asked for come last
@@ -213,7 +214,7 @@ def test_only_a_table_goes_on_and_each_row_from_where_it_was(keys_of, tmp_path, 
 def test_code_of_a_language_model_is_allowed_by_the_call_alone(keys_of, tmp_path, monkeypatch):
     started = []
 
-    def not_at_all(command, env):
+    def not_at_all(command, env, **_):
         started.append(command)
         return subprocess.CompletedProcess(command, 1)
 
@@ -251,7 +252,7 @@ def test_history_lengths_of_training_and_evaluation(pairs, told):
         {"model": model, "protocol": {"history_length": trained, "history_length_test": tested}}
         for model, (trained, tested) in pairs.items()
     ]
-    assert _history_lengths(finished) == told
+    assert history_lengths(finished) == told
 
 
 def test_a_table_of_validation_only(keys_of, tmp_path, started, capsys):

@@ -122,6 +122,41 @@ def test_metrics_of_whole_rows_have_their_table(ready, monkeypatch):
     assert evaluated(done) == from_tables(done, monkeypatch)
 
 
+TOGETHER = {"eval_targets": "together", "eval_args": {"split": {"RS": [0.4, 0.3, 0.3]}}}
+
+
+@pytest.mark.parametrize(
+    "name, keys",
+    [
+        ("SASRec", {}),  # a product of vectors
+        ("SASRec", TOGETHER),
+        ("BPR", {"eval_args": {"mode": "uni10"}}),
+        ("Markov", {}),  # a table of scores, with many ties
+        ("Markov", TOGETHER),
+        ("SASRec", {"metrics": ["GAUC", "NDCG"]}),  # of whole rows
+    ],
+    ids=str,
+)
+def test_both_masks_in_one_pass_are_two_passes(ready, monkeypatch, name, keys):
+    monkeypatch.setattr(ranking, "_ROWS", 2)
+    monkeypatch.setattr(ranking, "_BLOCK", 10)
+    of = {mask: evaluated(ready(name, mask_history=mask, **keys)) for mask in (False, True, "both")}
+    (plain, ranks), (masked, ranks_masked), (both, all_ranks) = of.values()
+    assert both == {**plain, **{f"{metric}-masked": value for metric, value in masked.items()}}
+    assert list(both) == [*plain, *(f"{metric}-masked" for metric in plain)]
+    assert all_ranks == {**ranks, "rank_masked": ranks_masked["rank"]}
+    assert (ranks["rank"] != ranks_masked["rank"]) == ("mode" not in keys.get("eval_args", {})), "a mask changes ranks"
+
+
+def test_no_score_is_computed_twice_for_both_masks(ready, monkeypatch):
+    tables = []
+    monkeypatch.setattr(Trainer, "_full_sort_batch_eval", lambda *of: tables.append(of) or before(*of))
+    evaluated(ready("Markov"))
+    once = len(tables)
+    evaluated(ready("Markov", mask_history="both"))
+    assert len(tables) == 2 * once > 0
+
+
 def test_the_time_of_scoring_is_part_of_that_of_the_evaluation(ready):
     done = ready("BPR")
     evaluated(done)

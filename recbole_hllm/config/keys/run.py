@@ -53,13 +53,13 @@ class OurEvaluationKeys(Settings):
 
     title = "Evaluation"
 
-    mask_history: bool = key(
+    mask_history: bool | str = key(
         False,
         "Never recommend what the user had before, the whole history and not only the last items. False is RecBole's "
-        "behaviour for sequential models.",
-        scope=PROTOCOL,
-        filled=True,
-    )
+        "behaviour for sequential models. both: metrics of both kinds, those without the history with -masked after "
+        "their names.",
+        scope=PROTOCOL, choices=("both",), filled=True,
+    )  # fmt: skip
     eval_targets: str = key(
         "each",
         "Where a split RS or TS holds out several items of a user: each is a row of the evaluation with the history "
@@ -102,6 +102,17 @@ class OurEvaluationKeys(Settings):
         "Empty: none.",
         scope=PROTOCOL, reported=True,
     )  # fmt: skip
+    compare_to: str | None = key(
+        None,
+        "Name of a row that every other one is tested against, user by user: interval, p value, effect size and a "
+        "verdict in words. Empty: none.",
+        scope=PROTOCOL, reported=True,
+    )  # fmt: skip
+    compare_test: str = key(
+        "t-test",
+        "The paired test of compare_to: t-test, of the mean difference, or wilcoxon, of signed ranks.",
+        scope=PROTOCOL, choices=("t-test", "wilcoxon"), reported=True,
+    )  # fmt: skip
     show_recommendations: int | None = key(
         None,
         "How many items a table recommends by title, to one user of the test, by its first trained row. Empty: none.",
@@ -111,6 +122,25 @@ class OurEvaluationKeys(Settings):
         False,
         "Evaluate the finished run in run_dir again, with the keys given, instead of training.",
         scope=CALL, one_for_all=True,
+    )  # fmt: skip
+
+
+class SeedsKeys(Settings):
+    """Several seeds."""
+
+    title = "Several seeds"
+
+    seeds: list[int] | None = key(
+        None,
+        "Of a table, such as [1, 2, 3]: every row has a run with each of these seeds and shows their mean and standard "
+        "deviation; a row that only counts has one run. Empty: one run of each row, with seed.",
+        scope=PROTOCOL, least=0, most=2**32 - 1, reported=True,
+    )  # fmt: skip
+    data_seed: int | None = key(
+        None,
+        "Seed of what is evaluated, where that is drawn: candidates of uniN and popN, the users of eval_users. Empty: "
+        "seed, or the first of seeds.",
+        scope=PROTOCOL, least=0, most=2**32 - 1,
     )  # fmt: skip
 
 
@@ -218,7 +248,9 @@ class CompatibilityKeys(Settings):
     )  # fmt: skip
 
 
-class OverallKeys(OurDataKeys, OurEvaluationKeys, SearchKeys, OurTrainingKeys, EngineKeys, CompatibilityKeys):
+class OverallKeys(
+    OurDataKeys, OurEvaluationKeys, SeedsKeys, SearchKeys, OurTrainingKeys, EngineKeys, CompatibilityKeys
+):
     """Keys of this package that every model understands, RecBole's own included. Keys of RecBole keep RecBole's
     defaults."""
 
@@ -232,6 +264,11 @@ class RunKeys(DataKeys, ColumnKeys, MachineKeys, TrainingKeys, EvaluationKeys, O
         device: torch.device
         eval_type: EvaluatorType
         valid_metric_bigger: bool
+
+
+def data_seed(settings: RunKeys) -> int:
+    """The seed of what is evaluated, where that is drawn."""
+    return settings.seed if settings.data_seed is None else settings.data_seed
 
 
 class LabelledKeys(RunKeys):

@@ -10,7 +10,7 @@ from recbole.utils import FeatureType
 from torch import Tensor
 
 from recbole_hllm.config.keys.next_item import HistoryKeys
-from recbole_hllm.config.keys.run import RunKeys
+from recbole_hllm.config.keys.run import RunKeys, data_seed
 from recbole_hllm.data.files.atomic import AtomicDataset
 from recbole_hllm.data.protocol import TRAINED_ON, build_split
 from recbole_hllm.data.rows import sequences as seq
@@ -116,7 +116,7 @@ class SequenceDataset(AtomicDataset):
             return held_out
         counts = held_out.counts
         users = self.sequences.users[counts > 0]
-        chosen, total = sampled(users, number, self.settings.seed), np.count_nonzero(np.bincount(users))
+        chosen, total = sampled(users, number, data_seed(self.settings)), np.count_nonzero(np.bincount(users))
         self.logger.info(f"eval_users: {min(number, total):,} of {total:,} users are evaluated in {phase}")
         kept = np.zeros_like(counts)
         kept[counts > 0] = np.where(chosen, counts[counts > 0], 0)

@@ -1,0 +1,96 @@
+"""What a table consists of: its rows, the runs of each, and the folders that these lie in."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from recbole.utils import ModelType
+
+from recbole_hllm.config.config import Config
+from recbole_hllm.config.parsing import ROW
+from recbole_hllm.config.scopes import MAY_CHANGE
+from recbole_hllm.registry import base_model
+from recbole_hllm.tables.seeds import over_seeds
+from recbole_hllm.tables.spread import Job
+
+# Keys whose value is the name of a row, and keys of a table that change none of its runs.
+NAMES_A_ROW = ("ratios_to", "compare_to")
+_OF_TABLES = MAY_CHANGE | {*NAMES_A_ROW, "compare_test", "show_recommendations", "sanity_rows", "search"}
+
+
+class Table(NamedTuple):
+    """What a table is to hold, checked.
+
+    Attributes:
+        models: names of its rows, in order, sanity rows last.
+        keys: keys and values given, ``<Model>.<key>`` included.
+        trials: trials of each model, where the table is one of a search.
+        seeds: those of each row's runs, where it has several.
+        configs: that of each row.
+        left_out: sanity rows without a place, and why.
+        folder: of the table.
+        saved: what ``KEYS`` of the folder holds where the table goes on.
+    """
+
+    models: list[str]
+    keys: dict[str, Any]
+    trials: int | None
+    seeds: list[int] | None
+    configs: dict[str, Config]
+    left_out: dict[str, str]
+    folder: Path
+    saved: dict[str, Any]
+
+
+def folder_of(table: Table, model: str, seed: int | None) -> Path:
+    """Of a row's run with a seed, None in a table without ``seeds``. A model that only counts has one run, unless it
+    counts on other rows' runs."""
+    counts = table.configs[model].spec.model.type == ModelType.TRADITIONAL and not _rows_needed(table, model)
+    return table.folder / model / ("" if seed is None or counts else f"seed-{seed}")
+
+
+def folders_of(table: Table, row: Mapping[str, Any]) -> list[Path]:
+    """Of the runs that a finished row is of: in a search, of the trial picked."""
+    if "trial" in row:
+        return [table.folder / row["model"] / f"trial-{row['trial']}"]
+    return [folder_of(table, row["model"], seed) for seed in row.get("seeds", [None])]
+
+
+def _rows_needed(table: Table, model: str) -> list[str]:
+    """The rows of the table that its keys name, ``row:NAME``."""
+    values = (value if isinstance(value, list) else [value] for value in table.configs[model].settings.values())
+    names = (str(value).removeprefix(ROW) for listed in values for value in listed if str(value).startswith(ROW))
+    return [name for name in names if name in table.models]
+
+
+def jobs_of(table: Table) -> list[Job]:
+    """The runs of a table, those with the first seed before those with the second."""
+    jobs: dict[Path, Job] = {}
+    for seed in table.seeds or [None]:
+        words: tuple[str, ...] = () if seed is None else (f"--seed={seed}", "--seeds=None")
+        for model in table.models:
+            after = frozenset(folder_of(table, name, seed) for name in _rows_needed(table, model))
+            folder = folder_of(table, model, seed)
+            jobs.setdefault(folder, Job(model, folder, words, after))
+    return list(jobs.values())
+
+
+def rows_of(table: Table, made: Mapping[Path, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a table, from what its runs came to."""
+    rows = []
+    for model in table.models:
+        runs = {seed: folder_of(table, model, seed) for seed in table.seeds or ()}
+        alone = table.folder / model
+        several = {seed: made[folder] for seed, folder in runs.items() if folder != alone}
+        rows.append(over_seeds(model, several) if several else made[alone])
+    return rows
+
+
+def is_changed(table: Table, model: str) -> bool:
+    """Whether a row's runs have other keys now than those that the table, which goes on, began with."""
+    owners = ("", model, base_model(model))
+    return any(
+        table.saved.get(key, ...) != value
+        for key, value in table.keys.items()
+        if key.rpartition(".")[0] in owners and key.rpartition(".")[2] not in _OF_TABLES
+    )
