@@ -116,8 +116,8 @@ def run(
 
 @contextmanager
 def _kept(folder: Path, new: bool, level: str | None) -> Iterator[None]:
-    """A run's log, with the error of any process; an error of the user's before the first step frees the folder, and one
-    before the next checkpoint leaves it as it was."""
+    """A run's log, with the error of any process; an error of the user's before the first step frees the folder, and
+    one before the next checkpoint leaves it as it was."""
     with keys_of_checkpoint(folder, new), forgotten_unless_begun(folder, new, UserError):
         with logging_to(folder / "run.log", level), ending_together():
             yield
