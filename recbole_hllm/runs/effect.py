@@ -120,7 +120,8 @@ def _reasons(config: Config) -> dict[str, str]:
         why["enable_scaler"] = "enable_amp is off"
     if config.external_config_dict.get("valid_metric_bigger") != config["valid_metric_bigger"]:
         why["valid_metric_bigger"] = f"whether more is better is known of {config['valid_metric']}"
-    if config["dataset"] == "ml-100k" and Path(str(config.external_config_dict.get("data_path")), "ml-100k").is_dir():
+    own = Path(str(config.external_config_dict.get("data_path")), "ml-100k")
+    if config["dataset"] == "ml-100k" and any(own.glob("ml-100k.*")):
         why["data_path"] = "ml-100k comes with RecBole and is read from there; give your own files another name"
     return why
 

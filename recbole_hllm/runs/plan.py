@@ -182,8 +182,7 @@ def _time_steps(trainer: Trainer, train: Any) -> dict[str, Any]:
     for rows in batches:
         start = time.perf_counter()
         trainer.train_batch(rows)
-        trainer.optimizer.step()
-        trainer.optimizer.zero_grad(set_to_none=True)
+        trainer.engine.step()
         if trainer.gpu_available:
             torch.cuda.synchronize(trainer.device)
         seconds.append(time.perf_counter() - start)

@@ -206,8 +206,8 @@ def load_last(
         try:
             with engine.whole(changed=True):
                 load_model(folder, model)
-            loop = load_training(folder, engine.kept, shuffling)
             engine.load(folder)
+            loop = load_training(folder, engine.kept, shuffling)
         except Damaged as error:
             damaged.append(str(error))
             continue

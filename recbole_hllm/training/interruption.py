@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -43,7 +44,8 @@ class Interruption:
         if self.asked is not None:
             self.end(number)
         self.asked = number
-        os.write(2, _TOLD)
+        with suppress(OSError):  # nobody may read it any more, such as a pipe's end that the same signal has ended
+            os.write(2, _TOLD)
 
     @staticmethod
     def end(number: int) -> NoReturn:

@@ -4,10 +4,11 @@ import logging
 from typing import Any
 
 import numpy as np
+from recbole.utils import calculate_valid_score
 
 from recbole_hllm.processes import current
 from recbole_hllm.storage.files import finite
-from recbole_hllm.training.random_states import random_states, restore
+from recbole_hllm.training.random_states import draw_apart, random_states, restore
 from recbole_hllm.training.schedule import go_to_step
 
 _LOG = logging.getLogger()
@@ -64,15 +65,37 @@ def take_up(trainer: Any, loop: dict[str, Any], batches: int) -> None:
     _LOG.info(f"resuming with epoch {trainer.epochs_run}{inside} after step {trainer.steps}")
 
 
+def take_result(trainer: Any, best: dict[str, Any]) -> None:
+    """Sets a trainer's best result to that of its best weights. It is another where these are of a training that was
+    interrupted after it had kept them and before its next checkpoint, and what was computed again came out worse.
+
+    Args:
+        trainer: a Trainer at its end.
+        best: state that was kept with the weights; earlier versions kept no result.
+    """
+    result = best.get("valid_result")
+    if result is None or result == finite(trainer.best_valid_result):
+        return
+    _LOG.warning(
+        f"the best weights are those after step {best['steps']} of the training that was interrupted, better than all "
+        "that came after its checkpoint was taken up"
+    )
+    trainer.best_epoch, trainer.best_valid_result, trainer.valid_ranks = best["epoch"], result, None
+    trainer.best_valid_score = calculate_valid_score(result, trainer.valid_metric)
+
+
 def _take_up_random(trainer: Any, states: list[Any]) -> None:
     """Sets the random states to those of this process, and the model to what it was in the epoch that has begun."""
     processes = current()
-    if len(states) != processes.world_size:
+    another_number = len(states) != processes.world_size
+    if another_number and processes.is_first:
         _LOG.warning(
             f"the checkpoint is of {len(states)} processes, and now there are {processes.world_size}: batches have the "
-            "same rows, but drawn negatives and dropout are others"
+            "same rows and drawn negatives, but dropout and what a model draws are others"
         )
-    own = states[processes.rank] if len(states) == processes.world_size else None
+    elif another_number:  # what was loaded are the states of the first process
+        draw_apart(trainer.settings.seed, processes.rank, trainer.steps)
+    own = None if another_number else states[processes.rank]
     if trainer.batch:
         trainer.random_before = own["before"] if own else random_states()
         restore(trainer.random_before)

@@ -33,7 +33,7 @@ from recbole_hllm.training.evaluation import Evaluation
 from recbole_hllm.training.failures import check_batch, check_epoch, missing_memory_named, wrong_values_named
 from recbole_hllm.training.interruption import Interruption
 from recbole_hllm.training.optimizers import fused
-from recbole_hllm.training.progress import loop_of, take_up
+from recbole_hllm.training.progress import loop_of, take_result, take_up
 from recbole_hllm.training.random_states import random_states
 from recbole_hllm.training.schedule import build_schedule, check_schedule
 from recbole_hllm.training.shares import shares
@@ -157,7 +157,7 @@ class Trainer(Evaluation):
                 self.tensorboard.close()
         self.rates = self.throughput.of_run()
         with self.engine.whole(changed=True):
-            load_model(self.run_dir / "best", self.model)
+            take_result(self, load_model(self.run_dir / "best", self.model))
         return (self.best_valid_score if valid_data else None), self.best_valid_result
 
     def _finished(self) -> bool:

@@ -191,5 +191,8 @@ def test_columns_of_another_kind(data, tmp_path, model, given, said):
 def test_files_of_another_folder_than_recboles_ml_100k(tmp_path):
     assert without_effect(Config("SASRec", "ml-100k", config_dict={"data_path": str(tmp_path)})) == {}
     (tmp_path / "ml-100k").mkdir()
+    (tmp_path / "ml-100k" / "README.md").touch()  # as in this repository, whose folder a run that goes on names
+    assert without_effect(Config("SASRec", "ml-100k", config_dict={"data_path": str(tmp_path)})) == {}
+    (tmp_path / "ml-100k" / "ml-100k.inter").touch()
     told = without_effect(Config("SASRec", "ml-100k", config_dict={"data_path": str(tmp_path)}))
     assert list(told) == ["data_path"] and "ml-100k comes with RecBole" in told["data_path"]

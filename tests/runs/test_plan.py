@@ -15,6 +15,7 @@ from recbole_hllm.model.slmrec.teacher import FreshStates
 from recbole_hllm.nn.backbone import load_backbone
 from recbole_hllm.runs import plan as module
 from recbole_hllm.runs.plan import plan, plan_text
+from recbole_hllm.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -92,6 +93,16 @@ def test_memory_of_weights_in_bf16(settings):
     assert 0 < linear < total
     assert result["memory_bytes"]["weights"] == 4 * (total - linear) + 2 * linear
     assert result["memory_bytes"]["gradients_and_optimizer"] == 12 * total + 4 * linear
+
+
+def test_timed_steps_are_whole_ones(settings, tmp_path):
+    """With weights in bf16 the optimizer steps others than those that have gradients."""
+    config, train, model = build({**settings, "weights": "bf16", "precision": "bf16"})
+    trainer = Trainer(config, model, tmp_path)
+    before = [master.detach().clone() for _, master in trainer.engine.masters.pairs]
+    assert module._time_steps(trainer, train)["step"] > 0
+    for (weight, master), old in zip(trainer.engine.masters.pairs, before, strict=True):
+        assert weight.grad is None and master in trainer.optimizer.state and not torch.equal(master, old)
 
 
 def test_memory_of_several_processes(settings, capsys):
@@ -291,6 +302,7 @@ def test_a_recipe_builds_with_the_size_it_says(recipe, tiny_llm, settings_of, tm
     assert sum(p.numel() for p in model.item_encoder.parameters()) == body(**sizes) + words + sizes["hidden_size"]
     assert sum(p.numel() for p in model.user_encoder.parameters()) == body(**sizes)
     assert all(p.is_meta for p in model.parameters())
+    assert config["recompute_items"] is None, "what fits is kept"
     rows = next(iter(train))
     negatives = config["num_negatives"] or len(rows) * (config["MAX_ITEM_LIST_LENGTH"] + 1)
     assert rows["neg_item_id"].shape == (1, negatives)

@@ -248,6 +248,13 @@ def test_none_that_is_whole_is_an_error_and_nothing_is_lost(killed):
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
+def test_a_checkpoint_of_another_strategy_is_named(killed):
+    (killed / "last" / "deepspeed-stage-2-1-of-2.safetensors").touch()
+    (killed / "last" / "digests.json").unlink()
+    with pytest.raises(ModelError, match="deepspeed-stage-2-1-of-2.safetensors: go on with the strategy, the stage"):
+        resumed(killed)
+
+
 def test_a_run_without_a_checkpoint_says_so_and_begins_again(whole, killed, caplog):
     for part in ("last", "previous"):
         shutil.rmtree(killed / part)

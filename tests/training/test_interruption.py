@@ -1,5 +1,6 @@
 """The first signal is noted, the second ends."""
 
+import os
 import signal
 import threading
 
@@ -18,6 +19,20 @@ def test_the_second_signal_ends_at_once(number, end, capfd):
         signal.raise_signal(number)
     assert signal.getsignal(number) is before
     assert end is KeyboardInterrupt or ended.value.code == 143
+
+
+def test_a_closed_pipe_does_not_end_the_step():
+    kept, (reads, writes) = os.dup(2), os.pipe()
+    os.close(reads)
+    os.dup2(writes, 2)  # a pipe that nobody reads
+    try:
+        with Interruption() as interruption:
+            signal.raise_signal(signal.SIGINT)
+        assert interruption.asked == signal.SIGINT
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(writes)
 
 
 def test_a_signal_of_an_earlier_training_is_forgotten():

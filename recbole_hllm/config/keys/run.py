@@ -188,7 +188,7 @@ class OurTrainingKeys(ScheduleKeys):
         30,
         "Of several processes (torchrun, deepspeed): how long one waits for the others before all end with an error. "
         "More than the longest work of one alone, such as writing a large checkpoint.",
-        scope=PLACE, least=0.01,
+        scope=PLACE, least=0.01, most=100_000,
     )  # fmt: skip
     save_every_steps: int | None = key(
         None,

@@ -12,6 +12,7 @@ from recbole_hllm.model.base.language_models import chunk_tokens
 from recbole_hllm.nn.activations import Activations, Room, measure_activations
 from recbole_hllm.nn.chunked import chunk_sizes
 from recbole_hllm.nn.item_encoder import ItemEncoder
+from recbole_hllm.processes import current
 from recbole_hllm.units import gigabytes
 
 logger = logging.getLogger(__name__)
@@ -153,6 +154,11 @@ class ItemMemory:
             f"{gigabytes(max(room.size, 0))}; of the first step's {texts:,} items, {kept:,} are kept and "
             f"{texts - kept:,}, the longest, computed again, in chunks of up to {chunks[0][0] * width:,} tokens"
         )
+        if room.size < 0 and self.settings.memory_gb is not None and current().world_size == 1:
+            logger.warning(
+                f"{self._of_what} is too little by about {gigabytes(-room.size * ROUNDED_UP)}, with the gradients and "
+                f"the optimizer's state to come{self._beside()}: training takes more"
+            )
 
 
 def _to_come(model: nn.Module) -> float:

@@ -14,16 +14,14 @@ from torch import Tensor, nn
 
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.batches import Batch
-from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.errors import WRONG_VALUE, ConfigError, ModelError, words_of
 from recbole_hllm.nn.ragged import read_alike
 from recbole_hllm.processes import current
 from recbole_hllm.training.checkpoint import read_tensors, write_tensors
 from recbole_hllm.training.engines.deepspeed_settings import deepspeed_settings
-from recbole_hllm.training.engines.engine import LossFunction, LossOf
+from recbole_hllm.training.engines.engine import PART, LossFunction, LossOf
 from recbole_hllm.training.engines.scalars import WithScalars
 from recbole_hllm.training.engines.shared import SharedEngine
-
-_PART = "deepspeed-stage-"
 
 
 class DeepSpeedEngine(SharedEngine):
@@ -57,13 +55,14 @@ class DeepSpeedEngine(SharedEngine):
         """DeepSpeed's engine.
 
         Raises:
-            ConfigError: this stage is not for this model.
+            ConfigError: this stage is not for this model, or DeepSpeed refuses its settings.
         """
         config = deepspeed_settings(self.settings, current().world_size)
         self.stage = config["zero_optimization"]["stage"]
         if self.stage == 3:
             _check_owned(self.model)
         deepspeed = _deepspeed(self.settings.device)
+        _check_accepted(config)
         _without_empty(self.model, self.optimizer)
         self.scalars = WithScalars(loss_of)
         buffers = [(buffer, buffer.data) for buffer in self.model.buffers()]
@@ -179,12 +178,12 @@ class DeepSpeedEngine(SharedEngine):
             ModelError: it is of another stage or number of processes, or damaged.
         """
         if not self.stage:
-            return
+            return super().load(folder)
         if not (folder / self._file()).exists():
-            found = ", ".join(sorted(path.name for path in folder.glob(f"{_PART}*"))) or "no part of DeepSpeed's"
+            found = ", ".join(sorted(path.name for path in folder.glob(f"{PART}*"))) or "no part of DeepSpeed's"
             raise ModelError(
-                f"{folder} has {found}, and not {self._file()}: go on with the stage and the number of processes that "
-                "the training began with"
+                f"{folder} has {found}, and not {self._file()}: go on with the strategy, the stage and the number "
+                "of processes that the training began with"
             )
         tensors = read_tensors(folder / self._file())
         for number, weights in enumerate(self._masters()):
@@ -203,7 +202,7 @@ class DeepSpeedEngine(SharedEngine):
 
     def _file(self) -> str:
         processes = current()
-        return f"{_PART}{self.stage}-{processes.rank + 1}-of-{processes.world_size}.safetensors"
+        return f"{PART}{self.stage}-{processes.rank + 1}-of-{processes.world_size}.safetensors"
 
 
 def _deepspeed(device: torch.device) -> Any:
@@ -222,6 +221,16 @@ def _deepspeed(device: torch.device) -> Any:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.init_distributed(backend)
     return deepspeed
+
+
+def _check_accepted(config: dict[str, Any]) -> None:
+    """Raises ConfigError where DeepSpeed refuses a value or a name inside a section of ``deepspeed_config``."""
+    from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
+
+    try:
+        DeepSpeedConfig(config)
+    except (DeepSpeedConfigError, *WRONG_VALUE) as error:
+        raise ConfigError(f"deepspeed_config: DeepSpeed refuses it: {words_of(error)}") from error
 
 
 def _check_owned(model: nn.Module) -> None:

@@ -1,5 +1,7 @@
 """DeepSpeed's settings: a JSON file of the user's whose "auto" is filled from the keys, or made from the keys alone."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,15 @@ _OF_KEYS = {
     "amp": "precision",
     "torch_autocast": "precision",
 }
+# Sections and values that the keys fill.
+_FILLED = (
+    "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping",
+    "bf16", "zero_optimization", "optimizer",
+)  # fmt: skip
+_ALIKE = 0.85  # two names, one of which is the other with a mistake
+# Values of the run's Adam and AdamW that no key changes.
+_OF_ADAM = {"betas": [0.9, 0.999], "eps": 1e-8}
+_STAGES = range(4)
 
 
 def deepspeed_settings(settings: RunKeys, world_size: int) -> dict[str, Any]:
@@ -28,6 +39,7 @@ def deepspeed_settings(settings: RunKeys, world_size: int) -> dict[str, Any]:
         ConfigError: the file of ``deepspeed_config`` cannot be read, contradicts the keys, or has what the keys decide.
     """
     given = _read(settings.deepspeed_config) if settings.deepspeed_config else {}
+    _check_names(given)
     for section, keys in _OF_KEYS.items():
         if _wanted(given.pop(section, None)):
             raise ConfigError(f"deepspeed_config: {section}: use the keys {keys}, and leave it out")
@@ -44,11 +56,22 @@ def deepspeed_settings(settings: RunKeys, world_size: int) -> dict[str, Any]:
     }
 
 
+def _check_names(given: Iterable[str]) -> None:
+    """DeepSpeed passes over a section that it does not know, and over bfloat16 where there is bf16."""
+    known = (*_FILLED, *_OF_KEYS)
+    for name in given:
+        alike = ["bf16"] if name == "bfloat16" else get_close_matches(name, known, 1, _ALIKE)
+        if name not in known and alike:
+            raise ConfigError(f"deepspeed_config: {name} would have no effect; write {alike[0]}")
+
+
 def _of_keys(settings: RunKeys, given: dict[str, Any]) -> dict[str, Any]:
     """Place in DeepSpeed's settings -> the value that the keys give it."""
     zero = given.get("zero_optimization")
     stage = zero.get("stage", AUTO) if isinstance(zero, dict) else AUTO
     stage = (2 if stage == AUTO else stage) if settings.stage is None else settings.stage
+    if isinstance(stage, bool) or stage not in _STAGES:
+        raise ConfigError(f"deepspeed_config: zero_optimization.stage is {stage!r}, and there are 0, 1, 2 and 3")
     clip = settings.clip_grad_norm or {}
     found: dict[str, Any] = {
         "gradient_accumulation_steps": settings.gradient_accumulation_steps,
@@ -61,12 +84,23 @@ def _of_keys(settings: RunKeys, given: dict[str, Any]) -> dict[str, Any]:
         if stage == 3:
             found["zero_optimization.offload_param.device"] = "cpu"
     if "optimizer" in given:
-        found |= {
-            "optimizer.type": settings.learner,
-            "optimizer.params.lr": settings.learning_rate,
-            "optimizer.params.weight_decay": settings.weight_decay,
-        }
+        found |= _of_optimizer(settings, given["optimizer"])
     return found
+
+
+def _of_optimizer(settings: RunKeys, given: Any) -> dict[str, Any]:
+    """The run's own optimizer is handed over: what the file says of one is checked alone."""
+    known: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    wanted = given.get("params") if isinstance(given, dict) else None
+    for name, value in wanted.items() if isinstance(wanted, dict) else ():
+        if name in _OF_ADAM and settings.learner.lower() in ("adam", "adamw"):
+            known[name] = _OF_ADAM[name]
+        elif name not in (*known, "torch_adam") and value != AUTO:
+            raise ConfigError(
+                f"deepspeed_config: optimizer.params.{name}: the optimizer is torch's {settings.learner} of the keys "
+                "learner, learning_rate and weight_decay; leave it out"
+            )
+    return {"optimizer.type": settings.learner, **{f"optimizer.params.{name}": known[name] for name in known}}
 
 
 def _fill(given: dict[str, Any], path: str, value: Any) -> None:

@@ -14,9 +14,11 @@ from torch.nn.utils import clip_grad_norm_
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.parsing import AUTOCAST_DTYPES
 from recbole_hllm.data.batches import Batch
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.training.engines.masters import Masters
 
+# How names of files begin that have one process's part of the optimizer's state.
+PART = "deepspeed-stage-"
 LossFunction = Callable[[Interaction], Any]
 
 
@@ -154,4 +156,13 @@ class Engine:
         """Writes what only this process knows of the training into a checkpoint's folder, which all see."""
 
     def load(self, folder: Path) -> None:
-        """Reads what ``save`` wrote, once weights and ``kept`` are loaded."""
+        """Reads what ``save`` wrote, once weights are loaded.
+
+        Raises:
+            ModelError: another engine did, or this one in other processes; or it is damaged.
+        """
+        if parts := sorted(path.name for path in folder.glob(f"{PART}*")):
+            raise ModelError(
+                f"{folder} has parts of the optimizer's state, {', '.join(parts)}: go on with the strategy, the stage "
+                "and the number of processes that the training began with"
+            )

@@ -1,7 +1,7 @@
 """What each process holds of a model that is trained, by strategy: weights, gradients and the optimizer's state."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -47,14 +47,20 @@ class Held:
 
 
 def held(numbers: Numbers, bf16: bool) -> Held:
-    """By one process alone and under ``ddp``; ``bf16`` is ``weights: bf16``, whose float32 copy counts as the
-    optimizer's."""
+    """By one process alone; ``bf16`` is ``weights: bf16``, whose float32 copy counts as the optimizer's."""
     halved, copied = (numbers.halved, numbers.halved_trained) if bf16 else (0, 0)
     return Held(
         weights=FULL * (numbers.total - halved) + HALF * halved,
         gradients=FULL * numbers.trained,
         optimizer=MOMENTS * numbers.trained + FULL * copied,
     )
+
+
+def held_by_ddp(numbers: Numbers, bf16: bool) -> Held:
+    """By each of several processes under ``ddp``, which keeps room for gradients of the weights' own type: with
+    ``weights: bf16`` beside the float32 ones that are stepped with."""
+    one = held(numbers, bf16)
+    return replace(one, gradients=one.gradients + (HALF * numbers.halved_trained if bf16 else 0))
 
 
 def held_by_zero(numbers: Numbers, bf16: bool, stage: int, processes: int, offload: bool = False) -> Held:
@@ -88,7 +94,7 @@ def by_strategy(numbers: Numbers, bf16: bool, processes: int) -> dict[str, Held]
     offload = {
         f"stage {stage}, offload": held_by_zero(numbers, bf16, stage, processes, offload=True) for stage in (2, 3)
     }
-    return {"ddp": held(numbers, bf16), **zero, **offload}
+    return {"ddp": held_by_ddp(numbers, bf16), **zero, **offload}
 
 
 def _trained(weights: Iterable[Tensor]) -> list[Tensor]:

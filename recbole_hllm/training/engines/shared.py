@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from recbole_hllm.data.batches import Batch
 from recbole_hllm.processes import current
 from recbole_hllm.training.engines.engine import Engine, LossFunction
+from recbole_hllm.training.random_states import draw_apart
 
 
 class SharedEngine(Engine):
@@ -28,8 +28,7 @@ class SharedEngine(Engine):
         if processes.world_size > 1:
             loader.shard(processes.rank, processes.world_size)
         if not processes.is_first:  # dropout of other rows is drawn apart
-            seed = np.random.SeedSequence((self.settings.seed, processes.rank))
-            torch.manual_seed(int(seed.generate_state(1)[0]))
+            draw_apart(self.settings.seed, processes.rank)
 
     def loss(self, rows: Batch, loss_function: LossFunction | None = None, last: bool = True) -> Tensor:
         """Scalar loss of this process's rows."""

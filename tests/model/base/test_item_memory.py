@@ -78,6 +78,16 @@ def test_what_is_in_use_is_of_the_budget(trained, caplog):
     assert "memory_gb: 4.5 has 2.00 GiB" in caplog.text
 
 
+def test_a_budget_that_gradients_and_moments_pass_alone_is_told(trained, caplog):
+    plain, _ = trained(recompute_items=False)
+    _, at_work = sizes(plain)
+    enough = gigabytes_for(plain, at_work / ROUNDED_UP + 1)
+    for budget, told in ((enough, False), (0.97 * enough, True)):
+        caplog.clear()
+        trained(memory_gb=budget)
+        assert ("is too little by about 0.00 GiB, with the gradients" in caplog.text) is told
+
+
 def test_the_switch_overrides_the_budget(trained, caplog):
     _, once = trained(memory_gb=1, recompute_items=False)
     _, twice = trained(memory_gb=1, recompute_items=True)

@@ -13,6 +13,7 @@ import pytest
 from launched import free_port, launch_well
 
 from recbole_hllm import run
+from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.slmrec import e4srec
 from recbole_hllm.nn import losses
 
@@ -121,6 +122,14 @@ def test_weights_in_bf16_and_a_temperature_over_its_bound(systems, tmp_path, mon
 
 def columns_of(steps):
     return {name: [step[name] for step in steps["terms"]] for name in ("loss", "logit_scale")}
+
+
+@needs_deepspeed
+def test_what_deepspeed_refuses_is_an_error_of_its_file(settings_of, tmp_path):
+    (tmp_path / "ds.json").write_text(json.dumps({"zero_optimization": {"stge": 3}}), encoding="utf-8")
+    keys = settings_of("SASRec") | {"strategy": "deepspeed", "deepspeed_config": str(tmp_path / "ds.json")}
+    with pytest.raises(ConfigError, match="(?s)deepspeed_config: DeepSpeed refuses it: .*DeepSpeedZeroConfig.*stge"):
+        run("SASRec", config_dict=keys, run_dir=tmp_path / "run")
 
 
 @needs_deepspeed

@@ -49,6 +49,11 @@ def test_one_process_holds_what_a_step_has(model, bf16):
     assert found.in_cpu == 0
 
 
+def test_ddp_keeps_room_for_gradients_of_the_weights_own_type():
+    assert by_strategy(NUMBERS, False, 4)["ddp"] == held(NUMBERS, False)
+    assert by_strategy(NUMBERS, True, 4)["ddp"].gradients == 4 * 800 + 2 * 500
+
+
 def test_zero_shares_more_with_each_stage():
     assert vars(held_by_zero(NUMBERS, False, 1, 4)) == dict(weights=4000, gradients=3200, optimizer=2400, in_cpu=0)
     assert vars(held_by_zero(NUMBERS, True, 2, 4)) == dict(weights=2000, gradients=400, optimizer=2400, in_cpu=0)
