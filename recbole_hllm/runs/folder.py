@@ -53,7 +53,8 @@ def new_folder(config: Config, run_dir: str | Path | None, resumed: dict[str, An
             else:
                 check_same_run(folder, resumed, config)
             make_folder(folder)
-            keep_settings(folder, config)
+            if resumed is None:
+                keep_settings(folder, config)
     with processes.together():
         if not (folder / "config.yaml").is_file():
             raise ConfigError(
@@ -79,6 +80,31 @@ def forgotten_unless_begun(folder: Path, new: bool, errors: type[Exception]) -> 
         if new and current().is_first and not any((folder / name).exists() for name in _FOLDERS):
             (folder / "config.yaml").unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def keys_of_checkpoint(folder: Path, new: bool) -> Iterator[None]:
+    """Where a run that goes on fails before its next checkpoint, its config.yaml is again what it was: keys that were
+    given now and are wrong are no part of the run.
+
+    Args:
+        new: the run does not go on; nothing is done.
+    """
+    if new or not current().is_first:  # asked now: a process that has failed is alone
+        yield
+        return
+    path, last = folder / "config.yaml", folder / "last"
+    before, saved = path.read_text(encoding="utf-8"), _made(last)
+    try:
+        yield
+    except Exception:
+        if _made(last) == saved:
+            write_whole(path, before)
+        raise
+
+
+def _made(folder: Path) -> int | None:
+    return folder.stat().st_mtime_ns if folder.is_dir() else None
 
 
 def keep_settings(folder: Path, config: Config) -> None:

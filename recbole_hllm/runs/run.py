@@ -30,6 +30,7 @@ from recbole_hllm.runs.folder import (
     keep_ranks,
     keep_scores,
     keep_settings,
+    keys_of_checkpoint,
     new_folder,
     read_settings,
     write_results,
@@ -117,9 +118,11 @@ def run(
 
 @contextmanager
 def _kept(folder: Path, new: bool, level: str | None) -> Iterator[None]:
-    """A run's log, with the error of any process; an error of the user's before the first step frees the folder."""
-    with forgotten_unless_begun(folder, new, UserError), logging_to(folder / "run.log", level), ending_together():
-        yield
+    """A run's log, with the error of any process; an error of the user's before the first step frees the folder, and
+    one before the next checkpoint leaves it as it was."""
+    with keys_of_checkpoint(folder, new), forgotten_unless_begun(folder, new, UserError):
+        with logging_to(folder / "run.log", level), ending_together():
+            yield
 
 
 def _meet(config: Config) -> None:

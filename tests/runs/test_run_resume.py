@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from recbole_hllm import load_run, run
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.runs import run as experiment
 from recbole_hllm.runs.folder import read_settings
 from recbole_hllm.storage.files import read_json
@@ -117,6 +117,35 @@ def test_a_run_killed_while_its_last_checkpoint_was_replaced_goes_on(settings_of
     resumed = run(config_dict={"resume": True, "epochs": 3}, run_dir=tmp_path / "a")
     whole = run("SASRec", config_dict={**settings, "epochs": 3}, run_dir=tmp_path / "b")
     assert resumed["test_result"] == whole["test_result"]
+
+
+@pytest.mark.parametrize(
+    "wrong, error",
+    [({"stage": 3}, ConfigError), ({"train_batch_size": -1}, ConfigError), ({"hidden_size": 4}, ModelError)],
+    ids=["of another strategy", "out of bounds", "of another model than the checkpoint's"],
+)
+def test_a_wrong_key_given_when_a_run_goes_on_is_forgotten(settings_of, tmp_path, wrong, error):
+    run("SASRec", config_dict={**settings_of("SASRec"), "epochs": 1}, run_dir=tmp_path / "run")
+    before = read_settings(tmp_path / "run")
+    with pytest.raises(error):
+        run(run_dir=tmp_path / "run", config_dict={"resume": True, "epochs": 2, **wrong})
+    assert read_settings(tmp_path / "run") == before
+    run(run_dir=tmp_path / "run", config_dict={"resume": True, "epochs": 2})
+    assert read_settings(tmp_path / "run")["epochs"] == 2
+
+
+def test_keys_of_a_checkpoint_stay_when_what_comes_after_it_fails(settings_of, tmp_path, monkeypatch):
+    run("SASRec", config_dict={**settings_of("SASRec"), "epochs": 1}, run_dir=tmp_path / "run")
+
+    class Failing(Trainer):
+        def _save_last(self, train_data):
+            super()._save_last(train_data)
+            raise ModelError("after the checkpoint")
+
+    monkeypatch.setattr(experiment, "Trainer", Failing)
+    with pytest.raises(ModelError, match="after the checkpoint"):
+        run(run_dir=tmp_path / "run", config_dict={"resume": True, "epochs": 2})
+    assert read_settings(tmp_path / "run")["epochs"] == 2
 
 
 def test_files_given_when_a_run_goes_on_win_over_its_own(settings_of, tmp_path):

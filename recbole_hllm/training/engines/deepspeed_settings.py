@@ -90,7 +90,7 @@ def _of_keys(settings: RunKeys, given: dict[str, Any]) -> dict[str, Any]:
 
 def _of_optimizer(settings: RunKeys, given: Any) -> dict[str, Any]:
     """The run's own optimizer is handed over: what the file says of one is checked alone."""
-    known = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    known: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     wanted = given.get("params") if isinstance(given, dict) else None
     for name, value in wanted.items() if isinstance(wanted, dict) else ():
         if name in _OF_ADAM and settings.learner.lower() in ("adam", "adamw"):

@@ -73,7 +73,7 @@ def test_auto_is_filled_and_what_the_file_adds_stays(settings):
             {},
             r"optimizer.params.betas is \[0.8, 0.9\], and the keys make it \[0.9, 0.999\]",
         ),
-        ({"optimizer": {"type": "SGD", "params": {"momentum": 0.9}}}, {"learner": "sgd"}, "optimizer.params.momentum: the"),
+        ({"optimizer": {"type": "SGD", "params": {"momentum": 0.9}}}, {"learner": "sgd"}, "params.momentum: the optim"),
         ({"optimizer": {"type": "SGD", "params": {"eps": 1e-8}}}, {"learner": "sgd"}, "optimizer.params.eps: the"),
         ({"zero_optimization": {"stage": "3"}}, {}, "zero_optimization.stage is '3', and there are 0, 1, 2 and 3"),
         ({"zero_optimization": {"stage": 4}}, {}, "zero_optimization.stage is 4, and there are 0, 1, 2 and 3"),
