@@ -41,9 +41,9 @@ from recbole_hllm.units import format_seconds
 STAGES = (0, 1, 2, 3)
 _EXPORT = "export"
 # What makes a stage what it is: no key of the user's.
-_FROZEN = {"item_llm_tuning": "frozen", "item_llm_layers_trained": None}
+_FROZEN: dict[str, Any] = {"item_llm_tuning": "frozen", "item_llm_layers_trained": None}
 _LLMS_OF_THE_EXPORT = dict.fromkeys(f"{part}_llm_{key}" for part in ("item", "user") for key in ("config", "layers"))
-_FIXED = {
+_FIXED: dict[int, dict[str, Any]] = {
     0: _FROZEN,
     1: {},
     2: _FROZEN,
