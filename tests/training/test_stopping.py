@@ -257,6 +257,17 @@ def test_an_epoch_that_was_cut_goes_on_inside(prepare, monkeypatch, accumulation
     assert again.trainer.steps == 3 * an_epoch, "nothing is left to do"
 
 
+def test_a_model_hears_of_each_epoch_once(prepare):
+    """Where it begins, in training mode, and not where it goes on inside."""
+    heard = []
+    for limit, resume in ((1, False), (None, True)):
+        part = prepare(max_steps=limit, resume=resume, epochs=3, train_batch_size=16)
+        part.model.begin_epoch = lambda epoch, part=part: heard.append((epoch, part.trainer.steps, part.model.training))
+        fit(part)
+    batches = len(part.train)
+    assert batches > 1 and heard == [(0, 0, True), (1, batches, True), (2, 2 * batches, True)]
+
+
 def test_an_epoch_of_other_batches_begins_again(prepare, caplog):
     keys = {**STILL, "epochs": 1}
     fit(prepare(max_steps=3, **keys))
