@@ -191,7 +191,7 @@ def test_a_model_has_the_keys_of_its_page_or_of_the_model_it_is_built_on():
     assert {name: model.Keys for name, model in own.items()} == {name: PAGES[f"model/{name}"][0] for name in own}
     assert type("Further", (own["HLLM"],), {}).Keys is own["HLLM"].Keys
     assert NextItemRecommender.Keys is PAGES["model/NextItemRecommender"][0]
-    assert (get_spec("SASRec").model.Keys, get_spec("DIN").model.Keys) == (RunKeys, LabelledKeys)
+    assert (get_spec("GRU4Rec").model.Keys, get_spec("DIN").model.Keys) == (RunKeys, LabelledKeys)
 
 
 def test_settings_of_a_run_have_its_device(settings_of):

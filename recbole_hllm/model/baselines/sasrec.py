@@ -15,3 +15,4 @@ class SASRec(sequential_recommender.SASRec, StartsFromVectors, CatalogueScorer):
     """
 
     Keys = SASRecKeys
+    READS_NUMBERS = True  # as every model of RecBole's

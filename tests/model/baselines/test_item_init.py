@@ -91,6 +91,7 @@ def test_without_the_key_sasrec_is_recboles(build):
     rows = next(iter(train))
     ours.eval(), theirs.eval()
     assert torch.equal(ours.calculate_loss(rows), theirs.calculate_loss(rows))
+    assert torch.equal(ours.predict(rows), theirs.predict(rows))
 
 
 @pytest.mark.parametrize(
