@@ -1,4 +1,4 @@
-"""The best items of some rows, from scores that come in blocks; of equal scores the one with the smaller id is first."""
+"""The best items of some rows, from scores that come in blocks; of equal ones the one with the smaller id is first."""
 
 import numpy as np
 import torch
