@@ -1,6 +1,6 @@
 """What a table consists of: its rows, the runs of each, and the folders that these lie in."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +66,8 @@ def _rows_needed(table: Table, model: str) -> list[str]:
 def jobs_of(table: Table) -> list[Job]:
     """The runs of a table, those with the first seed before those with the second."""
     jobs: dict[Path, Job] = {}
-    for seed in table.seeds or [None]:
+    seeds: Sequence[int | None] = table.seeds or [None]
+    for seed in seeds:
         words: tuple[str, ...] = () if seed is None else (f"--seed={seed}", "--seeds=None")
         for model in table.models:
             after = frozenset(folder_of(table, name, seed) for name in _rows_needed(table, model))
