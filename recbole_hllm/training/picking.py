@@ -7,6 +7,8 @@ import torch
 from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 
+from recbole_hllm.config.keys.run import RunKeys
+from recbole_hllm.evaluation.columns import is_masked, plain_name
 from recbole_hllm.evaluation.evaluator import MetricEvaluator
 from recbole_hllm.evaluation.ranking import ScoreTable, rank
 from recbole_hllm.processes import current
@@ -26,7 +28,9 @@ class Values:
     """
 
     def __init__(self, config: Any, groups: int, options: int) -> None:
-        name, _, self.k = config["valid_metric"].lower().partition("@")
+        metric = RunKeys.of(config).valid_metric.lower()
+        name, _, self.k = plain_name(metric).partition("@")
+        self.masks = config["mask_history"] != "both" or is_masked(metric)
         asked = {"metrics": [name], "topk": [int(self.k)], "metric_decimal_place": _PLACES}
         self.evaluator = MetricEvaluator(config.with_values(asked), labelled=False)
         self.sums, self.rows = np.zeros((groups, options)), np.zeros(groups, np.int64)
@@ -55,7 +59,8 @@ class Values:
         """(B, k + 1) at which places there are targets, and how many a row has, as RecBole's metrics read them."""
         n_rows, n_items, k = *scores.shape, int(self.k)
         pairs = torch.unique(row_of.to(scores.device) * n_items + targets.to(scores.device))
-        rows, ranking = pairs // n_items, rank(ScoreTable(scores), pairs // n_items, pairs % n_items, masked)
+        rows, masked = pairs // n_items, masked if self.masks else None
+        ranking = rank(ScoreTable(scores), rows, pairs % n_items, masked)
         hit = ranking.candidates & (ranking.ranks <= k)
         hits = torch.zeros(n_rows, k + 1, dtype=torch.int32, device=scores.device)
         hits[rows[hit], ranking.ranks[hit] - 1] = 1

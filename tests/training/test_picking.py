@@ -95,6 +95,17 @@ def test_values_are_those_of_an_evaluation(build, tmp_path, keys):
     assert (tmp_path / "run" / "picked.json").is_file()
 
 
+@pytest.mark.parametrize("metric", ["NDCG@3", "NDCG@3-masked"])
+def test_with_both_columns_the_history_counts_as_valid_metric_says(build, metric):
+    built = build(mask_history="both", valid_metric=metric)
+    built.trainer.pick(built.valid)
+    for option, seed in enumerate(SEEDS):
+        built.model.seed = seed
+        found = built.trainer.evaluate(built.valid)
+        assert found["ndcg@3"] != found["ndcg@3-masked"]
+        assert built.model.seen[0][-1, option] == pytest.approx(found[metric.lower()], abs=1e-9)
+
+
 def test_rows_are_looked_at_in_any_number(build, monkeypatch):
     first, second = build(), build()
     first.trainer.pick(first.valid)
@@ -114,9 +125,7 @@ def test_processes_share_the_rows(build, monkeypatch):
         return parts
 
     for rank in (0, 1):
-        kept = SimpleNamespace(
-            share=Processes(rank, 2).share, is_first=rank == 0, gather_lists=gather
-        )
+        kept = SimpleNamespace(share=Processes(rank, 2).share, is_first=rank == 0, gather_lists=gather)
         monkeypatch.setattr(picking, "current", lambda kept=kept: kept)
         monkeypatch.setattr("recbole_hllm.training.evaluation.current", lambda kept=kept: kept)
         built = build()
