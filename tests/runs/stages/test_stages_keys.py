@@ -91,7 +91,7 @@ def test_stages_that_there_are_not(keys_of, tmp_path, value):
         ("HLLM", {"stage.epochs": 1}, "there is no stage ''"),
         ("HLLM", {"stage0.epochs": 1}, "'stage0.epochs': stage 0 is not run"),
         ("HLLM", {"stage0.item_llm_tuning": "lora"}, "in stage 0 the schedule itself sets 'item_llm_tuning'"),
-        ("HLLM", {"training_stage": [0, 1, 2, 3], "stage1.pretrained_hllm": "there"}, "in stage 1 the schedule itself sets"),
+        ("HLLM", {"training_stage": [0, 1, 2, 3], "stage1.pretrained_hllm": "x"}, "in stage 1 the schedule itself"),
         ("HLLM", {"stage1.epoch": 1}, "stage 1: unknown key 'epoch'; did you mean 'epochs'"),
         ("HLLM", {"stage2.epochs": -1}, "stage 2: epochs: -1 must be at least 0"),
         ("HLLM", {"stage2.MAX_ITEM_LIST_LENGTH": "long"}, "stage 2: MAX_ITEM_LIST_LENGTH: 'long'"),
