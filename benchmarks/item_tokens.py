@@ -33,6 +33,14 @@ COMMON = {
 }  # fmt: skip
 CACHED = {"negatives": "cached"}
 MEMORY = {"num_negatives": 64, "cross_batch_negatives": 4096}
+RECIPE = {  # properties/recipes/HLLM-small-cpu.yaml
+    "item_llm_tuning": "frozen", "item_whitening": "zca", "item_head_hidden": 256, "negatives": "catalogue",
+    "nce_thres": None, "input_dropout": 0.3, "scheduler": "none", "epochs": 12,
+    "user_llm_config": {
+        "model_type": "llama", "hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 2048, "vocab_size": 8,
+    },
+}  # fmt: skip
 ROWS: dict[str, dict] = {
     "plain": {},
     "in-batch": {"num_negatives": 0, "in_batch_negatives": True},
@@ -55,6 +63,7 @@ ROWS: dict[str, dict] = {
     "frozen": {"item_llm_tuning": "frozen"},
     "frozen-4096": {"item_llm_tuning": "frozen", "num_negatives": 4096},
     "frozen-catalogue-12-epochs": {"item_llm_tuning": "frozen", "negatives": "catalogue", "epochs": 12},
+    "frozen-whitened-catalogue": RECIPE,
 }
 
 AGES = ("memory_age", "cache_age")
