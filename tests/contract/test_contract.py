@@ -48,8 +48,9 @@ MODELS = {
     "eSASRec": {"learning_rate": 0.01, "num_negatives": 8, **NO_DROPOUT},
     "LRURec": {"learning_rate": 0.01, "hidden_dropout_prob": 0.0, "recurrent_dropout_prob": 0.0},
     "WhitenRec": {"learning_rate": 0.01, **NO_DROPOUT},
-    "UniSRec": {  # one expert: its gate has no noise
-        "learning_rate": 0.01, "n_experts": 1, "adaptor_dropout_prob": 0.0, "with_item_ids": True, **NO_DROPOUT
+    "UniSRec": {  # one expert, whose gate has no noise; texts without the columns' names, which make them alike
+        "learning_rate": 0.005, "hidden_size": 32, "n_experts": 1, "adaptor_dropout_prob": 0.0, "with_item_ids": True,
+        "text_field": "{value}", **NO_DROPOUT,
     },
     "FMLPRec": {"learning_rate": 0.01, "hidden_dropout_prob": 0.0},
     "gSASRec": {"learning_rate": 0.01, "num_negatives": 8, "hidden_size": 32, "temperature": 0.3, **NO_DROPOUT},
