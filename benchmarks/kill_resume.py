@@ -104,7 +104,8 @@ def main() -> int:
                 differ.append(runs)
                 print(f"run {runs} differs in {', '.join(wrong)}", flush=True)
             shutil.rmtree(folder)
-            print(f"{kills} of {arguments.kills} signals, {runs} runs, {len(differ)} differ", file=sys.stderr, flush=True)
+            progress = f"{kills} of {arguments.kills} signals, {runs} runs, {len(differ)} differ"
+            print(progress, file=sys.stderr, flush=True)
     report = {"kills": kills, "runs": runs, "equal": runs - len(differ), "seconds": round(seconds, 1)}
     print(f"| signal | kills | runs | equal | seconds of a run |\n| --- | ---: | ---: | ---: | ---: |\n"
           f"| SIG{arguments.signal} | {kills} | {runs} | {report['equal']} | {seconds:.1f} |")  # fmt: skip

@@ -207,7 +207,7 @@ def test_a_valid_metric_that_is(toy, keys):
         ({"metrics": None}, "metrics must not be empty"),
         ({"valid_metric": None}, "valid_metric must not be empty"),
         ({"mask_history": None}, "mask_history must not be empty"),
-        ({"mask_history": "yes"}, "mask_history: 'yes' is neither True nor False"),
+        ({"mask_history": "yes"}, "mask_history: 'yes' is neither True, False nor both"),
         ({"epochs": "ten"}, "epochs: 'ten' is not a number"),
         ({"hidden_size": [64]}, "hidden_size: .* is not a number"),
         ({"precision": "fp64"}, "precision: 'fp64' is not one of auto, fp32, bf16, fp16"),

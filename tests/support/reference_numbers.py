@@ -40,7 +40,8 @@ def info_nce_near(expected):
     All others are where the formula has them; so are all where the expected loss is None or not a number.
     """
 
-    def compute(outputs, targets, negatives, target_ids, negative_ids, logit_scale, nce_thres):
+    def compute(outputs, targets, negatives, target_ids, negative_ids, logit_scale, nce_thres, *, cosine=True, calibration=None):
+        assert cosine and calibration is None
         arguments = (outputs, targets, negatives, target_ids, negative_ids, logit_scale, nce_thres)
         near = _near_threshold(targets, negatives, nce_thres) & (target_ids[:, None] != negative_ids)
         if expected is None or not math.isfinite(expected) or not near.any():

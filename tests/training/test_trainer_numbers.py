@@ -177,8 +177,8 @@ def with_surviving(info_nce, first):
     """The loss, with no surviving negative in any batch but the one before ``first``."""
     calls = iter(range(1000))
 
-    def changed(*arguments):
-        result = info_nce(*arguments)
+    def changed(*arguments, **further):
+        result = info_nce(*arguments, **further)
         surviving = torch.tensor(5.0 if next(calls) == first - 1 else 0.0)
         return replace(result, surviving=surviving)
 

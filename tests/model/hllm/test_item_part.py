@@ -223,7 +223,12 @@ def test_cached_negatives_have_a_part_of_their_id(built, monkeypatch):
     with torch.no_grad():
         model.id_part.rows.weight[1:].normal_()
     compared = []
-    monkeypatch.setattr(next_item, "info_nce", lambda *inputs: compared.append(inputs) or info_nce(*inputs))
+
+    def kept(*inputs, **further):
+        compared.append(inputs)
+        return info_nce(*inputs, **further)
+
+    monkeypatch.setattr(next_item, "info_nce", kept)
     model.train().calculate_loss(WINDOWS)
     negatives, ids = compared[0][2], compared[0][4]
     with torch.no_grad():
