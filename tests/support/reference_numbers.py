@@ -40,8 +40,8 @@ def info_nce_near(expected):
     All others are where the formula has them; so are all where the expected loss is None or not a number.
     """
 
-    def compute(outputs, targets, negatives, target_ids, negative_ids, logit_scale, nce_thres, *, cosine=True, calibration=None):
-        assert cosine and calibration is None
+    def compute(outputs, targets, negatives, target_ids, negative_ids, logit_scale, nce_thres, **others):
+        assert others in ({}, {"cosine": True, "calibration": None})
         arguments = (outputs, targets, negatives, target_ids, negative_ids, logit_scale, nce_thres)
         near = _near_threshold(targets, negatives, nce_thres) & (target_ids[:, None] != negative_ids)
         if expected is None or not math.isfinite(expected) or not near.any():
@@ -86,9 +86,9 @@ def _with_sides(formula, near, sides):
 # ---- wrong filters, which the reference's numbers must tell from the right one ----
 
 
-def nothing_filtered(targets, negatives, target_ids, negative_ids, nce_thres):
+def nothing_filtered(*_):
     return lambda logits, part: 0
 
 
-def ids_filtered(targets, negatives, target_ids, negative_ids, nce_thres):
-    return _RIGHT(targets, negatives, target_ids, negative_ids, None)
+def ids_filtered(targets, negatives, target_ids, negative_ids, nce_thres, normalised):
+    return _RIGHT(targets, negatives, target_ids, negative_ids, None, normalised)
