@@ -110,7 +110,7 @@ class BestItems:
         self._add(rows, items, scores)
 
     def _in_order(self) -> tuple[Tensor, Tensor]:
-        """(rows, k) scores and ids, best first; -inf behind the last of a row."""
+        """(rows, k) scores and ids, best first; rows with fewer than k items are filled up with -inf."""
         kept = slice(max(self.most, self.k))
         scores, items = _by_score(self.scores[:, kept], self.items[:, kept])
         equal = ((scores[:, 1:] == scores[:, :-1]) & (scores[:, 1:] > -_INF)).any(1).nonzero().flatten()
@@ -120,7 +120,7 @@ class BestItems:
         return scores[:, : self.k], items[:, : self.k]
 
     def lists(self) -> Tensor:
-        """(rows, k) ids, best first, 0 behind the last of a row."""
+        """(rows, k) ids, best first; rows with fewer than k items are filled up with 0."""
         self._cut()
         scores, items = self._in_order()
         return torch.where(scores > -_INF, items, 0)

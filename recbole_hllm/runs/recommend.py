@@ -73,7 +73,7 @@ def histories_of(data: SequenceDataset, loader: EvalLoader, users: Sequence[int]
 
 
 def _described(data: SequenceDataset, part: Any, rows: np.ndarray, best: torch.Tensor) -> list[Recommendation]:
-    """What rows of a part are, by the data's ids, with (R, K) items that are recommended, 0 behind the last."""
+    """What rows of a part are, by the data's ids, with (R, K) recommended items, filled up with 0."""
     whose = part.inter_feat[rows][data.uid_field]
     history, held_out = part.histories(rows), part.positives(rows)
 

@@ -12,7 +12,7 @@ _MASKING = {
 
 
 def header_of(rows: list[dict[str, Any]], dataset: str | None) -> dict[str, Any]:
-    """What all rows share; a row that differs is a mistake of this program or of its files, and is said."""
+    """What all rows share; a row with other data, by a mistake in its files or of this program, is marked."""
     done = [row for row in rows if "error" not in row]
     if not done:
         return {"dataset": dataset}

@@ -115,7 +115,7 @@ def _chance(ranked: list[dict[str, Any]], metric: str, by_user: Mapping[str, np.
 
 
 def _seeds(ranked: list[dict[str, Any]]) -> str:
-    """What the runs behind the rows can say."""
+    """The sentence about how many seeds the rows have."""
     repeated = next((row["seeds"] for row in ranked if len(row.get("seeds", ())) > 1), None)
     if repeated is None:
         return "Each row is one run with one seed: before you name a winner, repeat the rows with other seeds."

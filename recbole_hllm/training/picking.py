@@ -13,7 +13,7 @@ from recbole_hllm.evaluation.evaluator import MetricEvaluator
 from recbole_hllm.evaluation.ranking import ScoreTable, rank
 from recbole_hllm.processes import current
 
-# Digits that tell options apart.
+# Decimal places of a value: options that differ by less are equal.
 _PLACES = 12
 
 
