@@ -32,7 +32,7 @@ _UNREAD = {
     "entity_kg_num_interval", "relation_kg_num_interval", "alias_of_entity_id", "alias_of_relation_id",
     "preload_weight", "POSITION_FIELD", "RATING_FIELD", "require_pow",
 }  # fmt: skip
-_OF_TABLES = {"ratios_to", "compare_to", "compare_test", "show_recommendations"}
+_OF_TABLES = {"ratios_to", "compare_to", "compare_test", "seeds_for", "show_recommendations"}
 # Read by RecBole's data set, not named in its files.
 _FURTHER = {"model", "dataset", "encoding", "stopping_step"}
 _FEATURES = ("numerical_features", "discretization", "normalize_field", "normalize_all")

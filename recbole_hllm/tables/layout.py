@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 from recbole.utils import ModelType
 
 from recbole_hllm.config.config import Config
+from recbole_hllm.config.keys.run import SeedsKeys
 from recbole_hllm.config.parsing import ROW
 from recbole_hllm.config.scopes import MAY_CHANGE
+from recbole_hllm.errors import ConfigError
 from recbole_hllm.registry import base_model
 from recbole_hllm.tables.seeds import over_seeds
 from recbole_hllm.tables.spread import Job
 
 # Keys whose value is the name of a row, and keys of a table that change none of its runs.
 NAMES_A_ROW = ("ratios_to", "compare_to")
-_OF_TABLES = MAY_CHANGE | {*NAMES_A_ROW, "compare_test", "show_recommendations", "sanity_rows", "search"}
+_OF_TABLES = MAY_CHANGE | {*NAMES_A_ROW, "compare_test", "seeds_for", "show_recommendations", "sanity_rows", "search"}
 
 
 class Table(NamedTuple):
@@ -25,7 +27,7 @@ class Table(NamedTuple):
         models: names of its rows, in order, sanity rows last.
         keys: keys and values given, ``<Model>.<key>`` included.
         trials: trials of each model, where the table is one of a search.
-        seeds: those of each row's runs, where it has several.
+        seeds: those of the table, where it has several.
         configs: that of each row.
         left_out: sanity rows without a place, and why.
         folder: of the table.
@@ -40,6 +42,12 @@ class Table(NamedTuple):
     left_out: dict[str, str]
     folder: Path
     saved: dict[str, Any]
+
+    def seeds_of(self, model: str) -> list[int]:
+        """Those of a row's runs; none in a table without ``seeds``."""
+        repeated = SeedsKeys.of(self.configs[model]).seeds_for
+        seeds = self.seeds or []
+        return seeds if repeated is None or model in repeated else seeds[:1]
 
 
 def folder_of(table: Table, model: str, seed: int | None) -> Path:
@@ -56,6 +64,15 @@ def folders_of(table: Table, row: Mapping[str, Any]) -> list[Path]:
     return [folder_of(table, row["model"], seed) for seed in row.get("seeds", [None])]
 
 
+def check_repeated(table: Table) -> None:
+    """Raises ConfigError for a row with more runs than one that it reads."""
+    for model in table.models:
+        for name in _rows_needed(table, model):
+            wanted = [folder_of(table, name, seed) for seed in table.seeds_of(model)]
+            if not {*wanted} <= {folder_of(table, name, seed) for seed in table.seeds_of(name)}:
+                raise ConfigError(f"seeds_for: {model} reads {ROW}{name}, which has one run; name {name}, too")
+
+
 def _rows_needed(table: Table, model: str) -> list[str]:
     """The rows of the table that its keys name, ``row:NAME``."""
     values = (value if isinstance(value, list) else [value] for value in table.configs[model].settings.values())
@@ -69,7 +86,7 @@ def jobs_of(table: Table) -> list[Job]:
     seeds: Sequence[int | None] = table.seeds or [None]
     for seed in seeds:
         words: tuple[str, ...] = () if seed is None else (f"--seed={seed}", "--seeds=None")
-        for model in table.models:
+        for model in (row for row in table.models if seed is None or seed in table.seeds_of(row)):
             after = frozenset(folder_of(table, name, seed) for name in _rows_needed(table, model))
             folder = folder_of(table, model, seed)
             jobs.setdefault(folder, Job(model, folder, words, after))
@@ -80,7 +97,7 @@ def rows_of(table: Table, made: Mapping[Path, dict[str, Any]]) -> list[dict[str,
     """The rows of a table, from what its runs came to."""
     rows = []
     for model in table.models:
-        runs = {seed: folder_of(table, model, seed) for seed in table.seeds or ()}
+        runs = {seed: folder_of(table, model, seed) for seed in table.seeds_of(model)}
         alone = table.folder / model
         several = {seed: made[folder] for seed, folder in runs.items() if folder != alone}
         rows.append(over_seeds(model, several) if several else made[alone])

@@ -115,14 +115,16 @@ def _chance(ranked: list[dict[str, Any]], metric: str, by_user: Mapping[str, np.
 
 
 def _seeds(ranked: list[dict[str, Any]]) -> str:
-    """The sentence about how many seeds the rows have."""
+    """The sentences about how many seeds the rows have."""
     repeated = next((row["seeds"] for row in ranked if len(row.get("seeds", ())) > 1), None)
     if repeated is None:
         return "Each row is one run with one seed: before you name a winner, repeat the rows with other seeds."
+    once = [row["model"] for row in ranked if len(row.get("seeds", ())) == 1]
+    seldom = f"{_list(once)} {'has' if len(once) == 1 else 'have'} one run, with the first of them. " if once else ""
     return (
-        f"A row is the mean of {len(repeated)} runs with the seeds {_list(map(str, repeated))}, and ± their standard "
-        "deviation; users are compared by their means over these runs. A row without ± is one run, of a rule without "
-        "training."
+        f"A row with ± is the mean of {len(repeated)} runs with the seeds {_list(map(str, repeated))}, and ± their "
+        f"standard deviation; users are compared by their means over these runs. {seldom}A rule without training has "
+        "one run."
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from recbole_hllm import own_models
 from recbole_hllm.config.config import Config
+from recbole_hllm.config.keys.run import SeedsKeys
 from recbole_hllm.config.parsing import ROW
 from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import SHARED
@@ -37,7 +38,7 @@ from recbole_hllm.storage.locks import Lock, held
 from recbole_hllm.storage.logs import check_wandb, last_error
 from recbole_hllm.tables.below import below
 from recbole_hllm.tables.header import header_of
-from recbole_hllm.tables.layout import NAMES_A_ROW, Table, folders_of, is_changed, jobs_of, rows_of
+from recbole_hllm.tables.layout import NAMES_A_ROW, Table, check_repeated, folders_of, is_changed, jobs_of, rows_of
 from recbole_hllm.tables.sanity import with_sanity_rows
 from recbole_hllm.tables.seeds import checked_seeds
 from recbole_hllm.tables.significance import add_tests
@@ -128,7 +129,9 @@ def prepare(
     configs = _check(models, given, left_out, folder)
     _check_importable(configs)
     tell_of_table(configs, given)
-    return Table(models, given, trials, seeds, configs, left_out, folder, saved)
+    table = Table(models, given, trials, seeds, configs, left_out, folder, saved)
+    check_repeated(table)
+    return table
 
 
 def _check_same_seeds(folder: Path, saved: Mapping[str, Any], seeds: list[int] | None) -> None:
@@ -157,6 +160,8 @@ def _without_rows(others: set[str], given: dict[str, Any], words: Collection[str
     for key in NAMES_A_ROW:
         if kept.get(key) in others and key not in words:
             del kept[key]
+    if isinstance(kept.get("seeds_for"), list) and "seeds_for" not in words:
+        kept["seeds_for"] = [row for row in kept["seeds_for"] if row not in others]
     return kept
 
 
@@ -186,7 +191,8 @@ def finish(table: Table, rows: list[dict[str, Any]], **further: Any) -> dict[str
         header["left_out"] = [f"{model} ({reason})" for model, reason in table.left_out.items()]
     if table.seeds:
         seeds = ", ".join(map(str, table.seeds))
-        header["seed"] = f"{seeds}, one run with each; rows that only count: {table.seeds[0]}"
+        once = "others" if SeedsKeys.of(table.configs[table.models[0]]).seeds_for else "rows that only count"
+        header["seed"] = f"{seeds}, one run with each; {once}: {table.seeds[0]}"
     folders = {row["model"]: folders_of(table, row) for row in rows}
     if reference := table.keys.get("compare_to"):
         header["compare_to"] = reference
@@ -234,10 +240,11 @@ def _check(models: Any, given: dict[str, Any], left_out: dict[str, str], folder:
             raise ConfigError(f"{key}: '{prefix}' is not a model of this run ({', '.join(models)})")
         if dot and rest in SHARED:
             raise ConfigError(f"{key}: '{rest}' is shared by all rows of a table; set it without '{prefix}.'")
-    for key in NAMES_A_ROW:
-        if given.get(key) and given[key] not in models:
-            raise ConfigError(f"{key}: '{given[key]}' is not a row of this table ({', '.join(models)})")
     configs = {model: _config(model, given) for model in models}
+    named = [(key, given.get(key)) for key in NAMES_A_ROW]
+    for key, name in [*named, *(("seeds_for", row) for row in SeedsKeys.of(configs[models[0]]).seeds_for or ())]:
+        if name and name not in models:
+            raise ConfigError(f"{key}: '{name}' is not a row of this table ({', '.join(models)})")
     check_same_reference({row: config["reference"] for row, config in configs.items()})
     for model, config in configs.items():
         with _row_named(model):

@@ -73,7 +73,7 @@ def test_tests_against_a_row_stand_everywhere(table, capsys):
     assert float(line["mrr@3 sd"]) == bpr["deviations"]["mrr@3"]
     markdown = (folder / "table.md").read_text()
     assert re.search(r"\| BPR \| (\*\*)?0\.\d+ ± 0\.\d+", markdown) and "Against Pop, user by user" in markdown
-    assert "A row is the mean of 2 runs with the seeds 3 and 1" in markdown and "repeat the rows" not in markdown
+    assert "A row with ± is the mean of 2 runs with the seeds 3 and 1" in markdown and "repeat the rows" not in markdown
     assert "- masking: of metrics with -masked after their names the whole history" in markdown
     assert "mrr@3 by how many interactions" in markdown and "mrr@3-masked by how many interactions" in markdown
 
@@ -135,6 +135,31 @@ def test_drawn_candidates_are_those_of_the_first_seed(keys, tmp_path, started):
     assert len(prints) == 1
 
 
+def test_some_rows_are_repeated(keys, tmp_path, started):
+    given = {**keys, "seeds": [3, 1], "seeds_for": ["SASRec"], "epochs": 1}
+    done = compare(["BPR", "Pop", "SASRec"], config_dict=given, run_dir=tmp_path / "t")
+    assert started == ["BPR/seed-3", "t/Pop", "SASRec/seed-3", "SASRec/seed-1"] and not done["failed"]
+    bpr, _, sasrec = done["rows"]
+    assert bpr["seeds"] == [3] and sasrec["seeds"] == [3, 1]
+    assert bpr["deviations"]["mrr@3"] is None and sasrec["deviations"]["mrr@3"] is not None
+    assert done["header"]["seed"] == "3, 1, one run with each; others: 3"
+    markdown = (tmp_path / "t" / "table.md").read_text()
+    assert "their means over these runs. BPR has one run, with the first of them." in markdown
+    started.clear()  # the same table, and then the other row's runs, too
+    compare([], config_dict={"resume": True}, run_dir=tmp_path / "t")
+    assert started == []
+    compare([], config_dict={"resume": True, "seeds_for": None}, run_dir=tmp_path / "t")
+    assert started == ["BPR/seed-1"]
+
+
+def test_a_repeated_row_reads_repeated_rows(settings_of, tmp_path):
+    given = {**settings_of("SASRec"), "seeds": [1, 2], "sanity_rows": ["Pop"], "Blend.of": ["row:SASRec", "row:Pop"]}
+    with pytest.raises(ConfigError, match="seeds_for: Blend reads row:SASRec, which has one run; name SASRec, too"):
+        prepare("SASRec,Pop,Blend", None, {**given, "seeds_for": ["Blend"]}, tmp_path / "t")
+    table = prepare("SASRec,Pop,Blend", None, {**given, "seeds_for": ["Blend", "SASRec"]}, tmp_path / "t")
+    assert [len(table.seeds_of(row)) for row in table.models] == [2, 1, 2] and len(jobs_of(table)) == 5
+
+
 def test_runs_are_made_after_those_that_they_read(settings_of, tmp_path):
     shared = {key: value for key, value in settings_of("E4SRec").items() if settings_of("SASRec").get(key) == value}
     own = {key: value for key, value in settings_of("E4SRec").items() if key not in shared}
@@ -171,6 +196,8 @@ def test_a_row_with_seeds_is_named_for_the_run_of_the_same_seed(tmp_path):
         ({"seeds": [1, 1]}, "seeds: .* is not a list of different numbers"),
         ({"seeds": [1, 2], "BPR.seed": 4}, "BPR.seed: seeds gives every row its seeds"),
         ({"BPR.seeds": [1, 2]}, "'BPR.seeds' is of a table, whose rows have a run with each of them"),
+        ({"seeds": [1, 2], "seeds_for": ["SASRec"]}, "seeds_for: 'SASRec' is not a row of this table"),
+        ({"seeds": [1, 2], "seeds_for": 3}, "seeds_for: 3 is not a list"),
         ({"compare_to": "SASRec"}, "compare_to: 'SASRec' is not a row of this table"),
         ({"compare_test": "sign"}, "compare_test: 'sign' is not one of t-test, wilcoxon"),
         ({"BPR.compare_to": "Pop"}, "'compare_to' is shared by all rows"),

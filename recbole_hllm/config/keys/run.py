@@ -136,6 +136,11 @@ class SeedsKeys(Settings):
         "deviation; a row that only counts has one run. Empty: one run of each row, with seed.",
         scope=PROTOCOL, least=0, most=2**32 - 1, reported=True,
     )  # fmt: skip
+    seeds_for: list[str] | None = key(
+        None,
+        "Names of the rows that have a run with each of seeds; the others have one, with the first. Empty: all rows.",
+        scope=PROTOCOL, reported=True,
+    )  # fmt: skip
     data_seed: int | None = key(
         None,
         "Seed of what is evaluated, where that is drawn: candidates of uniN and popN, the users of eval_users. Empty: "
