@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 from recbole.utils import ModelType
 
 from recbole_hllm.config.config import Config
-from recbole_hllm.config.keys.run import SeedsKeys
 from recbole_hllm.config.parsing import ROW
 from recbole_hllm.config.scopes import MAY_CHANGE
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.registry import base_model
-from recbole_hllm.tables.seeds import over_seeds
+from recbole_hllm.tables.seeds import over_seeds, repeated_rows
 from recbole_hllm.tables.spread import Job
 
 # Keys whose value is the name of a row, and keys of a table that change none of its runs.
@@ -45,7 +44,7 @@ class Table(NamedTuple):
 
     def seeds_of(self, model: str) -> list[int]:
         """Those of a row's runs; none in a table without ``seeds``."""
-        repeated = SeedsKeys.of(self.configs[model]).seeds_for
+        repeated = repeated_rows(self.configs[model])
         seeds = self.seeds or []
         return seeds if repeated is None or model in repeated else seeds[:1]
 

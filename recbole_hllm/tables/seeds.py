@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_hllm.config.keys.run import SeedsKeys
 from recbole_hllm.config.schema import DECLARED
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.tables.header import mark_incomparable
@@ -39,6 +40,19 @@ def checked_seeds(value: Any, keys: Mapping[str, Any]) -> list[int] | None:
             "goes on the first seed as it was"
         )
     return list(seeds)
+
+
+def repeated_rows(config: Any) -> list[str] | None:
+    """Names of the rows that have a run with each of the seeds, those of ``seeds_for``; None of all rows.
+
+    Raises:
+        ConfigError: the key has no names.
+    """
+    named = SeedsKeys.of(config).seeds_for
+    named = [named] if isinstance(named, str) else named
+    if named is not None and not isinstance(named, list):
+        raise ConfigError(f"seeds_for: {named!r} is not a list of names of rows, such as [HLLM, SASRec]")
+    return named
 
 
 def over_seeds(model: str, runs: Mapping[int, dict[str, Any]]) -> dict[str, Any]:

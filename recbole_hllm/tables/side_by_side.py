@@ -11,7 +11,6 @@ from typing import Any
 
 from recbole_hllm import own_models
 from recbole_hllm.config.config import Config
-from recbole_hllm.config.keys.run import SeedsKeys
 from recbole_hllm.config.parsing import ROW
 from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import SHARED
@@ -40,7 +39,7 @@ from recbole_hllm.tables.below import below
 from recbole_hllm.tables.header import header_of
 from recbole_hllm.tables.layout import NAMES_A_ROW, Table, check_repeated, folders_of, is_changed, jobs_of, rows_of
 from recbole_hllm.tables.sanity import with_sanity_rows
-from recbole_hllm.tables.seeds import checked_seeds
+from recbole_hllm.tables.seeds import checked_seeds, repeated_rows
 from recbole_hllm.tables.significance import add_tests
 from recbole_hllm.tables.spread import Job, make_all
 from recbole_hllm.tables.table import to_console, to_csv, to_json, to_markdown
@@ -191,7 +190,7 @@ def finish(table: Table, rows: list[dict[str, Any]], **further: Any) -> dict[str
         header["left_out"] = [f"{model} ({reason})" for model, reason in table.left_out.items()]
     if table.seeds:
         seeds = ", ".join(map(str, table.seeds))
-        once = "others" if SeedsKeys.of(table.configs[table.models[0]]).seeds_for else "rows that only count"
+        once = "others" if repeated_rows(table.configs[table.models[0]]) else "rows that only count"
         header["seed"] = f"{seeds}, one run with each; {once}: {table.seeds[0]}"
     folders = {row["model"]: folders_of(table, row) for row in rows}
     if reference := table.keys.get("compare_to"):
@@ -242,7 +241,7 @@ def _check(models: Any, given: dict[str, Any], left_out: dict[str, str], folder:
             raise ConfigError(f"{key}: '{rest}' is shared by all rows of a table; set it without '{prefix}.'")
     configs = {model: _config(model, given) for model in models}
     named = [(key, given.get(key)) for key in NAMES_A_ROW]
-    for key, name in [*named, *(("seeds_for", row) for row in SeedsKeys.of(configs[models[0]]).seeds_for or ())]:
+    for key, name in [*named, *(("seeds_for", row) for row in repeated_rows(configs[models[0]]) or ())]:
         if name and name not in models:
             raise ConfigError(f"{key}: '{name}' is not a row of this table ({', '.join(models)})")
     check_same_reference({row: config["reference"] for row, config in configs.items()})
