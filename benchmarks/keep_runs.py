@@ -1,0 +1,73 @@
+"""Copies what is small of finished runs, tables and searches, so that `report` and `reproduce` work on the copy.
+
+Keys, metrics, costs, curves, ranks of the test and tables are copied, without keys of the machine (folders, devices);
+weights, logs and unfinished runs are not.
+
+    PYTHONPATH=. python benchmarks/keep_runs.py runs/answer benchmarks/results/answer/amazon-scientific-2018
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_hllm.config.scopes import MAY_CHANGE
+
+# Of a run, beside config.yaml, and of a table or a search, beside keys.yaml.
+_OF_A_RUN = ("metrics.json", "costs.json", "protocol.json", "segments.json", "curve.json", "versions.json",
+             "picked.json", "ranks-test.npz")  # fmt: skip
+_OF_A_TABLE = ("table.md", "table.csv", "table.json", "search.md", "search.csv", "search.json", "best.yaml")
+
+
+def keep(source: Path, to: Path, trials: bool = False) -> list[Path]:
+    """Copies the runs and tables in a folder; what was copied before and is gone now stays.
+
+    Args:
+        source: the folder of a run, a table or a search, or of several of them.
+        to: another folder.
+        trials: whether runs of a search are copied, too, of which its tables tell.
+
+    Returns:
+        The folders of runs that were copied.
+    """
+    kept = []
+    for config in sorted(source.rglob("config.yaml")):
+        run = config.parent
+        if (run / "costs.json").is_file() and (trials or not run.name.startswith("trial-")):
+            _copy(run, to / run.relative_to(source), "config.yaml", _OF_A_RUN)
+            kept.append(to / run.relative_to(source))
+    for keys in sorted(source.rglob("keys.yaml")):
+        if any((keys.parent / name).is_file() for name in _OF_A_TABLE):
+            _copy(keys.parent, to / keys.parent.relative_to(source), "keys.yaml", _OF_A_TABLE)
+    return kept
+
+
+def _copy(source: Path, to: Path, keys: str, names: tuple[str, ...]) -> None:
+    to.mkdir(parents=True, exist_ok=True)
+    values = without_places(yaml.safe_load((source / keys).read_text()))
+    (to / keys).write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, to / name)
+
+
+def without_places(keys: dict[str, Any]) -> dict[str, Any]:
+    """Keys and values without those of a machine, ``<Model>.<key>`` included."""
+    return {key: value for key, value in keys.items() if key.rpartition(".")[2] not in MAY_CHANGE}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="folder of runs")
+    parser.add_argument("to", type=Path, help="folder of the copy")
+    parser.add_argument("--trials", action="store_true", help="also the runs of a search")
+    arguments = parser.parse_args()
+    kept = keep(arguments.source, arguments.to, arguments.trials)
+    print(f"{len(kept)} runs are kept in {arguments.to}")
+
+
+if __name__ == "__main__":
+    main()

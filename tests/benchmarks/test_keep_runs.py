@@ -1,0 +1,40 @@
+"""What is kept of finished runs: enough for a report and to reproduce them, and nothing of the machine."""
+
+import sys
+from pathlib import Path
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from keep_runs import keep, without_places  # noqa: E402
+
+from recbole_hllm.runs.reproduce import found  # noqa: E402
+
+
+def a_run(folder: Path, *files: str) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"data_path": "/home/me", "epochs": 3, "cache_dir": "/tmp"}))
+    for name in ("metrics.json", *files):
+        (folder / name).write_text(name)
+
+
+def test_finished_runs_are_kept_without_weights_and_places(tmp_path):
+    source, to = tmp_path / "runs", tmp_path / "kept"
+    a_run(source / "SASRec" / "seed-1", "costs.json", "ranks-test.npz", "ranks-valid.npz", "run.log")
+    a_run(source / "SASRec" / "seed-2")  # not finished
+    a_run(source / "HLLM" / "trial-1", "costs.json")
+    (source / "table.md").write_text("table")
+    (source / "keys.yaml").write_text(yaml.safe_dump({"SASRec.gpu_id": "1", "SASRec.n_layers": 1, "data_path": "/x"}))
+    assert keep(source, to) == [to / "SASRec" / "seed-1"]
+    files = {path.relative_to(to).as_posix() for path in to.rglob("*") if path.is_file()}
+    run = {f"SASRec/seed-1/{name}" for name in ("config.yaml", "metrics.json", "costs.json", "ranks-test.npz")}
+    assert files == {"keys.yaml", "table.md", *run}
+    assert yaml.safe_load((to / "SASRec" / "seed-1" / "config.yaml").read_text()) == {"epochs": 3}
+    assert yaml.safe_load((to / "keys.yaml").read_text()) == {"SASRec.n_layers": 1}
+    assert found(str(to / "SASRec" / "seed-1")) == to / "SASRec" / "seed-1"
+    assert keep(source, to, trials=True) == [to / "HLLM" / "trial-1", to / "SASRec" / "seed-1"]
+
+
+def test_keys_of_results_stay():
+    keys = {"data_path": "a", "HLLM.cache_dir": "b", "seed": 1, "dataset": "c", "HLLM.item_llm_tuning": "frozen"}
+    assert without_places(keys) == {"seed": 1, "dataset": "c", "HLLM.item_llm_tuning": "frozen"}
