@@ -1,5 +1,7 @@
 """Keys of models that know a user by a row of items alone."""
 
+from typing import Any
+
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.schema import key
 
@@ -17,3 +19,8 @@ class UserItemsKeys(RunKeys):
         "the user had before the target, as a sequential model knows them. Weights come from training either way.",
         choices=("training", "history"),
     )  # fmt: skip
+
+
+def scores_histories(config: Any) -> bool:
+    """Whether rows to score bring all that their users had: the model has the key, and it asks for them."""
+    return issubclass(config.spec.model.Keys, UserItemsKeys) and UserItemsKeys.of(config).score_from == "history"

@@ -3,7 +3,7 @@
 import numpy as np
 from recbole.data.interaction import Interaction
 
-from recbole_hllm.config.keys.user_items import UserItemsKeys
+from recbole_hllm.config.keys.user_items import scores_histories
 from recbole_hllm.data.rows.base import Rows
 from recbole_hllm.data.rows.columns import WHOLE_HISTORY
 from recbole_hllm.data.rows.dataset import SequenceDataset
@@ -35,7 +35,7 @@ class InteractionRows(Rows):
     @classmethod
     def of_evaluation(cls, data: SequenceDataset, targets: Positions) -> Rows:
         """Every target."""
-        return cls(data, targets, with_history=UserItemsKeys.of(data.config).score_from == "history")
+        return cls(data, targets, with_history=scores_histories(data.config))
 
     def undrawable(self, counts: np.ndarray) -> str | None:
         """What a user has in training is no negative of that user."""

@@ -10,7 +10,7 @@ from scipy import sparse
 from torch import Tensor
 
 from recbole_hllm.config.keys.run import RunKeys
-from recbole_hllm.config.keys.user_items import UserItemsKeys
+from recbole_hllm.config.keys.user_items import UserItemsKeys, scores_histories
 from recbole_hllm.data.rows.columns import WHOLE_HISTORY
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.memory import free_memory
@@ -100,7 +100,7 @@ class ScoresUserItems:
 
     def choose_items(self, config: Any) -> None:
         """Called in a constructor."""
-        self.from_history = UserItemsKeys.of(config).score_from == "history"
+        self.from_history = scores_histories(config)
 
     def users_of(self, interaction: Interaction) -> Tensor:
         """The users of rows to score, as ``UserItems`` takes them: (B,) ids, or (B, W) items that they had."""
