@@ -7,16 +7,16 @@ from recbole_hllm.config.schema import key
 
 
 class UserItemsKeys(RunKeys):
-    """EASE, ItemKNN, AsymKNN, SLIMElastic, MultiVAE, MultiDAE, MacridVAE, RecVAE, DiffRec and LDiffRec of RecBole, which
-    score a user's row of items. Their other keys are RecBole's.
+    """EASE, ItemKNN, AsymKNN, SLIMElastic, MultiVAE, MultiDAE, MacridVAE, RecVAE, DiffRec and LDiffRec of RecBole,
+    which score a user's row of items. Their other keys are RecBole's.
     """
 
     title = "Users"
 
     score_from: str = key(
         "training",
-        "The items that an evaluation scores a user from: training (RecBole's), those in training, or history, all that "
-        "the user had before the target, as a sequential model knows them. Weights come from training either way.",
+        "The items that an evaluation scores a user from: training (RecBole's), those in training, or history, all "
+        "that the user had before the target, as a sequential model knows them. Weights come from training either way.",
         choices=("training", "history"),
     )  # fmt: skip
 

@@ -22,8 +22,8 @@ _TABLES_OF_A_STEP = 6
 
 
 class UserItems:
-    """Rows of users: of those in a matrix, asked for by their ids (B,), and of any others, by what they had, (B, W) items
-    padded with 0.
+    """Rows of users: of those in a matrix, asked for by their ids (B,), and of any others, by what they had, (B, W)
+    items padded with 0.
 
     Args:
         matrix: (n_users, n_items) of SciPy.
@@ -87,8 +87,8 @@ def check_room(model: str, what: str, needed: float, device: torch.device, advic
 
 
 class ScoresUserItems:
-    """A model that knows a user by a row of items alone: what the user has in training or, with ``score_from: history``,
-    all that the user had before the target. Stands before RecBole's class.
+    """A model that knows a user by a row of items alone: what the user has in training or, with ``score_from:
+    history``, all that the user had before the target. Stands before RecBole's class.
 
     Attributes:
         from_history: which of the two an evaluation scores.
@@ -160,4 +160,4 @@ class ScoresRowsAlone(ScoresUserItems, ReadsUserItems):
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """(B * n_items,) or (B, n_items) score of every item, as RecBole's, which hands the column of users to
         ``get_rating_matrix`` and reads no other."""
-        return super().full_sort_predict(Interaction({self.USER_ID: self.users_of(interaction)}))  # type: ignore[misc]
+        return super().full_sort_predict(Interaction({self.USER_ID: self.users_of(interaction)}))

@@ -17,8 +17,8 @@ from recbole_hllm.model.base.user_items import ScoresRowsAlone, UserItems
 class DiffusedRows(ScoresRowsAlone):
     """Rows that a diffusion model of RecBole restores. Stands before RecBole's class.
 
-    With ``time-aware`` a user's items weigh from ``w_min``, the first, to ``w_max``, the last (section 3.3); of one that
-    the user has several times the last counts.
+    With ``time-aware`` a user's items weigh from ``w_min``, the first, to ``w_max``, the last (section 3.3); of one
+    that the user has several times the last counts.
 
     The losses of the last batches, by which steps of the diffusion are drawn, are kept in a checkpoint.
     """

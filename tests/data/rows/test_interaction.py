@@ -26,8 +26,9 @@ def plain_histories(rows, part):
     """Of each row of a part: the ids of the items that its user had before its target, oldest first."""
     users, items = part.field2token_id["user_id"], part.field2token_id["item_id"]
     targets = part[list(range(len(part)))]
+    in_order = sorted(rows, key=lambda row: row[2])
     return [
-        [items[item] for owner, item, time in sorted(rows, key=lambda row: row[2]) if users[owner] == user and time < at]
+        [items[item] for owner, item, time in in_order if users[owner] == user and time < at]
         for user, at in zip(targets["user_id"].tolist(), targets["timestamp"].tolist(), strict=True)
     ]
 

@@ -13,7 +13,7 @@ from recbole_hllm.model.base.contract import Weights
 
 @pytest.fixture
 def few_rows(tmp_path, write_dataset):
-    """Interactions of 12 users with 7 items, some of which a user has twice, in order; they are the data set ``few``."""
+    """Interactions of 12 users with 7 items, some of which a user has twice, in order: the data set ``few``."""
     rng = np.random.default_rng(5)
     places = [(user, step) for user in range(12) for step in range(4 + user % 4)]
     rows = [(f"u{user}", f"i{rng.integers(0, 7) ** 2 // 7}", 10 * step + user) for user, step in places]

@@ -118,5 +118,5 @@ def test_losses_are_of_the_training(on_toy):
 @torch.no_grad()
 def test_cdae_scores_the_training_alone(tested):
     """It also has a vector for each user, which knows nothing but the training."""
-    tables = [made.model.full_sort_predict(made.rows) for made in (tested("CDAE"), tested("CDAE", score_from="history"))]
-    assert torch.equal(*tables)
+    both = tested("CDAE"), tested("CDAE", score_from="history")
+    assert torch.equal(*(made.model.full_sort_predict(made.rows) for made in both))
