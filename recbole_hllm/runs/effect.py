@@ -13,6 +13,7 @@ from recbole.utils import FeatureType, ModelType
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.keys.recbole import OptimisationKeys
 from recbole_hllm.config.keys.run import ScheduleKeys
+from recbole_hllm.config.keys.user_items import scores_histories
 from recbole_hllm.config.nested import COLUMN_LISTS
 from recbole_hllm.config.parsing import looked_up, read_yaml
 from recbole_hllm.config.places import properties_folder, recbole_folder
@@ -109,7 +110,8 @@ def _reasons(config: Config) -> dict[str, str]:
     if not reads_numbers(config):
         why |= dict.fromkeys(_FEATURES, f"{name} reads no numbers of users, items and interactions")
     if not rows.reads_history:
-        why |= dict.fromkeys(_HISTORIES, f"{name} reads no histories")
+        how = "reads histories whole" if scores_histories(config) else "reads no histories"
+        why |= dict.fromkeys(_HISTORIES, f"{name} {how}")
     if model.type == ModelType.TRADITIONAL:
         why |= dict.fromkeys(_OPTIMISATION, f"{name} counts and is not trained")
     if config["scheduler"] != "cosine":

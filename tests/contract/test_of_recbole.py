@@ -10,11 +10,13 @@ from recbole_hllm import Config, create_dataset, data_preparation, run
 # isort: split
 from recbole.utils import ModelType
 
+from recbole_hllm.model.base.user_items import ScoresUserItems
 from recbole_hllm.registry import _MENDED, _USERS, get_spec
 from recbole_hllm.runs.run import load_run
 
 # Those that were always run are in other tests.
 HERE = sorted(_MENDED.keys() - {"BERT4Rec", "DGCF", "DIEN", "LINE"})
+OF_ITEMS = [name for name in HERE if issubclass(get_spec(name).model, ScoresUserItems)]
 TRAINED = [name for name in HERE if get_spec(name).model.type != ModelType.TRADITIONAL]
 # With turns and clusters that change within the few epochs of these tests.
 OWN = {
@@ -102,3 +104,38 @@ def test_a_row_for_each_user_and_no_negatives(keys_of, name):
     assert all(list(batch.interaction) == ["user_id"] for batch in rows)
     users = torch.cat([batch["user_id"] for batch in rows]).tolist()
     assert sorted(users) == list(range(1, 15)) != users
+
+
+def test_which_models_know_a_user_by_items_alone():
+    neighbours, encoders = {"AsymKNN", "ItemKNN"}, {"MacridVAE", "MultiDAE", "MultiVAE", "RecVAE"}
+    assert {*OF_ITEMS} == neighbours | encoders | {"DiffRec", "EASE", "LDiffRec", "SLIMElastic"}
+    with_key = {name for name in HERE if "score_from" in get_spec(name).model.Keys.keys}
+    assert with_key == {*OF_ITEMS} and {"CDAE", "ENMF", "LightGCN"} < {*HERE} - with_key
+
+
+@pytest.mark.parametrize("name", OF_ITEMS)
+def test_a_history_is_what_was_before_the_target(keys_of, name):
+    """Before the validation's target of leave-one-out is the training; before the test's is the validation's, too."""
+    tables = {}
+    for source in ("training", "history"):
+        config = Config(name, config_dict={**keys_of(name), "score_from": source})
+        train, *evaluated = data_preparation(config, create_dataset(config))
+        torch.manual_seed(0)
+        model = config.spec.build(config, train._dataset).eval()
+        with torch.no_grad():
+            tables[source] = [model.full_sort_predict(next(iter(loader))[0]).view(-1, 13) for loader in evaluated]
+    (valid, test), (valid_too, other) = tables.values()
+    torch.testing.assert_close(valid, valid_too)
+    assert len(valid) == 14 and ((test - other).abs() > 1e-5).any(dim=1).all()
+
+
+@pytest.mark.parametrize("name", ["EASE", "MultiVAE"])
+def test_a_finished_run_is_evaluated_from_histories(keys_of, tmp_path, name):
+    keys = {**keys_of(name), "epochs": 2, "metrics": ["NDCG"], "valid_metric": "NDCG@10"}
+    trained = run(name, config_dict=keys, run_dir=tmp_path / "training")
+    seen = run(name, config_dict={"score_from": "history", "evaluate_only": True}, run_dir=tmp_path / "training")
+    assert seen["valid_result"] == trained["best_valid_result"] and seen["test_result"] != trained["test_result"]
+    again = run(name, config_dict={**keys, "score_from": "history"}, run_dir=tmp_path / "history")
+    assert again["best_valid_result"] == trained["best_valid_result"] and again["test_result"] == seen["test_result"]
+    weights = [(tmp_path / run / "best" / "weights.safetensors").read_bytes() for run in ("training", "history")]
+    assert weights[0] == weights[1], "it trains nothing else"

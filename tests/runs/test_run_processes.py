@@ -21,7 +21,7 @@ from recbole_hllm.storage.files import read_json
 from recbole_hllm.training import trainer as training
 
 COMPARED = ("metrics.json", "segments.json", "protocol.json")
-MODELS = ("SASRec", "HLLM", "TextKNN", "HLLMRanker", "E4SRec")
+MODELS = ("SASRec", "HLLM", "TextKNN", "HLLMRanker", "E4SRec", "EASE")
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,7 @@ def both(keys_of, tmp_path_factory):
         "TextKNN": keys_of("TextKNN", eval_batch_size=100, item_chunk_tokens=20),  # one batch: a process has none
         "HLLMRanker": keys_of("HLLMRanker"),
         "E4SRec": keys_of("E4SRec", item_table_keys={"n_layers": 1, "inner_size": 16, "epochs": 0}),
+        "EASE": keys_of("EASE", score_from="history"),
     }
     for model, keys in rows.items():
         run(model, config_dict={**keys, "cache_dir": str(folder / "cache-1")}, run_dir=folder / "one" / model)

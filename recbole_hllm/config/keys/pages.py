@@ -19,6 +19,7 @@ from recbole_hllm.config.keys.run import LabelledKeys, OverallKeys, RunKeys
 from recbole_hllm.config.keys.sasrec_losses import SASRecCEKeys, SASRecSSKeys, gSASRecKeys
 from recbole_hllm.config.keys.sequence_encoders import FMLPRecKeys, LRURecKeys, eSASRecKeys
 from recbole_hllm.config.keys.slmrec import E4SRecKeys, SLMRecKeys
+from recbole_hllm.config.keys.user_items import UserItemsKeys
 from recbole_hllm.config.schema import Settings
 
 # Property file -> the keys it lists, and those that it leaves out, since another file has them.
@@ -45,6 +46,7 @@ PAGES: dict[str, tuple[type[Settings], ...]] = {
     "model/SASRecNCE": (SASRecNCEKeys, RunKeys),
     "model/SASRecSS": (SASRecSSKeys, RunKeys),
     "model/SLMRec": (SLMRecKeys, E4SRecKeys),
+    "model/ScoresUserItems": (UserItemsKeys, RunKeys),
     "model/TextKNN": (TextKNNKeys, RunKeys),
     "model/UniSRec": (UniSRecKeys, RunKeys),
     "model/WhitenRec": (WhitenRecKeys, RunKeys),

@@ -14,7 +14,7 @@ from recbole_hllm.config.keys.run import RunKeys, data_seed
 from recbole_hllm.data.files.atomic import AtomicDataset
 from recbole_hllm.data.protocol import TRAINED_ON, build_split
 from recbole_hllm.data.rows import sequences as seq
-from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
+from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES, WHOLE_HISTORY
 from recbole_hllm.data.rows.flat import Padded
 from recbole_hllm.data.rows.lazy_interaction import Column, LazyInteraction, everything
 from recbole_hllm.data.rows.part import EvaluationPart, Part
@@ -198,6 +198,7 @@ class SequenceDataset(AtomicDataset):
                 self.item_list_length_field: torch.from_numpy(events.lengths),
                 **self.events_at(events),
                 EVENT_TIME: now,
+                WHOLE_HISTORY: self.whole_histories(sequences, self.sequences.offsets[sequences + 1]),
             }
         )
 
@@ -212,6 +213,13 @@ class SequenceDataset(AtomicDataset):
         if self.actions is not None:
             columns[EVENT_ACTIONS] = events.of(self.actions, np.int64)
         return columns
+
+    def whole_histories(self, sequences: np.ndarray, ends: np.ndarray) -> Tensor:
+        """(B, W) all items of some sequences before these flat positions, (B,) each, padded on the right with 0; W is
+        the length of the longest."""
+        begin = self.sequences.offsets[sequences]
+        width = int((ends - begin).max(initial=0))
+        return Padded(begin, ends, width).of(self.sequences.items, np.int64)
 
     def training_counts(self) -> np.ndarray:
         """(n_items,) how often each item occurs in the training interactions."""

@@ -38,7 +38,7 @@ class UserRows(Rows):
     @classmethod
     def of_evaluation(cls, data: SequenceDataset, targets: Positions) -> Rows:
         """Every target."""
-        return InteractionRows(data, targets)
+        return InteractionRows.of_evaluation(data, targets)
 
     def __len__(self) -> int:
         return len(self.users)

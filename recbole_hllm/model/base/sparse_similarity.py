@@ -10,11 +10,12 @@ from scipy import sparse
 from torch import Tensor
 
 from recbole_hllm.model.base.contract import Weights
+from recbole_hllm.model.base.user_items import ScoresUserItems, counted
 
 
-class SparseSimilarity:
-    """Scores are rows of the training interactions times weights between items, or rows of weights between users times
-    the interactions. Stands before RecBole's class.
+class SparseSimilarity(ScoresUserItems):
+    """Scores are rows of users' items times weights between items, or rows of weights between users times the training
+    interactions. Stands before RecBole's class.
 
     The weights are found when the model is made, and kept in a checkpoint as three arrays; a checkpoint that is loaded
     brings its own.
@@ -29,17 +30,18 @@ class SparseSimilarity:
     other_parameter_name = ("weight_rows", "weight_columns", "weight_values")
     interactions: Any
     of_users = False
-    USER_ID: str
     ITEM_ID: str
     device: torch.device
 
-    def prepare(self, dataset: Any, weights: Weights) -> None:
+    def prepare(self, config: Any, dataset: Any, weights: Weights) -> None:
         """Called at the end of a constructor: finds the weights, or leaves them to a checkpoint.
 
         Args:
+            config: the run's Config.
             dataset: the training part of a SequenceDataset.
             weights: what is read for them.
         """
+        self.choose_items(config)
         self.fake_loss = torch.nn.Parameter(torch.zeros(1))  # an optimizer wants a parameter
         self.interactions = dataset.inter_matrix(form="csr").astype(np.float32)
         size = self.interactions.shape[0 if self.of_users else 1]
@@ -71,15 +73,22 @@ class SparseSimilarity:
         """A loss of 0: nothing is trained."""
         return self.fake_loss.sum() * 0
 
-    def table(self, users: np.ndarray) -> np.ndarray:
-        """(B, n_items) score of every item for users (B,)."""
+    def rows(self, users: Tensor) -> Any:
+        """(B, n_items) SciPy matrix of what users, as ``UserItems`` takes them, have."""
+        if users.dim() == 1:
+            return self.interactions[users.numpy()]
+        rows, items, counts = (part.numpy() for part in counted(users, self.interactions.shape[1]))
+        return sparse.csr_matrix((counts, (rows, items)), (len(users), self.interactions.shape[1]))
+
+    def table(self, users: Tensor) -> np.ndarray:
+        """(B, n_items) score of every item for such users."""
         if self.of_users:
-            return (self.weights()[users] @ self.interactions).toarray()
-        return (self.interactions[users] @ self.weights()).toarray()
+            return (self.weights()[users.numpy()] @ self.interactions).toarray()
+        return (self.rows(users) @ self.weights()).toarray()
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """(B, n_items) score of every item; ``interaction`` names the users."""
-        return torch.from_numpy(self.table(interaction[self.USER_ID].cpu().numpy())).to(self.device)
+        """(B, n_items) score of every item; ``interaction`` names the users, or what they had."""
+        return torch.from_numpy(self.table(self.users_of(interaction).cpu())).to(self.device)
 
     def predict(self, interaction: Interaction) -> Tensor:
         """(B,) score of each row's item."""

@@ -12,30 +12,30 @@ from torch import Tensor
 
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.recbole_models import recbole_values
-from recbole_hllm.model.base.user_items import ReadsUserItems
+from recbole_hllm.model.base.user_items import ReadsUserItems, ScoresRowsAlone
 
 
 class CDAE(ReadsUserItems, RecBoleCDAE):
     """RecBole's CDAE (Wu et al., WSDM 2016): a denoising autoencoder with a vector for each user."""
 
 
-class MultiDAE(ReadsUserItems, RecBoleMultiDAE):
+class MultiDAE(ScoresRowsAlone, RecBoleMultiDAE):
     """RecBole's Mult-DAE (arXiv 1802.05814): a denoising autoencoder with a multinomial likelihood."""
 
 
-class MultiVAE(ReadsUserItems, RecBoleMultiVAE):
+class MultiVAE(ScoresRowsAlone, RecBoleMultiVAE):
     """RecBole's Mult-VAE (arXiv 1802.05814): a variational autoencoder with a multinomial likelihood."""
 
     COUNTERS = ("update",)  # steps so far, with which the weight of the KL term grows
 
 
-class MacridVAE(ReadsUserItems, RecBoleMacridVAE):
+class MacridVAE(ScoresRowsAlone, RecBoleMacridVAE):
     """RecBole's MacridVAE (arXiv 1910.14238): a variational autoencoder whose latent factors are disentangled."""
 
     COUNTERS = ("update",)  # as of MultiVAE
 
 
-class RecVAE(ReadsUserItems, RecBoleRecVAE):
+class RecVAE(ScoresRowsAlone, RecBoleRecVAE):
     """RecBole's RecVAE (arXiv 1912.11160): encoder and decoder are trained in turn, and after its turn the encoder
     becomes a part of the prior.
 

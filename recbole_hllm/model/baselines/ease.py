@@ -11,13 +11,13 @@ from torch import Tensor
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.contract import CatalogueScorer, ReadsWeights, Weights
 from recbole_hllm.model.base.recbole_models import recbole_values
-from recbole_hllm.model.base.user_items import UserItems, check_room
+from recbole_hllm.model.base.user_items import ScoresUserItems, UserItems, check_room
 
 # Tables of all pairs of items that the closed form holds at once, at least: the Gram matrix, its factor, the inverse.
 _TABLES = 3
 
 
-class EASE(RecBoleEASE, ReadsWeights, CatalogueScorer):
+class EASE(ScoresUserItems, RecBoleEASE, ReadsWeights, CatalogueScorer):
     """RecBole's EASE (arXiv 1905.03375), whose weights a checkpoint can hold.
 
     Args:
@@ -46,6 +46,7 @@ class EASE(RecBoleEASE, ReadsWeights, CatalogueScorer):
         )
         interactions = dataset.inter_matrix(form="csr")
         self.user_items = UserItems(interactions, self.device)
+        self.choose_items(config)
         (strength,) = recbole_values(config, "reg_weight")
         if weights.are_read:
             self.item_similarity = closed_form(interactions, strength).to(self.device)
@@ -61,8 +62,8 @@ class EASE(RecBoleEASE, ReadsWeights, CatalogueScorer):
         return self.dummy_param.sum() * 0
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """(B, n_items) score of every item; ``interaction`` names the users."""
-        return torch.sparse.mm(self.user_items.sparse(interaction[self.USER_ID]), self.item_similarity)
+        """(B, n_items) score of every item; ``interaction`` names the users, or what they had."""
+        return torch.sparse.mm(self.user_items.sparse(self.users_of(interaction)), self.item_similarity)
 
     def predict(self, interaction: Interaction) -> Tensor:
         """(B,) score of each row's item."""

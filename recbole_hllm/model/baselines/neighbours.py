@@ -7,7 +7,9 @@ from recbole.model.general_recommender import AsymKNN as RecBoleAsymKNN
 from recbole.model.general_recommender import ItemKNN as RecBoleItemKNN
 from recbole.model.general_recommender.asymknn import ComputeSimilarity as AsymmetricSimilarity
 from recbole.model.general_recommender.itemknn import ComputeSimilarity
+from torch import Tensor
 
+from recbole_hllm.config.keys.user_items import UserItemsKeys
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.contract import CatalogueScorer, ReadsWeights, Weights
 from recbole_hllm.model.base.recbole_models import recbole_values
@@ -17,7 +19,25 @@ from recbole_hllm.model.base.sparse_similarity import SparseSimilarity
 _SMALL = 1e-6
 
 
-class ItemKNN(SparseSimilarity, RecBoleItemKNN, ReadsWeights, CatalogueScorer):
+class Neighbours(SparseSimilarity):
+    """Weights of the ``k`` nearest items of each, or with ``knn_method: user`` of the nearest users."""
+
+    @classmethod
+    def check_keys(cls, config: Any) -> None:
+        """Raises ConfigError for values that cannot be used."""
+        k, method = recbole_values(config, "k", "knn_method")
+        if not isinstance(k, int) or k < 1:
+            raise ConfigError(f"k: {k!r} must be a whole number, 1 at least")
+        if method not in ("item", "user"):
+            raise ConfigError(f"knn_method: {method!r} is neither item nor user")
+        if method == "user" and UserItemsKeys.of(config).score_from == "history":
+            raise ConfigError(
+                "score_from: history: with knn_method: user scores come from a user's neighbours, who are found in "
+                "training; take knn_method: item, or leave score_from out"
+            )
+
+
+class ItemKNN(Neighbours, RecBoleItemKNN, ReadsWeights, CatalogueScorer):
     """RecBole's ItemKNN, whose weights a checkpoint can hold: the cosines of each item's ``k`` nearest items, or with
     ``knn_method: user`` of each user's nearest users. Scores are computed when they are asked for.
 
@@ -32,10 +52,10 @@ class ItemKNN(SparseSimilarity, RecBoleItemKNN, ReadsWeights, CatalogueScorer):
 
     def __init__(self, config: Any, dataset: Any, weights: Weights = Weights.FRESH) -> None:
         super(RecBoleItemKNN, self).__init__(config, dataset)  # RecBole's own computes, and keeps SciPy matrices
+        self.check_keys(config)
         self.k, self.method, self.shrink = recbole_values(config, "k", "knn_method", "shrink")
-        _check(self.k, self.method)
         self.of_users = self.method == "user"
-        self.prepare(dataset, weights)
+        self.prepare(config, dataset, weights)
 
     def find(self) -> Any:
         """The cosines, with ``shrink`` added to the product of the norms."""
@@ -43,7 +63,7 @@ class ItemKNN(SparseSimilarity, RecBoleItemKNN, ReadsWeights, CatalogueScorer):
         return similarity.compute_similarity()[1]
 
 
-class AsymKNN(SparseSimilarity, RecBoleAsymKNN, ReadsWeights, CatalogueScorer):
+class AsymKNN(Neighbours, RecBoleAsymKNN, ReadsWeights, CatalogueScorer):
     """RecBole's AsymKNN (Aiolli, RecSys 2013), whose weights a checkpoint can hold; scores are divided by norms of
     both sides and raised to the power ``q`` when they are asked for, and never stand in one table.
 
@@ -58,39 +78,33 @@ class AsymKNN(SparseSimilarity, RecBoleAsymKNN, ReadsWeights, CatalogueScorer):
 
     def __init__(self, config: Any, dataset: Any, weights: Weights = Weights.FRESH) -> None:
         super(RecBoleAsymKNN, self).__init__(config, dataset)  # RecBole's own computes, and keeps SciPy matrices
+        self.check_keys(config)
         self.k, self.method, self.q = recbole_values(config, "k", "knn_method", "q")
         self.alpha, self.beta = recbole_values(config, "alpha", "beta")
-        _check(self.k, self.method)
         for name, value in (("alpha", self.alpha), ("beta", self.beta)):
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name}: {value!r} must be from 0 to 1")
         if not isinstance(self.q, int) or self.q < 1:
             raise ConfigError(f"q: {self.q!r} must be a whole number, 1 at least")
         self.of_users = self.method == "user"
-        self.prepare(dataset, weights)
+        self.prepare(config, dataset, weights)
 
     def find(self) -> Any:
         """The asymmetric cosines."""
         similarity = AsymmetricSimilarity(self.interactions, self.k, self.alpha, self.method)
         return similarity.compute_asym_similarity()[1]
 
-    def table(self, users: np.ndarray) -> np.ndarray:
-        """(B, n_items) score of every item for users (B,)."""
+    def table(self, users: Tensor) -> np.ndarray:
+        """(B, n_items) score of every item for users, as ``UserItems`` takes them."""
         weights = _squares(self.weights())
-        rows, columns = weights, _squares(self.interactions.T)
-        if not self.of_users:
-            rows, columns = _squares(self.interactions), weights
-        norms = np.outer(rows[users] ** self.beta, columns ** (1 - self.beta))
+        if self.of_users:
+            rows, columns = weights[users.numpy()], _squares(self.interactions.T)
+        else:
+            rows, columns = _squares(self.rows(users)), weights
+        norms = np.outer(rows**self.beta, columns ** (1 - self.beta))
         return ((super().table(users) / (norms + _SMALL)) ** self.q).astype(np.float32)
 
 
 def _squares(matrix: Any) -> np.ndarray:
     """(R,) sum of squares of each row."""
     return np.asarray(matrix.power(2).sum(axis=1)).ravel()
-
-
-def _check(k: Any, method: Any) -> None:
-    if not isinstance(k, int) or k < 1:
-        raise ConfigError(f"k: {k!r} must be a whole number, 1 at least")
-    if method not in ("item", "user"):
-        raise ConfigError(f"knn_method: {method!r} is neither item nor user")

@@ -38,7 +38,7 @@ class SLIMElastic(SparseSimilarity, RecBoleSLIMElastic, ReadsWeights, CatalogueS
             raise ConfigError(
                 f"alpha: {self.alpha!r} must be at least 0, and l1_ratio: {self.l1_ratio!r} from 0 to 1"
             )
-        self.prepare(dataset, weights)
+        self.prepare(config, dataset, weights)
 
     def find(self) -> Any:
         """One elastic net for each item: its column, from the columns of the others."""

@@ -1,9 +1,10 @@
 """Whole rows: of training one a user, of evaluation all that a model may read."""
 
+import numpy as np
 import pytest
 
 from recbole_hllm import Config, create_dataset, data_preparation
-from recbole_hllm.data.rows.columns import EVENT_TIME, EVENT_TIMES
+from recbole_hllm.data.rows.columns import EVENT_TIME, EVENT_TIMES, WHOLE_HISTORY
 
 
 @pytest.fixture
@@ -27,3 +28,20 @@ def test_evaluation_has_every_target_with_times(loaders):
     times, length = rows[EVENT_TIMES], rows["item_length"]
     assert ((times > 0) == (rows["item_id_list"] > 0)).all() and (rows[EVENT_TIME] > times.amax(1)).all()
     assert length.max() == 5
+
+
+def test_all_items_stand_beside_the_last_ones(loaders):
+    data = loaders[2]._dataset
+    rows, (whose, items) = data[[3, 0, 13]], data.histories([3, 0, 13])
+    for row, history in enumerate(rows[WHOLE_HISTORY]):
+        assert history[history > 0].tolist() == items[whose == row].tolist()
+        assert rows["item_id_list"][row].tolist() == history[history > 0][-5:].tolist()
+    assert rows[WHOLE_HISTORY].shape == (3, 8)  # of the toy's fourth user, who has 9 items
+
+
+def test_after_the_data_a_user_has_had_everything(loaders):
+    data = loaders[2]._dataset.whole
+    rows = data.latest_rows(np.array([4, 2]))
+    items, offsets = data.sequences.items.tolist(), data.sequences.offsets
+    had = [items[offsets[number] : offsets[number + 1]] for number in (4, 2)]
+    assert [history[history > 0].tolist() for history in rows[WHOLE_HISTORY]] == had

@@ -23,6 +23,23 @@ def test_rows_are_those_of_the_dense_matrix(seed, n_users, n_items):
     assert torch.equal(rows.sparse(torch.from_numpy(users)).to_dense(), expected)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(0, 8))
+def test_rows_of_histories_are_counts_or_ones(seed, n_rows, width):
+    rng = np.random.default_rng(seed)
+    histories = rng.integers(1, 6, (n_rows, width)) * (np.arange(width) < rng.integers(0, width + 1, (n_rows, 1)))
+    counts = torch.from_numpy(np.stack([np.bincount(row[row > 0], minlength=6) for row in histories])).float()
+    for once, expected in ((False, counts), (True, counts.clamp(max=1))):
+        rows = UserItems(sparse.csr_matrix((3, 6)), torch.device("cpu"), once)
+        assert torch.equal(rows.dense(torch.from_numpy(histories)), expected)
+        assert torch.equal(rows.sparse(torch.from_numpy(histories)).to_dense(), expected)
+
+
+def test_an_item_of_the_matrix_may_count_once():
+    matrix = sparse.csr_matrix([[0, 2.0, 1], [3, 0, 0]])
+    rows = UserItems(matrix, torch.device("cpu"), once=True)
+    assert rows.dense(torch.tensor([1, 0])).tolist() == [[1, 0, 0], [0, 1, 1]] and matrix.max() == 3
+
+
 def test_the_table_that_does_not_fit_is_named(monkeypatch):
     monkeypatch.setattr(user_items, "free_memory", lambda device: 2.0**30)
     check_room("EASE", "a table", 2.0**30, torch.device("cpu"), "take less")

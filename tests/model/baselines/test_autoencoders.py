@@ -80,3 +80,43 @@ def test_the_encoders_turn_has_dropout_and_the_decoders_none(on_toy):
 def test_both_have_turns(on_toy, key):
     with pytest.raises(ConfigError, match="n_enc_epochs, n_dec_epochs: .* 1 at least"):
         on_toy("RecVAE", **{**SMALL, key: 0})
+
+
+# ---- scored from the history ----
+
+
+@torch.no_grad()
+def test_multivae_of_a_history(tested):
+    made = tested("MultiVAE", score_from="history")
+    model, had = made.model, torch.from_numpy(made.had > 0).float()  # an item counts once
+    mean, _ = model.encoder(F.normalize(had)).chunk(2, dim=1)
+    expected = model.decoder(mean)
+    torch.testing.assert_close(model.full_sort_predict(made.rows).view(len(had), -1), expected)
+    own = expected.gather(1, made.rows["item_id"][:, None])[:, 0]
+    torch.testing.assert_close(model.predict(made.rows), own)
+    by_default = tested("MultiVAE")
+    assert (by_default.model.full_sort_predict(by_default.rows).view(len(had), -1) - expected).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_multidae_of_a_history(tested):
+    made = tested("MultiDAE", score_from="history")
+    model, had = made.model, torch.from_numpy(made.had > 0).float()
+    expected = model.decoder(model.encoder(F.normalize(had)))
+    torch.testing.assert_close(model.full_sort_predict(made.rows).view(len(had), -1), expected)
+
+
+def test_losses_are_of_the_training(on_toy):
+    losses = []
+    for source in ("training", "history"):
+        made = on_toy("MultiVAE", score_from=source)
+        torch.manual_seed(1)
+        losses.append(made.model.calculate_loss(made.rows).item())
+    assert losses[0] == losses[1] > 0
+
+
+@torch.no_grad()
+def test_cdae_scores_the_training_alone(tested):
+    """It also has a vector for each user, which knows nothing but the training."""
+    both = tested("CDAE"), tested("CDAE", score_from="history")
+    assert torch.equal(*(made.model.full_sort_predict(made.rows) for made in both))

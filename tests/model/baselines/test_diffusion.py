@@ -32,3 +32,25 @@ def test_of_repeated_items_the_last_counts(on_toy, tmp_path, write_dataset):
 def test_groups_of_items_would_be_a_pickle(on_toy):
     with pytest.raises(ConfigError, match="n_cate: 2: groups of items would be read from item_emb.npy as a pickle"):
         on_toy("LDiffRec", n_cate=2)
+
+
+@pytest.mark.parametrize("name", ["DiffRec", "LDiffRec"])
+def test_rows_of_histories(on_toy, name):
+    histories = torch.tensor([[3, 1, 3, 2], [5, 0, 0, 0], [0, 0, 0, 0], [4, 6, 4, 0]])
+    plain = on_toy(name, score_from="history").model.get_rating_matrix(histories)
+    assert [row.nonzero()[:, 0].tolist() for row in plain] == [[1, 2, 3], [5], [], [4, 6]] and plain.max() == 1
+    timed = {"time-aware": True, "w_min": 0.1, "w_max": 0.4}
+    model = on_toy(name, score_from="history", **timed).model
+    expected = torch.zeros(4, model.n_items)
+    for row, weights in {0: {1: 0.2, 3: 0.3, 2: 0.4}, 1: {5: 0.1}, 3: {6: 0.25, 4: 0.4}}.items():
+        for item, weight in weights.items():
+            expected[row, item] = weight
+    torch.testing.assert_close(model.get_rating_matrix(histories), expected)
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_a_history_that_is_the_training_has_its_rows(on_toy, timed):
+    made = on_toy("DiffRec", **{"time-aware": timed})
+    data, users = made.data.whole, made.rows["user_id"]
+    histories = data.whole_histories(users.numpy(), data.sequences.offsets[users] + data.train_lengths[users])
+    torch.testing.assert_close(made.model.get_rating_matrix(histories), made.model.get_rating_matrix(users))

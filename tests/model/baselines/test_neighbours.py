@@ -65,3 +65,33 @@ def test_nothing_is_computed_where_a_checkpoint_brings_it(few, scores, monkeypat
     monkeypatch.setattr(neighbours, "ComputeSimilarity", None)
     model, _ = few("ItemKNN", Weights.FOLLOW)
     assert not scores(model, [3]).any()
+
+
+# ---- scored from the history ----
+
+
+def test_itemknn_of_a_history(tested):
+    made = tested("ItemKNN", k=3, score_from="history")
+    expected = made.had @ made.model.weights().toarray()
+    np.testing.assert_allclose(made.model.full_sort_predict(made.rows).numpy(), expected, atol=1e-5)
+    by_default = tested("ItemKNN", k=3)
+    assert (by_default.model.weights() != made.model.weights()).nnz == 0, "weights are of the training"
+    training = by_default.model.full_sort_predict(by_default.rows).numpy()
+    assert abs(training - expected).max() > 0.1
+
+
+def test_asymknn_of_a_history(tested):
+    made = tested("AsymKNN", k=100, alpha=0.3, beta=0.7, q=2, score_from="history")
+    weights = made.model.weights().toarray()
+    norms = np.outer((made.had**2).sum(1) ** 0.7, (weights**2).sum(1) ** 0.3) + 1e-6
+    expected = (made.had @ weights / norms) ** 2
+    np.testing.assert_allclose(made.model.full_sort_predict(made.rows).numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ItemKNN", "AsymKNN"])
+def test_neighbours_of_a_user_are_those_of_the_training(few, few_config, name):
+    keys = {"knn_method": "user", "score_from": "history"}
+    config = few_config(name, **keys)
+    for refuse in (lambda: config.spec.model.check_keys(config), lambda: few(name, **keys)):
+        with pytest.raises(ConfigError, match="^score_from: history: with knn_method: user .* take knn_method: item"):
+            refuse()

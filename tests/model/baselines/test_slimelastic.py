@@ -35,3 +35,10 @@ def test_nothing_is_computed_where_a_checkpoint_brings_it(few, scores, monkeypat
     monkeypatch.setattr(slimelastic, "ElasticNet", None)
     model, _ = few("SLIMElastic", Weights.FOLLOW)
     assert not scores(model, [3]).any()
+
+
+def test_a_history_is_scored_by_weights_of_the_training(few, tested):
+    keys = {"alpha": 0.05, "l1_ratio": 0.1}
+    made, (model, _) = tested("SLIMElastic", score_from="history", **keys), few("SLIMElastic", **keys)
+    expected = made.had @ model.weights().toarray()
+    np.testing.assert_allclose(made.model.full_sort_predict(made.rows).numpy(), expected, atol=1e-5)

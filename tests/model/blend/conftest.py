@@ -12,6 +12,9 @@ MADE = {
     "SASRec": {},
     "Markov": {},
     "BPR": {},
+    "EASE": {"score_from": "history"},
+    "MultiVAE": {"mlp_hidden_size": [8], "latent_dimension": 4, "score_from": "history"},
+    "ItemKNN": {},
     "NeuMF": {"mf_embedding_size": 4, "mlp_embedding_size": 4, "mlp_hidden_size": [8]},
 }
 

@@ -5,7 +5,7 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_hllm import load_run
-from recbole_hllm.data.rows.columns import EVENT_TIME, EVENT_TIMES
+from recbole_hllm.data.rows.columns import EVENT_TIME, EVENT_TIMES, WHOLE_HISTORY
 from recbole_hllm.errors import ModelError
 
 
@@ -73,3 +73,28 @@ def test_vectors_of_a_part_are_frozen(build):
     assert not any(weight.requires_grad for part in built.model.parts for weight in part.model.parameters())
     assert not any(part.model.training for part in built.model.train().parts)
     assert set(built.model.state_dict()) == {"fake_loss", "mix"}
+
+
+def test_parts_are_scored_from_what_their_own_runs_are(build, runs):
+    """Two from whole histories, longer than those of the blend, and one from the training."""
+    names = ("EASE", "MultiVAE", "ItemKNN")
+    built = build(*names, blend_weights=[1, 1, 1])
+    for rows, *_ in built.test:
+        for name, part in zip(names, built.model.parts, strict=True):
+            loaded = load_run(runs(name))
+            own = loaded.test_data._dataset[loaded.test_data._dataset.first_rows(rows["user_id"].numpy())]
+            with torch.no_grad():
+                expected = loaded.model.full_sort_predict(own).view(len(rows), -1)
+            torch.testing.assert_close(part.logits(rows), expected)
+            assert (WHOLE_HISTORY in own) == (name != "ItemKNN")
+
+
+def test_rows_after_the_data_have_histories(build):
+    built = build("EASE", "ItemKNN", blend_weights=[1, 1])
+    data = built.train._dataset.whole
+    users, sequences = data.latest_sequences()
+    had = torch.zeros(len(users), data.item_num)
+    for row, number in enumerate(sequences):
+        had[row, data.sequences.items[slice(*data.sequences.offsets[number : number + 2])].tolist()] = 1
+    part = built.model.parts[0]
+    torch.testing.assert_close(part.logits(data.latest_rows(sequences)), had @ part.model.item_similarity)
