@@ -8,6 +8,7 @@ weights, logs and unfinished runs are not.
 
 import argparse
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +33,30 @@ def keep(source: Path, to: Path, trials: bool = False) -> list[Path]:
     Returns:
         The folders of runs that were copied.
     """
+    def moved(text: str) -> str:  # folders of runs that a run reads
+        return text.replace(str(source.absolute()), to.as_posix())
+
     kept = []
     for config in sorted(source.rglob("config.yaml")):
         run = config.parent
         if (run / "costs.json").is_file() and (trials or not run.name.startswith("trial-")):
-            _copy(run, to / run.relative_to(source), "config.yaml", _OF_A_RUN)
+            _copy(run, to / run.relative_to(source), "config.yaml", _OF_A_RUN, moved)
             kept.append(to / run.relative_to(source))
     for keys in sorted(source.rglob("keys.yaml")):
         if any((keys.parent / name).is_file() for name in _OF_A_TABLE):
-            _copy(keys.parent, to / keys.parent.relative_to(source), "keys.yaml", _OF_A_TABLE)
+            _copy(keys.parent, to / keys.parent.relative_to(source), "keys.yaml", _OF_A_TABLE, moved)
     return kept
 
 
-def _copy(source: Path, to: Path, keys: str, names: tuple[str, ...]) -> None:
+def _copy(source: Path, to: Path, keys: str, names: tuple[str, ...], moved: Callable[[str], str]) -> None:
     to.mkdir(parents=True, exist_ok=True)
-    values = without_places(yaml.safe_load((source / keys).read_text()))
+    values = without_places(yaml.safe_load(moved((source / keys).read_text())))
     (to / keys).write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     for name in names:
-        if (source / name).is_file():
+        if (source / name).is_file() and name.endswith(".npz"):
             shutil.copyfile(source / name, to / name)
+        elif (source / name).is_file():
+            (to / name).write_text(moved((source / name).read_text()))
 
 
 def without_places(keys: dict[str, Any]) -> dict[str, Any]:

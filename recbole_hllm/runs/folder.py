@@ -20,6 +20,7 @@ from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.processes import current
+from recbole_hllm.runs.runs_read import with_runs_read
 from recbole_hllm.runs.versions import versions
 from recbole_hllm.storage.files import finite, json_text, write_json, write_whole, writing
 from recbole_hllm.training.curve import cost_of_best
@@ -261,29 +262,27 @@ def write_results(
     trained = {} if trainer.epochs else {"parameters_trained": 0}
     spent = {"training_seconds": round(trainer.training_seconds, 3), **trainer.spent}
     alone = current().world_size == 1
-    write_json(
-        folder / "costs.json",
-        {
-            **trainer.parameters,
-            **trained,
-            "epochs": trainer.epochs_begun,
-            "steps": 0 if trainer.counts_only else trainer.steps,
-            "best_epoch": trainer.best_epoch,
-            "converged": trainer.converged,
-            "stop_reason": trainer.stop_reason,
-            **spent,
-            **cost_of_best(trainer.curve, {} if trainer.best_valid_result else spent),
-            "evaluation_seconds": round(trainer.evaluation_seconds, 3),
-            "scoring_seconds": None if trainer.labelled else round(trainer.scoring_seconds, 4),
-            "users_per_second": _rate(trainer.scored_rows, trainer.scoring_seconds) if "test" in loaders else None,
-            "user_latency_ms": user_latency(trainer, loaders.get("test")) if alone else None,
-            **{name: round(value, 3) for name, value in seconds.items()},
-            "disk_bytes": sum(file.stat().st_size for file in (folder / "best").rglob("*") if file.is_file()),
-            "peak_memory_bytes": peak_memory(settings.device),
-            "device": _device_name(settings.device),
-            "throughput": trainer.rates,
-        },
-    )
+    costs = {
+        **trainer.parameters,
+        **trained,
+        "epochs": trainer.epochs_begun,
+        "steps": 0 if trainer.counts_only else trainer.steps,
+        "best_epoch": trainer.best_epoch,
+        "converged": trainer.converged,
+        "stop_reason": trainer.stop_reason,
+        **spent,
+        **cost_of_best(trainer.curve, {} if trainer.best_valid_result else spent),
+        "evaluation_seconds": round(trainer.evaluation_seconds, 3),
+        "scoring_seconds": None if trainer.labelled else round(trainer.scoring_seconds, 4),
+        "users_per_second": _rate(trainer.scored_rows, trainer.scoring_seconds) if "test" in loaders else None,
+        "user_latency_ms": user_latency(trainer, loaders.get("test")) if alone else None,
+        **{name: round(value, 3) for name, value in seconds.items()},
+        "disk_bytes": sum(file.stat().st_size for file in (folder / "best").rglob("*") if file.is_file()),
+        "peak_memory_bytes": peak_memory(settings.device),
+        "device": _device_name(settings.device),
+        "throughput": trainer.rates,
+    }
+    write_json(folder / "costs.json", with_runs_read(costs, config))
 
 
 def _rate(number: float, seconds: float) -> float | None:

@@ -303,7 +303,13 @@ class ReadsWeights(Recommender):
 
 class ReadsRuns(ReadsWeights):
     """Reads finished runs of other models, which keys of its own name: each by its folder, or as ``row:NAME`` of the
-    same table."""
+    same table.
+
+    Attributes:
+        RUNS_STAY_NEEDED: who recommends needs these runs, too.
+    """
+
+    RUNS_STAY_NEEDED: ClassVar[bool] = False
 
     @classmethod
     def run_keys(cls, config: Any) -> tuple[str, ...]:

@@ -48,6 +48,7 @@ class Blend(TrainingFree, Factorised, ReadsRuns, Picked):
 
     Keys: ClassVar[type[BlendKeys]] = BlendKeys
     settings: BlendKeys
+    RUNS_STAY_NEEDED = True
     similarity = "dot"
     # RecBole's name for what a checkpoint holds besides weights.
     other_parameter_name = ["part_digests"]

@@ -307,7 +307,11 @@ def test_a_row_of_a_table_sums_earlier_rows(settings_of, tmp_path, started):
     assert picked["of"] == [str(tmp_path / "table" / name) for name in ("BPR", "Markov")]
     rows = {row["model"]: row for row in table["rows"]}
     assert rows["Blend"]["best_valid_score"] >= max(rows[name]["best_valid_score"] for name in ("BPR", "Markov"))
-    assert rows["Blend"]["costs"]["parameters_inference"] > rows["BPR"]["costs"]["parameters_inference"]
+    costs = {name: row["costs"] for name, row in rows.items()}
+    assert costs["Blend"]["parameters_inference"] > costs["BPR"]["parameters_inference"]
+    seconds = [cost["seconds_to_best"] for cost in (costs["Blend"]["alone"], costs["BPR"], costs["Markov"])]
+    assert costs["Blend"]["seconds_to_best"] == pytest.approx(sum(seconds))
+    assert costs["Blend"]["disk_bytes"] > costs["BPR"]["disk_bytes"] and not costs["Blend"]["converged"]
 
 
 @pytest.mark.parametrize(
