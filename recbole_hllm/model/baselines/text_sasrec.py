@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from recbole_hllm.config.keys.frozen_text import TextSASRecKeys, UniSRecKeys, WhitenRecKeys
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError
-from recbole_hllm.model.base.contract import Weights
+from recbole_hllm.model.base.contract import ItemReading, Weights
 from recbole_hllm.model.base.further_negatives import check_further
 from recbole_hllm.model.base.item_table import INITIAL_STD, groups_by_decay
 from recbole_hllm.model.base.sasrec_encoder import ReadsAsSASRec
@@ -56,6 +56,10 @@ class TextSASRec(ReadsAsSASRec, ReadsFrozenTexts):
         """Makes (N, D) item vectors of what is prepared; ``width`` is H."""
         raise NotImplementedError
 
+    def item_reading(self, forms: int = 1) -> ItemReading:
+        """No text is read; the adaptor reads ``forms`` vectors of each distinct item of a batch."""
+        return ItemReading(self.items, np.zeros(self.n_items, int), of_items=[(self.items.projection, forms)])
+
     def vectors_of(self, ids: Tensor) -> Tensor:
         """(N,) item ids -> (N, D) item vectors, each distinct item's computed once; the padding item's is 0."""
         distinct, places = torch.unique(ids, return_inverse=True)
@@ -97,6 +101,10 @@ class WhitenRec(TextSASRec):
     def adaptor(self, width: int) -> nn.Module:
         """The MLP."""
         return SharedMLP(width, self.settings.hidden_size)
+
+    def item_reading(self, forms: int = 1) -> ItemReading:
+        """Each way of whitening is a vector for the MLP."""
+        return super().item_reading(len(self.settings.whitening_groups))
 
 
 class UniSRec(TextSASRec):
