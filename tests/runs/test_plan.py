@@ -85,7 +85,8 @@ def test_flops_are_six_for_each_weight_and_token(settings):
     expected += 6 * matrices_of_items(model, result, build(settings)[1])
     expected += 6 * matrices(model.user_encoder) * result["positions"]
     targets = sum(int((rows["item_id_list"][:, 1:] != 0).sum()) for rows in train)
-    expected += (6 + 2) * targets * 8 * model.user_encoder.hidden_size  # scores of 8 negatives, and the filter's cosines
+    # Scores of 8 negatives, and the filter's cosines.
+    expected += (6 + 2) * targets * 8 * model.user_encoder.hidden_size
     assert result["flops"] == pytest.approx(expected)
     again = plan(config_dict={**settings, "gradient_checkpointing": True})
     assert again["flops"] / again["item_tokens"] > 1.2 * result["flops"] / result["item_tokens"]
