@@ -23,7 +23,7 @@ def test_a_step_with_too_many_is_refused_before_it(settings_of, tmp_path, model,
     keys = {**settings_of(model), "num_negatives": 9}
     run(model, config_dict={**keys, "epochs": 1}, run_dir=tmp_path / "fits")
     assert len(seen) == 1, "once, and not in each step"
-    with pytest.raises(ConfigError, match="the 200 negatives of a step need .* KiB at least, and 2.44 KiB are free"):
+    with pytest.raises(ConfigError, match="the 200 negatives of a step need 0.0. MiB at least, and 2.44 KiB are free"):
         run(model, config_dict={**keys, "num_negatives": 200}, run_dir=tmp_path / "run")
 
 
