@@ -13,6 +13,7 @@ from typing import Any
 from recbole_hllm.allocator import keep_freed_memory
 from recbole_hllm.doors import Door
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
+from recbole_hllm.pipes import outlive_readers
 
 VERBS = Door(
     "verb",
@@ -52,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     of_launcher = f"--local_rank={os.environ.get('LOCAL_RANK')}"  # deepspeed adds it, and it is no key
     words = [word for word in (sys.argv[1:] if argv is None else argv) if word != of_launcher]
+    outlive_readers()
     try:
         keep_freed_memory()
         if not words or any(word in _HELP for word in words):

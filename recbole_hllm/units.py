@@ -35,8 +35,9 @@ def format_seconds(value: float | None) -> str:
 
 
 def gigabytes(size: float) -> str:
-    """0.25 GiB."""
-    return f"{size / 2**30:.2f} GiB"
+    """0.25 GiB; of less than 0.01 GiB, MiB or KiB: 2.44 KiB."""
+    power, unit = next(((n, unit) for n, unit in ((30, "GiB"), (20, "MiB")) if size >= 0.005 * 2**n), (10, "KiB"))
+    return f"{size / 2**power:.2f} {unit}" if size else "0.00 GiB"
 
 
 def _scaled(value: int, units: tuple[str, ...]) -> str:

@@ -26,6 +26,7 @@ ARROWS = {
     "own_models": {"doors", "errors"},
     "units": set(),
     "allocator": COMMON,
+    "pipes": set(),
     "meeting": COMMON,
     "processes": COMMON | {"meeting"},
     "memory": {"processes"},
@@ -48,7 +49,7 @@ ARROWS = {
     "report": KEYS | {"data", "evaluation", "runs", "storage", "tables"},
     "description": KEYS | {"config.config", "data", "model", "nn", "runs", "storage"},
     # A table of verbs: it names their modules, and imports one when it is asked for.
-    "cli": COMMON | {"allocator", "processes"},
+    "cli": COMMON | {"allocator", "pipes", "processes"},
     "verbs": KEYS
     | {"evaluation", "cli", "config.config", "registry", "data", "runs", "tables", "description", "report"},
 }

@@ -52,8 +52,8 @@ class Totals:
 class Throughput:
     """Counts the batches of a training.
 
-    FLOPs are those of the weights that read texts and histories, see ``Work``; scores of items are not counted, nor
-    what is computed again to save memory, so that their share of the best rate does not praise work done twice.
+    FLOPs are those of the weights that read texts and histories and of the loss's scores, see ``Work``; what is
+    computed again to save memory is not counted, so that their share of the best rate does not praise work done twice.
 
     Args:
         config: the run's Config.

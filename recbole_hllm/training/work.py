@@ -25,8 +25,8 @@ class Work:
         distinct_items: of these; of several processes that read no texts, of those of each process.
         item_tokens: real ones, of the texts of distinct items that are read.
         positions: places that what reads histories reads.
-        flops: of matrix products and of attention between the tokens of an item, forward and backward. Attention counts
-            each pair of tokens, also where a causal model looks at half of them.
+        flops: of matrix products, of attention between the tokens of an item, and of scores of items in the loss,
+            forward and backward. Attention counts each pair of tokens, also where a causal model looks at half of them.
         tokens_again: computed again in the backward pass to save memory, where that is asked for.
         activations: bytes of those of the Item LLM, of the largest batch; where that is asked for.
     """
@@ -64,7 +64,12 @@ class WorkCounter:
         self.reading = reading = model.item_reading()
         self.recomputation = recomputation
         checkpointing = recomputation and bool(CheckpointingKeys.of(config).gradient_checkpointing)
-        self.texts = None if reading is None else _Matrices.of(reading.module, checkpointing, reading.left_out)
+        self.texts, self.of_items = None, list[tuple[_Matrices, int]]()
+        if reading is not None:
+            apart = [*reading.left_out, *(part for part, _ in reading.of_items)]
+            self.texts = _Matrices.of(reading.module, checkpointing, apart)
+            known = not self.texts.trained
+            self.of_items = [(_Matrices.of(part, False, known=known), times) for part, times in reading.of_items]
         parts = (part for part in model.children() if reading is None or part is not reading.module)
         self.others = [_Matrices.of(part, checkpointing) for part in parts]
 
@@ -77,6 +82,7 @@ class WorkCounter:
         ids = np.concatenate([read.reshape(-1), beside.reshape(-1)])
         distinct = _distinct(ids)
         flops = sum(part.flops(positions) for part in self.others)
+        flops += self.model.scoring_flops(rows) if _own_rows(rows) else 0
         work = Work(int(np.count_nonzero(ids)), len(distinct), 0, positions, flops)
         if self.reading is not None:
             distinct = np.unique(np.concatenate(current().gather_arrays(distinct)))
@@ -91,6 +97,8 @@ class WorkCounter:
         if self.recomputation and self.reading.memory is not None:
             work.activations, work.tokens_again = self.reading.memory(lengths.tolist())
         work.flops += self.texts.flops(work.item_tokens, work.tokens_again)
+        again = len(lengths) * (work.tokens_again / work.item_tokens if work.item_tokens else 0.0)
+        work.flops += sum(times * part.flops(len(lengths), again) for part, times in self.of_items)
         # Queries with keys, and weights with values: 2 FLOPs each for a pair of tokens and a hidden unit.
         squares = float(np.square(lengths, dtype=np.float64).sum())
         attention = 4.0 * self.reading.layers * self.reading.hidden_size * squares
@@ -104,26 +112,33 @@ class _Matrices:
     Attributes:
         weights, trained: how many numbers they have, and how many of these are trained.
         twice: all is computed again in the backward pass.
+        first: how many numbers the matrix has whose input has no gradient.
     """
 
     weights: int
     trained: int
     twice: bool
+    first: int = 0
 
     @classmethod
-    def of(cls, part: nn.Module, checkpointing: bool, left_out: Iterable[nn.Module] = ()) -> "_Matrices":
-        """Those of all layers but embeddings, which are looked up, and what is left out."""
+    def of(
+        cls, part: nn.Module, checkpointing: bool, left_out: Iterable[nn.Module] = (), known: bool = False
+    ) -> "_Matrices":
+        """Those of all layers but embeddings, which are looked up, and what is left out; ``known``: what the first one
+        reads has no gradient."""
         without = {layer for one in left_out for layer in one.modules()}
         layers = (layer for layer in part.modules() if not isinstance(layer, nn.Embedding) and layer not in without)
         matrices = [weight for layer in layers for weight in layer.parameters(recurse=False) if weight.dim() > 1]
         trained = sum(weight.numel() for weight in matrices if weight.requires_grad)
-        return cls(sum(weight.numel() for weight in matrices), trained, checkpointing and trained > 0)
+        first = matrices[0].numel() if known and trained else 0
+        return cls(sum(weight.numel() for weight in matrices), trained, checkpointing and trained > 0, first)
 
     def flops(self, tokens: float, again: float = 0.0) -> float:
         """Two for each weight and token forward, as many where it is computed again, for the gradient of its input,
         and, if it is trained, for its own."""
         again += tokens * self.twice
-        return 2.0 * (tokens * (self.weights * (1 + (self.trained > 0)) + self.trained) + again * self.weights)
+        every = self.weights * (1 + (self.trained > 0)) - self.first + self.trained
+        return 2.0 * (tokens * every + again * self.weights)
 
     def passes(self, tokens: float, again: float) -> float:
         """How often what has no weights is computed, a backward pass counting two."""

@@ -27,6 +27,16 @@ SAMPLE = {
     "PromptLLMTuned": {},  # a head that reads the table of words
     "Pop": {},  # counts
 }
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
+# More models of windows; make test-slow has them under engines other than ddp.
+OF_WINDOWS = {
+    "SASRecCE": NO_DROPOUT,
+    "gSASRec": {"num_negatives": 8, **NO_DROPOUT},
+    "eSASRec": {"num_negatives": 8, **NO_DROPOUT},
+    "LRURec": {"hidden_dropout_prob": 0.0, "recurrent_dropout_prob": 0.0},
+    "WhitenRec": NO_DROPOUT,
+    "UniSRec": {"n_experts": 1, "adaptor_dropout_prob": 0.0, **NO_DROPOUT},  # the gates of several have noise
+}
 REFUSED = {("zero3", "PromptLLMTuned")}
 # make test-slow has the others
 ENGINES_HERE = [
@@ -39,7 +49,7 @@ def runs(settings_of, tmp_path_factory):
     """model -> its run of two steps, with what it needs."""
     cache = str(tmp_path_factory.mktemp("cache"))
     found = {}
-    for name, own in SAMPLE.items():
+    for name, own in {**SAMPLE, **OF_WINDOWS}.items():
         keys = {**settings_of(name), "cache_dir": cache, "train_batch_size": 5, "epochs": 2, **own, "model": name}
         config = Config(config_dict=keys)
         complete(config, None, run)
@@ -57,7 +67,17 @@ def alone(runs, tmp_path_factory):
 
 @pytest.mark.parametrize("engine", ENGINES_HERE)
 def test_losses_and_scores(runs, alone, tmp_path, engine):
-    names = [name for name in SAMPLE if (engine, name) not in REFUSED]
+    check_losses_and_scores(runs, alone, tmp_path, engine, [name for name in SAMPLE if (engine, name) not in REFUSED])
+
+
+@pytest.mark.parametrize(
+    "engine", [pytest.param(name, marks=[pytest.mark.slow] * (name != "ddp"), id=name) for name in ENGINES]
+)
+def test_losses_and_scores_of_further_models_of_windows(runs, alone, tmp_path, engine):
+    check_losses_and_scores(runs, alone, tmp_path, engine, OF_WINDOWS)
+
+
+def check_losses_and_scores(runs, alone, tmp_path, engine, names):
     own = {name: {**runs[name], "keys": {**runs[name]["keys"], **ENGINES[engine]}} for name in names}
     launch_well(engine_steps.write_all, tmp_path / "out", own)
     for rank in range(2):

@@ -47,13 +47,29 @@ def test_tokens_and_positions_are_those_of_the_batches(settings, monkeypatch):
     assert 0 < result["item_tokens"] <= longest
 
 
-def attention(model, train):
-    """FLOPs of an epoch's attention between the tokens of items, forward: each pair meets twice in each layer."""
-    reading, pairs = model.item_reading(), 0
+def distinct_items(train):
+    """Those of each batch of an epoch."""
     for rows in train:
         ids = torch.cat([rows["item_id_list"].reshape(-1), rows["neg_item_id"].reshape(-1)])
-        pairs += sum(int(reading.tokens[item]) ** 2 for item in set(ids.tolist()) - {0})
+        yield set(ids.tolist()) - {0}
+
+
+def attention(model, train):
+    """FLOPs of an epoch's attention between the tokens of items, forward: each pair meets twice in each layer."""
+    reading = model.item_reading()
+    pairs = sum(int(reading.tokens[item]) ** 2 for items in distinct_items(train) for item in items)
     return 2 * 2 * pairs * reading.hidden_size * reading.layers
+
+
+def matrices_of_items(model, result, train):
+    """Numbers of matrices that read something in an epoch: each token, or, of the head, one vector an item."""
+    head = model.item_encoder.projection.weight.numel()
+    return (matrices(model.item_encoder) - head) * result["item_tokens"] + head * sum(map(len, distinct_items(train)))
+
+
+def matrices(part):
+    names = {n for n, m in part.named_modules() if isinstance(m, torch.nn.Embedding)}
+    return sum(p.numel() for n, p in part.named_parameters() if p.dim() > 1 and n.rpartition(".")[0] not in names)
 
 
 def test_only_live_items_are_read(settings):
@@ -63,16 +79,14 @@ def test_only_live_items_are_read(settings):
 
 
 def test_flops_are_six_for_each_weight_and_token(settings):
-    result, (_, _, model) = plan(config_dict=settings), build(settings)
-
-    def matrices(part):
-        names = {n for n, m in part.named_modules() if isinstance(m, torch.nn.Embedding)}
-        return sum(p.numel() for n, p in part.named_parameters() if p.dim() > 1 and n.rpartition(".")[0] not in names)
-
+    result, (_, train, model) = plan(config_dict=settings), build(settings)
     # [ITEM] is a (1, 1, H) parameter and counts as a matrix: a millionth of a real model.
     expected = 3 * attention(model, build(settings)[1])
-    expected += 6 * matrices(model.item_encoder) * result["item_tokens"]
+    expected += 6 * matrices_of_items(model, result, build(settings)[1])
     expected += 6 * matrices(model.user_encoder) * result["positions"]
+    targets = sum(int((rows["item_id_list"][:, 1:] != 0).sum()) for rows in train)
+    # Scores of 8 negatives, and the filter's cosines.
+    expected += (6 + 2) * targets * 8 * model.user_encoder.hidden_size
     assert result["flops"] == pytest.approx(expected)
     again = plan(config_dict={**settings, "gradient_checkpointing": True})
     assert again["flops"] / again["item_tokens"] > 1.2 * result["flops"] / result["item_tokens"]
@@ -220,11 +234,7 @@ def test_a_frozen_item_llm_costs_no_tokens(settings, tiny_llm):
 def test_recomputing_items_is_one_more_forward_pass(settings):
     once, twice = plan(config_dict=settings), plan(config_dict={**settings, "recompute_items": True})
     model = build(settings)[2]
-    names = {n for n, m in model.item_encoder.named_modules() if isinstance(m, torch.nn.Embedding)}
-    matrices = sum(
-        p.numel() for n, p in model.item_encoder.named_parameters() if p.dim() > 1 and n.rpartition(".")[0] not in names
-    )
-    again = 2 * matrices * once["item_tokens"] + attention(model, build(settings)[1])
+    again = 2 * matrices_of_items(model, once, build(settings)[1]) + attention(model, build(settings)[1])
     assert twice["flops"] - once["flops"] == pytest.approx(again)
     assert once["tokens_again"] == 0 and twice["tokens_again"] == twice["item_tokens"]
     assert "computed again" not in plan_text(once)

@@ -66,6 +66,7 @@ class ItemReading:
         layers, hidden_size: of the language model, of the layers that are computed; 0 without one.
         most: most distinct items of a batch that are read, the others' vectors being known; None: all.
         left_out: parts of the module that are not computed, what they make of the texts being known.
+        of_items: parts of the module that read one vector of each item, not its tokens, and how often they do.
     """
 
     module: nn.Module
@@ -75,6 +76,7 @@ class ItemReading:
     hidden_size: int = 0
     most: int | None = None
     left_out: Sequence[nn.Module] = ()
+    of_items: Sequence[tuple[nn.Module, int]] = ()
 
 
 class Recommender(AbstractRecommender):
@@ -186,6 +188,15 @@ class Recommender(AbstractRecommender):
     def positions_read(self, rows: Interaction) -> int | None:
         """Places that a batch of training rows takes in what reads histories; None: one for each item of theirs."""
         return None
+
+    def scoring_flops(self, rows: Interaction) -> float:
+        """Of the products of vectors by which the loss scores items for a batch's targets, forward and backward.
+        Default: RecBole's sequential models with ``loss_type: CE`` score all items, once a row; for others 0."""
+        table, over_all = getattr(self, "item_embedding", None), getattr(self, "loss_type", None) == "CE"
+        if self.type != ModelType.SEQUENTIAL or not over_all or not isinstance(table, nn.Embedding):
+            return 0.0
+        products = 2 + table.weight.requires_grad  # forward, and gradients of both
+        return 2.0 * products * len(rows) * table.num_embeddings * table.embedding_dim
 
     def item_reading(self) -> ItemReading | None:
         """How the texts of a batch's items are read, for a plan; None: no texts are read in training."""

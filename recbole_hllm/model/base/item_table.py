@@ -37,6 +37,10 @@ class ItemTableRecommender(NextItemRecommender):
         """(N,) item ids -> (N, D) rows of the table; the padding item's is 0."""
         return self.item_embedding(ids)
 
+    def items_are_trained(self) -> bool:
+        """Whether the table is."""
+        return self.item_embedding.weight.requires_grad
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Vectors and single numbers (norms, biases, the logit scale) do not decay."""
         return groups_by_decay(self, self.decay_everything)

@@ -21,6 +21,7 @@ from recbole_hllm.nn.losses import Calibration, InfoNCEResult, clamp_logit_scale
 from recbole_hllm.nn.negatives import FurtherNegatives, Negatives
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.ragged import read_by_length
+from recbole_hllm.processes import current
 
 # So many batches in a row with almost no negatives left are a collapse and not an accident.
 _COLLAPSE_PATIENCE = 10
@@ -230,6 +231,25 @@ class NextItemRecommender(TwoTowers):
                 "num_negatives is too small for this catalogue; try a smaller learning rate (of an Item LLM: "
                 "item_learning_rate), a larger nce_thres, or more negatives"
             )
+
+    # ---- costs ----
+
+    def items_are_trained(self) -> bool:
+        """Whether item vectors have gradients. Default: they have."""
+        return True
+
+    def scoring_flops(self, rows: Interaction) -> float:
+        """Every target's products with all its negatives; of a memory with as many as it keeps, of the targets of other
+        processes as if each had as many as this one."""
+        settings, targets = self.settings, int((rows[self.ITEM_SEQ][:, 1:] != 0).sum())
+        if self.NEG_ITEM_ID not in rows:
+            return 0.0
+        negatives = rows[self.NEG_ITEM_ID].shape[-1] + (settings.cross_batch_negatives or 0)
+        if settings.in_batch_negatives:
+            negatives += targets * current().world_size
+        # Forward, gradients of the predictions and of the items, and the filter's cosines.
+        products = 2 + self.items_are_trained() + (self.nce_thres is not None)
+        return 2.0 * products * targets * negatives * self._width
 
     # ---- vectors ----
 

@@ -50,3 +50,7 @@ class BERT4Rec(sequential_recommender.BERT4Rec):
             counted[:1, :1] = True
         interaction[self.MASK_INDEX] = interaction[self.MASK_INDEX].clamp(min=1) * counted
         return super().calculate_loss(interaction) * weight
+
+    def scoring_flops(self, rows: Interaction) -> float:
+        """All items are scored at every place for a masked item, also where there is none."""
+        return super().scoring_flops(rows) * self.mask_item_length

@@ -75,6 +75,10 @@ class FMLPRec(SequentialRecommender, Factorised):
         """Every row is as long as the longest."""
         return len(rows) * self.settings.MAX_ITEM_LIST_LENGTH
 
+    def scoring_flops(self, rows: Interaction) -> float:
+        """Each row's target is compared with all items."""
+        return 6.0 * len(rows) * (self.n_items - 1) * self.settings.hidden_size
+
     # ---- vectors and scores ----
 
     def item_vectors(self) -> Tensor:

@@ -1,6 +1,6 @@
 """The pretrained language model of the baselines that train nothing of it."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -8,19 +8,73 @@ from recbole_hllm.config.keys.baselines import PromptLLMKeys, TextKNNKeys
 from recbole_hllm.config.keys.frozen_text import TextSASRecKeys
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError
-from recbole_hllm.model.base.contract import Weights
-from recbole_hllm.model.base.item_texts import build_catalogue, item_file, read_texts, text_columns
-from recbole_hllm.model.base.item_vectors import encode_catalogue, encoder_digest, vector_cache
-from recbole_hllm.model.base.language_models import attention, chunk_tokens, packed
-from recbole_hllm.model.base.llm_fit import check_words
+from recbole_hllm.model.base.contract import ReadsWeights, Weights
+from recbole_hllm.model.base.frozen_texts import vectors_of_texts
+from recbole_hllm.model.base.item_texts import item_file, text_columns
+from recbole_hllm.model.base.language_models import attention, packed
+from recbole_hllm.model.base.llm_fit import check_text_llm
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer
 from recbole_hllm.nn.item_encoder import ItemEncoder
 
-_Keys = TextKNNKeys | TextSASRecKeys
+
+class ReadsFrozenTexts(ReadsWeights):
+    """Has vectors of all items' texts, of a language model that is read only to compute them.
+
+    Attributes:
+        PURPOSE: the language model and what it is for, in the error where it has no name.
+    """
+
+    Keys: ClassVar[type[TextKNNKeys] | type[TextSASRecKeys]]
+    settings: TextKNNKeys | TextSASRecKeys
+    PURPOSE: ClassVar[str]
+
+    @classmethod
+    def check_files(cls, config: Any) -> None:
+        """Looks for item texts and the language model's tokenizer.
+
+        Raises:
+            ConfigError, DataError, ModelError: one of them is missing.
+        """
+        settings = cls.Keys.of(config)
+        source, path = named_source(settings, cls.PURPOSE), item_file(settings)
+        if not path.exists():
+            raise ConfigError(f"there is no {path} to read item texts from")
+        text_columns(path, settings)
+        load_tokenizer(source, settings.trust_remote_code)
+
+    @classmethod
+    def check_keys(cls, config: Any) -> None:
+        """Raises ConfigError or ModelError where the language model does not fit the keys, whatever the data are."""
+        settings = cls.Keys.of(config)
+        spec = frozen_spec(settings, named_source(settings, cls.PURPOSE))
+        check_text_llm(spec, "item_pretrain_dir", settings.MAX_TEXT_LENGTH)
+
+    def text_vectors(self, dataset: Any, weights: Weights = Weights.FRESH) -> tuple[np.ndarray, str]:
+        """Means over the last hidden states of each item's text, as ``vectors_of_texts`` returns them.
+
+        The language model is in no checkpoint: all ``weights`` but ``OUTLINE`` read it.
+
+        Args:
+            dataset: the training part.
+
+        Raises:
+            ConfigError, DataError, ModelError: texts and language model are missing or do not fit together.
+        """
+        settings, source = self.settings, named_source(self.settings, self.PURPOSE)
+        read = Weights.OUTLINE if weights is Weights.OUTLINE else Weights.FRESH
+        llm = load_backbone(frozen_spec(settings, source, read))
+        encoder = ItemEncoder(
+            llm,
+            item_emb_token_n=0,
+            max_text_length=settings.MAX_TEXT_LENGTH,
+            right_aligned_positions="positions" in referenced(settings.reference),
+            packed=packed(settings, llm),
+        )
+        return vectors_of_texts(settings, encoder, source, dataset, weights)
 
 
-def named_source(settings: _Keys | PromptLLMKeys, purpose: str) -> str:
-    """Where it and its tokenizer lie.
+def named_source(settings: TextKNNKeys | TextSASRecKeys | PromptLLMKeys, purpose: str) -> str:
+    """Where the language model and its tokenizer lie.
 
     Args:
         purpose: what it is for, for the error.
@@ -33,7 +87,9 @@ def named_source(settings: _Keys | PromptLLMKeys, purpose: str) -> str:
     return settings.item_pretrain_dir
 
 
-def frozen_spec(settings: _Keys | PromptLLMKeys, source: str, weights: Weights = Weights.FRESH) -> BackboneSpec:
+def frozen_spec(
+    settings: TextKNNKeys | TextSASRecKeys | PromptLLMKeys, source: str, weights: Weights = Weights.FRESH
+) -> BackboneSpec:
     """The language model, as its keys say."""
     return BackboneSpec(
         source,
@@ -43,60 +99,3 @@ def frozen_spec(settings: _Keys | PromptLLMKeys, source: str, weights: Weights =
         attn_implementation=attention(settings),
         trust_remote_code=settings.trust_remote_code,
     )
-
-
-def check_texts(settings: _Keys, source: str) -> None:
-    """Looks for item texts and the tokenizer.
-
-    Raises:
-        ConfigError, DataError, ModelError: one of them is missing.
-    """
-    path = item_file(settings)
-    if not path.exists():
-        raise ConfigError(f"there is no {path} to read item texts from")
-    text_columns(path, settings)
-    load_tokenizer(source, settings.trust_remote_code)
-
-
-def frozen_vectors(
-    settings: _Keys, dataset: Any, source: str, weights: Weights = Weights.FRESH
-) -> tuple[np.ndarray, str]:
-    """What it makes of all items' texts: means over the last hidden states.
-
-    Args:
-        settings: of the model.
-        dataset: the training part.
-        source: where it lies.
-        weights: ``OUTLINE``: nothing is computed.
-
-    Returns:
-        (n_items, H) float32, memory-mapped or not, row 0 zeros, or (0, H); hexadecimal digest of all that decided them.
-
-    Raises:
-        ConfigError, DataError, ModelError: texts and language model are missing or do not fit together.
-    """
-    outline = weights is Weights.OUTLINE
-    tokenizer = load_tokenizer(source, settings.trust_remote_code)
-    llm = load_backbone(frozen_spec(settings, source, weights if outline else Weights.FRESH))
-    encoder = ItemEncoder(
-        llm,
-        item_emb_token_n=0,
-        max_text_length=settings.MAX_TEXT_LENGTH,
-        right_aligned_positions="positions" in referenced(settings.reference),
-        packed=packed(settings, llm),
-    )
-    if outline:
-        return np.zeros((0, encoder.pooled_size), np.float32), "00"
-    catalogue = build_catalogue(settings, read_texts(settings, dataset), tokenizer, source)
-    check_words(encoder.backbone, catalogue.tokens, source)
-    encoder = encoder.to(settings.device)
-    digest = encoder_digest(encoder)
-    vectors = encode_catalogue(
-        encoder,
-        catalogue,
-        precision=settings.precision,
-        token_budget=chunk_tokens(settings),
-        cache=vector_cache(settings),
-        weights=digest,
-    )
-    return vectors, digest

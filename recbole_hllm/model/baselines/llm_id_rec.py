@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_hllm.config.keys.baselines import LLMIDRecKeys
@@ -44,10 +45,17 @@ class LLMIDRec(ItemTableRecommender):
         self.user_encoder = UserEncoder(load_backbone(_scratch(self.settings)))
         tune(self.user_encoder.backbone, "full")
         self.projection = nn.Linear(width, self.user_encoder.hidden_size, bias=False)
+        self.use_further_negatives(dataset, self.user_encoder.hidden_size)  # of projected rows
 
     def vectors_of(self, ids: Tensor) -> Tensor:
         """(N,) item ids -> (N, D) projected rows of the table."""
         return self.projection(super().vectors_of(ids))
+
+    def scoring_flops(self, rows: Interaction) -> float:
+        """The projection of all negatives, too."""
+        negatives = rows[self.NEG_ITEM_ID]
+        each = 1 if negatives.dim() == 2 else int((rows[self.ITEM_SEQ][:, 1:] != 0).sum())
+        return super().scoring_flops(rows) + 6.0 * each * negatives.shape[-1] * self.projection.weight.numel()
 
     def read_history(self, vectors: Tensor, history: History) -> Tensor:
         """(B, S, D) item vectors -> (B, S, D) predictions by the language model."""

@@ -9,13 +9,12 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_hllm.config.keys.baselines import TextKNNKeys
-from recbole_hllm.model.base.contract import Factorised, ReadsWeights, Weights
-from recbole_hllm.model.base.llm_fit import check_text_llm
+from recbole_hllm.model.base.contract import Factorised, Weights
 from recbole_hllm.model.base.training_free import TrainingFree
-from recbole_hllm.model.baselines.frozen_llm import check_texts, frozen_spec, frozen_vectors, named_source
+from recbole_hllm.model.baselines.frozen_llm import ReadsFrozenTexts
 
 
-class TextKNN(TrainingFree, Factorised, ReadsWeights):
+class TextKNN(TrainingFree, Factorised, ReadsFrozenTexts):
     """Score: cosine of an item's vector and the mean of the history's vectors, each of length 1.
 
     Item vectors are HLLM's before any training: the mean over the text's last hidden states of the pretrained Item
@@ -32,6 +31,7 @@ class TextKNN(TrainingFree, Factorised, ReadsWeights):
 
     Keys: ClassVar[type[TextKNNKeys]] = TextKNNKeys
     settings: TextKNNKeys
+    PURPOSE = "Item LLM whose vectors are compared"
     # RecBole's name for what a checkpoint holds besides weights: vectors that are read need no LLM.
     other_parameter_name = ["vectors"]
 
@@ -40,24 +40,8 @@ class TextKNN(TrainingFree, Factorised, ReadsWeights):
         self.vectors: Tensor | None = None
         if weights.are_read:
             self.check_keys(config)
-            vectors, _ = frozen_vectors(self.settings, dataset, _source(self.settings))
+            vectors, _ = self.text_vectors(dataset)
             self.vectors = F.normalize(torch.from_numpy(np.array(vectors)).to(self.settings.device), dim=-1)
-
-    @classmethod
-    def check_files(cls, config: Any) -> None:
-        """Looks for item texts and the Item LLM's tokenizer.
-
-        Raises:
-            ConfigError, DataError, ModelError: one of them is missing.
-        """
-        settings = cls.Keys.of(config)
-        check_texts(settings, _source(settings))
-
-    @classmethod
-    def check_keys(cls, config: Any) -> None:
-        """Raises ConfigError or ModelError where the Item LLM does not fit the keys, whatever the data are."""
-        settings = cls.Keys.of(config)
-        check_text_llm(frozen_spec(settings, _source(settings)), "item_pretrain_dir", settings.MAX_TEXT_LENGTH)
 
     def item_vectors(self) -> Tensor:
         """(n_items, D) vectors of length 1; row 0 is the padding item's, zeros."""
@@ -89,7 +73,3 @@ class TextKNN(TrainingFree, Factorised, ReadsWeights):
 
     def _directions(self, interaction: Interaction) -> Tensor:
         return F.normalize(self.user_vectors(interaction), dim=-1)
-
-
-def _source(settings: TextKNNKeys) -> str:
-    return named_source(settings, "Item LLM whose vectors are compared")

@@ -9,18 +9,17 @@ from torch import Tensor, nn
 from recbole_hllm.config.keys.frozen_text import TextSASRecKeys, UniSRecKeys, WhitenRecKeys
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError
-from recbole_hllm.model.base.contract import ReadsWeights, Weights
+from recbole_hllm.model.base.contract import ItemReading, Weights
 from recbole_hllm.model.base.further_negatives import check_further
 from recbole_hllm.model.base.item_table import INITIAL_STD, groups_by_decay
-from recbole_hllm.model.base.llm_fit import check_text_llm
 from recbole_hllm.model.base.sasrec_encoder import ReadsAsSASRec
-from recbole_hllm.model.baselines.frozen_llm import check_texts, frozen_spec, frozen_vectors, named_source
+from recbole_hllm.model.baselines.frozen_llm import ReadsFrozenTexts
 from recbole_hllm.nn.item_encoder import StoredItemVectors
 from recbole_hllm.nn.text_adaptors import SharedMLP, WhiteningMixture
 from recbole_hllm.nn.whitening import whiten, zca
 
 
-class TextSASRec(ReadsAsSASRec, ReadsWeights):
+class TextSASRec(ReadsAsSASRec, ReadsFrozenTexts):
     """Item vectors are made of frozen text vectors by an adaptor; the encoder is SASRec's.
 
     Text vectors are computed once and are in no checkpoint; the language model is then let go. A model gives
@@ -37,32 +36,17 @@ class TextSASRec(ReadsAsSASRec, ReadsWeights):
 
     Keys: ClassVar[type[TextSASRecKeys]]
     settings: TextSASRecKeys
+    PURPOSE = "language model that reads item texts"
 
     def __init__(self, config: Any, dataset: Any, weights: Weights = Weights.FRESH) -> None:
         self.check_keys(config)
         super().__init__(config, dataset)
         settings = self.settings
         check_further(settings)
-        vectors, source = frozen_vectors(settings, dataset, _source(settings), weights)
+        vectors, source = self.text_vectors(dataset, weights)
         self.items = StoredItemVectors(self.prepared(vectors), self.adaptor(vectors.shape[1]), source)
         self.build_encoder()
         self.use_further_negatives(dataset, settings.hidden_size)
-
-    @classmethod
-    def check_files(cls, config: Any) -> None:
-        """Looks for item texts and the language model's tokenizer.
-
-        Raises:
-            ConfigError, DataError, ModelError: one of them is missing.
-        """
-        settings = cls.Keys.of(config)
-        check_texts(settings, _source(settings))
-
-    @classmethod
-    def check_keys(cls, config: Any) -> None:
-        """Raises ConfigError or ModelError where the language model does not fit the keys, whatever the data are."""
-        settings = cls.Keys.of(config)
-        check_text_llm(frozen_spec(settings, _source(settings)), "item_pretrain_dir", settings.MAX_TEXT_LENGTH)
 
     def prepared(self, vectors: np.ndarray) -> np.ndarray:
         """(n_items, H) text vectors -> what the adaptor reads; (0, H) for an outline."""
@@ -71,6 +55,10 @@ class TextSASRec(ReadsAsSASRec, ReadsWeights):
     def adaptor(self, width: int) -> nn.Module:
         """Makes (N, D) item vectors of what is prepared; ``width`` is H."""
         raise NotImplementedError
+
+    def item_reading(self, forms: int = 1) -> ItemReading:
+        """No text is read; the adaptor reads ``forms`` vectors of each distinct item of a batch."""
+        return ItemReading(self.items, np.zeros(self.n_items, int), of_items=[(self.items.projection, forms)])
 
     def vectors_of(self, ids: Tensor) -> Tensor:
         """(N,) item ids -> (N, D) item vectors, each distinct item's computed once; the padding item's is 0."""
@@ -114,6 +102,10 @@ class WhitenRec(TextSASRec):
         """The MLP."""
         return SharedMLP(width, self.settings.hidden_size)
 
+    def item_reading(self, forms: int = 1) -> ItemReading:
+        """Each way of whitening is a vector for the MLP."""
+        return super().item_reading(len(self.settings.whitening_groups))
+
 
 class UniSRec(TextSASRec):
     """Text vectors through a mixture of parametric whitenings, and vectors of ids beside them where that is wanted.
@@ -141,7 +133,3 @@ class UniSRec(TextSASRec):
         """(N,) item ids -> (N, D) item vectors; the padding item's is 0."""
         vectors = super().vectors_of(ids)
         return vectors if self.ids is None else vectors + self.ids(ids)
-
-
-def _source(settings: TextSASRecKeys) -> str:
-    return named_source(settings, "language model that reads item texts")

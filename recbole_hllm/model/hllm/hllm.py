@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from recbole.data.dataset.dataset import Dataset
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_hllm.config.keys.hllm import HLLMKeys
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
@@ -29,6 +29,7 @@ from recbole_hllm.model.base.token_states import UpperLayers
 from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.model.hllm.item_cache import build_cache, check_cache, check_catalogue_limit
 from recbole_hllm.model.hllm.item_part import build_bounded_ids, check_item_part, tell_unread_of_item_part
+from recbole_hllm.model.hllm.item_reading import item_reading, items_are_trained
 from recbole_hllm.model.hllm.language_models import (
     build_item_encoder,
     check_tuning,
@@ -46,7 +47,6 @@ from recbole_hllm.nn.backbone import load_backbone, load_tokenizer
 from recbole_hllm.nn.chunked import encode_items
 from recbole_hllm.nn.gathered import deal, gather_rows, of_first
 from recbole_hllm.nn.item_encoder import ItemEncoder, StoredItemVectors
-from recbole_hllm.nn.layers import repeated_layers
 from recbole_hllm.nn.losses import InfoNCEResult
 from recbole_hllm.nn.negatives import Negatives
 from recbole_hllm.nn.precision import autocast
@@ -319,17 +319,12 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
     # ---- for plans ----
 
     def item_reading(self) -> ItemReading:
-        """Stored vectors cost no tokens; the Item LLM reads each distinct item of a batch."""
-        if isinstance(self.item_encoder, StoredItemVectors):
-            return ItemReading(self.item_encoder, np.zeros(self.n_items, int))
-        tokens = np.diff(self.catalogue.offsets) + (self.item_encoder.item_emb_tokens is not None)
-        llm: Any = self.item_encoder.backbone.config
-        memory = partial(self.item_memory.of_step, self, self.item_encoder)
-        layers, left_out = self.settings.item_llm_layers_trained, list[nn.Module]()
-        if layers is not None:  # what those below make of each text is known
-            left_out = list(repeated_layers(self.item_encoder.backbone))[:-layers]
-        size, most = (layers or llm.num_hidden_layers, llm.hidden_size), self.settings.live_items
-        return ItemReading(self.item_encoder, tokens, memory, *size, most, left_out)
+        """Items of a batch are read once each."""
+        return item_reading(self)
+
+    def items_are_trained(self) -> bool:
+        """Whether the Item LLM, what comes after it, or a part of the item's id is."""
+        return items_are_trained(self)
 
     # ---- for other programs ----
 

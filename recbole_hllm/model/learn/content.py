@@ -11,10 +11,9 @@ from recbole_hllm.config.keys.learn import LEARNKeys
 from recbole_hllm.data.texts.item_texts import ItemTexts
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.contract import Weights
-from recbole_hllm.model.base.item_texts import build_catalogue, read_texts
-from recbole_hllm.model.base.item_vectors import encode_catalogue, encoder_digest, vector_cache
-from recbole_hllm.model.base.language_models import attention, chunk_tokens, packed
-from recbole_hllm.model.base.llm_fit import check_text_llm, check_words
+from recbole_hllm.model.base.frozen_texts import vectors_of_texts
+from recbole_hllm.model.base.language_models import attention, packed
+from recbole_hllm.model.base.llm_fit import check_text_llm
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer, skeleton_of
 from recbole_hllm.nn.content_encoder import ContentEncoder, sentence_encoder
 from recbole_hllm.nn.item_encoder import StoredItemVectors
@@ -97,22 +96,8 @@ def _random_table(seed: int, n_items: int, width: int) -> StoredItemVectors:
 
 def _text_table(settings: LEARNKeys, dataset: Any, item_texts: ItemTexts | None, weights: Weights) -> StoredItemVectors:
     encoder, source = _encoder(settings, weights)
-    if weights is Weights.OUTLINE:  # nothing to compute them with
-        return StoredItemVectors(np.zeros((0, encoder.out_features), np.float32), nn.Identity(), "00")
-    tokenizer = load_tokenizer(source, settings.trust_remote_code)
-    catalogue = build_catalogue(settings, item_texts or read_texts(settings, dataset), tokenizer, source)
-    check_words(encoder.backbone, catalogue.tokens, source)
-    encoder = encoder.to(settings.device)
-    made_by = encoder_digest(encoder)
-    vectors = encode_catalogue(
-        encoder,
-        catalogue,
-        precision=settings.precision,
-        token_budget=chunk_tokens(settings),
-        cache=vector_cache(settings),
-        weights=made_by,
-        dtype=DTYPES[settings.content_dtype],
-    )
+    dtype = DTYPES[settings.content_dtype]
+    vectors, made_by = vectors_of_texts(settings, encoder, source, dataset, weights, item_texts, dtype)
     return StoredItemVectors(vectors, nn.Identity(), made_by)
 
 

@@ -227,6 +227,17 @@ class LEARN(TwoTowers, ReadsWeights):
         read = int((targets != 0).sum()) if self.targets_read == "causal" else len(targets[targets != 0].unique())
         return places + read + (self._number_of_negatives() if self.catalogue_is_negative else 0)
 
+    def scoring_flops(self, rows: Interaction) -> float:
+        """Outputs of the drawn places with all drawn targets, and with the items of the catalogue; targets of other
+        processes are counted as if each had as many as this one."""
+
+        def drawn(part: str, items: Tensor) -> int:
+            return int((items != 0).sum(1).clamp(max=self.drawn[part] or items.shape[1]).sum())
+
+        outputs, targets = drawn("history", rows[self.ITEM_SEQ]), drawn("targets", rows[TARGET_ITEMS])
+        further = self._number_of_negatives() if self.catalogue_is_negative else targets * (current().world_size - 1)
+        return 6.0 * outputs * (targets + further) * self.user_tower.online_proj.out_features
+
     def _number_of_negatives(self) -> int:
         return min(self.settings.num_negatives or self.n_items, self.n_items - 1)
 

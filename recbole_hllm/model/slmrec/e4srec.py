@@ -270,6 +270,11 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         """Items, and the instruction's tokens with every row."""
         return int((rows[self.ITEM_SEQ] != 0).sum()) + self.instruction_length * len(rows)
 
+    def scoring_flops(self, rows: Interaction) -> float:
+        """Each target's logits of all items; the table is frozen and has no gradient."""
+        targets = int((rows[self.ITEM_SEQ][:, 1:] != 0).sum()) if self.every_position else len(rows)
+        return 4.0 * targets * (self.n_items - 1) * self.item_table.embedding_dim
+
     def inference_parameters(self) -> int:
         """How many numbers are needed to recommend; LoRA counts as merged."""
         return sum(weight.numel() for name, weight in self.named_parameters() if ".lora_" not in name)

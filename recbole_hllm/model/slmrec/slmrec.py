@@ -208,6 +208,10 @@ class SLMRec(E4SRec):
         self.loss_terms = {name: value.detach() for name, value in terms.items()}
         return loss
 
+    def scoring_flops(self, rows: Interaction) -> float:
+        """Its own logits, those of the further heads, and those of a teacher that is trained beside it."""
+        return super().scoring_flops(rows) * (1 + len(self.heads) + self.online)
+
     def watch(self, terms: Mapping[str, float]) -> None:
         """Warns once where the distance of states, which are long in pretrained language models, is all of the loss.
 

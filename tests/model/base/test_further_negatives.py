@@ -12,7 +12,7 @@ from recbole_hllm.runs.plan import plan
 
 def test_a_negative_needs_its_id_its_vector_and_a_gradient():
     check_room(1000, 50, 1000 * (32 + 4 * 2 * 50))
-    with pytest.raises(ConfigError, match="the 1,000 negatives of a step need 0.00 GiB .*take fewer num_negatives"):
+    with pytest.raises(ConfigError, match="the 1,000 negatives of a step need 0.41 MiB .*take fewer num_negatives"):
         check_room(1000, 50, 1000 * (32 + 4 * 2 * 50) - 1)
 
 
@@ -23,7 +23,7 @@ def test_a_step_with_too_many_is_refused_before_it(settings_of, tmp_path, model,
     keys = {**settings_of(model), "num_negatives": 9}
     run(model, config_dict={**keys, "epochs": 1}, run_dir=tmp_path / "fits")
     assert len(seen) == 1, "once, and not in each step"
-    with pytest.raises(ConfigError, match="the 200 negatives of a step need .* and 0.00 GiB are free"):
+    with pytest.raises(ConfigError, match="the 200 negatives of a step need 0.0. MiB at least, and 2.44 KiB are free"):
         run(model, config_dict={**keys, "num_negatives": 200}, run_dir=tmp_path / "run")
 
 
