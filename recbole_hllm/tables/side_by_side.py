@@ -240,8 +240,8 @@ def _check(models: Any, given: dict[str, Any], left_out: dict[str, str], folder:
         if dot and rest in SHARED:
             raise ConfigError(f"{key}: '{rest}' is shared by all rows of a table; set it without '{prefix}.'")
     configs = {model: _config(model, given) for model in models}
-    named = [(key, given.get(key)) for key in NAMES_A_ROW]
-    for key, name in [*named, *(("seeds_for", row) for row in repeated_rows(configs[models[0]]) or ())]:
+    of_rows = [(key, given.get(key)) for key in NAMES_A_ROW]
+    for key, name in [*of_rows, *(("seeds_for", row) for row in repeated_rows(configs[models[0]]) or ())]:
         if name and name not in models:
             raise ConfigError(f"{key}: '{name}' is not a row of this table ({', '.join(models)})")
     check_same_reference({row: config["reference"] for row, config in configs.items()})

@@ -19,6 +19,7 @@ from recbole_hllm.config.places import properties_folder, recbole_folder
 from recbole_hllm.config.schema import DECLARED, Key, Scope, Settings, default, key
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.next_item import NextItemRecommender
+from recbole_hllm.model.base.user_items import ScoresUserItems
 from recbole_hllm.registry import get_spec
 
 PLAIN = st.recursive(
@@ -186,11 +187,13 @@ def test_every_key_says_what_it_means():
 
 
 def test_a_model_has_the_keys_of_its_page_or_of_the_model_it_is_built_on():
-    names = {page.removeprefix("model/") for page in PAGES if "/" in page} - {NextItemRecommender.__name__}
+    shared = {NextItemRecommender.__name__, ScoresUserItems.__name__}  # by several models
+    names = {page.removeprefix("model/") for page in PAGES if "/" in page} - shared
     own = {name: get_spec(name).model for name in names}
     assert {name: model.Keys for name, model in own.items()} == {name: PAGES[f"model/{name}"][0] for name in own}
     assert type("Further", (own["HLLM"],), {}).Keys is own["HLLM"].Keys
     assert NextItemRecommender.Keys is PAGES["model/NextItemRecommender"][0]
+    assert ScoresUserItems.Keys is PAGES["model/ScoresUserItems"][0]
     assert (get_spec("GRU4Rec").model.Keys, get_spec("DIN").model.Keys) == (RunKeys, LabelledKeys)
 
 

@@ -135,7 +135,7 @@ def test_our_own_tables_have_no_such_key(data, file, caplog):
     dotted = [key.split(".")[0] for key in given if "." in key]
     models = given.pop("model", None) or list(dict.fromkeys(dotted)) or ["HLLM"]
     models = models.split(",") if isinstance(models, str) else models
-    given = {**given, **data, "trials": None, "training_stage": None, "seq_len": None}
+    given = {**given, **data, "trials": None, "seeds": None, "training_stage": None, "seq_len": None}
     tell_of_table({model: Config(model, config_dict=given) for model in map(str.strip, models)}, given)
     assert [line for line in caplog.messages if "without effect" in line] == []
 

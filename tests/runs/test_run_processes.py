@@ -90,7 +90,7 @@ def test_two_processes_write_what_one_writes(model, both):
 
 def test_all_return_the_same(both):
     said = [[json.loads(line) for line in process.out.splitlines()] for process in both[1]]
-    assert [rank for rank, _ in said[0]] == [0] * 5 and [rank for rank, _ in said[1]] == [1] * 5
+    assert [rank for rank, _ in said[0]] == [0] * 6 and [rank for rank, _ in said[1]] == [1] * 6
     assert [result for _, result in said[0]] == [result for _, result in said[1]]
 
 

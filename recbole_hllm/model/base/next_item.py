@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
@@ -241,7 +242,7 @@ class NextItemRecommender(TwoTowers):
     def scoring_flops(self, rows: Interaction) -> float:
         """Every target's products with all its negatives; of a memory with as many as it keeps, of the targets of other
         processes as if each had as many as this one."""
-        settings, targets = self.settings, int((rows[self.ITEM_SEQ][:, 1:] != 0).sum())
+        settings, targets = self.settings, int(np.count_nonzero(rows[self.ITEM_SEQ][:, 1:].cpu().numpy()))
         if self.NEG_ITEM_ID not in rows:
             return 0.0
         negatives = rows[self.NEG_ITEM_ID].shape[-1] + (settings.cross_batch_negatives or 0)

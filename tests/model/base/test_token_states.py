@@ -107,7 +107,10 @@ def test_work_is_that_of_the_trained_layers(variant, toy, tiny_llm):
         sum(weight.numel() for weight in part.parameters() if weight.dim() > 1) for part in (layer, model.user_encoder)
     )
     attention = 4 * model.item_encoder.backbone.config.hidden_size * (tokens**2).sum()
-    assert work.flops == 6 * (matrices * tokens.sum() + of_users * work.positions) + 3 * attention
+    # Of each target with each negative: forward, two gradients, and the filter's cosines.
+    targets, negatives = (WINDOWS["item_id_list"][:, 1:] != 0).sum().item(), WINDOWS["neg_item_id"].numel()
+    scores = 8 * targets * negatives * model.user_encoder.hidden_size
+    assert work.flops == 6 * (matrices * tokens.sum() + of_users * work.positions) + 3 * attention + scores
 
 
 def test_only_the_last_layers_change(variant):
