@@ -1,12 +1,14 @@
 """Copies what is small of finished runs, tables and searches, so that `report` and `reproduce` work on the copy.
 
-Keys, metrics, costs, curves, ranks of the test and tables are copied, without keys of the machine (folders, devices);
-weights, logs and unfinished runs are not.
+Keys, metrics, costs, curves, ranks of the test and tables are copied, without keys that say where data lie and on which
+device a run was made; weights, logs and unfinished runs are not. A run that reads weights of others, such as a Blend,
+cannot be reproduced alone: make its table again.
 
     PYTHONPATH=. python benchmarks/keep_runs.py runs/answer benchmarks/results/answer/amazon-scientific-2018
 """
 
 import argparse
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -33,8 +35,11 @@ def keep(source: Path, to: Path, trials: bool = False) -> list[Path]:
     Returns:
         The folders of runs that were copied.
     """
+    source = source.resolve()
+    place = re.compile(re.escape(str(source)) + r"(?=[/\"'\s]|$)")  # not the beginning of another folder's name
+
     def moved(text: str) -> str:  # folders of runs that a run reads
-        return text.replace(str(source.absolute()), to.as_posix())
+        return place.sub(to.as_posix(), text)
 
     kept = []
     for config in sorted(source.rglob("config.yaml")):

@@ -12,6 +12,8 @@ from recbole_hllm.errors import ConfigError
 from recbole_hllm.tables.header import mark_incomparable
 
 _OF_A_RUN = ("test_result", "best_valid_score", "best_valid_result", "costs")
+# Of costs, what names the runs that a run reads, which have seeds of their own.
+_OF_SINGLE_RUNS = {"alone", "runs_read"}
 # What is kept of the test of a row against another one -> the column of its table.
 _TESTED = ("difference", "low", "high", "effect", "p", "p_holm", "verdict")
 
@@ -79,6 +81,7 @@ def over_seeds(model: str, runs: Mapping[int, dict[str, Any]]) -> dict[str, Any]
         return {"model": model, "error": "; ".join(failed), "seeds": list(runs), "runs": kept}
     row = {**one, "seeds": list(runs), "runs": kept}
     row |= {key: common([run[key] for run in runs.values()]) for key in (*_OF_A_RUN, "segments") if key in one}
+    row["costs"] = {name: cost for name, cost in row["costs"].items() if name not in _OF_SINGLE_RUNS}
     results = [run.get("test_result") or {} for run in runs.values()]
     row["deviations"] = {metric: _deviation([result[metric] for result in results]) for metric in results[0]}
     return row

@@ -23,7 +23,8 @@ def test_finished_runs_are_kept_without_weights_and_places(tmp_path):
     a_run(source / "SASRec" / "seed-1", "costs.json", "ranks-test.npz", "ranks-valid.npz", "run.log")
     a_run(source / "SASRec" / "seed-2")  # not finished
     a_run(source / "HLLM" / "trial-1", "costs.json")
-    (source / "SASRec" / "seed-1" / "costs.json").write_text(f'{{"runs_read": "{source.absolute()}/HLLM"}}')
+    names = f'{{"{source.absolute()}/HLLM": "{source.absolute()}-more"}}'
+    (source / "SASRec" / "seed-1" / "costs.json").write_text(names)
     (source / "table.md").write_text("table")
     (source / "keys.yaml").write_text(yaml.safe_dump({"SASRec.gpu_id": "1", "SASRec.n_layers": 1, "data_path": "/x"}))
     assert keep(source, to) == [to / "SASRec" / "seed-1"]
@@ -34,7 +35,7 @@ def test_finished_runs_are_kept_without_weights_and_places(tmp_path):
     assert yaml.safe_load((to / "keys.yaml").read_text()) == {"SASRec.n_layers": 1}
     assert found(str(to / "SASRec" / "seed-1")) == to / "SASRec" / "seed-1"
     costs = (to / "SASRec" / "seed-1" / "costs.json").read_text()
-    assert costs == f'{{"runs_read": "{to.as_posix()}/HLLM"}}'
+    assert costs == f'{{"{to.as_posix()}/HLLM": "{source.absolute()}-more"}}'
     assert keep(source, to, trials=True) == [to / "HLLM" / "trial-1", to / "SASRec" / "seed-1"]
 
 

@@ -48,6 +48,15 @@ def test_costs_are_means_and_a_row_has_converged_where_all_its_runs_have(row):
     }  # fmt: skip
 
 
+def test_what_each_run_reads_stays_with_the_run():
+    runs = {seed: a_run(0.1) for seed in (1, 2)}
+    for seed, run in runs.items():
+        run["costs"] |= {"alone": {"flops": seed}, "runs_read": {f"HLLM/seed-{seed}": {"flops": 1}}}
+    row = over_seeds("A", runs)
+    assert not {"alone", "runs_read"} & row["costs"].keys()
+    assert row["runs"][1]["costs"]["runs_read"] == {"HLLM/seed-2": {"flops": 1}}
+
+
 def test_one_run_has_no_deviation():
     row = over_seeds("A", {3: a_run(0.5)})
     assert row["deviations"] == {"mrr@10": None, "hit@10": None} and row["test_result"]["mrr@10"] == 0.5

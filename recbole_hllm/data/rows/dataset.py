@@ -181,14 +181,16 @@ class SequenceDataset(AtomicDataset):
         is_last = np.append(users[1:] != users[:-1], True)
         return users[is_last], ordered[is_last]
 
-    def latest_rows(self, sequences: np.ndarray) -> Interaction:
+    def latest_rows(self, sequences: np.ndarray, whole: bool = False) -> Interaction:
         """Rows of users after all they had, for the item that is not in the data yet: no item (id 0), and the last
         items of each sequence as history, at most as many as an evaluation reads.
 
         Where a model looks at the time of the request, it is that of the last interaction in the data, of anybody.
+        With ``whole`` all items of each sequence stand beside, as wide as the longest.
         """
         width = HistoryKeys.of(self.config).MAX_ITEM_LIST_LENGTH_TEST or self.max_item_list_len
         events = self._latest_events(sequences, width)
+        ends = self.sequences.offsets[sequences + 1]
         now = torch.full((len(sequences),), float(self.sequences.timestamps.max()), dtype=torch.float64)
         return Interaction(
             {
@@ -198,7 +200,7 @@ class SequenceDataset(AtomicDataset):
                 self.item_list_length_field: torch.from_numpy(events.lengths),
                 **self.events_at(events),
                 EVENT_TIME: now,
-                WHOLE_HISTORY: self.whole_histories(sequences, self.sequences.offsets[sequences + 1]),
+                **({WHOLE_HISTORY: self.whole_histories(sequences, ends)} if whole else {}),
             }
         )
 

@@ -77,7 +77,7 @@ class Blend(TrainingFree, Factorised, ReadsRuns, Picked):
         files = (folder / "best" / "weights.safetensors" for folder in self.folders)
         self.digests_read = self.part_digests = list(map(file_digest, files))
         # Vectors of items are the same with any row.
-        self.a_row = dataset.latest_rows(dataset.latest_sequences()[1][:1])
+        self.a_row = dataset.latest_rows(dataset.latest_sequences()[1][:1], whole=True)
         if not any(isinstance(part, MarkovPart) for part in self.parts):
             tell_unread(self.logger, self.settings, ["markov_smoothing"], "no part is Markov")
 

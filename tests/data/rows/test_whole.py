@@ -41,7 +41,7 @@ def test_all_items_stand_beside_the_last_ones(loaders):
 
 def test_after_the_data_a_user_has_had_everything(loaders):
     data = loaders[2]._dataset.whole
-    rows = data.latest_rows(np.array([4, 2]))
+    rows = data.latest_rows(np.array([4, 2]), whole=True)
     items, offsets = data.sequences.items.tolist(), data.sequences.offsets
     had = [items[offsets[number] : offsets[number + 1]] for number in (4, 2)]
     assert [history[history > 0].tolist() for history in rows[WHOLE_HISTORY]] == had

@@ -97,4 +97,4 @@ def test_rows_after_the_data_have_histories(build):
     for row, number in enumerate(sequences):
         had[row, data.sequences.items[slice(*data.sequences.offsets[number : number + 2])].tolist()] = 1
     part = built.model.parts[0]
-    torch.testing.assert_close(part.logits(data.latest_rows(sequences)), had @ part.model.item_similarity)
+    torch.testing.assert_close(part.logits(data.latest_rows(sequences, whole=True)), had @ part.model.item_similarity)
