@@ -33,7 +33,7 @@ COMMON = {
 }  # fmt: skip
 CACHED = {"negatives": "cached"}
 MEMORY = {"num_negatives": 64, "cross_batch_negatives": 4096}
-RECIPE = {  # properties/recipes/HLLM-small-cpu.yaml
+RECIPE = {  # near properties/recipes/HLLM-small-cpu.yaml, by texts alone
     "item_llm_tuning": "frozen", "item_whitening": "zca", "item_head_hidden": 256, "negatives": "catalogue",
     "nce_thres": None, "input_dropout": 0.3, "scheduler": "none", "epochs": 12,
     "user_llm_config": {
