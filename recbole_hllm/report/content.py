@@ -55,7 +55,11 @@ class Content:
 
     def row(self, name: str) -> dict[str, Any]:
         """The row of that name."""
-        return next(row for row in self.rows if row["model"] == name)
+        return self.rows[self.number(name)]
+
+    def number(self, name: str) -> int:
+        """Its place in the table, from 0."""
+        return next(number for number, row in enumerate(self.rows) if row["model"] == name)
 
 
 def read_content(folder: Path) -> Content:

@@ -25,6 +25,7 @@ class Series:
         notes: what each point says when it is looked at.
         line: whether the points are joined.
         label: written beside the last point; empty: nothing.
+        number: decides colour and shape, the same in each figure of a table.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Series:
     notes: tuple[str, ...]
     line: bool
     label: str = ""
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ def _against(content: Content, names: tuple[str, ...], axis: tuple[str, Any]) ->
             (f"{name}: {content.metric} {point[2]:.4f}, {written(point[0])}",),
             line=False,
             label=name if name in best else "",
+            number=content.number(name),
         )
         for name, point in drawn.items()
     ]
@@ -137,15 +140,18 @@ def curves(content: Content) -> list[Figure]:
     """The metric in validation by epoch and by time of training, and the training loss; models that are trained once,
     with a single point, are left out."""
     runs = {name: run.curve for name, run in content.runs.items() if len(run.curve) > 1}
+    numbers = {name: content.number(name) for name in runs}
     found = [
-        _curve("validation-epochs", f"{content.metric} in validation", "epoch", runs, _by_epoch("score")),
-        _curve("validation-seconds", f"{content.metric} in validation over time", "training (seconds)", runs, _by_time),
-        _curve("loss", "training loss, relative to the first", "epoch", runs, _relative_loss),
+        _curve("validation-epochs", f"{content.metric} in validation", "epoch", runs, numbers, _by_epoch("score")),
+        _curve("validation-seconds", f"{content.metric} in validation over time", "training (seconds)", runs, numbers, _by_time),
+        _curve("loss", "training loss, relative to the first", "epoch", runs, numbers, _relative_loss),
     ]
     return [figure for figure in found if figure is not None]
 
 
-def _curve(name: str, title: str, across: str, runs: dict[str, list[dict[str, Any]]], places: Any) -> Figure | None:
+def _curve(
+    name: str, title: str, across: str, runs: dict[str, list[dict[str, Any]]], numbers: dict[str, int], places: Any
+) -> Figure | None:
     logarithmic = across != "epoch"
     series = []
     for row, points in runs.items():
@@ -156,7 +162,7 @@ def _curve(name: str, title: str, across: str, runs: dict[str, list[dict[str, An
                 f"{row}: {across.partition(' (')[0]} {x:,.6g}, {y:.4f}{' (highest)' if y == best else ''}"
                 for x, y in drawn
             )
-            series.append(Series(row, drawn, notes, line=True))
+            series.append(Series(row, drawn, notes, line=True, number=numbers[row]))
     up = title.partition(" in validation")[0] if name != "loss" else "loss / first loss"
     return Figure(name, title, across, up, tuple(series), logarithmic) if series else None
 

@@ -64,8 +64,8 @@ def _drawn(figure: Figure) -> Any:
     plot = _matplotlib().figure.Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = plot.subplots()
     rows = [series for series in figure.series if series.name != FRONT]
-    for number, series in enumerate(rows):
-        _add(axes, series, number)
+    for series in rows:
+        _add(axes, series)
     for series in figure.series:
         if series.name == FRONT:
             axes.plot(*zip(*series.points, strict=True), "--", color="0.5", linewidth=1, zorder=1, label=FRONT)
@@ -77,8 +77,9 @@ def _drawn(figure: Figure) -> Any:
     return plot
 
 
-def _add(axes: Any, series: Series, number: int) -> None:
+def _add(axes: Any, series: Series) -> None:
     """Draws the points of a row; a name may begin with an underscore, which matplotlib's legends leave out."""
+    number = series.number
     style = {"linestyle": _DASHES[number // _COLOURS % len(_DASHES)] if series.line else "none"}
     marker = _MARKERS[number // _COLOURS % len(_MARKERS)]
     name = f"\u200b{series.name}" if series.name.startswith("_") else series.name

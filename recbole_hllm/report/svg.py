@@ -77,7 +77,7 @@ def drawn(figure: Figure) -> str:
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}">',
         *_grid(figure, across, up),
         *(_line(series, across, up, "front") for series in figure.series if series.name == FRONT),
-        *(part for number, series in enumerate(rows) for part in _row(series, number, across, up)),
+        *(part for series in rows for part in _row(series, across, up)),
         *_labels(rows, across, up),
         "</svg>",
     ]
@@ -88,14 +88,15 @@ def legend(figure: Figure) -> str:
     """The rows of a figure beside their colours, as a list."""
     rows = [series for series in figure.series if series.name != FRONT]
     entries = "".join(
-        f'<li><svg viewBox="0 0 28 12" aria-hidden="true"><g {_colour(number)}>{_sample(series, number)}</g></svg>'
+        f'<li><svg viewBox="0 0 28 12" aria-hidden="true"><g {_colour(series.number)}>{_sample(series)}</g></svg>'
         f"{escape(series.name)}</li>"
-        for number, series in enumerate(rows)
+        for series in rows
     )
     return f'<ul class="legend">{entries}</ul>'
 
 
-def _sample(series: Series, number: int) -> str:
+def _sample(series: Series) -> str:
+    number = series.number
     if not series.line:
         return f'<path class="dot" d="{_shape(14, 6, number)}"/>'
     return f'<path class="line" d="M2 6H26" stroke-dasharray="{_DASHES[number // COLOURS % len(_DASHES)]}"/>'
@@ -136,8 +137,9 @@ def _line(series: Series, across: Axis, up: Axis, kind: str, dashes: str = "none
     return f'<path class="{kind}" d="M{path}" stroke-dasharray="{dashes}"/>'
 
 
-def _row(series: Series, number: int, across: Axis, up: Axis) -> list[str]:
+def _row(series: Series, across: Axis, up: Axis) -> list[str]:
     """The line of a row, and its points, which say their numbers when they are pointed at."""
+    number = series.number
     parts = [f"<g {_colour(number)}>"]
     if series.line:
         parts.append(_line(series, across, up, "line", _DASHES[number // COLOURS % len(_DASHES)]))

@@ -62,11 +62,13 @@ def test_tables_of_earlier_versions_are_drawn_by_their_training(write_table):
     assert {name for name in names if name.startswith("quality")} == {"quality-training-seconds"}
 
 
-def test_a_failed_row_is_not_drawn(write_table):
+def test_a_failed_row_is_not_drawn_and_the_others_keep_their_colours(write_table):
     def change(table):
         table["rows"][0]["error"] = "no memory"
 
     content = read_content(write_table(change=change))
+    rows = [series for figure in figures_of(content) for series in figure.series if series.name != FRONT]
+    assert {(series.name, series.number) for series in rows} == {("SASRec", 1), ("Pop", 2)}
     assert set(costs_of(content.rows, ["seconds_to_best"])[1]) == {"SASRec", "Pop"}
     assert {series.name for figure in figures_of(content) for series in figure.series} == {"SASRec", "Pop", FRONT}
 

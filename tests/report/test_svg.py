@@ -17,8 +17,8 @@ def figure(series, logarithmic=False):
     return Figure("name", "title", "across", "up", tuple(series), logarithmic)
 
 
-def points(*places, name="A", line=False, label=""):
-    return Series(name, places, tuple(f"note {number}" for number in range(len(places))), line, label)
+def points(*places, name="A", line=False, label="", number=0):
+    return Series(name, places, tuple(f"note {place}" for place in range(len(places))), line, label, number)
 
 
 @given(st.lists(POSITIVE, min_size=1, max_size=5))
@@ -57,9 +57,9 @@ def test_names_are_escaped(hostile):
 
 
 def test_rows_beyond_the_colours_have_other_dashes_and_shapes():
-    lines = drawn(figure([points((0, 0), (1, 1), name=str(n), line=True) for n in range(2 * COLOURS)]))
+    lines = drawn(figure([points((0, 0), (1, 1), name=str(n), line=True, number=n) for n in range(2 * COLOURS)]))
     assert lines.count('stroke-dasharray="7 4"') == COLOURS and 'class="c0"' in lines
-    dots = drawn(figure([points((0, 0), name=str(n)) for n in range(2 * COLOURS)]))
+    dots = drawn(figure([points((0, 0), name=str(n), number=n) for n in range(2 * COLOURS)]))
     assert len({re.sub(r"M\S+ \S+?m", "", path) for path in re.findall('class="dot" d="([^"]+)"', dots)}) == 2
 
 
