@@ -378,7 +378,9 @@ class Trainer(Evaluation):
 
     def _resume(self, train_data: Any) -> None:
         loop: dict[str, Any] = {"events": {}}
-        if checkpoints(self.run_dir):
+        if self.counts_only:  # again, since keys may be others than before
+            self.logger.info("what is only counted is counted again")
+        elif checkpoints(self.run_dir):
             loop = load_last(self.run_dir, self.model, self.engine, train_data.generator)
             take_up(self, loop, len(train_data))
         else:

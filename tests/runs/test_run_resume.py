@@ -148,6 +148,16 @@ def test_keys_of_a_checkpoint_stay_when_what_comes_after_it_fails(settings_of, t
     assert read_settings(tmp_path / "run")["epochs"] == 2
 
 
+def test_what_is_only_counted_is_counted_again_with_the_keys_of_now(settings_of, tmp_path):
+    keys = settings_of("ItemKNN")
+    results = {}
+    for name, given in (("run", {"k": 1}), ("other", {"k": 9})):
+        results[name] = run("ItemKNN", config_dict={**keys, **given}, run_dir=tmp_path / name)["test_result"]
+    assert results["run"] != results["other"]
+    again = run(run_dir=tmp_path / "run", config_dict={"resume": True, "k": 9})
+    assert again["test_result"] == results["other"]
+
+
 def test_files_given_when_a_run_goes_on_win_over_its_own(settings_of, tmp_path):
     run("Pop", config_dict={**settings_of("Pop"), "seed": 1}, run_dir=tmp_path / "run")
     (tmp_path / "more.yaml").write_text("seed: 2\nepochs: 7\n")
