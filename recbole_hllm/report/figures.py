@@ -141,9 +141,10 @@ def curves(content: Content) -> list[Figure]:
     with a single point, are left out."""
     runs = {name: run.curve for name, run in content.runs.items() if len(run.curve) > 1}
     numbers = {name: content.number(name) for name in runs}
+    up = f"{content.metric} in validation"
     found = [
-        _curve("validation-epochs", f"{content.metric} in validation", "epoch", runs, numbers, _by_epoch("score")),
-        _curve("validation-seconds", f"{content.metric} in validation over time", "training (seconds)", runs, numbers, _by_time),
+        _curve("validation-epochs", up, "epoch", runs, numbers, _by_epoch("score")),
+        _curve("validation-seconds", f"{up} over time", "training (seconds)", runs, numbers, _by_time),
         _curve("loss", "training loss, relative to the first", "epoch", runs, numbers, _relative_loss),
     ]
     return [figure for figure in found if figure is not None]
