@@ -30,13 +30,21 @@ def keep(source: Path, to: Path, trials: bool = False) -> list[Path]:
     Args:
         source: the folder of a run, a table or a search, or of several of them.
         to: another folder.
-        trials: whether runs of a search are copied, too, of which its tables tell.
+        trials: copy the trials of a search, too; without them its tables are copied, which list all trials.
 
     Returns:
         The folders of runs that were copied.
+
+    Raises:
+        SystemExit: there is no finished run, or one folder lies in the other.
     """
-    source = source.resolve()
-    place = re.compile(re.escape(str(source)) + r"(?=[/\"'\s]|$)")  # not the beginning of another folder's name
+    names = {re.escape(str(path)) for path in (source.absolute(), source.resolve())}  # through a link, and without
+    place = re.compile(f"({'|'.join(names)})" + r"(?=[/\"'\s]|$)")  # not the beginning of another folder's name
+    source, target = source.resolve(), to.resolve()
+    if source == target or source in target.parents or target in source.parents:
+        raise SystemExit(f"{source} and {target} lie in each other; name another folder for the copy")
+    if not any(source.rglob("costs.json")):
+        raise SystemExit(f"there is no finished run in {source}: no costs.json")
 
     def moved(text: str) -> str:  # folders of runs that a run reads
         return place.sub(to.as_posix(), text)

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -37,6 +38,22 @@ def test_finished_runs_are_kept_without_weights_and_places(tmp_path):
     costs = (to / "SASRec" / "seed-1" / "costs.json").read_text()
     assert costs == f'{{"{to.as_posix()}/HLLM": "{source.absolute()}-more"}}'
     assert keep(source, to, trials=True) == [to / "HLLM" / "trial-1", to / "SASRec" / "seed-1"]
+
+
+@pytest.mark.parametrize("to", ["runs", "runs/kept", "."])
+def test_folders_that_lie_in_each_other_are_refused(tmp_path, to):
+    a_run(tmp_path / "runs" / "A", "costs.json")
+    with pytest.raises(SystemExit, match="lie in each other"):
+        keep(tmp_path / "runs", tmp_path / to)
+    assert (tmp_path / "runs" / "A" / "config.yaml").read_text().count("data_path") == 1  # as it was
+
+
+def test_a_folder_without_finished_runs_is_refused(tmp_path):
+    a_run(tmp_path / "runs" / "A")
+    for folder in (tmp_path / "runs", tmp_path / "gone"):
+        with pytest.raises(SystemExit, match="there is no finished run in"):
+            keep(folder, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
 
 
 def test_keys_of_results_stay():

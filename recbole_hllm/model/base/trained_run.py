@@ -105,7 +105,10 @@ def read_run(folder: str | Path, key: str, config: Any, dataset: Any) -> Trained
         ModelError: a damaged one.
     """
     folder = Path(folder).expanduser()
-    made = _config_of(config, settings_of(folder, key, None, dataset))
+    settings = settings_of(folder, key, None, dataset)
+    if not (folder / "best").is_dir():
+        raise ConfigError(f"{key}: {folder} has no weights, {folder / 'best'}; make this run again, or its whole table")
+    made = _config_of(config, settings)
     if made.spec.rows.labelled:
         raise ConfigError(f"{key}: {folder} is a run of {RunKeys.of(made).model}, which scores labelled rows")
     with torch.random.fork_rng():

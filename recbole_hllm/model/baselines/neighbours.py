@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.model.general_recommender import AsymKNN as RecBoleAsymKNN
 from recbole.model.general_recommender import ItemKNN as RecBoleItemKNN
 from recbole.model.general_recommender.asymknn import ComputeSimilarity as AsymmetricSimilarity
@@ -20,7 +21,32 @@ _SMALL = 1e-6
 
 
 class Neighbours(SparseSimilarity):
-    """Weights of the ``k`` nearest items of each, or with ``knn_method: user`` of the nearest users."""
+    """Weights of the ``k`` nearest items of each, or with ``knn_method: user`` of the nearest users. Stands before
+    RecBole's class.
+
+    Args:
+        config: the run's Config.
+        dataset: the training part of a SequenceDataset.
+        weights: whether neighbours are looked for, or left to a checkpoint.
+
+    Raises:
+        ConfigError: a value that cannot be used.
+    """
+
+    k: int
+    method: str
+
+    def __init__(self, config: Any, dataset: Any, weights: Weights = Weights.FRESH) -> None:
+        GeneralRecommender.__init__(self, config, dataset)  # RecBole's classes compute, and keep SciPy matrices
+        self.check_keys(config)
+        self.k, self.method = recbole_values(config, "k", "knn_method")
+        self.read_further_keys(config)
+        self.of_users = self.method == "user"
+        self.prepare(config, dataset, weights)
+
+    def read_further_keys(self, config: Any) -> None:
+        """Keeps the values of keys that the other model does not have."""
+        raise NotImplementedError
 
     @classmethod
     def check_keys(cls, config: Any) -> None:
@@ -39,23 +65,11 @@ class Neighbours(SparseSimilarity):
 
 class ItemKNN(Neighbours, RecBoleItemKNN, ReadsWeights, CatalogueScorer):
     """RecBole's ItemKNN, whose weights a checkpoint can hold: the cosines of each item's ``k`` nearest items, or with
-    ``knn_method: user`` of each user's nearest users. Scores are computed when they are asked for.
+    ``knn_method: user`` of each user's nearest users. Scores are computed when they are asked for."""
 
-    Args:
-        config: the run's Config.
-        dataset: the training part of a SequenceDataset.
-        weights: whether neighbours are looked for, or left to a checkpoint.
-
-    Raises:
-        ConfigError: a value that cannot be used.
-    """
-
-    def __init__(self, config: Any, dataset: Any, weights: Weights = Weights.FRESH) -> None:
-        super(RecBoleItemKNN, self).__init__(config, dataset)  # RecBole's own computes, and keeps SciPy matrices
-        self.check_keys(config)
-        self.k, self.method, self.shrink = recbole_values(config, "k", "knn_method", "shrink")
-        self.of_users = self.method == "user"
-        self.prepare(config, dataset, weights)
+    def read_further_keys(self, config: Any) -> None:
+        """``shrink``."""
+        (self.shrink,) = recbole_values(config, "shrink")
 
     def find(self) -> Any:
         """The cosines, with ``shrink`` added to the product of the norms."""
@@ -65,29 +79,22 @@ class ItemKNN(Neighbours, RecBoleItemKNN, ReadsWeights, CatalogueScorer):
 
 class AsymKNN(Neighbours, RecBoleAsymKNN, ReadsWeights, CatalogueScorer):
     """RecBole's AsymKNN (Aiolli, RecSys 2013), whose weights a checkpoint can hold; scores are divided by norms of
-    both sides and raised to the power ``q`` when they are asked for, and never stand in one table.
+    both sides and raised to the power ``q`` when they are asked for, and never stand in one table."""
 
-    Args:
-        config: the run's Config.
-        dataset: the training part of a SequenceDataset.
-        weights: whether neighbours are looked for, or left to a checkpoint.
-
-    Raises:
-        ConfigError: a value that cannot be used.
-    """
-
-    def __init__(self, config: Any, dataset: Any, weights: Weights = Weights.FRESH) -> None:
-        super(RecBoleAsymKNN, self).__init__(config, dataset)  # RecBole's own computes, and keeps SciPy matrices
-        self.check_keys(config)
-        self.k, self.method, self.q = recbole_values(config, "k", "knn_method", "q")
-        self.alpha, self.beta = recbole_values(config, "alpha", "beta")
-        for name, value in (("alpha", self.alpha), ("beta", self.beta)):
+    @classmethod
+    def check_keys(cls, config: Any) -> None:
+        """Raises ConfigError for values that cannot be used."""
+        super().check_keys(config)
+        q, alpha, beta = recbole_values(config, "q", "alpha", "beta")
+        for name, value in (("alpha", alpha), ("beta", beta)):
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name}: {value!r} must be from 0 to 1")
-        if not isinstance(self.q, int) or self.q < 1:
-            raise ConfigError(f"q: {self.q!r} must be a whole number, 1 at least")
-        self.of_users = self.method == "user"
-        self.prepare(config, dataset, weights)
+        if not isinstance(q, int) or q < 1:
+            raise ConfigError(f"q: {q!r} must be a whole number, 1 at least")
+
+    def read_further_keys(self, config: Any) -> None:
+        """``q``, ``alpha`` and ``beta``."""
+        self.q, self.alpha, self.beta = recbole_values(config, "q", "alpha", "beta")
 
     def find(self) -> Any:
         """The asymmetric cosines."""

@@ -84,11 +84,11 @@ def test_a_budget_that_gradients_and_moments_pass_alone_is_told(trained, caplog)
     plain, _ = trained(recompute_items=False)
     _, at_work = sizes(plain)
     enough = gigabytes_for(plain, at_work / ROUNDED_UP + 1)
-    for budget, told in ((enough, False), (0.97 * enough, True)):
+    for budget, warned in ((enough, False), (0.97 * enough, True)):
         caplog.clear()
         trained(memory_gb=budget)
         said = re.search(r"is too little by about (\d+\.\d\d) [KM]iB, with the gradients", caplog.text)
-        assert bool(said and float(said[1]) > 0) is told
+        assert bool(said and float(said[1]) > 0) == warned
 
 
 def test_the_switch_overrides_the_budget(trained, caplog):

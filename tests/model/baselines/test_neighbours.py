@@ -56,9 +56,12 @@ def test_asymknn(few, scores, method):
     [("ItemKNN", "k", 0), ("ItemKNN", "knn_method", "both"), ("AsymKNN", "alpha", 1.5), ("AsymKNN", "beta", -0.1),
      ("AsymKNN", "q", 0), ("AsymKNN", "k", 1.5)],
 )  # fmt: skip
-def test_values_that_cannot_be_used(few, name, key, value):
+def test_values_that_cannot_be_used(few, few_config, name, key, value):
     with pytest.raises(ConfigError, match=f"{key}: "):
         few(name, **{key: value})
+    config = few_config(name, **{key: value})
+    with pytest.raises(ConfigError, match=f"{key}: "):  # before data are read
+        config.spec.model.check_keys(config)
 
 
 def test_nothing_is_computed_where_a_checkpoint_brings_it(few, scores, monkeypatch):

@@ -286,6 +286,9 @@ def test_parts_that_are_gone_or_were_made_again_are_named(keys_of, runs, tmp_pat
     shutil.copytree(Path(runs("SASRec")) / "last", part / "best")
     with pytest.raises(ModelError, match="part changed after the weights"):
         evaluate_run(tmp_path / "run")
+    shutil.rmtree(part / "best")  # as in a copy of what is small
+    with pytest.raises(ConfigError, match="of: .*part has no weights, .*best; make this run again, or its whole table"):
+        evaluate_run(tmp_path / "run")
     shutil.rmtree(part)
     with pytest.raises(ConfigError, match="of: there is no finished run"):
         evaluate_run(tmp_path / "run")
