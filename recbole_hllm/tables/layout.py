@@ -1,5 +1,6 @@
 """What a table consists of: its rows, the runs of each, and the folders that these lie in."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,7 +65,9 @@ def folders_of(table: Table, row: Mapping[str, Any]) -> list[Path]:
 
 
 def check_repeated(table: Table) -> None:
-    """Raises ConfigError for a row with more runs than one that it reads."""
+    """Raises ConfigError for a row with more runs than one that it reads, and warns of ``seeds_for`` without seeds."""
+    if not table.seeds and repeated_rows(table.configs[table.models[0]]) is not None:
+        logging.getLogger().warning("seeds_for without effect: the table has no seeds")
     for model in table.models:
         for name in _rows_needed(table, model):
             wanted = [folder_of(table, name, seed) for seed in table.seeds_of(model)]

@@ -152,6 +152,13 @@ def test_some_rows_are_repeated(keys, tmp_path, started):
     assert started == ["BPR/seed-1"]
 
 
+def test_rows_to_repeat_without_seeds_are_told(keys, tmp_path, caplog):
+    for given, said in (({"seeds": [1, 2]}, []), ({}, ["seeds_for without effect: the table has no seeds"])):
+        caplog.clear()
+        prepare("BPR,Pop", None, {**keys, **given, "seeds_for": ["BPR"]}, tmp_path / "t")
+        assert [line for line in caplog.messages if "seeds_for" in line] == said
+
+
 def test_a_repeated_row_reads_repeated_rows(settings_of, tmp_path):
     given = {**settings_of("SASRec"), "seeds": [1, 2], "sanity_rows": ["Pop"], "Blend.of": ["row:SASRec", "row:Pop"]}
     with pytest.raises(ConfigError, match="seeds_for: Blend reads row:SASRec, which has one run; name SASRec, too"):
