@@ -1,6 +1,5 @@
 """The collector of rankings: hits, lists and ranks, without a label matrix of the size of the scores."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,9 @@ from recbole_hllm.evaluation.diversity import training_counter
 from recbole_hllm.evaluation.metrics import check_topk, needed_by
 from recbole_hllm.evaluation.ranking import Ranking, ScoreProduct, ScoreTable, rank_each
 from recbole_hllm.processes import current
+
+# Row and item of what is no candidate.
+Masked = tuple[Tensor, Tensor] | None
 
 _PER_PASS = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
 _COLLECTED = ("rec.topk", "rec.meanrank", "rec.items")
@@ -83,7 +85,7 @@ class TopKCollector(Collector):
         interaction: Interaction,
         positive_u: Tensor,
         positive_i: Tensor,
-        masked: tuple[Tensor, Tensor] | None = None,
+        masked: Masked = None,
     ) -> None:
         """Collects one batch of scores that need not be there as one table.
 
@@ -92,17 +94,7 @@ class TopKCollector(Collector):
             interaction, positive_u, positive_i: as for ``eval_batch_collect``.
             masked: row and item of what is no candidate either.
         """
-        self._collect(scores, interaction, positive_u, positive_i, (masked,))
-
-    def _collect(
-        self,
-        scores: ScoreTable | ScoreProduct,
-        interaction: Interaction,
-        positive_u: Tensor,
-        positive_i: Tensor,
-        masks: Sequence[tuple[Tensor, Tensor] | None],
-    ) -> None:
-        """Collects a batch into each of the columns, under a mask of its own."""
+        masks = self._masks(masked)
         # One sorted key per distinct (row, item): RecBole's label matrix counts a repeated positive once.
         positives = torch.unique(positive_u.to(scores.device) * scores.n_items + positive_i.to(scores.device))
         rows, items = positives // scores.n_items, positives % scores.n_items
@@ -113,6 +105,10 @@ class TopKCollector(Collector):
                 assert isinstance(scores, ScoreTable), "whole_rows asks for one table"
                 collector._keep_whole(_without(scores.values, mask), interaction, positive_u, positive_i)
             collector._keep_ranking(ranking, scores.n_rows, users, rows, items)
+
+    def _masks(self, masked: Masked) -> tuple[Masked, ...]:
+        """The mask of each column."""
+        return (masked,)
 
     def _keep_whole(self, scores: Tensor, interaction: Interaction, positive_u: Tensor, positive_i: Tensor) -> None:
         self._stock.eval_batch_collect(scores, interaction, positive_u, positive_i)
@@ -192,16 +188,9 @@ class BothCollector(TopKCollector):
         super().data_collect(train_data)
         self.columns[MASKED].data_collect(train_data)
 
-    def collect(
-        self,
-        scores: ScoreTable | ScoreProduct,
-        interaction: Interaction,
-        positive_u: Tensor,
-        positive_i: Tensor,
-        masked: tuple[Tensor, Tensor] | None = None,
-    ) -> None:
-        """As ``TopKCollector.collect``; ``masked`` is no candidate in the second column alone."""
-        self._collect(scores, interaction, positive_u, positive_i, (None, masked))
+    def _masks(self, masked: Masked) -> tuple[Masked, ...]:
+        """What is masked is no candidate in the second column alone."""
+        return None, masked
 
     def take_ranks(self) -> dict[str, np.ndarray]:
         """Also ``rank_masked``, with the history taken out."""
