@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_hllm.data.texts.item_texts import ItemTexts, TextTemplate
+from recbole_hllm.data.texts.item_texts import ItemTexts
+from recbole_hllm.data.texts.template import TextTemplate
 from recbole_hllm.description.numbers import spread
 
 # Most items whose tokens are counted, and texts for one call of the tokenizer.

@@ -13,7 +13,8 @@ from recbole_hllm.config.config import Config
 from recbole_hllm.data.files.formats import find_table, read_header
 from recbole_hllm.data.loader import EvalLoader
 from recbole_hllm.data.rows.dataset import SequenceDataset
-from recbole_hllm.data.texts.item_texts import TextTemplate, read_item_texts
+from recbole_hllm.data.texts.item_texts import read_item_texts
+from recbole_hllm.data.texts.template import TextTemplate
 from recbole_hllm.errors import ConfigError, DataError, did_you_mean
 from recbole_hllm.evaluation.ranking import ScoreTable, rank
 from recbole_hllm.runs.run import Run

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from recbole_hllm.data.texts.catalogue import ItemCatalogue
-from recbole_hllm.data.texts.item_texts import ItemTexts, TextTemplate
+from recbole_hllm.data.texts.item_texts import ItemTexts
+from recbole_hllm.data.texts.template import TextTemplate
 from recbole_hllm.description import texts as module
 from recbole_hllm.description.texts import describe_texts
 from recbole_hllm.nn.backbone import load_tokenizer

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import torch
 
-from recbole_hllm.data.texts.item_texts import ItemTexts, TextTemplate
+from recbole_hllm.data.texts.item_texts import ItemTexts
+from recbole_hllm.data.texts.template import TextTemplate
 from recbole_hllm.data.texts.tokens import (
     EMOJI,
     NO_TEXT,

@@ -12,7 +12,8 @@ from recbole_hllm.config.keys.language_models import ItemTextKeys
 from recbole_hllm.data.files.formats import find_table, read_header
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.data.texts.catalogue import ItemCatalogue
-from recbole_hllm.data.texts.item_texts import ItemTexts, TextTemplate, read_item_texts
+from recbole_hllm.data.texts.item_texts import ItemTexts, read_item_texts
+from recbole_hllm.data.texts.template import TextTemplate
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.nn.content_encoder import default_prompt
 from recbole_hllm.storage.cache import cache_folder

@@ -1,6 +1,5 @@
 """HLLM's weights from elsewhere and for elsewhere: the official code's checkpoints, and Hugging Face folders."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.contract import Weights
@@ -17,9 +15,7 @@ from recbole_hllm.model.base.item_vectors import encoder_digest
 from recbole_hllm.model.hllm.language_models import REST_OF_HLLM, build_item_encoder, exported_folder, item_llm_source
 from recbole_hllm.nn.backbone import load_tokenizer
 from recbole_hllm.nn.item_encoder import ItemEncoder, StoredItemVectors
-from recbole_hllm.nn.probe import behaviour_of
-from recbole_hllm.nn.tuning import merged_weights
-from recbole_hllm.nn.words import drop_input_embeddings
+from recbole_hllm.nn.saved import on_cpu, save_llm, save_without_words
 
 _OF_LLMS = ("item_encoder.backbone.", "user_encoder.backbone.")
 # What keys of HLLM and HLLMRanker add to the two LLMs.
@@ -172,11 +168,11 @@ def export_hllm(model: Any, folder: str | Path) -> None:
     if encoder.item_emb_tokens is not None:
         rest["item_encoder.item_emb_tokens"] = encoder.item_emb_tokens
     with exporting(folder):
-        _save_llm(encoder.backbone, folder / "item_llm")
+        save_llm(encoder.backbone, folder / "item_llm")
         tokenizer.save_pretrained(folder / "item_llm")
         save_without_words(model.user_encoder.backbone, folder / "user_llm")
         # Last, so that a folder with this file is whole.
-        rest = {name: _on_cpu(weight) for name, weight in rest.items()}
+        rest = {name: on_cpu(weight) for name, weight in rest.items()}
         method = {_METHOD: settings.item_whitening} if settings.item_whitening else {}
         save_file(rest, folder / REST_OF_HLLM, metadata={"ids": model.ids_digest, **method})
 
@@ -208,25 +204,3 @@ def _item_encoder_of(model: Any) -> ItemEncoder:
     if encoder_digest(encoder) != model.item_encoder.source_digest:
         raise ModelError("export: the frozen Item LLM has changed on the disk since this model was built")
     return encoder
-
-
-def _save_llm(llm: Any, folder: Path) -> None:
-    llm.save_pretrained(folder, state_dict={name: _on_cpu(weight) for name, weight in merged_weights(llm)})
-
-
-def save_without_words(llm: Any, folder: Path) -> None:
-    """A Hugging Face folder of a language model that reads vectors. Its word embeddings were freed: a table of one zero
-    row stands for them, so that any program loads the folder."""
-    llm.set_input_embeddings(nn.Embedding.from_pretrained(torch.zeros(1, behaviour_of(llm).input_size)))
-    try:
-        _save_llm(llm, folder)
-    finally:
-        drop_input_embeddings(llm)
-    config = copy.deepcopy(llm.config)
-    config.vocab_size = 1
-    config.bos_token_id = config.eos_token_id = config.pad_token_id = None
-    config.save_pretrained(folder)
-
-
-def _on_cpu(weight: torch.Tensor) -> torch.Tensor:
-    return weight.detach().cpu().contiguous()

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from recbole_hllm.errors import ConfigError, ModelError
-from recbole_hllm.model.hllm.pretrained import exporting, save_without_words
+from recbole_hllm.model.hllm.pretrained import exporting
+from recbole_hllm.nn.saved import save_without_words
 from recbole_hllm.storage.cache import digest
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerFast
 from recbole_hllm.data.texts import catalogue as catalogue_module
 from recbole_hllm.data.texts.catalogue import ItemCatalogue, RenderedTexts
 from recbole_hllm.data.texts.item_rows import ItemFile
-from recbole_hllm.data.texts.item_texts import ItemTexts, TextTemplate, read_item_texts
+from recbole_hllm.data.texts.item_texts import ItemTexts, read_item_texts
+from recbole_hllm.data.texts.template import TextTemplate
 from recbole_hllm.data.texts.tokens import REFERENCE_BEHAVIOURS, TextTokenizer
 from recbole_hllm.errors import DataError
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pandas._libs.parsers import STR_NA_VALUES
 
-from recbole_hllm.data.texts.item_texts import MISSING_WORDS, TextTemplate, read_item_texts
+from recbole_hllm.data.texts.item_texts import read_item_texts
+from recbole_hllm.data.texts.template import MISSING_WORDS, TextTemplate
 from recbole_hllm.errors import ConfigError, DataError
 
 KEYS = ("title", "tag", "description")

@@ -1,0 +1,209 @@
+"""The folder of an export: what is where, written and read. Safetensors and JSON alone, so nothing in it can run code.
+
+    recommender.json        what recommends and how, see ``describe``; written last: a folder with it is whole
+    items.jsonl             a line for each item, its id and what is shown of it, in the order of the vectors
+    vectors.safetensors     ``scored`` (N, E) and, where it differs, ``read`` (N, C), without a row for padding
+    user_model.safetensors  weights of what reads a history, user_llm/ those of its language model
+    parts/0/, parts/1/, ..  of a blend, each with the files above but for the items
+    item_encoder/           a sentence-transformers folder, of a model that reads texts
+    histories.safetensors   ``items`` and ``offsets`` of known users, whose ids are in users.txt, where that was wanted
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from recbole_hllm.errors import Damaged, ModelError
+from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
+from recbole_hllm.nn.saved import on_cpu, save_without_words
+from recbole_hllm.nn.user_models.kinds import user_model_class
+from recbole_hllm.serving.quantised import packed, unpacked
+from recbole_hllm.serving.served import Served, ServedBlend, ServedPairs, ServedVectors
+from recbole_hllm.storage.files import read_json, write_json
+
+FORMAT = 1
+MANIFEST, ITEMS, VECTORS = "recommender.json", "items.jsonl", "vectors.safetensors"
+WEIGHTS, USER_LLM, PARTS, ITEM_ENCODER = "user_model.safetensors", "user_llm", "parts", "item_encoder"
+HISTORIES, USERS = "histories.safetensors", "users.txt"
+_DTYPES = {None: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+_PRECISIONS = {name: dtype for dtype, name in _DTYPES.items()}
+
+
+# ---- what recommends ----
+
+
+def write_served(served: Served | ServedPairs, folder: Path, dtype: str = "float32") -> dict[str, Any]:
+    """Writes vectors and weights.
+
+    Args:
+        folder: made where it is missing.
+        dtype: of the vectors, see ``quantised.packed``.
+
+    Returns:
+        What ``read_served`` needs beside them, as JSON.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(served, ServedBlend):
+        save_file({"mix": served.mix.cpu()}, folder / WEIGHTS)
+        parts = [write_served(part, folder / PARTS / str(place), dtype) for place, part in enumerate(served.parts)]
+        return {"kind": "Blend", "bounds": served.bounds, "length": served.length, "parts": parts}
+    if isinstance(served, ServedPairs):
+        arrays = {"popular": served.popular, "pairs": served.pairs, "values": served.values}
+        save_file({name: array.cpu().contiguous() for name, array in arrays.items()}, folder / VECTORS)
+        return {"kind": "Pairs"}
+    tables = {"scored": served.scored} if served.reads_scored else {"scored": served.scored, "read": served.read}
+    arrays = {name: array for key, table in tables.items() for name, array in packed(key, table[1:], dtype).items()}
+    save_file(arrays, folder / VECTORS)
+    user_model = served.user_model
+    save_file({name: on_cpu(weight) for name, weight in user_model.own_weights().items()}, folder / WEIGHTS)
+    if user_model.LANGUAGE_MODEL is not None:
+        save_without_words(user_model.get_submodule(user_model.LANGUAGE_MODEL), folder / USER_LLM)
+    return {
+        "kind": type(user_model).__name__,
+        "settings": user_model.settings,
+        "cosine": served.cosine,
+        "scale": served.scale,
+        "length": served.length,
+        "precision": _DTYPES[served.precision],
+        "dtype": dtype,
+    }
+
+
+def read_served(folder: Path, described: Mapping[str, Any]) -> Served | ServedPairs:
+    """Reads what ``write_served`` wrote.
+
+    Args:
+        described: what it returned.
+
+    Raises:
+        ModelError: a file is missing, or not what is described.
+    """
+    with _damage(folder):
+        if described["kind"] == "Blend":
+            return _read_blend(folder, described)
+        arrays = load_file(folder / VECTORS)
+        if described["kind"] == "Pairs":
+            return ServedPairs(arrays["popular"], arrays["pairs"], arrays["values"])
+        kind = user_model_class(described["kind"])
+        llm = None
+        if kind.LANGUAGE_MODEL is not None:
+            llm = load_backbone(BackboneSpec(str(folder / USER_LLM)))
+        user_model = kind.build(described["settings"], llm)
+        weights = load_file(folder / WEIGHTS)
+        if weights.keys() != user_model.own_weights().keys():
+            raise ModelError(f"{folder / WEIGHTS} holds other weights than those of a {described['kind']}")
+        user_model.load_state_dict(weights, strict=False)
+        names = ["scored", "read"] if any(name.startswith("read") for name in arrays) else ["scored"]
+        vectors = {name: _with_padding(unpacked(name, arrays)) for name in names}
+        return ServedVectors(
+            user_model,
+            vectors["scored"],
+            vectors.get("read"),
+            cosine=described["cosine"],
+            scale=described["scale"],
+            length=described["length"],
+            precision=_PRECISIONS[described["precision"]],
+        )
+
+
+def _read_blend(folder: Path, described: Mapping[str, Any]) -> ServedBlend:
+    parts = [read_served(folder / PARTS / str(place), part) for place, part in enumerate(described["parts"])]
+    of_vectors = [part for part in parts if not isinstance(part, ServedBlend)]
+    if len(of_vectors) < len(parts):
+        raise ModelError(f"{folder}: a blend of blends")
+    return ServedBlend(of_vectors, load_file(folder / WEIGHTS)["mix"], described["bounds"], described["length"])
+
+
+def _with_padding(vectors: Tensor) -> Tensor:
+    return torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
+
+
+@contextmanager
+def _damage(folder: Path) -> Iterator[None]:
+    """An error that names the folder, for files that are missing or not what they should be."""
+    try:
+        yield
+    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise Damaged(f"{folder} is damaged: {error}") from error
+
+
+# ---- items and histories ----
+
+
+def write_items(folder: Path, ids: Sequence[str], fields: Sequence[Mapping[str, str]]) -> None:
+    """Writes the lines of the items."""
+    with (folder / ITEMS).open("w", encoding="utf-8") as lines:
+        for item, shown in zip(ids, fields, strict=True):
+            lines.write(json.dumps({"id": item, "fields": dict(shown)}, ensure_ascii=False) + "\n")
+
+
+def read_items(folder: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Ids and fields.
+
+    Raises:
+        Damaged: a line is none of an item.
+    """
+    ids, fields = [], []
+    try:
+        with (folder / ITEMS).open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                item = json.loads(line)
+                if not isinstance(item, dict) or not isinstance(item.get("id"), str):
+                    raise Damaged(f"{folder / ITEMS}, line {number}: no item")
+                ids.append(item["id"])
+                fields.append(item.get("fields", {}))
+    except (OSError, ValueError) as error:
+        if isinstance(error, Damaged):
+            raise
+        raise Damaged(f"{folder / ITEMS} is missing or damaged: {error}") from error
+    return ids, fields
+
+
+def write_histories(folder: Path, users: Sequence[str], items: Tensor, offsets: Tensor) -> None:
+    """Writes the histories of known users.
+
+    Args:
+        items: (T,) numbers from 1 of all histories, one after the other.
+        offsets: (U + 1,) where each begins.
+    """
+    save_file({"items": items.contiguous(), "offsets": offsets.contiguous()}, folder / HISTORIES)
+    (folder / USERS).write_text("".join(f"{user}\n" for user in users), encoding="utf-8")
+
+
+def read_histories(folder: Path) -> tuple[dict[str, int], Tensor, Tensor]:
+    """Place of each user, and the two arrays; empty where the export has none."""
+    if not (folder / HISTORIES).is_file():
+        return {}, torch.zeros(0, dtype=torch.long), torch.zeros(1, dtype=torch.long)
+    with _damage(folder):
+        arrays = load_file(folder / HISTORIES)
+        users = (folder / USERS).read_text(encoding="utf-8").splitlines()
+        return {user: place for place, user in enumerate(users)}, arrays["items"], arrays["offsets"]
+
+
+# ---- the manifest ----
+
+
+def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
+    """Writes it, with the version of the format."""
+    write_json(folder / MANIFEST, {"format": FORMAT, **content})
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads it.
+
+    Raises:
+        ModelError: there is no export in the folder, or one of a newer version.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise ModelError(f"{folder}: there is no export in it, no {MANIFEST}: recbole-hllm export RUN_DIR {folder}")
+    manifest: dict[str, Any] = read_json(folder / MANIFEST)
+    if manifest.get("format") != FORMAT:
+        raise ModelError(f"{folder / MANIFEST}: format {manifest.get('format')}, and this version reads {FORMAT}")
+    return manifest

@@ -1,0 +1,208 @@
+"""What recommends: vectors of users and items whose product is the score, a table of pairs, and sums of these.
+
+A trained model gives one of these (``Servable.served``), an export holds it, and a Recommender asks it. Items have
+numbers from 1; row 0 of each table is padding.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recbole_hllm.errors import ModelError
+from recbole_hllm.nn.precision import autocast
+from recbole_hllm.nn.user_models.base import Histories, UserModel
+from recbole_hllm.serving.growing import GrowingTable
+from recbole_hllm.serving.rows import Rows
+
+
+class Beside(NamedTuple):
+    """What scores have beside a product of vectors: (M,) values for item ``items[m]`` in row ``rows[m]``."""
+
+    rows: Tensor
+    items: Tensor
+    values: Tensor
+
+    def add_to(self, scores: Tensor) -> None:
+        """Adds them to (B, N) scores, in place."""
+        scores.index_put_((self.rows, self.items), self.values.to(scores.dtype), accumulate=True)
+
+
+class ServedVectors:
+    """A model whose scores are products of vectors of users and of items.
+
+    Args:
+        user_model: reads histories; with the weights of the trained model.
+        scored: (N, E) vectors of items that users' are multiplied with, as the model has them.
+        read: (N, C) vectors of items that the user model reads; None: those that are scored.
+        cosine: both sides are brought to length 1.
+        scale: what scores are multiplied by in the softmax that the model was trained with.
+        length: most items of a history that are read.
+        precision: of the products inside the user model; None: float32.
+    """
+
+    def __init__(
+        self,
+        user_model: UserModel,
+        scored: Tensor,
+        read: Tensor | None = None,
+        *,
+        cosine: bool,
+        scale: float = 1.0,
+        length: int,
+        precision: torch.dtype | None = None,
+    ) -> None:
+        self.user_model = user_model.eval()
+        self.cosine, self.scale, self.length, self.precision = cosine, scale, length, precision
+        self.reads_scored = read is None
+        self._read = GrowingTable((scored if read is None else read).detach().float())
+        self._items = self._read
+        if cosine or read is not None:
+            self._items = GrowingTable(self._finished(scored.detach().float()))
+
+    @property
+    def items(self) -> Tensor:
+        """(N, E) vectors of items as they are multiplied with users'."""
+        return self._items.rows
+
+    @property
+    def scored(self) -> Tensor:
+        """(N, E) the same, as the model has them where that is kept: of cosines directions count alone."""
+        return self.read if self.reads_scored else self.items
+
+    @property
+    def read(self) -> Tensor:
+        """(N, C) vectors of items as histories are read."""
+        return self._read.rows
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether rows need times."""
+        return self.user_model.reads_times
+
+    @torch.no_grad()
+    def users(self, rows: Rows) -> Tensor:
+        """(B, E) float32 vectors of users, whose product with ``items`` is the score.
+
+        Raises:
+            ModelError: the model reads times and there are none.
+        """
+        rows = rows.cut(self.length)
+        if self.reads_times and (rows.times is None or rows.at is None):
+            raise ModelError("this model reads times: give the time of each item of the history, and of the request")
+        vectors = self.read[rows.items]
+        histories = Histories(vectors, rows.items, rows.lengths, rows.times, rows.at)
+        with autocast(vectors.device, self.precision):
+            users = self.user_model(histories)
+        return self._finished(users.float())
+
+    def beside(self, rows: Rows) -> Beside | None:
+        """Nothing."""
+        return None
+
+    @torch.no_grad()
+    def add(self, content: Tensor) -> None:
+        """Adds items by (M, C) vectors as histories are to hold them."""
+        scored = self._finished(self.user_model.of_items(content).float())
+        self._read.append(content)
+        if self._items is not self._read:
+            self._items.append(scored)
+
+    @torch.no_grad()
+    def replace(self, items: Tensor, content: Tensor) -> None:
+        """Gives (M,) items other vectors."""
+        scored = self._finished(self.user_model.of_items(content).float())
+        self._read.replace(items, content)
+        if self._items is not self._read:
+            self._items.replace(items, scored)
+
+    def _finished(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1) if self.cosine else vectors
+
+
+class ServedPairs:
+    """A model that counts which item follows which: what any item has, and what more it has after another one.
+
+    Args:
+        popular: (N,) what any item has.
+        pairs: (P, 2) an item and the one after it, sorted.
+        values: (P,) what the second has more after the first.
+    """
+
+    reads_times = False
+
+    def __init__(self, popular: Tensor, pairs: Tensor, values: Tensor) -> None:
+        self.popular, self.pairs, self.values = popular.detach().float(), pairs, values.detach().float()
+        self._begins = pairs[:, 0].contiguous()
+
+    @property
+    def items(self) -> Tensor:
+        """(N, 1)."""
+        return self.popular[:, None]
+
+    def users(self, rows: Rows) -> Tensor:
+        """(B, 1) ones."""
+        return self.popular.new_ones(len(rows.lengths), 1)
+
+    def beside(self, rows: Rows) -> Beside:
+        """What the items after the last one of each row have more."""
+        last = rows.last
+        begin = torch.searchsorted(self._begins, last)
+        found = torch.searchsorted(self._begins, last, right=True) - begin
+        owner = torch.arange(len(last), device=last.device).repeat_interleave(found)
+        places = torch.arange(len(owner), device=last.device) + (begin - found.cumsum(0) + found)[owner]
+        return Beside(owner, self.pairs[places, 1], self.values[places])
+
+
+class ServedBlend:
+    """A weighted sum: vectors of the parts side by side, those of users multiplied by the weights.
+
+    Args:
+        parts: of the sum, all of the same items.
+        mix: (G, P) weight of each part in each group of lengths of histories.
+        bounds: the first length of each group but the first one.
+        length: histories are counted up to so many items.
+    """
+
+    scale = 1.0
+
+    def __init__(
+        self, parts: Sequence[ServedVectors | ServedPairs], mix: Tensor, bounds: Sequence[int], length: int
+    ) -> None:
+        self.parts, self.mix, self.bounds, self.length = list(parts), mix.detach().float(), list(bounds), length
+        self.items = torch.cat([part.items for part in self.parts], dim=1)
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether rows need times."""
+        return any(part.reads_times for part in self.parts)
+
+    def users(self, rows: Rows) -> Tensor:
+        """(B, E) vectors of users, whose product with ``items`` is the score but for what is ``beside``."""
+        weights = self._weights(rows)
+        users = [
+            weights[:, place, None] * _scale_of(part) * part.users(rows) for place, part in enumerate(self.parts)
+        ]
+        return torch.cat(users, dim=1)
+
+    def beside(self, rows: Rows) -> Beside | None:
+        """What parts have beside products, times their weights; None where there is none."""
+        weights, found = self._weights(rows), []
+        for place, part in enumerate(self.parts):
+            if (more := part.beside(rows)) is not None:
+                found.append(Beside(more.rows, more.items, more.values * weights[more.rows, place]))
+        return Beside(*map(torch.cat, zip(*found, strict=True))) if found else None
+
+    def _weights(self, rows: Rows) -> Tensor:
+        """(B, P)."""
+        lengths = rows.lengths.clamp(max=self.length)
+        return self.mix[torch.bucketize(lengths, lengths.new_tensor(self.bounds), right=True)]
+
+
+def _scale_of(part: ServedVectors | ServedPairs) -> float:
+    return part.scale if isinstance(part, ServedVectors) else 1.0
+
+
+Served = ServedVectors | ServedBlend
