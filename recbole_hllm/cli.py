@@ -27,6 +27,7 @@ VERBS = Door(
         "evaluate": "recbole_hllm.verbs.evaluate",
         "report": "recbole_hllm.verbs.report",
         "reproduce": "recbole_hllm.verbs.reproduce",
+        "export": "recbole_hllm.verbs.export",
         "convert": "recbole_hllm.verbs.convert",
         "help": "recbole_hllm.verbs.help",
     },

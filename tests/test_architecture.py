@@ -33,29 +33,35 @@ ARROWS = {
     "config": COMMON,
     "storage": KEYS | {"processes"},
     "nn": COMMON,
-    "data": KEYS | {"allocator", "evaluation", "processes", "storage"},
+    "data": KEYS | {"texts", "allocator", "evaluation", "processes", "storage"},
     "evaluation": KEYS | {"processes", "storage"},
+    "texts": COMMON,
+    "serving": COMMON | {"nn", "storage", "texts"},
     "contract": {"config"},
+    "servable": {"contract", "nn", "serving"},
     "checkpoint": COMMON | {"processes", "storage"},
-    "model": KEYS | {"checkpoint", "contract", "data", "evaluation", "memory", "nn", "processes", "storage"},
+    "model": KEYS
+    | {"checkpoint", "contract", "data", "evaluation", "memory", "nn", "processes", "servable", "serving", "storage"}
+    | {"texts"},
     "training": KEYS | {"checkpoint", "contract", "data", "evaluation", "nn", "processes", "storage"},
     "registry": KEYS | {"own_models", "contract", "data", "model"},
     "config.config": KEYS | {"processes", "registry", "data", "evaluation"},
     "runs": KEYS
     | {"own_models", "memory", "processes", "config.config", "contract", "registry", "data", "evaluation", "training"}
-    | {"checkpoint", "storage"},
+    | {"checkpoint", "servable", "serving", "storage", "texts"},
     "tables": KEYS
     | {"own_models", "processes", "config.config", "data", "registry", "runs", "training", "evaluation", "storage"},
     "report": KEYS | {"data", "evaluation", "runs", "storage", "tables"},
-    "description": KEYS | {"config.config", "data", "model", "nn", "runs", "storage"},
+    "description": KEYS | {"texts", "config.config", "data", "model", "nn", "runs", "storage"},
     # A table of verbs: it names their modules, and imports one when it is asked for.
     "cli": COMMON | {"allocator", "pipes", "processes"},
     "verbs": KEYS
-    | {"evaluation", "cli", "config.config", "registry", "data", "runs", "tables", "description", "report"},
+    | {"evaluation", "cli", "config.config", "registry", "data", "runs", "serving", "tables", "description", "report"},
 }
 # Files that are rooms of their own: Config chooses the model and asks the data's files, the contract stands below all.
 TWO_STOREYS = {
     "config/config.py": "config.config", "model/base/contract.py": "contract", "training/checkpoint.py": "checkpoint",
+    "model/base/servable.py": "servable", "data/texts/template.py": "texts",
 }  # fmt: skip
 # RecBole's own classes are subclassed here and nowhere else.
 SUBCLASSED_IN = {

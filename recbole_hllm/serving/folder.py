@@ -1,17 +1,18 @@
 """The folder of an export: what is where, written and read. Safetensors and JSON alone, so nothing in it can run code.
 
-    recommender.json        what recommends and how, see ``describe``; written last: a folder with it is whole
-    items.jsonl             a line for each item, its id and what is shown of it, in the order of the vectors
-    vectors.safetensors     ``scored`` (N, E) and, where it differs, ``read`` (N, C), without a row for padding
-    user_model.safetensors  weights of what reads a history, user_llm/ those of its language model
-    parts/0/, parts/1/, ..  of a blend, each with the files above but for the items
-    item_encoder/           a sentence-transformers folder, of a model that reads texts
-    histories.safetensors   ``items`` and ``offsets`` of known users, whose ids are in users.txt, where that was wanted
+- ``recommender.json``: what recommends and how; written last, so that a folder with it is whole.
+- ``items.jsonl``: a line for each item, its id and what is shown of it, in the order of the vectors.
+- ``vectors.safetensors``: ``scored`` (N, E) and, where it differs, ``read`` (N, C), without a row for padding.
+- ``user_model.safetensors``: weights of what reads a history; ``user_llm/`` has those of its language model.
+- ``parts/0/``, ``parts/1/``, and so on: the parts of a blend, each with the files above but for the items.
+- ``item_encoder/``: a sentence-transformers folder, of a model that reads texts.
+- ``histories.safetensors``: ``items``, ``times`` and ``offsets`` of known users, whose ids are in ``users.txt``.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recbole_hllm.errors import Damaged, ModelError
-from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
-from recbole_hllm.nn.saved import on_cpu, save_without_words
+from recbole_hllm.errors import Damaged, DataError, ModelError
 from recbole_hllm.nn.user_models.kinds import user_model_class
 from recbole_hllm.serving.quantised import packed, unpacked
 from recbole_hllm.serving.served import Served, ServedBlend, ServedPairs, ServedVectors
@@ -32,8 +31,9 @@ FORMAT = 1
 MANIFEST, ITEMS, VECTORS = "recommender.json", "items.jsonl", "vectors.safetensors"
 WEIGHTS, USER_LLM, PARTS, ITEM_ENCODER = "user_model.safetensors", "user_llm", "parts", "item_encoder"
 HISTORIES, USERS = "histories.safetensors", "users.txt"
-_DTYPES = {None: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
-_PRECISIONS = {name: dtype for dtype, name in _DTYPES.items()}
+# Of files that an export may have; tokenizers of sentencepiece have a .model.
+_SUFFIXES = (".json", ".jsonl", ".safetensors", ".txt", ".md", ".jinja", ".model", ".faiss", ".onnx")
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
 # ---- what recommends ----
@@ -62,8 +62,11 @@ def write_served(served: Served | ServedPairs, folder: Path, dtype: str = "float
     arrays = {name: array for key, table in tables.items() for name, array in packed(key, table[1:], dtype).items()}
     save_file(arrays, folder / VECTORS)
     user_model = served.user_model
-    save_file({name: on_cpu(weight) for name, weight in user_model.own_weights().items()}, folder / WEIGHTS)
+    weights = user_model.own_weights()
+    save_file({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, folder / WEIGHTS)
     if user_model.LANGUAGE_MODEL is not None:
+        from recbole_hllm.nn.saved import save_without_words
+
         save_without_words(user_model.get_submodule(user_model.LANGUAGE_MODEL), folder / USER_LLM)
     return {
         "kind": type(user_model).__name__,
@@ -71,29 +74,31 @@ def write_served(served: Served | ServedPairs, folder: Path, dtype: str = "float
         "cosine": served.cosine,
         "scale": served.scale,
         "length": served.length,
-        "precision": _DTYPES[served.precision],
         "dtype": dtype,
     }
 
 
-def read_served(folder: Path, described: Mapping[str, Any]) -> Served | ServedPairs:
+def read_served(folder: Path, described: Mapping[str, Any], precision: str = "float32") -> Served | ServedPairs:
     """Reads what ``write_served`` wrote.
 
     Args:
         described: what it returned.
+        precision: of the products inside user models, one of `PRECISIONS`.
 
     Raises:
         ModelError: a file is missing, or not what is described.
     """
     with _damage(folder):
         if described["kind"] == "Blend":
-            return _read_blend(folder, described)
+            return _read_blend(folder, described, precision)
         arrays = load_file(folder / VECTORS)
         if described["kind"] == "Pairs":
             return ServedPairs(arrays["popular"], arrays["pairs"], arrays["values"])
         kind = user_model_class(described["kind"])
         llm = None
-        if kind.LANGUAGE_MODEL is not None:
+        if kind.LANGUAGE_MODEL is not None:  # transformers takes seconds to import, and most models need none
+            from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
+
             llm = load_backbone(BackboneSpec(str(folder / USER_LLM)))
         user_model = kind.build(described["settings"], llm)
         weights = load_file(folder / WEIGHTS)
@@ -109,12 +114,12 @@ def read_served(folder: Path, described: Mapping[str, Any]) -> Served | ServedPa
             cosine=described["cosine"],
             scale=described["scale"],
             length=described["length"],
-            precision=_PRECISIONS[described["precision"]],
+            precision=PRECISIONS[precision],
         )
 
 
-def _read_blend(folder: Path, described: Mapping[str, Any]) -> ServedBlend:
-    parts = [read_served(folder / PARTS / str(place), part) for place, part in enumerate(described["parts"])]
+def _read_blend(folder: Path, described: Mapping[str, Any], precision: str) -> ServedBlend:
+    parts = [read_served(folder / PARTS / str(place), part, precision) for place, part in enumerate(described["parts"])]
     of_vectors = [part for part in parts if not isinstance(part, ServedBlend)]
     if len(of_vectors) < len(parts):
         raise ModelError(f"{folder}: a blend of blends")
@@ -166,25 +171,57 @@ def read_items(folder: Path) -> tuple[list[str], list[dict[str, str]]]:
     return ids, fields
 
 
-def write_histories(folder: Path, users: Sequence[str], items: Tensor, offsets: Tensor) -> None:
-    """Writes the histories of known users.
+@dataclass(frozen=True)
+class UserHistories:
+    """What known users have.
 
     Args:
-        items: (T,) numbers from 1 of all histories, one after the other.
-        offsets: (U + 1,) where each begins.
+        users: id -> place.
+        items: (T,) numbers from 1 of all users' items, one user after the other, each from the oldest on.
+        times: (T,) seconds of each.
+        offsets: (U + 1,) where each user's begin.
     """
-    save_file({"items": items.contiguous(), "offsets": offsets.contiguous()}, folder / HISTORIES)
-    (folder / USERS).write_text("".join(f"{user}\n" for user in users), encoding="utf-8")
+
+    users: dict[str, int] = field(default_factory=dict)
+    items: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    times: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
+    offsets: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.long))
+
+    @classmethod
+    def of(cls, users: Sequence[str], items: Tensor, times: Tensor, offsets: Tensor) -> "UserHistories":
+        """Of users in their order."""
+        return cls({user: place for place, user in enumerate(users)}, items, times, offsets)
+
+    def of_user(self, user: str) -> tuple[list[int], list[float]]:
+        """Numbers and seconds of a user's items.
+
+        Raises:
+            DataError: nothing is known of the user.
+        """
+        if not self.users:
+            raise DataError("user: this export holds no histories of users; export with --histories, or give items")
+        if user not in self.users:
+            raise DataError(f"user: {user!r} has no history in this export; give items")
+        place = self.users[user]
+        part = slice(*self.offsets[place : place + 2].tolist())
+        return self.items[part].tolist(), self.times[part].tolist()
 
 
-def read_histories(folder: Path) -> tuple[dict[str, int], Tensor, Tensor]:
-    """Place of each user, and the two arrays; empty where the export has none."""
+def write_histories(folder: Path, histories: UserHistories) -> None:
+    """Writes the histories of known users."""
+    arrays = {"items": histories.items, "times": histories.times, "offsets": histories.offsets}
+    save_file({name: array.contiguous() for name, array in arrays.items()}, folder / HISTORIES)
+    (folder / USERS).write_text("".join(f"{user}\n" for user in histories.users), encoding="utf-8")
+
+
+def read_histories(folder: Path) -> UserHistories:
+    """Reads them; none where the export has none."""
     if not (folder / HISTORIES).is_file():
-        return {}, torch.zeros(0, dtype=torch.long), torch.zeros(1, dtype=torch.long)
+        return UserHistories()
     with _damage(folder):
         arrays = load_file(folder / HISTORIES)
         users = (folder / USERS).read_text(encoding="utf-8").splitlines()
-        return {user: place for place, user in enumerate(users)}, arrays["items"], arrays["offsets"]
+        return UserHistories.of(users, arrays["items"], arrays["times"], arrays["offsets"])
 
 
 # ---- the manifest ----
@@ -199,11 +236,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Reads it.
 
     Raises:
-        ModelError: there is no export in the folder, or one of a newer version.
+        ModelError: there is no export in the folder, one of another version, or files that no export has.
     """
     if not (folder / MANIFEST).is_file():
         raise ModelError(f"{folder}: there is no export in it, no {MANIFEST}: recbole-hllm export RUN_DIR {folder}")
     manifest: dict[str, Any] = read_json(folder / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise ModelError(f"{folder / MANIFEST}: format {manifest.get('format')}, and this version reads {FORMAT}")
+    _refuse_strangers(folder)
     return manifest
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """Nothing in the folder may be code or a pickle, or lie outside: libraries read what they find beside the rest."""
+    root = folder.resolve()
+    for path in sorted(folder.rglob("*")):
+        if not path.resolve().is_relative_to(root):
+            raise ModelError(f"{path} is a link out of the export; copy the file in its place")
+        if path.is_file() and not path.name.startswith(".") and path.suffix not in _SUFFIXES:
+            known = ", ".join(_SUFFIXES)
+            raise ModelError(f"{path}: an export has no {path.suffix or 'such'} files, only {known}; remove it")

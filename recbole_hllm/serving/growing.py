@@ -1,6 +1,5 @@
 """Tables of vectors that new rows are added to while others read them."""
 
-import torch
 from torch import Tensor
 
 # Rows that there is room for when a table is made, beside a share of its size.

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# Numbers from here on are of items that only some rows have, whose vectors come with them.
+FURTHER = 2**40
+
 
 @dataclass(frozen=True)
 class Rows:
     """B histories, the oldest item first, padded on the right.
 
     Args:
-        items: (B, S) numbers of items from 1; 0 is padding.
+        items: (B, S) numbers of items from 1, or from ``FURTHER`` on; 0 is padding.
         lengths: (B,) how many are real.
         times: (B, S) seconds of each item since 1970, float64; None: unknown.
         at: (B,) seconds of the recommendation; None: unknown.

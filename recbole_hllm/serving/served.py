@@ -15,7 +15,7 @@ from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.user_models.base import Histories, UserModel
 from recbole_hllm.serving.growing import GrowingTable
-from recbole_hllm.serving.rows import Rows
+from recbole_hllm.serving.rows import FURTHER, Rows
 
 
 class Beside(NamedTuple):
@@ -83,8 +83,12 @@ class ServedVectors:
         return self.user_model.reads_times
 
     @torch.no_grad()
-    def users(self, rows: Rows) -> Tensor:
+    def users(self, rows: Rows, further: Tensor | None = None) -> Tensor:
         """(B, E) float32 vectors of users, whose product with ``items`` is the score.
+
+        Args:
+            rows: histories.
+            further: (M, C) vectors of items that only these rows have, whose numbers begin with ``FURTHER``.
 
         Raises:
             ModelError: the model reads times and there are none.
@@ -92,11 +96,21 @@ class ServedVectors:
         rows = rows.cut(self.length)
         if self.reads_times and (rows.times is None or rows.at is None):
             raise ModelError("this model reads times: give the time of each item of the history, and of the request")
-        vectors = self.read[rows.items]
-        histories = Histories(vectors, rows.items, rows.lengths, rows.times, rows.at)
+        vectors, known = self._vectors(rows.items, further)
+        histories = Histories(vectors, rows.items * known, rows.lengths, rows.times, rows.at)
         with autocast(vectors.device, self.precision):
             users = self.user_model(histories)
         return self._finished(users.float())
+
+    def _vectors(self, items: Tensor, further: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B, S, C) vectors of items, and which of these the table has."""
+        table = self.read
+        if further is None:
+            return table[items], torch.ones_like(items)
+        known = items < FURTHER
+        vectors = table[items * known]
+        vectors[~known] = further[items[~known] - FURTHER]
+        return vectors, known.long()
 
     def beside(self, rows: Rows) -> Beside | None:
         """Nothing."""
@@ -142,7 +156,7 @@ class ServedPairs:
         """(N, 1)."""
         return self.popular[:, None]
 
-    def users(self, rows: Rows) -> Tensor:
+    def users(self, rows: Rows, further: Tensor | None = None) -> Tensor:
         """(B, 1) ones."""
         return self.popular.new_ones(len(rows.lengths), 1)
 
@@ -179,8 +193,14 @@ class ServedBlend:
         """Whether rows need times."""
         return any(part.reads_times for part in self.parts)
 
-    def users(self, rows: Rows) -> Tensor:
-        """(B, E) vectors of users, whose product with ``items`` is the score but for what is ``beside``."""
+    def users(self, rows: Rows, further: Tensor | None = None) -> Tensor:
+        """(B, E) vectors of users, whose product with ``items`` is the score but for what is ``beside``.
+
+        Raises:
+            ModelError: there are ``further`` vectors, which ids have none of.
+        """
+        if further is not None:
+            raise ModelError("a blend has parts that know items by id: texts have no vectors in these")
         weights = self._weights(rows)
         users = [
             weights[:, place, None] * _scale_of(part) * part.users(rows) for place, part in enumerate(self.parts)

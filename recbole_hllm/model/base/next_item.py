@@ -15,6 +15,7 @@ from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIME
 from recbole_hllm.errors import ModelError
 from recbole_hllm.memory import free_memory
 from recbole_hllm.model.base.further_negatives import check_room, further_negatives
+from recbole_hllm.model.base.servable import Servable
 from recbole_hllm.model.base.together import stands_in
 from recbole_hllm.model.base.two_towers import TwoTowers
 from recbole_hllm.model.base.unread_keys import tell_unread
@@ -22,7 +23,9 @@ from recbole_hllm.nn.losses import Calibration, InfoNCEResult, clamp_logit_scale
 from recbole_hllm.nn.negatives import FurtherNegatives, Negatives
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.ragged import read_by_length
+from recbole_hllm.nn.user_models.base import UserModel
 from recbole_hllm.processes import current
+from recbole_hllm.serving.served import ServedVectors
 
 # So many batches in a row with almost no negatives left are a collapse and not an accident.
 _COLLAPSE_PATIENCE = 10
@@ -70,7 +73,7 @@ class History:
         return History(self.items[rows, :width], times, next_times, actions)
 
 
-class NextItemRecommender(TwoTowers):
+class NextItemRecommender(TwoTowers, Servable):
     """Trains on windows of S + 1 items: every position's output is compared with the next item and with negatives.
 
     A model gives ``vectors_of(ids)`` and ``read_history(vectors, history)``.
@@ -273,6 +276,27 @@ class NextItemRecommender(TwoTowers):
         with autocast(items.device, self.autocast_dtype):
             outputs = self.read_by_length(self.item_vectors()[items], history)
         return self.gather_indexes(outputs, last).float()
+
+    # ---- serving ----
+
+    def user_model(self) -> UserModel:
+        """What reads histories, with the weights there are.
+
+        Raises:
+            ModelError: with these keys it does not stand alone.
+        """
+        raise ModelError(f"{self.settings.model} is not exported: nobody wrote its user_model")
+
+    def served(self) -> ServedVectors:
+        """User model and item vectors."""
+        longer = getattr(self.settings, "MAX_ITEM_LIST_LENGTH_TEST", None)
+        return ServedVectors(
+            self.user_model(),
+            self.item_vectors(),
+            cosine=self.similarity == "cosine",
+            scale=self.score_scale(),
+            length=longer or self.settings.MAX_ITEM_LIST_LENGTH,
+        )
 
 
 def _field(rows: Interaction, name: str) -> Tensor | None:

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from recbole_hllm.config.keys.baselines import SASRecEncoderKeys
 from recbole_hllm.model.base.item_table import INITIAL_STD, check_heads, position_table
 from recbole_hllm.model.base.next_item import History, NextItemRecommender
+from recbole_hllm.model.base.servable import with_weights
+from recbole_hllm.nn.user_models.sequence import SASRecUser
 
 
 class ReadsAsSASRec(NextItemRecommender):
@@ -44,6 +46,20 @@ class ReadsAsSASRec(NextItemRecommender):
         inputs = self.dropout(self.norm(vectors + self.positions(vectors.shape[1])))
         mask = self.get_attention_mask(history.items)
         return self.encoder(inputs, mask, output_all_encoded_layers=False)[-1]
+
+    def user_model(self) -> SASRecUser:
+        """The encoder, which reads histories without RecBole."""
+        settings = self.settings
+        user_model = SASRecUser(
+            settings.hidden_size,
+            settings.MAX_ITEM_LIST_LENGTH,
+            settings.n_layers,
+            settings.n_heads,
+            settings.inner_size,
+            settings.hidden_act,
+            settings.layer_norm_eps,
+        )
+        return with_weights(user_model, self)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -59,9 +59,10 @@ def with_weights(user_model: U, model: nn.Module, renamed: Mapping[str, str] | N
     Args:
         renamed: beginning of a name in the user model -> that in the trained one.
     """
-    trained, own = model.state_dict(), {}
-    for name in user_model.state_dict():
-        theirs = next((old + name.removeprefix(new) for new, old in (renamed or {}).items() if name.startswith(new)), name)
-        own[name] = trained[theirs].detach().float().cpu()
-    user_model.load_state_dict(own)
+    trained, beginnings = model.state_dict(), renamed or {}
+
+    def theirs(name: str) -> str:
+        return next((old + name.removeprefix(new) for new, old in beginnings.items() if name.startswith(new)), name)
+
+    user_model.load_state_dict({name: trained[theirs(name)].detach().float() for name in user_model.state_dict()})
     return user_model

@@ -52,6 +52,7 @@ from recbole_hllm.nn.negatives import Negatives
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.tuning import tune
 from recbole_hllm.nn.user_encoder import UserEncoder
+from recbole_hllm.nn.user_models.language import UserLLM
 from recbole_hllm.processes import current
 from recbole_hllm.storage.cache import digest
 
@@ -327,6 +328,27 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         return items_are_trained(self)
 
     # ---- for other programs ----
+
+    def user_model(self) -> UserLLM:
+        """The User LLM, with what is added to its inputs.
+
+        Raises:
+            ModelError: it reads actions, which a request has none of.
+        """
+        features, settings = self.input_features, self.settings
+        if features.action is not None:
+            raise ModelError("action_field: a request says nothing of actions; train without it to export")
+        n_items = 0 if features.item is None else features.item.num_embeddings
+        user_model = UserLLM(
+            self.user_encoder,
+            self.user_encoder.hidden_size,
+            n_items=n_items,
+            time_num=settings.time_num,
+            time_width=settings.time_width,
+            time_of=settings.time_of,
+        )
+        user_model.input_features = features
+        return user_model
 
     def export(self, folder: str | Path) -> None:
         """Writes the model for other programs, and for ``pretrained_hllm``.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_hllm.nn.preference import CausalTransformer, PreferenceTower
 from recbole_hllm.nn.user_models.base import Histories, UserModel
@@ -23,7 +23,7 @@ class PreferenceUser(UserModel):
             dict(content_width=content_width, output_size=output_size, item_tower=item_tower, reader=reader)
         )
         self.user_tower = self._tower(content_width, output_size, reader)
-        self.own_item_tower: nn.Module | None = None
+        self.own_item_tower: PreferenceTower | None = None
         if item_tower == "own":
             self.own_item_tower = self._tower(content_width, output_size, reader)
 

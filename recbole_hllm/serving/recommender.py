@@ -1,0 +1,292 @@
+"""Recommender: an exported model in use, for histories, new items and new users."""
+
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from recbole_hllm.data.texts.template import TextTemplate
+from recbole_hllm.errors import ConfigError, DataError, ModelError
+from recbole_hllm.serving import folder as files
+from recbole_hllm.serving.catalogue import Catalogue
+from recbole_hllm.serving.index import ExactIndex, Index
+from recbole_hllm.serving.requests import Recommended, Request
+from recbole_hllm.serving.rows import FURTHER, Rows
+from recbole_hllm.serving.served import Served, ServedBlend
+from recbole_hllm.serving.text_encoder import TextEncoder
+
+
+class Recommender:
+    """Recommends items after a history.
+
+    Several threads may ask at the same time; one of them at a time adds or removes items.
+
+    Args:
+        served: what scores.
+        catalogue: its items, in the order of the vectors.
+        manifest: of the export.
+        encoder: of texts, where new items can be encoded.
+        histories: of known users.
+        index: that finds the best items; None: all are scored.
+    """
+
+    def __init__(
+        self,
+        served: Served,
+        catalogue: Catalogue,
+        manifest: Mapping[str, Any],
+        encoder: TextEncoder | None = None,
+        histories: files.UserHistories | None = None,
+        index: Index | None = None,
+    ) -> None:
+        self.served, self.catalogue, self.manifest, self.encoder = served, catalogue, dict(manifest), encoder
+        self.histories = histories or files.UserHistories()
+        self.index: Index = index or ExactIndex(served)
+        self._template = TextTemplate(**manifest["template"]) if manifest.get("template") else None
+        self._writing = threading.Lock()
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, device: str = "cpu", precision: str = "float32"
+    ) -> "Recommender":
+        """Reads an export.
+
+        Args:
+            folder: that ``recbole-hllm export`` wrote.
+            device: torch's name of where users are computed and items scored.
+            precision: of the user model's products, ``float32`` or ``bfloat16``; in the latter a score depends a little
+                on which requests are computed together.
+
+        Raises:
+            ModelError: there is no export in the folder, or a damaged one.
+        """
+        folder = Path(folder).expanduser()
+        manifest = files.read_manifest(folder)
+        ids, fields = files.read_items(folder)
+        served = files.read_served(folder, manifest["served"], precision)
+        assert not isinstance(served, files.ServedPairs), "a part alone is not exported"
+        if len(served.items) != len(ids) + 1:
+            raise ModelError(f"{folder}: vectors of {len(served.items) - 1} items and lines of {len(ids)}")
+        encoder = TextEncoder(folder / files.ITEM_ENCODER, device) if (folder / files.ITEM_ENCODER).is_dir() else None
+        return cls(served, Catalogue(ids, fields), manifest, encoder, files.read_histories(folder))
+
+    # ---- recommendations ----
+
+    def recommend(
+        self,
+        items: Sequence[str] = (),
+        texts: Sequence[str | Mapping[str, str]] = (),
+        user: str | None = None,
+        times: Sequence[float] | None = None,
+        at: float | None = None,
+        k: int = 10,
+        exclude: Sequence[str] = (),
+        among: Sequence[str] | None = None,
+        filter_seen: bool = True,
+    ) -> list[Recommended]:
+        """The best items after one history; arguments as of `Request`.
+
+        Returns:
+            k items, the best first; fewer where there are not so many.
+
+        Raises:
+            DataError: an id is not known, or the history is empty.
+            ConfigError: k is no positive number.
+            ModelError: the model cannot read what is given: texts, or none where it reads times.
+        """
+        return self.recommend_many([Request(items, texts, user, times, at, k, exclude, among, filter_seen)])[0]
+
+    def recommend_frame(self, histories: Mapping[str, Sequence[str]], k: int = 10, **options: Any) -> pd.DataFrame:
+        """The best items of several users, in columns ``user_id``, ``item_id``, ``score`` and ``rank`` from 1.
+
+        Args:
+            histories: user -> ids of the items, the oldest first.
+            k: how many are wanted of each.
+            options: of every `Request`.
+        """
+        found = self.recommend_many([Request(items=items, k=k, **options) for items in histories.values()])
+        lines = [
+            (user, item.id, item.score, rank)
+            for user, items in zip(histories, found, strict=True)
+            for rank, item in enumerate(items, start=1)
+        ]
+        return pd.DataFrame(lines, columns=["user_id", "item_id", "score", "rank"])
+
+    def recommend_many(self, requests: Sequence[Request]) -> list[list[Recommended]]:
+        """Answers to several requests, which are read and scored together; see ``recommend``."""
+        if not requests:
+            return []
+        rows, further = self.rows_of(requests)
+        seen = [set(row[:length]) for row, length in zip(rows.items.tolist(), rows.lengths.tolist(), strict=True)]
+        users = self.served.users(rows, further)
+        blocked = [self._blocked(request, own) for request, own in zip(requests, seen, strict=True)]
+        found = self._best(users, rows, requests, blocked)
+        return [self._shown(numbers, scores) for numbers, scores in found]
+
+    def _best(
+        self, users: Tensor, rows: Rows, requests: Sequence[Request], blocked: Sequence[set[int]]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Numbers and scores of what is recommended to each."""
+        beside = self.served.beside(rows)
+        more = torch.bincount(beside.rows, minlength=len(users)).tolist() if beside is not None else [0] * len(users)
+        free = [row for row, request in enumerate(requests) if request.among is None]
+        found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        if free:
+            wanted = max(requests[row].k + len(blocked[row]) + more[row] for row in free)
+            wanted += int((~self.catalogue.listed[1 : len(self.catalogue.ids)]).sum())
+            scores, numbers = self.index.search(users[free], wanted)
+            for place, row in enumerate(free):
+                found[row] = numbers[place].cpu().numpy(), scores[place].cpu().numpy()
+        for row, request in enumerate(requests):
+            if request.among is not None:
+                numbers = torch.tensor(sorted(set(self.catalogue.numbers(request.among, "among"))), dtype=torch.long)
+                scored = self.served.items[numbers.to(users.device)] @ users[row]
+                found[row] = numbers.numpy(), scored.cpu().numpy()
+        return [self._chosen(found[row], row, users[row], beside, requests[row], blocked[row])
+                for row in range(len(requests))]  # fmt: skip
+
+    def _chosen(
+        self,
+        found: tuple[np.ndarray, np.ndarray],
+        row: int,
+        user: Tensor,
+        beside: Any,
+        request: Request,
+        blocked: set[int],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The best k of candidates, with what their scores have beside the product."""
+        numbers, scores = found
+        if beside is not None:
+            own = beside.rows == row
+            items, values = beside.items[own], beside.values[own]
+            both = self.served.items[items] @ user + values.to(user.dtype)
+            numbers = np.concatenate([items.cpu().numpy(), numbers])
+            scores = np.concatenate([both.cpu().numpy(), scores])
+            numbers, first = np.unique(numbers, return_index=True)  # the first of two is that with both
+            scores = scores[first]
+            if request.among is not None:
+                among = np.isin(numbers, self.catalogue.numbers(request.among, "among"))
+                numbers, scores = numbers[among], scores[among]
+        kept = self.catalogue.listed[numbers] & ~np.isin(numbers, list(blocked)) & ~np.isneginf(scores)
+        numbers, scores = numbers[kept], scores[kept]
+        order = np.argsort(-scores, kind="stable")[: request.k]
+        return numbers[order], scores[order]
+
+    def _shown(self, numbers: np.ndarray, scores: np.ndarray) -> list[Recommended]:
+        ids, fields = self.catalogue.ids, self.catalogue.fields
+        return [
+            Recommended(ids[number], float(score), fields[number])
+            for number, score in zip(numbers.tolist(), scores.tolist(), strict=True)
+        ]
+
+    # ---- what is asked ----
+
+    def rows_of(self, requests: Sequence[Request]) -> tuple[Rows, Tensor | None]:
+        """Histories as numbers, and vectors of the texts in them, whose numbers begin with ``FURTHER``; errors are
+        those of ``recommend``."""
+        histories: list[list[int]] = []
+        times: list[list[float]] = []
+        texts: list[str] = []
+        for request in requests:
+            if not isinstance(request.k, int) or request.k < 1:
+                raise ConfigError(f"k: {request.k!r} is no positive number of items")
+            stored, stored_times = ([], []) if request.user is None else self.histories.of_user(request.user)
+            first = FURTHER + len(texts)
+            texts += [self.text_of(text) for text in request.texts]
+            given = [*self.catalogue.numbers(request.items, "items"), *range(first, first + len(request.texts))]
+            histories.append([*stored, *given])
+            if not histories[-1]:
+                raise DataError("the history is empty: give items, texts, or a user with a history")
+            if self.served.reads_times:
+                times.append([*stored_times, *_times_of(request, len(given))])
+        now, at = time.time(), None
+        if self.served.reads_times:
+            at = [now if request.at is None else request.at for request in requests]
+        rows = Rows.of(histories, times if self.served.reads_times else None, at).to(self.served.items.device)
+        return rows, self._encoded(texts) if texts else None
+
+    def names_of(self, numbers: Sequence[int], request: Request) -> list[str]:
+        """Ids of items of a request's history; of texts without an id the texts."""
+        ids, texts = self.catalogue.ids, list(map(self.text_of, request.texts))
+        return [ids[number] if number < FURTHER else texts[number - FURTHER] for number in numbers]
+
+    def _blocked(self, request: Request, seen: set[int]) -> set[int]:
+        excluded = {number for item in request.exclude if (number := self.catalogue.number(item)) is not None}
+        return excluded | seen if request.filter_seen else excluded
+
+    # ---- items ----
+
+    def text_of(self, fields: str | Mapping[str, str]) -> str:
+        """The text that the model reads of an item's fields; one that is a text already stays as it is.
+
+        Raises:
+            ModelError: the model reads no texts.
+            DataError: none of its fields is given.
+        """
+        if self._template is None:
+            raise ModelError(f"{self.manifest.get('model')} knows items by id and reads no texts; export one that does")
+        if isinstance(fields, str):
+            return fields
+        keys = self._template.text_keys
+        if not any(str(fields.get(key, "")).strip() for key in keys):
+            raise DataError(f"texts: none of the fields {', '.join(keys)} is given, which the model reads")
+        return self._template.render([str(fields.get(key, "")) for key in keys])
+
+    def _encoded(self, texts: Sequence[str]) -> Tensor:
+        if self.encoder is None:
+            raise ModelError(f"{self.manifest.get('model')} cannot read new texts: the export has no item_encoder")
+        return self.encoder.encode(texts).to(self.served.items.device)
+
+    def add_items(self, items: Mapping[str, Mapping[str, str]]) -> None:
+        """Encodes items and lists them; who asks from now on may be recommended them.
+
+        Args:
+            items: id -> fields. A known id gets other fields and another vector.
+
+        Raises:
+            ModelError: the model reads no texts.
+            DataError: none of an item's fields is one that the model reads.
+        """
+        if isinstance(self.served, ServedBlend):
+            raise ModelError("a blend has parts that know items by id: new items have no vectors in these")
+        vectors = self._encoded([self.text_of(fields) for fields in items.values()]) if items else torch.zeros(0)
+        with self._writing:
+            known = [place for place, item in enumerate(items) if item in self.catalogue]
+            new = [place for place, item in enumerate(items) if item not in self.catalogue]
+            names = list(items)
+            if known:
+                numbers = torch.tensor(self.catalogue.numbers([names[place] for place in known], "items"))
+                self.served.replace(numbers.to(vectors.device), vectors[known])
+            if new:
+                self.served.add(vectors[new])
+            for place in known:
+                self.catalogue.change(names[place], items[names[place]])
+            for place in new:
+                self.catalogue.add(names[place], items[names[place]])
+
+    def remove_items(self, items: Iterable[str]) -> None:
+        """Takes items off the list: they are recommended no more, and stay readable in histories.
+
+        Raises:
+            DataError: an id is not known.
+        """
+        with self._writing:
+            self.catalogue.remove(self.catalogue.numbers(items, "items"))
+
+
+def _times_of(request: Request, wanted: int) -> Sequence[float]:
+    """Of the items and texts of a request.
+
+    Raises:
+        DataError: there are not so many.
+    """
+    times = request.times or ()
+    if len(times) != wanted:
+        raise DataError(f"times: this model reads the time of each item: {wanted} are given, with {len(times)} times")
+    return times
