@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recbole_hllm import __version__
+import recbole_hllm
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.files.formats import find_table, read_header
 from recbole_hllm.data.texts.item_texts import read_item_texts
@@ -52,7 +52,7 @@ def export(run: Run, folder: str | Path, *, histories: bool = False, dtype: str 
         files.write_manifest(
             folder,
             {
-                "program": f"recbole-hllm {__version__}",
+                "program": f"recbole-hllm {recbole_hllm.__version__}",
                 "model": RunKeys.of(run.config).model,
                 "dataset": RunKeys.of(run.config).dataset,
                 "served": described,
