@@ -43,6 +43,10 @@ class TextKNN(TrainingFree, Factorised, ReadsFrozenTexts):
             vectors, _ = self.text_vectors(dataset)
             self.vectors = F.normalize(torch.from_numpy(np.array(vectors)).to(self.settings.device), dim=-1)
 
+    def inference_parameters(self) -> int:
+        """The vectors."""
+        return 0 if self.vectors is None else self.vectors.numel()
+
     def item_vectors(self) -> Tensor:
         """(n_items, D) vectors of length 1; row 0 is the padding item's, zeros."""
         assert self.vectors is not None, "computed, or read with the checkpoint"
