@@ -9,8 +9,8 @@ import recbole_hllm
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.files.formats import find_table, read_header
 from recbole_hllm.data.texts.item_texts import read_item_texts
-from recbole_hllm.errors import ConfigError, ModelError
-from recbole_hllm.model.base.servable import Servable
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.model.base.served_model import served_of
 from recbole_hllm.runs.run import Run
 from recbole_hllm.serving import folder as files
 from recbole_hllm.storage.files import writing
@@ -31,17 +31,12 @@ def export(run: Run, folder: str | Path, *, histories: bool = False, dtype: str 
 
     Raises:
         ConfigError: something is in the folder, or it cannot be written.
-        ModelError: the model's scores are no products of vectors, or with its keys it does not stand alone.
+        ModelError: the model cannot stand alone; see ``served_of``.
     """
     folder, model = Path(folder).expanduser(), run.model.eval()
-    if not isinstance(model, Servable):
-        raise ModelError(
-            f"{RunKeys.of(run.config).model} is not exported: its scores are no products of a user's vector and an "
-            "item's; those of HLLM, LEARN, E4SRec, SLMRec, the SASRec family, HSTU and Blend are"
-        )
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"export: {folder} is not empty; name a new folder")
-    served = model.served()
+    served = served_of(model)
     ids, fields = _items(run)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,11 +10,14 @@ from torch import Tensor
 
 from recbole_hllm.config.keys.baselines import TextKNNKeys
 from recbole_hllm.model.base.contract import Factorised, Weights
+from recbole_hllm.model.base.servable import Servable
 from recbole_hllm.model.base.training_free import TrainingFree
 from recbole_hllm.model.baselines.frozen_llm import ReadsFrozenTexts
+from recbole_hllm.nn.user_models.mean import MeanUser
+from recbole_hllm.serving.served import ServedVectors
 
 
-class TextKNN(TrainingFree, Factorised, ReadsFrozenTexts):
+class TextKNN(TrainingFree, Factorised, ReadsFrozenTexts, Servable):
     """Score: cosine of an item's vector and the mean of the history's vectors, each of length 1.
 
     Item vectors are HLLM's before any training: the mean over the text's last hidden states of the pretrained Item
@@ -74,6 +77,11 @@ class TextKNN(TrainingFree, Factorised, ReadsFrozenTexts):
     def factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """(B, D) and (n_items, D) vectors of length 1, whose product is the cosine."""
         return self._directions(interaction), self.item_vectors()
+
+    def served(self) -> ServedVectors:
+        """The mean, and the vectors."""
+        longest, last = self.settings.MAX_ITEM_LIST_LENGTH, self.settings.knn_history
+        return ServedVectors(MeanUser(), self.item_vectors(), cosine=True, length=min(longest, last or longest))
 
     def _directions(self, interaction: Interaction) -> Tensor:
         return F.normalize(self.user_vectors(interaction), dim=-1)
