@@ -68,6 +68,8 @@ class Recommender:
         """
         folder = Path(folder).expanduser()
         manifest = files.read_manifest(folder)
+        if manifest["served"] is None:
+            raise ModelError(f"{folder} recommends nothing: {manifest.get('unserved')}")
         ids, fields = files.read_items(folder)
         served = files.read_served(folder, manifest["served"], precision)
         assert not isinstance(served, files.ServedPairs), "a part alone is not exported"
