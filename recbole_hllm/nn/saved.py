@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from recbole_hllm.errors import ModelError
+from recbole_hllm.nn.backbone import quiet
 from recbole_hllm.nn.probe import behaviour_of
 from recbole_hllm.nn.tuning import merged_weights
 from recbole_hllm.nn.words import drop_input_embeddings, word_embeddings
@@ -15,7 +16,8 @@ from recbole_hllm.nn.words import drop_input_embeddings, word_embeddings
 
 def save_llm(llm: Any, folder: Path) -> None:
     """A Hugging Face folder of a language model."""
-    llm.save_pretrained(folder, state_dict={name: on_cpu(weight) for name, weight in merged_weights(llm)})
+    with quiet():
+        llm.save_pretrained(folder, state_dict={name: on_cpu(weight) for name, weight in merged_weights(llm)})
 
 
 def save_with_word(llm: Any, folder: Path, number: int, vector: torch.Tensor) -> None:
@@ -32,7 +34,8 @@ def save_with_word(llm: Any, folder: Path, number: int, vector: torch.Tensor) ->
     table = _with_row(words, number, vector)
     weights = {name: on_cpu(weight) for name, weight in merged_weights(llm)}
     same = {name for name, weight in llm.state_dict().items() if weight.data_ptr() == words.weight.data_ptr()}
-    llm.save_pretrained(folder, state_dict={**weights, **dict.fromkeys(same, table)})
+    with quiet():
+        llm.save_pretrained(folder, state_dict={**weights, **dict.fromkeys(same, table)})
     config = copy.deepcopy(llm.config)
     config.vocab_size = len(table)
     config.save_pretrained(folder)

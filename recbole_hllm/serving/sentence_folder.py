@@ -65,14 +65,14 @@ def write_sentence_folder(side: TextSide, folder: Path) -> None:
     """
     from recbole_hllm.nn.saved import save_llm, save_with_word
 
-    encoder = side.encoder
+    encoder, backend = side.encoder, _copy_of(side.tokenizer)
+    before, after = _around(backend)
+    _check(side, after)
     folder.mkdir(parents=True)
     if encoder.item_emb_tokens is None:
-        _check(side, _around(side.tokenizer.backend_tokenizer)[1])
-        backend = _copy_of(side.tokenizer)
         save_llm(encoder.backbone, folder)
     else:
-        backend, number = _with_item_token(side)
+        number = _append_item_token(backend, before, after)
         save_with_word(encoder.backbone, folder, number, encoder.item_emb_tokens[0, 0])
     longest = encoder.max_text_length + (encoder.item_emb_tokens is not None)
     _tokenizer(side, backend, longest).save_pretrained(folder)
@@ -95,18 +95,19 @@ def _copy_of(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":
     return backend
 
 
-def _with_item_token(side: TextSide) -> tuple["Tokenizer", int]:
-    """The tokenizer with a token of its own after each text, and what else it puts there; and the token's number."""
+def _append_item_token(backend: "Tokenizer", before: list[int], after: list[int]) -> int:
+    """The number of a new token, which the tokenizer puts after each text and what else it puts there.
+
+    Args:
+        before, after: what it puts around a text.
+    """
     from tokenizers import AddedToken, processors
 
-    backend = _copy_of(side.tokenizer)
-    before, after = _around(backend)
-    _check(side, after)
     name = _ITEM
     while backend.token_to_id(name) is not None:
         name = f"[{name}]"
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False)])
-    number = backend.token_to_id(name)
+    number: int = backend.token_to_id(name)
     parts = {"before": before, "after": [*after, number]}
     backend.post_processor = processors.TemplateProcessing(
         single="before $A after" if before else "$A after",
@@ -116,7 +117,7 @@ def _with_item_token(side: TextSide) -> tuple["Tokenizer", int]:
             if ids
         ],
     )
-    return backend, number
+    return number
 
 
 def _around(backend: "Tokenizer") -> tuple[list[int], list[int]]:
