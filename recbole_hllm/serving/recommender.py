@@ -68,6 +68,8 @@ class Recommender:
         """
         folder = Path(folder).expanduser()
         manifest = files.read_manifest(folder)
+        if manifest["served"] is None:
+            raise ModelError(f"{folder} recommends nothing: {manifest.get('unserved')}")
         ids, fields = files.read_items(folder)
         served = files.read_served(folder, manifest["served"], precision)
         assert not isinstance(served, files.ServedPairs), "a part alone is not exported"
@@ -227,11 +229,13 @@ class Recommender:
 
         Raises:
             ModelError: the model reads no texts.
-            DataError: none of its fields is given.
+            DataError: none of its fields is given, or the text is empty.
         """
         if self._template is None:
             raise ModelError(f"{self.manifest.get('model')} knows items by id and reads no texts; export one that does")
         if isinstance(fields, str):
+            if not fields.strip():
+                raise DataError("texts: a text is empty; leave it out")
             return fields
         keys = self._template.text_keys
         if not any(str(fields.get(key, "")).strip() for key in keys):

@@ -1,11 +1,12 @@
-"""Writes what recommends of a finished run, for use without RecBole and without data.
+"""Writes what recommends of a finished run, for use without RecBole and without data, and to train on from.
 
-usage: recbole-hllm export RUN_DIR FOLDER [--histories] [--dtype NAME]
+usage: recbole-hllm export RUN_DIR FOLDER [--histories] [--dtype NAME] [--vectors FORM]
 
   RUN_DIR                   of a finished run of a model whose scores are products of vectors
   FOLDER                    of the export: a new or empty one
   --histories               with the history of every user, so that users can be asked for by their id
   --dtype float32           of the vectors of items: float32, bfloat16 or int8
+  --vectors parquet         with the vectors of items and users for other programs, as npy or parquet, in FOLDER/vectors
 
   from recbole_hllm.serving import Recommender
   Recommender.from_pretrained("FOLDER").recommend(items=["1", "50"], k=10)
@@ -14,7 +15,7 @@ usage: recbole-hllm export RUN_DIR FOLDER [--histories] [--dtype NAME]
 from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.verbs.line import parse_arguments
 
-_OPTIONS = ("histories", "dtype")
+_OPTIONS = ("histories", "dtype", "vectors")
 
 
 def main(words: list[str]) -> int:
@@ -29,6 +30,6 @@ def main(words: list[str]) -> int:
     from recbole_hllm.runs.export import export
     from recbole_hllm.runs.run import load_run
 
-    histories, dtype = given.get("histories") == "True", given.get("dtype", "float32")
-    print(export(load_run(run_dir), folder, histories=histories, dtype=dtype))
+    options = {name: given[name] for name in ("dtype", "vectors") if name in given}
+    print(export(load_run(run_dir), folder, histories=given.get("histories") == "True", **options))
     return 0

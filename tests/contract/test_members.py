@@ -12,7 +12,6 @@ from recbole_hllm import Config
 from recbole_hllm.model.base import contract, servable
 from recbole_hllm.model.base.contract import (
     CatalogueScorer,
-    Exports,
     Factorised,
     LabelledScorer,
     NeedsRuns,
@@ -20,9 +19,8 @@ from recbole_hllm.model.base.contract import (
     ReadsRuns,
     ReadsWeights,
     Recommender,
-    Staged,
 )
-from recbole_hllm.model.base.servable import Servable
+from recbole_hllm.model.base.servable import Exports, Servable, Staged
 from recbole_hllm.registry import model_names
 
 PACKAGE = Path(recbole_hllm.__file__).parent
@@ -41,9 +39,9 @@ OURS = {
     "HLLM": (Factorised, ReadsWeights, Staged, Servable),
     "HLLMRanker": (Factorised, LabelledScorer, ReadsWeights, Staged, Servable),
     "HSTU": (Factorised, Servable),
-    "LEARN": (Factorised, ReadsWeights),
+    "LEARN": (Factorised, ReadsWeights, Servable),
     "LEARNRanker": (CatalogueScorer, LabelledScorer, NeedsRuns),
-    "LEARNScorer": (Factorised, LabelledScorer, ReadsWeights),
+    "LEARNScorer": (Factorised, LabelledScorer, ReadsWeights, Servable),
     "LLMIDRec": (Factorised, Servable),
     "Markov": (CatalogueScorer,),
     "Pop": (CatalogueScorer,),

@@ -29,7 +29,7 @@ WITH_COMMANDS = PAGES | read("benchmarks/**/*.md", "dataset/*/README.md", "prope
 
 # Of the command line alone, beside the keys of a config.
 OF_THE_CALL = {"help", "run_dir", "plan", "config_file", "config_files", "imports", "to", "processes",
-               "against", "examples", "plots"} | set(
+               "against", "examples", "plots", "histories", "dtype", "vectors"} | set(
     options_of("amazon2014")
 )
 # What the examples of docs/extending add; test_doors.py runs them.

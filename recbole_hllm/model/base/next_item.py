@@ -25,7 +25,7 @@ from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.ragged import read_by_length
 from recbole_hllm.nn.user_models.base import UserModel
 from recbole_hllm.processes import current
-from recbole_hllm.serving.served import ServedVectors
+from recbole_hllm.serving.served import Served, ServedVectors
 
 # So many batches in a row with almost no negatives left are a collapse and not an accident.
 _COLLAPSE_PATIENCE = 10
@@ -287,7 +287,7 @@ class NextItemRecommender(TwoTowers, Servable):
         """
         raise NotImplementedError
 
-    def served(self) -> ServedVectors:
+    def served(self) -> Served:
         """User model and item vectors.
 
         Raises:

@@ -10,8 +10,8 @@ import recbole_hllm  # noqa: F401
 from recbole.data.interaction import Interaction
 
 from recbole_hllm.runs.run import load_run, run
-from recbole_hllm.training.parameters import counted
 from recbole_hllm.training.checkpoint import read_tensors
+from recbole_hllm.training.parameters import counted
 
 # The last two of each user are held out.
 HISTORIES = {
