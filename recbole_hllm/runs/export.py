@@ -1,5 +1,6 @@
 """A finished run -> a folder that recommends without RecBole and without data."""
 
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -11,27 +12,47 @@ from recbole_hllm.data.files.formats import find_table, read_header
 from recbole_hllm.data.texts.item_texts import read_item_texts
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.servable import Servable
+from recbole_hllm.runs.card_facts import Licences
+from recbole_hllm.runs.model_card import write_card
+from recbole_hllm.runs.quality import quality_as_written
 from recbole_hllm.runs.run import Run
 from recbole_hllm.serving import folder as files
-from recbole_hllm.storage.files import writing
+from recbole_hllm.serving.onnx_model import ONNX, check_onnx, write_onnx
+from recbole_hllm.serving.quantised import DTYPES
+from recbole_hllm.serving.served import ServedVectors
+from recbole_hllm.storage.folders import check_new, making
 
 
 @torch.no_grad()
-def export(run: Run, folder: str | Path, *, histories: bool = False, dtype: str = "float32") -> Path:
-    """Writes what recommends, the items with their texts, and the language model of the items where there is one.
+def export(
+    run: Run,
+    folder: str | Path,
+    *,
+    histories: bool = False,
+    dtype: str = "float32",
+    onnx: bool = False,
+    licences: Licences | None = None,
+) -> Path:
+    """Writes what recommends, the items with their texts, the language model of the items where there is one, and a
+    model card.
 
     Args:
         run: from ``load_run``.
-        folder: a new or empty one.
+        folder: a new or empty one; it is there once it is whole.
         histories: write the history of every user, too, so that users can be asked for by their id.
-        dtype: of the vectors of items: float32, bfloat16 or int8.
+        dtype: of the vectors of items: float32, bfloat16 or int8; what the last two cost is measured with the run's
+            test, and kept as ``quality``.
+        onnx: write the user model as ONNX, too.
+        licences: for the card.
 
     Returns:
         The folder.
 
     Raises:
         ConfigError: something is in the folder, or it cannot be written.
-        ModelError: the model's scores are no products of vectors, or with its keys it does not stand alone.
+        ModelError: the model's scores are no products of vectors, or with its keys it does not stand alone; or it is
+            not written as ONNX.
+        MissingExtra: packages for ONNX are not installed.
     """
     folder, model = Path(folder).expanduser(), run.model.eval()
     if not isinstance(model, Servable):
@@ -39,26 +60,33 @@ def export(run: Run, folder: str | Path, *, histories: bool = False, dtype: str 
             f"{RunKeys.of(run.config).model} is not exported: its scores are no products of a user's vector and an "
             "item's; those of HLLM, LEARN, E4SRec, SLMRec, the SASRec family, HSTU and Blend are"
         )
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"export: {folder} is not empty; name a new folder")
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
+    check_new(folder, "export")
     served = model.served()
+    if onnx:
+        check_onnx(served, RunKeys.of(run.config).model)
     ids, fields = _items(run)
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        described = files.write_served(served, folder, dtype)
-        files.write_items(folder, ids, fields)
+    with making(folder, "export") as new:
+        described = files.write_served(served, new, dtype)
+        files.write_items(new, ids, fields)
         if histories:
-            files.write_histories(folder, _histories(run))
-        files.write_manifest(
-            folder,
-            {
-                "program": f"recbole-hllm {recbole_hllm.__version__}",
-                "model": RunKeys.of(run.config).model,
-                "dataset": RunKeys.of(run.config).dataset,
-                "served": described,
-                "template": None,
-            },
-        )
+            files.write_histories(new, _histories(run))
+        if onnx:
+            assert isinstance(served, ServedVectors), "check_onnx has let it through"
+            write_onnx(served, new / ONNX)
+        manifest = {
+            "program": f"recbole-hllm {recbole_hllm.__version__}",
+            "exported": datetime.now(timezone.utc).isoformat(),
+            "model": RunKeys.of(run.config).model,
+            "dataset": RunKeys.of(run.config).dataset,
+            "served": described,
+            "template": None,
+        }
+        if dtype != "float32":
+            manifest["quality"] = quality_as_written(run, served, new, described, dtype)
+        write_card(run, new, manifest, served.reads_times, licences or Licences())
+        files.write_manifest(new, manifest)
     return folder
 
 

@@ -10,15 +10,13 @@ from torch import Tensor
 
 from recbole_hllm.data.rows.columns import EVENT_TIME, EVENT_TIMES
 from recbole_hllm.model.base.contract import CatalogueScorer
+from recbole_hllm.runs.card_facts import PART_NAMES
 from recbole_hllm.runs.run import Run
 from recbole_hllm.serving import folder as files
 from recbole_hllm.serving.rows import Rows
 from recbole_hllm.serving.served import Served
 from recbole_hllm.training.trainer import Trainer
 from recbole_hllm.units import format_bytes
-
-# What parts of an evaluation are called.
-PARTS = {"test": "test", "valid": "validation"}
 
 
 class _Scorer(CatalogueScorer):
@@ -91,7 +89,7 @@ def quality_lines(quality: Mapping[str, Any] | None) -> list[str]:
     if quality is None:
         return ["the run has no test and no validation: what the rounded vectors cost is not measured"]
     dtype, width = quality["dtype"], max(map(len, quality["float32"]))
-    part = PARTS[quality["of"]]
+    part = PART_NAMES[quality["of"]]
     lines = [f"vectors of items as {dtype}, {format_bytes(quality['bytes'])}: {part} with float32, with {dtype}, change"]
     for name, before in quality["float32"].items():
         after = quality["written"][name]

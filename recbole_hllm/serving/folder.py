@@ -7,6 +7,7 @@
 - ``parts/0/``, ``parts/1/``, and so on: the parts of a blend, each with the files above but for the items.
 - ``item_encoder/``: a sentence-transformers folder, of a model that reads texts.
 - ``histories.safetensors``: ``items``, ``times`` and ``offsets`` of known users, whose ids are in ``users.txt``.
+- ``README.md``: the model card; ``user_model.onnx``: what reads a history, for other programs.
 """
 
 import json
@@ -31,8 +32,8 @@ FORMAT = 1
 MANIFEST, ITEMS, VECTORS = "recommender.json", "items.jsonl", "vectors.safetensors"
 WEIGHTS, USER_LLM, PARTS, ITEM_ENCODER = "user_model.safetensors", "user_llm", "parts", "item_encoder"
 HISTORIES, USERS = "histories.safetensors", "users.txt"
-# Of files that an export may have; tokenizers of sentencepiece have a .model.
-_SUFFIXES = (".json", ".jsonl", ".safetensors", ".txt", ".md", ".jinja", ".model", ".faiss", ".onnx")
+# Of files that an export may have; tokenizers of sentencepiece have a .model, large ONNX models their weights in .data.
+_SUFFIXES = (".json", ".jsonl", ".safetensors", ".txt", ".md", ".jinja", ".model", ".faiss", ".onnx", ".data")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
@@ -116,6 +117,12 @@ def read_served(folder: Path, described: Mapping[str, Any], precision: str = "fl
             length=described["length"],
             precision=PRECISIONS[precision],
         )
+
+
+def dtype_of(described: Mapping[str, Any]) -> str:
+    """Of the vectors that ``write_served`` wrote; those of all parts of a blend have one."""
+    parts: list[Mapping[str, Any]] = described.get("parts", [])
+    return next((dtype_of(part) for part in parts if part["kind"] != "Pairs"), described.get("dtype", "float32"))
 
 
 def _read_blend(folder: Path, described: Mapping[str, Any], precision: str) -> ServedBlend:
@@ -248,8 +255,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _refuse_strangers(folder: Path) -> None:
-    """Nothing in the folder may be code or a pickle, or lie outside: libraries read what they find beside the rest."""
+    """Nothing in the folder may be code or a pickle, or lie outside: libraries read what they find beside the rest.
+
+    The Hub's cache has the files of a snapshot in a folder beside it.
+    """
     root = folder.resolve()
+    if root.parent.name == "snapshots" and (root.parents[1] / "blobs").is_dir():
+        root = root.parents[1]
     for path in sorted(folder.rglob("*")):
         if not path.resolve().is_relative_to(root):
             raise ModelError(f"{path} is a link out of the export; copy the file in its place")

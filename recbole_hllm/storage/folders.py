@@ -14,6 +14,12 @@ from recbole_hllm.storage.files import sync
 from recbole_hllm.storage.seal import sync_folder
 
 
+def check_new(folder: Path, what: str) -> None:
+    """Raises ConfigError where there is something of this name already, other than an empty folder; see ``making``."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f"{what}: {folder} is not empty; name a new folder")
+
+
 @contextmanager
 def making(folder: Path, what: str) -> Iterator[Path]:
     """A folder to write into, which gets its name once all is written: whoever looks finds the whole of it, or nothing.
@@ -25,8 +31,7 @@ def making(folder: Path, what: str) -> Iterator[Path]:
     Raises:
         ConfigError: there is something of that name already, or it cannot be written.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigError(f"{what}: {folder} is not empty; name a new folder")
+    check_new(folder, what)
     new = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         new.mkdir(parents=True)
