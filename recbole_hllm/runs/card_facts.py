@@ -53,7 +53,7 @@ class Exported:
         reads_times: a request has to give times.
         text_keys: fields of which the text of a new item is made; None: new items cannot be added.
         has_histories: histories of the data's users are in the folder.
-        quality: see ``quality_as_written``; None: the vectors are not rounded.
+        quality: of the manifest; None: the vectors are not rounded, or nothing was measured.
     """
 
     ids: Sequence[str]

@@ -13,13 +13,11 @@ from recbole_hllm.data.texts.item_texts import read_item_texts
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.servable import Servable
 from recbole_hllm.runs.card_facts import Licences
-from recbole_hllm.runs.model_card import write_card
-from recbole_hllm.runs.quality import quality_as_written
+from recbole_hllm.runs.export_parts import complete
 from recbole_hllm.runs.run import Run
 from recbole_hllm.serving import folder as files
-from recbole_hllm.serving.onnx_model import ONNX, check_onnx, write_onnx
+from recbole_hllm.serving.onnx_model import check_packages
 from recbole_hllm.serving.quantised import DTYPES
-from recbole_hllm.serving.served import ServedVectors
 from recbole_hllm.storage.folders import check_new, making
 
 
@@ -63,18 +61,15 @@ def export(
     if dtype not in DTYPES:
         raise ConfigError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
     check_new(folder, "export")
-    served = model.served()
     if onnx:
-        check_onnx(served, RunKeys.of(run.config).model)
+        check_packages()
+    served = model.served()
     ids, fields = _items(run)
     with making(folder, "export") as new:
         described = files.write_served(served, new, dtype)
         files.write_items(new, ids, fields)
         if histories:
             files.write_histories(new, _histories(run))
-        if onnx:
-            assert isinstance(served, ServedVectors), "check_onnx has let it through"
-            write_onnx(served, new / ONNX)
         manifest = {
             "program": f"recbole-hllm {recbole_hllm.__version__}",
             "exported": datetime.now(timezone.utc).isoformat(),
@@ -83,9 +78,7 @@ def export(
             "served": described,
             "template": None,
         }
-        if dtype != "float32":
-            manifest["quality"] = quality_as_written(run, served, new, described, dtype)
-        write_card(run, new, manifest, served.reads_times, licences or Licences())
+        complete(run, new, manifest, onnx=onnx, licences=licences or Licences())
         files.write_manifest(new, manifest)
     return folder
 

@@ -12,10 +12,6 @@ import numpy as np
 
 from recbole_hllm.evaluation.columns import MASKED, is_masked, plain_name
 from recbole_hllm.runs.card_facts import HUB_NAME, PART_NAMES, Exported, Facts, Licences
-from recbole_hllm.runs.run import Run
-from recbole_hllm.serving import folder as files
-from recbole_hllm.serving.saving import CARD
-from recbole_hllm.storage.files import write_text
 from recbole_hllm.units import MISSING, format_bytes, format_integer, format_seconds
 
 _MASKING = {
@@ -25,31 +21,6 @@ _MASKING = {
 }
 _IN, _OUT = "history left in", "history taken out"
 _CAPITALS = {"ndcg", "mrr", "map"}
-
-
-# Items of the examples.
-_EXAMPLES = 2
-
-
-def write_card(run: Run, folder: Path, manifest: Mapping[str, Any], reads_times: bool, licences: Licences) -> None:
-    """Writes the card of a folder, of which all but the manifest is there.
-
-    Args:
-        run: from ``load_run``.
-        folder: of the export.
-        manifest: that it will have.
-        reads_times: its requests have to give times.
-        licences: of its parts.
-    """
-    template = manifest.get("template")
-    exported = Exported(
-        files.read_items(folder)[0][:_EXAMPLES],
-        reads_times,
-        template["text_keys"] if template else None,
-        (folder / files.HISTORIES).is_file(),
-        manifest.get("quality"),
-    )
-    write_text(folder / CARD, model_card(run.config, run.run_dir, exported, licences))
 
 
 def model_card(config: Any, run_dir: Path, exported: Exported, licences: Licences) -> str:

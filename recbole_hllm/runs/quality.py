@@ -1,7 +1,6 @@
 """What vectors in fewer bytes cost: metrics of a run's own evaluation, with the vectors as they are and as written."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ from recbole_hllm.data.rows.columns import EVENT_TIME, EVENT_TIMES
 from recbole_hllm.model.base.contract import CatalogueScorer
 from recbole_hllm.runs.card_facts import PART_NAMES
 from recbole_hllm.runs.run import Run
-from recbole_hllm.serving import folder as files
 from recbole_hllm.serving.rows import Rows
 from recbole_hllm.serving.served import Served
 from recbole_hllm.training.trainer import Trainer
@@ -51,41 +49,32 @@ class _Scorer(CatalogueScorer):
 
 
 @torch.no_grad()
-def quality_as_written(
-    run: Run, served: Served, folder: Path, described: Mapping[str, Any], dtype: str
-) -> dict[str, Any] | None:
+def quality_as_written(run: Run, served: Served, written: Served) -> dict[str, Any] | None:
     """Metrics of the test, or of the validation of a run without one.
 
     Args:
         run: from ``load_run``.
-        served: that was written.
-        folder: it was written to.
-        described: what ``write_served`` returned.
-        dtype: of the vectors there.
+        served: with the vectors as they are.
+        written: with those of the export.
 
     Returns:
-        ``of`` (test or valid), ``dtype``, ``bytes`` of the files of vectors, and metrics by name: ``float32`` with the
-        vectors as they are, ``written`` with those in the folder, the user model in float32 in both. None where the
-        run has neither part.
+        ``of`` (test or valid), and metrics by name, ``float32`` and ``written``; the user model is in float32 in both.
+        None where the run has neither part.
     """
     loader = run.test_data or run.valid_data
     if not loader:
         return None
-    written = files.read_served(folder, described)
-    assert not isinstance(written, files.ServedPairs), "a part alone is not exported"
     trainer, columns = Trainer(run.config, run.model, run.run_dir), (run.model.ITEM_SEQ, run.model.ITEM_SEQ_LEN)
     trainer.eval_collector.data_collect(run.train_data)
     metrics = []
     for one in (served, written):
         trainer.model = _Scorer(one, *columns)
         metrics.append(trainer.evaluate(loader))
-    size = sum(path.stat().st_size for path in folder.rglob(files.VECTORS))
-    of = "test" if run.test_data else "valid"
-    return {"of": of, "dtype": dtype, "bytes": size, "float32": metrics[0], "written": metrics[1]}
+    return {"of": "test" if run.test_data else "valid", "float32": metrics[0], "written": metrics[1]}
 
 
 def quality_lines(quality: Mapping[str, Any] | None) -> list[str]:
-    """What ``quality_as_written`` found, as lines for a terminal."""
+    """``quality`` of a manifest as lines for a terminal: what ``quality_as_written`` found, ``dtype`` and ``bytes``."""
     if quality is None:
         return ["the run has no test and no validation: what the rounded vectors cost is not measured"]
     dtype, width = quality["dtype"], max(map(len, quality["float32"]))

@@ -38,15 +38,21 @@ _AXES = {
 _YEAR_2000, _YEAR_2030 = 946_684_800, 1_893_456_000
 
 
+def check_packages() -> None:
+    """Raises MissingExtra where the packages are not installed."""
+    for package in _PACKAGES:
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise MissingExtra(package, "onnx", "--onnx") from error
+
+
 def check_onnx(served: Served, model: str) -> None:
-    """Whether a user model can be written.
+    """Raises ModelError where a user model is of another kind than those of HLLM and the SASRec family.
 
     Args:
-        model: its name, for errors.
-
-    Raises:
-        ModelError: it is of another kind than those of HLLM and the SASRec family.
-        MissingExtra: the packages are not installed.
+        served: that has it.
+        model: its name, for the error.
     """
     kind = type(served.user_model).__name__ if isinstance(served, ServedVectors) else type(served).__name__
     if kind not in _KINDS:
@@ -54,11 +60,6 @@ def check_onnx(served: Served, model: str) -> None:
             f"--onnx: {model} is not written as ONNX; HLLM, SASRec, SASRecNCE, SASRecCE, SASRecSS, gSASRec and "
             "eSASRec are"
         )
-    for package in _PACKAGES:
-        try:
-            import_module(package)
-        except ImportError as error:
-            raise MissingExtra(package, "onnx", "--onnx") from error
 
 
 def inputs_of(user_model: UserModel) -> list[str]:

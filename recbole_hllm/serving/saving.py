@@ -18,8 +18,9 @@ from recbole_hllm.storage.files import read_json
 from recbole_hllm.storage.folders import making
 
 CARD = "README.md"
-# Beside what is written anew: the card, and the user model for other programs, which no change of items concerns.
-_KEPT = (CARD, ONNX, f"{ONNX}.data")
+# Of files that no change of items concerns, beside those written anew: the card, the user model for other programs, and
+# weights that a training starts from.
+_KEPT = (".md", ".onnx", ".data", ".safetensors")
 # What a Recommender reads of a repository; whatever else lies there is not even downloaded.
 DOWNLOADED = (
     files.MANIFEST, files.ITEMS, files.VECTORS, files.WEIGHTS, files.HISTORIES, files.USERS, CARD,
@@ -75,9 +76,9 @@ def save(recommender: Saved, folder: Path, histories: bool = True) -> Path:
             files.write_histories(new, recommender.histories)
         if recommender.encoder is not None:
             shutil.copytree(recommender.encoder.folder, new / files.ITEM_ENCODER)
-        for name in _KEPT:
-            if recommender.folder is not None and (recommender.folder / name).is_file():
-                shutil.copyfile(recommender.folder / name, new / name)
+        for path in recommender.folder.iterdir() if recommender.folder is not None else ():
+            if path.suffix in _KEPT and path.name != files.HISTORIES and not (new / path.name).exists():
+                shutil.copyfile(path, new / path.name)
         if recommender.changed and (new / CARD).is_file():
             _say_changed(new / CARD)
         content = {name: value for name, value in recommender.manifest.items() if name != "format"}
@@ -131,7 +132,7 @@ def push(recommender: Saved, repo_id: str, *, private: bool, token: str | None, 
             repo_id=repo_id,
             folder_path=folder,
             commit_message=f"{recommender.manifest['model']} on {recommender.manifest['dataset']}",
-            delete_patterns=[*DOWNLOADED, *_KEPT],
+            delete_patterns=[*DOWNLOADED, f"{ONNX}*"],
         )
     return str(url)
 
@@ -156,9 +157,9 @@ def local_folder(folder: str | Path) -> Path:
 
 @contextmanager
 def _speaking_to_the_hub(what: str) -> Iterator[None]:
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, HfHubHTTPError
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, HTTPError
 
     try:
         yield
-    except (HfHubHTTPError, HFValidationError, EntryNotFoundError, OSError) as error:
+    except (HTTPError, HFValidationError, EntryNotFoundError, OSError) as error:
         raise ModelError(f"{what}: {error}") from error
