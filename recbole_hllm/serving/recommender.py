@@ -18,6 +18,7 @@ from recbole_hllm.serving.catalogue import Catalogue
 from recbole_hllm.serving.index import ExactIndex, Index
 from recbole_hllm.serving.requests import Recommended, Request
 from recbole_hllm.serving.rows import FURTHER, Rows
+from recbole_hllm.serving.saving import local_folder, push, save
 from recbole_hllm.serving.served import Served, ServedBlend
 from recbole_hllm.serving.text_encoder import TextEncoder
 
@@ -34,6 +35,10 @@ class Recommender:
         encoder: of texts, where new items can be encoded.
         histories: of known users.
         index: that finds the best items; None: all are scored.
+
+    Attributes:
+        folder: it was read from; None: it was not.
+        changed: items were added, changed or removed since.
     """
 
     def __init__(
@@ -50,6 +55,8 @@ class Recommender:
         self.index: Index = index or ExactIndex(served)
         self._template = TextTemplate(**manifest["template"]) if manifest.get("template") else None
         self._writing = threading.Lock()
+        self.folder: Path | None = None
+        self.changed = False
 
     @classmethod
     def from_pretrained(
@@ -58,7 +65,8 @@ class Recommender:
         """Reads an export.
 
         Args:
-            folder: that ``recbole-hllm export`` wrote.
+            folder: that ``recbole-hllm export`` or ``save_pretrained`` wrote; or ``user/name`` of a repository of the
+                Hugging Face Hub, of which the files of an export alone are downloaded.
             device: torch's name of where users are computed and items scored.
             precision: of the user model's products, ``float32`` or ``bfloat16``; in the latter a score depends a little
                 on which requests are computed together.
@@ -66,7 +74,7 @@ class Recommender:
         Raises:
             ModelError: there is no export in the folder, or a damaged one.
         """
-        folder = Path(folder).expanduser()
+        folder = local_folder(folder)
         manifest = files.read_manifest(folder)
         if manifest["served"] is None:
             raise ModelError(f"{folder} recommends nothing: {manifest.get('unserved')}")
@@ -76,7 +84,31 @@ class Recommender:
         if len(served.items) != len(ids) + 1:
             raise ModelError(f"{folder}: vectors of {len(served.items) - 1} items and lines of {len(ids)}")
         encoder = TextEncoder(folder / files.ITEM_ENCODER, device) if (folder / files.ITEM_ENCODER).is_dir() else None
-        return cls(served, Catalogue(ids, fields), manifest, encoder, files.read_histories(folder))
+        found = cls(served, Catalogue(ids, fields), manifest, encoder, files.read_histories(folder))
+        found.catalogue.remove(found.catalogue.numbers(manifest.get("removed", ()), f"{folder}: removed"))
+        found.folder = folder
+        return found
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Writes a folder that ``from_pretrained`` makes the same Recommender of, with all that was added, changed and
+        removed; see ``saving.save``.
+
+        Args:
+            folder: a new or an empty one; it is there once it is whole.
+        """
+        with self._writing:
+            return save(self, Path(folder).expanduser())
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = True, token: str | None = None, histories: bool = False
+    ) -> str:
+        """Writes a repository of the Hugging Face Hub, with the model card; arguments and errors as of ``saving.push``.
+
+        Returns:
+            Its address.
+        """
+        with self._writing:
+            return push(self, repo_id, private=private, token=token, histories=histories)
 
     # ---- recommendations ----
 
@@ -269,6 +301,7 @@ class Recommender:
                 self.served.replace(numbers.to(vectors.device), vectors[known])
             if new:
                 self.served.add(vectors[new])
+            self.changed = self.changed or bool(items)
             for place in known:
                 self.catalogue.change(names[place], items[names[place]])
             for place in new:
@@ -282,6 +315,7 @@ class Recommender:
         """
         with self._writing:
             self.catalogue.remove(self.catalogue.numbers(items, "items"))
+            self.changed = True
 
 
 def _times_of(request: Request, wanted: int) -> Sequence[float]:
