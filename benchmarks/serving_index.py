@@ -3,7 +3,7 @@
     python benchmarks/serving_index.py --keep FOLDER [--items 407082 --width 384 --kinds hnsw --min_recall 0.98]
 
 Vectors are a mixture of Gaussians: the sizes of its clusters fall as 1/rank, centres are near those of fewer topics,
-and the variance along the axes falls as rank^-0.8, as seen in vectors of item texts: their first axis has a tenth of the
+and the variance along axes falls as rank^-0.8, as seen in vectors of item texts: their first axis has a tenth of the
 variance, the first 50 four fifths. All have length 1. A user is the mean of 8 items from 1 to 3 clusters. FOLDER keeps
 vectors and index, which a second call reads. Ways take turns, query by query.
 """
@@ -97,7 +97,9 @@ def main() -> None:
     histories = histories_of(clusters, given.users)
     served = ServedVectors(MeanUser({}), F.pad(vectors, (0, 0, 1, 0)), cosine=True, length=LENGTH)
     del vectors
-    print(f"{given.items} x {given.width}, {torch.get_num_threads()} threads; vectors: peak {memory():.2f} GB", flush=True)
+    print(
+        f"{given.items} x {given.width}, {torch.get_num_threads()} threads; vectors: peak {memory():.2f} GB", flush=True
+    )
     ways: dict[str, Callable[[Tensor], object]] = {"exact": lambda users: ExactIndex(served).search(users, given.k)}
     for kind in given.kinds.split(","):
         folder = given.keep / kind

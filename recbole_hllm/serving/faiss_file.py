@@ -1,4 +1,4 @@
-"""What is in a file of faiss, looked at before faiss reads it: the kinds that are written here, whole, and nothing else.
+"""What is in a file of faiss, looked at before faiss reads it: the kinds that are written here, whole; nothing else.
 
 Faiss trusts numbers in a file as places in memory, and some of its kinds name other files to read. A file passes here
 only if each number in it is in its bounds and the file ends where its content does.

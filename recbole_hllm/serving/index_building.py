@@ -70,7 +70,7 @@ def build_index(
     asked, stored = _users(served, histories, users)
     k = min(k, count)
     best = ExactIndex(served).search(asked, k)[1]
-    recall = effort = 0.0
+    recall = 0.0
     for effort in KINDS[kind].efforts(count):
         recall = _share(neighbours(built, kind, asked, k, effort), best)
         if recall >= min_recall:
@@ -150,7 +150,9 @@ def read_index(folder: Path, served: Served, kind: str) -> FaissIndex | None:
     layout = checked_layout(folder / INDEX)
     width = served.items.shape[1]
     if (layout.kind, layout.count) != (kind, len(served.items) - 1) or layout.width not in (width, width + 1):
-        raise Damaged(f"{folder / INDEX} is not of these vectors: {layout}; build it again: recbole-hllm index {folder}")
+        raise Damaged(
+            f"{folder / INDEX} is not of these vectors: {layout}; build it again: recbole-hllm index {folder}"
+        )
     return FaissIndex(served, faiss_module().read_index(str(folder / INDEX)), kind, measured)
 
 
