@@ -14,8 +14,6 @@ from recbole_hllm.serving.index import ExactIndex, ItemVectors, best_of
 
 # Beyond so many neighbours of each user all items are scored, which is quicker then.
 MOST = 2048
-# Lengths that differ by less are the same: those of cosines.
-_SAME_LENGTH = 1e-3
 _AT_ONCE = 8192  # vectors that are added
 _MOST_GATHERED = 2**25  # numbers of candidates' vectors that are held at once
 _POINTS, _ROUNDS = 64, 10  # of a list, and of k-means, which finds the lists
@@ -42,14 +40,12 @@ class Kind(NamedTuple):
         option: what ``breadth`` is.
         parameters: (effort, k) -> of a search.
         efforts: (items) -> those that are tried, rising.
-        equal_lengths: whether it needs vectors of one length.
     """
 
     empty: Callable[[int, int, int | None], Any]
     option: str
     parameters: Callable[[int, int], Any]
     efforts: Callable[[int], list[int]]
-    equal_lengths: bool
 
 
 def _flat(width: int, count: int, breadth: int | None) -> Any:
@@ -80,20 +76,18 @@ def _doubling(first: int, last: int) -> list[int]:
 
 
 KINDS = {
-    "flat": Kind(_flat, "nothing", lambda effort, k: None, lambda items: [1], equal_lengths=False),
+    "flat": Kind(_flat, "nothing", lambda effort, k: None, lambda items: [1]),
     "ivf": Kind(
         _ivf,
         "lists",
         lambda effort, k: faiss_module().SearchParametersIVF(nprobe=effort),
         lambda items: _doubling(1, max(1, int(items**0.5))),
-        equal_lengths=True,
     ),
     "hnsw": Kind(
         _hnsw,
         "links of an item",
         lambda effort, k: faiss_module().SearchParametersHNSW(efSearch=max(effort, k)),
         lambda items: _doubling(64, MOST),
-        equal_lengths=True,
     ),
 }
 
@@ -177,8 +171,7 @@ class FaissIndex:
 
 def neighbours(built: Any, kind: str, users: Tensor, k: int, effort: int) -> Tensor:
     """(B, k) numbers of items near (B, E) users, from 1; 0 where fewer are found."""
-    asked = np.zeros((len(users), built.d), np.float32)
-    asked[:, : users.shape[1]] = users.cpu().numpy()
+    asked = np.ascontiguousarray(users.float().cpu().numpy())
     _, found = built.search(asked, k, params=KINDS[kind].parameters(effort, k))
     return torch.from_numpy(found).to(users.device) + 1
 
@@ -186,10 +179,9 @@ def neighbours(built: Any, kind: str, users: Tensor, k: int, effort: int) -> Ten
 def filled(items: Tensor, kind: str, breadth: int | None = None) -> Any:
     """faiss's index of (N, E) vectors, without row 0, which is padding.
 
-    Vectors of different lengths get one more number, which makes the lengths equal and is multiplied with 0: the same
-    products order them, and nearness among items, which graphs and lists are made by, is that of their angles
-    (Bachrach et al. 2014, Speeding Up the Xbox Recommender System Using a Euclidean Transformation for Inner-Product
-    Spaces, section 3).
+    Graphs and lists are made by inner products, too. Vectors of one length, which one more number gives (Bachrach et
+    al. 2014, Speeding Up the Xbox Recommender System, section 3), were found worse: on SASRec's items a graph of these
+    finds 0.90 of the best 50 with the effort that finds 0.99 without it.
 
     Raises:
         ConfigError: there is no such kind.
@@ -197,22 +189,14 @@ def filled(items: Tensor, kind: str, breadth: int | None = None) -> Any:
     """
     if kind not in KINDS:
         raise ConfigError(f"index: {kind!r} is not one of {', '.join(('exact', *KINDS))}")
-    vectors = items[1:]
-    squares = vectors.square().sum(1)
-    longest = squares.max() if len(squares) else squares.sum()
-    uneven = bool(KINDS[kind].equal_lengths and squares.min() < (1 - _SAME_LENGTH) * longest)
-
-    def block(rows: slice) -> np.ndarray:
-        more = [(longest - squares[rows]).clamp(min=0).sqrt()[:, None]] if uneven else []
-        return np.ascontiguousarray(torch.cat([vectors[rows], *more], 1).cpu().numpy())
-
-    built = KINDS[kind].empty(vectors.shape[1] + uneven, len(vectors), breadth)
+    vectors = items[1:].cpu().numpy()
+    built = KINDS[kind].empty(vectors.shape[1], len(vectors), breadth)
     if not built.is_trained:
-        step = max(1, len(vectors) // (_POINTS * built.nlist))  # k-means takes so many points, and they fit in memory
-        built.train(block(slice(None, None, step)))
+        step = max(1, len(vectors) // (_POINTS * built.nlist))  # k-means takes so many points
+        built.train(np.ascontiguousarray(vectors[::step]))
     with tqdm(total=len(vectors), desc=f"Index {kind}", unit="item", disable=None, leave=False) as bar:
         for first in range(0, len(vectors), _AT_ONCE):
-            rows = slice(first, first + _AT_ONCE)
-            built.add(block(rows))
-            bar.update(len(vectors[rows]))
+            some = vectors[first : first + _AT_ONCE]
+            built.add(some)
+            bar.update(len(some))
     return built

@@ -148,8 +148,7 @@ def read_index(folder: Path, served: Served, kind: str) -> FaissIndex | None:
     if described.get("kind") != kind or described.get("vectors") != digest(folder):
         return None
     layout = checked_layout(folder / INDEX)
-    width = served.items.shape[1]
-    if (layout.kind, layout.count) != (kind, len(served.items) - 1) or layout.width not in (width, width + 1):
+    if layout != (kind, len(served.items) - 1, served.items.shape[1]):
         raise Damaged(
             f"{folder / INDEX} is not of these vectors: {layout}; build it again: recbole-hllm index {folder}"
         )
