@@ -110,11 +110,13 @@ def test_a_larger_effort_finds_more():
     best = ExactIndex(served).search(users(), 20)[1]
     for kind in ("ivf", "hnsw"):
         built = filled(served.items, kind, breadth=4)
-        found = [
-            sum(len({*row} & {*right}) for row, right in zip(neighbours(built, kind, users(), 20, effort).tolist(), best.tolist(), strict=True))
-            for effort in KINDS[kind].efforts(2000)
-        ]  # fmt: skip
-        assert found[0] <= found[-1] and found[-1] > 0
+        efforts = KINDS[kind].efforts(2000)
+        least, most = (neighbours(built, kind, users(), 20, effort) for effort in (efforts[0], efforts[-1]))
+        assert shared(least, best) < shared(most, best)
+
+
+def shared(found, best):
+    return sum(len({*row} & {*right}) for row, right in zip(found.tolist(), best.tolist(), strict=True))
 
 
 def test_efforts_rise_to_the_last_one():

@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
-from small_export import WIDTH, served_vectors, user_histories, write_export
+from small_export import served_vectors, user_histories, write_export
 
 from recbole_hllm.errors import ConfigError, Damaged, ModelError
 from recbole_hllm.nn.user_models.base import UserModel
-from recbole_hllm.serving import Recommender
+from recbole_hllm.serving import Recommender, Request
 from recbole_hllm.serving import index_building as module
 from recbole_hllm.serving.folder import UserHistories
 from recbole_hllm.serving.index_building import build_index, digest, in_words, read_index, write_index
@@ -34,7 +34,13 @@ def test_recall_is_the_share_of_the_best_that_are_found(monkeypatch):
 
     monkeypatch.setattr(module, "neighbours", found)
     measured = build_index(served, histories, "ivf", min_recall=0.5, k=4, users=20).measured
-    assert (measured.recall, measured.effort, measured.k, measured.users, measured.histories) == (0.5, 2, 4, 20, "stored")
+    assert (measured.recall, measured.effort, measured.k, measured.users, measured.histories) == (
+        0.5,
+        2,
+        4,
+        20,
+        "stored",
+    )
     assert build_index(served, histories, "ivf", min_recall=0.51, k=4).measured.recall == 1.0
     assert build_index(served, histories, "ivf", min_recall=0.25, k=4).measured.effort == 1
 
@@ -105,7 +111,11 @@ def test_recommendations_are_those_of_the_exact_one(folder):
     exact, flat = Recommender.from_pretrained(folder), Recommender.from_pretrained(folder, index="flat")
     for recommender in (exact, flat):
         recommender.remove_items(["i3", "i60"])
-    for words in ({"items": ["i1"]}, {"user": "u3", "k": 50}, {"items": ["i5"], "exclude": ["i6"], "filter_seen": False}):
+    for words in (
+        {"items": ["i1"]},
+        {"user": "u3", "k": 50},
+        {"items": ["i5"], "exclude": ["i6"], "filter_seen": False},
+    ):
         wanted, found = exact.recommend(**words), flat.recommend(**words)
         assert [item.id for item in found] == [item.id for item in wanted]
         assert [item.score for item in found] == pytest.approx([item.score for item in wanted], abs=1e-5)
@@ -164,18 +174,16 @@ def test_damaged_files_are_named(folder):
             read_index(folder, recommender.served, "hnsw")
 
 
-def test_items_that_are_added_are_found_and_changed_ones_by_their_new_vectors(folder):
+def test_items_that_are_added_and_changed_after_it_was_built_are_found(folder, monkeypatch):
     recommender = Recommender.from_pretrained(folder, index="hnsw")
-    user = recommender.served.users(recommender.rows_of([module_request()])[0])
-    recommender.served.add(10 * user)
-    assert recommender.index.search(user, 1)[1].tolist() == [[61]]
-    assert user.shape == (1, WIDTH)
-
-
-def module_request():
-    from recbole_hllm.serving import Request
-
-    return Request(items=["i1"])
+    user = recommender.served.users(recommender.rows_of([Request(items=["i1"])])[0])
+    monkeypatch.setattr(recommender, "_encoded", lambda texts: 10 * user.expand(len(texts), -1))
+    monkeypatch.setattr(recommender, "text_of", lambda fields: fields["title"])
+    recommender.add_items({"new": {"title": "a"}})
+    assert recommender.recommend(items=["i1"], k=1)[0].id == "new"
+    recommender.remove_items(["new"])
+    recommender.add_items({"i7": {"title": "b"}})
+    assert recommender.recommend(items=["i1"], k=1)[0].id == "i7"
 
 
 def test_an_unknown_index(folder):
