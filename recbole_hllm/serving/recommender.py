@@ -16,6 +16,7 @@ from recbole_hllm.errors import ConfigError, DataError, ModelError
 from recbole_hllm.serving import folder as files
 from recbole_hllm.serving.catalogue import Catalogue
 from recbole_hllm.serving.index import ExactIndex, Index
+from recbole_hllm.serving.index_building import ready_index
 from recbole_hllm.serving.requests import Recommended, Request
 from recbole_hllm.serving.rows import FURTHER, Rows
 from recbole_hllm.serving.saving import local_folder, push, save
@@ -60,7 +61,7 @@ class Recommender:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, device: str = "cpu", precision: str = "float32"
+        cls, folder: str | Path, device: str = "cpu", precision: str = "float32", index: str = "exact"
     ) -> "Recommender":
         """Reads an export.
 
@@ -70,9 +71,13 @@ class Recommender:
             device: torch's name of where users are computed and items scored.
             precision: of the user model's products, ``float32`` or ``bfloat16``; in the latter a score depends a little
                 on which requests are computed together.
+            index: what finds the best items: exact, flat, ivf or hnsw. But for exact, it is that of the folder, built
+                and written first where there is none of this kind or the vectors are other ones.
 
         Raises:
-            ModelError: there is no export in the folder, or a damaged one.
+            ModelError: there is no export in the folder, or a damaged one; or an index finds too few of the best items.
+            ConfigError: there is no such index.
+            MissingExtra: the index needs faiss, which is not installed.
         """
         folder = local_folder(folder)
         manifest = files.read_manifest(folder)
@@ -84,7 +89,9 @@ class Recommender:
         if len(served.items) != len(ids) + 1:
             raise ModelError(f"{folder}: vectors of {len(served.items) - 1} items and lines of {len(ids)}")
         encoder = TextEncoder(folder / files.ITEM_ENCODER, device) if (folder / files.ITEM_ENCODER).is_dir() else None
-        found = cls(served, Catalogue(ids, fields), manifest, encoder, files.read_histories(folder))
+        histories = files.read_histories(folder)
+        finder = None if index == "exact" else ready_index(folder, served, histories, index)
+        found = cls(served, Catalogue(ids, fields), manifest, encoder, histories, finder)
         found.catalogue.remove(found.catalogue.numbers(manifest.get("removed", ()), f"{folder}: removed"))
         found.folder = folder
         return found
@@ -298,6 +305,7 @@ class Recommender:
             names = list(items)
             if known:
                 numbers = torch.tensor(self.catalogue.numbers([names[place] for place in known], "items"))
+                self.index.changed(numbers)
                 self.served.replace(numbers.to(vectors.device), vectors[known])
             if new:
                 self.served.add(vectors[new])
