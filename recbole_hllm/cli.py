@@ -28,6 +28,7 @@ VERBS = Door(
         "report": "recbole_hllm.verbs.report",
         "reproduce": "recbole_hllm.verbs.reproduce",
         "export": "recbole_hllm.verbs.export",
+        "serve": "recbole_hllm.verbs.serve",
         "convert": "recbole_hllm.verbs.convert",
         "help": "recbole_hllm.verbs.help",
     },
