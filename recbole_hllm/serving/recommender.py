@@ -216,7 +216,7 @@ class Recommender:
             self._refuse_without_encoder()
 
     def _history_of(self, request: Request, first: int) -> tuple[list[int], Sequence[float], list[str]]:
-        """Numbers of a history, those of its texts from ``first`` on; seconds of each where they are read; the texts."""
+        """Numbers of a history, those of its texts from ``first`` on; seconds of each where read; its texts."""
         if not isinstance(request.k, int) or request.k < 1:
             raise ConfigError(f"k: {request.k!r} is no positive number of items")
         stored, stored_times = ([], []) if request.user is None else self.histories.of_user(request.user)
@@ -305,16 +305,20 @@ class Recommender:
         given = vectors or {}
         vectors = {**given, **self.vectors_of({item: items[item] for item in items if item not in given})}
         with self._writing:
-            known = [item for item in vectors if item in self.catalogue]
-            new = [item for item in vectors if item not in self.catalogue]
-            device = self.served.items.device
-            if known:
-                numbers = torch.tensor(self.catalogue.numbers(known, "items"), device=device)
-                self.served.replace(numbers, torch.stack([vectors[item] for item in known]).to(device))
-            if new:
-                self.served.add(torch.stack([vectors[item] for item in new]).to(device))
+            if vectors:
+                self._write_vectors(vectors)
             for item, fields in items.items():
                 (self.catalogue.change if item in self.catalogue else self.catalogue.add)(item, fields)
+
+    def _write_vectors(self, vectors: Mapping[str, Tensor]) -> None:
+        """Of new items behind all others, of known ones in their places."""
+        served, known = self.served, [item for item in vectors if item in self.catalogue]
+        assert not isinstance(served, ServedBlend), "it has no vectors of new items"
+        if known:
+            numbers = torch.tensor(self.catalogue.numbers(known, "items"), device=served.items.device)
+            served.replace(numbers, torch.stack([vectors[item] for item in known]).to(served.items.device))
+        if new := [item for item in vectors if item not in self.catalogue]:
+            served.add(torch.stack([vectors[item] for item in new]).to(served.items.device))
 
     def remove_items(self, items: Iterable[str]) -> None:
         """Takes items off the list: they are recommended no more, and stay readable in histories.

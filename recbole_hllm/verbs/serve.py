@@ -5,9 +5,9 @@ usage: recbole-hllm serve FOLDER [--port N] [--journal FOLDER] [--token-file FIL
   FOLDER                    of an export, or a link to it, which may lead to another one later
   --host 127.0.0.1          where it listens; 0.0.0.0 for other machines, with a token
   --port 8000
-  --journal FOLDER          items are added and removed, and kept in this folder; without it the catalogue stays as it is
-  --token-file FILE         whose first line clients must send as 'Authorization: Bearer TOKEN'; the environment variable
-                            RECBOLE_HLLM_TOKEN does the same
+  --journal FOLDER          items are added and removed, and kept in this folder; without it the catalogue stays
+  --token-file FILE         whose first line clients must send as 'Authorization: Bearer TOKEN'; so does the value of
+                            the environment variable RECBOLE_HLLM_TOKEN
   --index NAME              that finds the best items; default exact
   --device cpu, --precision float32   of the user model
 

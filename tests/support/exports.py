@@ -28,14 +28,17 @@ def titles(n_items: int) -> list[str]:
 
 
 def write_export(
-    folder: Path, n_items: int = 20, *, seed: int = 0, texts: bool = True, times: bool = False, users: bool = True
-) -> Path:
-    """Writes an export whose items are ``i1``, ``i2``, and so on, and whose users are ``u1`` and ``u2``."""
+    folder: Path, n_items: int = 20, *, seed: int = 0, texts: bool = True, times: bool = False, users: bool = True,
+    value: float | None = None,
+) -> Path:  # fmt: skip
+    """Writes an export whose items are ``i1``, ``i2``, and so on, and whose users are ``u1`` and ``u2``; ``value``
+    stands in place of all numbers of vectors."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = user_model(times)
     vectors = torch.randn(n_items + 1, WIDTH, generator=generator)
+    vectors = vectors if value is None else torch.full_like(vectors, value)
     served = ServedVectors(model, vectors, cosine=False, length=LENGTH)
     folder.mkdir(parents=True)
     described = files.write_served(served, folder)

@@ -157,6 +157,8 @@ def _mistake(error: dict[str, Any]) -> tuple[str | None, str]:
         return None, "the body is missing: send JSON"
     if kind == "model_attributes_type":
         return None, "the body is no JSON object: send {...} with the header 'Content-Type: application/json'"
+    if kind == "string_unicode":
+        return field, f"{field}: {bodies.HALF}"
     if kind == "extra_forbidden":
         return field, f"{field}: there is no such field{did_you_mean(where[-1], bodies.Wanted.model_fields)}"
     return field, f"{field or 'the body'}: {error['msg'].removeprefix('Value error, ')}"

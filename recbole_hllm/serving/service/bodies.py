@@ -9,11 +9,15 @@ _LATEST = 1e11
 _ID = 256
 
 
+# What JSON may write and no encoding has.
+HALF = "half of a character (a lone surrogate); send whole characters"
+
+
 def _text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("half of a character (a lone surrogate); send whole characters") from None
+        raise ValueError(HALF) from None
     return text
 
 

@@ -168,7 +168,7 @@ def _line(content: Mapping[str, Any]) -> bytes:
 
 
 def _line_of_added(entries: Mapping[str, Entry], export: str | None) -> bytes:
-    added = {}
+    added: dict[str, dict[str, Any]] = {}
     for item, entry in entries.items():
         added[item] = {"fields": dict(entry.fields or {})}
         if entry.vector is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from recbole_hllm.errors import ModelError
 from recbole_hllm.serving.fingerprint import fingerprint
 from recbole_hllm.serving.recommender import Recommender
-from recbole_hllm.serving.requests import Recommended, Request
+from recbole_hllm.serving.requests import Recommended
 from recbole_hllm.serving.service.titles import Titles, title_of
 
 

@@ -76,12 +76,12 @@ function take(place) {
 
 function changed() {
   at("history").replaceChildren(...history_.map((item, place) => {
-    const line = made("li", item.text === undefined ? item.title || item.id : `“${item.text}”`);
-    const button = made("button", "×");
+    const line = made("li"), row = made("div"), button = made("button", "×");
+    row.append(made("span", item.text === undefined ? item.title || item.id : `“${item.text}”`), button);
     button.type = "button";
     button.setAttribute("aria-label", `Remove ${item.title || item.id || item.text}`);
     button.addEventListener("click", () => { history_.splice(place, 1); changed(); at("typed").focus(); });
-    line.append(button);
+    line.append(row);
     return line;
   }));
   recommend();
@@ -140,10 +140,11 @@ function reasons(why) {
     bar.append(part);
     const like = one.similarity === undefined ? "" : `${Math.round(100 * one.similarity)} %`;
     const sign = one.contribution < 0 ? "−" : "+";
-    grid.append(made("span", one.title || one.id), bar,
+    grid.append(made("span", one.title || one.id, "of"), bar,
       made("span", `${sign}${Math.abs(one.contribution).toFixed(2)}`, "number"), made("span", like, "number"));
   }
-  const near = why.nearest.map((one) => `${one.title || one.id} (${Math.round(100 * one.similarity)} %)`);
+  const others = why.nearest.filter((one) => !added.some((other) => other.id === one.id));
+  const near = others.map((one) => `${one.title || one.id} (${Math.round(100 * one.similarity)} %)`);
   return near.length ? [grid, made("div", `Nearest: ${near.join(" · ")}`, "nearest")] : [grid];
 }
 

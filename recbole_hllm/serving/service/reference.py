@@ -31,16 +31,17 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], schema: Map
     content = operation.get("requestBody", {}).get("content", {})
     body = content.get("application/json", {}).get("schema")
     parameters = [(one["name"], one["schema"], one.get("description", "")) for one in operation.get("parameters", ())]
-    answers = [
+    errors = [
         f"<tr><th>{escape(status)}</th><td>{escape(answer['description'])}</td></tr>"
         for status, answer in operation["responses"].items()
+        if status != "200"
     ]
     return (
         f"<h2><code>{escape(method.upper())} {escape(path)}</code></h2>\n"
         f"<p>{_code(operation.get('description', ''))}</p>\n"
         + _table("In the address", parameters, schema)
-        + (_table("Body", _fields(body, schema), schema) if body else "")
-        + f'<h3>Answers</h3>\n<div class="scroll"><table>{"".join(answers)}</table></div>\n'
+        + _table("Body", _fields(body or {}, schema), schema)
+        + f'<h3>Errors</h3>\n<div class="scroll"><table>{"".join(errors)}</table></div>\n'
     )
 
 

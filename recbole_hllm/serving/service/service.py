@@ -61,8 +61,7 @@ class Service:
         self.metrics = Metrics()
         self._loaded = load(self.folder, **options)
         self._journal = None if journal is None else Journal(self._journal_folder(Path(journal).expanduser()))
-        if self._journal is not None:
-            self._take(self._loaded, {})
+        self._take(self._loaded, {})
         self._quick, self._slow, self._loader = (ThreadPoolExecutor(1, name) for name in ("quick", "slow", "loader"))
         most, room = self.limits.batch, self.limits.queue
         self._by_ids: Batcher[Question, dict[str, Any]] = Batcher(self._answer, self._quick, most, room)

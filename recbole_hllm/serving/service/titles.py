@@ -75,8 +75,10 @@ class _Lines:
 
     def find(self, needle: str) -> Iterator[int]:
         """Numbers of lines that have it, a line break standing before each line."""
-        place = self._text.find(needle)
-        while place >= 0 and len(self._numbers):
+        place = self._text.find(needle) if len(self._numbers) else -1
+        while place >= 0:
             row = int(np.searchsorted(self._begins, place + (needle[0] == "\n"), side="right")) - 1
             yield self._numbers[row]
-            place = self._text.find(needle, int(self._begins[row + 1]) - 1 if row + 1 < len(self._begins) else place + 1)
+            if row + 1 == len(self._begins):
+                return
+            place = self._text.find(needle, int(self._begins[row + 1]) - 1)
