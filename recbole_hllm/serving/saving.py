@@ -69,7 +69,7 @@ def save(recommender: Saved, folder: Path, histories: bool = True) -> Path:
     _check_source(recommender)
     catalogue, described = recommender.catalogue, recommender.manifest["served"]
     with making(folder, "save_pretrained") as new:
-        dtype = "float32" if recommender.changed else files.dtype_of(described)
+        dtype = "float32" if recommender.is_changed else files.dtype_of(described)
         described = files.write_served(recommender.served, new, dtype)
         files.write_items(new, catalogue.ids[1:], catalogue.fields[1:])
         if histories and recommender.histories.users:
@@ -79,7 +79,7 @@ def save(recommender: Saved, folder: Path, histories: bool = True) -> Path:
         for path in recommender.folder.iterdir() if recommender.folder is not None else ():
             if path.suffix in _KEPT and path.name != files.HISTORIES and not (new / path.name).exists():
                 shutil.copyfile(path, new / path.name)
-        if recommender.changed and (new / CARD).is_file():
+        if recommender.is_changed and (new / CARD).is_file():
             _say_changed(new / CARD)
         content = {name: value for name, value in recommender.manifest.items() if name != "format"}
         files.write_manifest(new, {**content, "served": described, "removed": catalogue.removed})

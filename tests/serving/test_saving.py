@@ -94,7 +94,7 @@ def test_a_changed_recommender_is_the_same_again(exported, tmp_path):
     shown = {item for found in answers(again) for item, *_ in found}
     assert "new" in shown and not shown & {"i2", "i6"}
     assert (len(again.catalogue), again.catalogue.removed) == (7, ["i2", "i6"])
-    assert not again.changed and again.folder == tmp_path / "saved"
+    assert not again.is_changed and again.folder == tmp_path / "saved"
 
 
 def test_what_is_saved_can_be_changed_and_saved_again(exported, tmp_path):
