@@ -13,8 +13,8 @@ from recbole.utils import ModelType, init_seed
 
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.contract import Factorised, LabelledScorer
-from recbole_hllm.model.base.servable import Exports
 from recbole_hllm.model.base.next_item import NextItemRecommender
+from recbole_hllm.model.base.servable import Exports
 from recbole_hllm.registry import _OURS, get_spec
 from recbole_hllm.runs.export import export_model
 from recbole_hllm.runs.prerequisites import complete
