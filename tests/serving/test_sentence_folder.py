@@ -71,7 +71,7 @@ def check(side, folder):
 
 
 @pytest.mark.parametrize(
-    "kind", ["llama", "gpt2", "bert", "roberta", "xglm", "gemma3_text", "mamba", "opt:narrow", "qwen3"]
+    "kind", ["llama", "gpt2", "bert", "roberta", "t5", "xglm", "gemma3_text", "mamba", "opt:narrow", "qwen3"]
 )
 def test_the_item_token_is_a_token_after_each_text(tiny_llm, tmp_path, kind):
     """Whatever a model makes of words before it reads them: xglm and gemma3_text scale them. roberta counts positions
