@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,57 +14,81 @@ from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.data.files.formats import find_table, read_header
 from recbole_hllm.data.texts.item_texts import read_item_texts
 from recbole_hllm.errors import ConfigError, ModelError
-from recbole_hllm.model.base.servable import Exports, ReadsTexts, Servable
+from recbole_hllm.model.base.servable import Exports, ReadsTexts
+from recbole_hllm.model.base.served_model import served_of
 from recbole_hllm.nn.saved import save_without_words
+from recbole_hllm.runs.card_facts import Licences
+from recbole_hllm.runs.export_parts import complete
 from recbole_hllm.runs.run import Run
 from recbole_hllm.runs.vectors import write_vectors
 from recbole_hllm.serving import folder as files
+from recbole_hllm.serving.onnx_model import check_packages
+from recbole_hllm.serving.quantised import DTYPES
 from recbole_hllm.serving.sentence_folder import write_sentence_folder
+from recbole_hllm.serving.served import Served
 from recbole_hllm.storage.files import writing
+from recbole_hllm.storage.folders import check_new, making
 
 logger = logging.getLogger(__name__)
-
-_NO_PRODUCTS = (
-    "its scores are no products of a user's vector and an item's; those of HLLM, LEARN, E4SRec, SLMRec, the SASRec "
-    "family, HSTU and Blend are"
-)
 
 
 @torch.no_grad()
 def export(
-    run: Run, folder: str | Path, *, histories: bool = False, dtype: str = "float32", vectors: str | None = None
+    run: Run,
+    folder: str | Path,
+    *,
+    histories: bool = False,
+    dtype: str = "float32",
+    vectors: str | None = None,
+    onnx: bool = False,
+    licences: Licences | None = None,
 ) -> Path:
-    """Writes what recommends, the items with their texts, the language model of the items where there is one, and what
-    a training needs to start from it.
+    """Writes what recommends, the items with their texts, the language model of the items where there is one, what a
+    training needs to start from it, and a model card.
 
     Args:
         run: from ``load_run``.
-        folder: a new or empty one.
+        folder: a new or empty one; it is there once it is whole.
         histories: write the history of every user, too, so that users can be asked for by their id.
-        dtype: of the vectors of items: float32, bfloat16 or int8.
+        dtype: of the vectors of items: float32, bfloat16 or int8; what the last two cost is measured with the run's
+            test, and kept as ``quality``.
         vectors: write those of items and users for other programs, too, see ``write_vectors``: ``npy`` or ``parquet``.
+        onnx: write the user model as ONNX, too.
+        licences: for the card.
 
     Returns:
         The folder.
 
     Raises:
         ConfigError: something is in the folder, or it cannot be written.
-        ModelError: there is nothing of the model to export, or with its keys it does not stand alone.
+        ModelError: there is nothing of the model to export, or with its keys it does not stand alone; or it is not
+            written as ONNX.
+        MissingExtra: packages for ONNX are not installed.
     """
     folder, model, settings = Path(folder).expanduser(), run.model.eval(), RunKeys.of(run.config)
-    _refuse_filled(folder)
-    if vectors is None and not isinstance(model, (Servable, Exports)):
-        raise ModelError(f"{settings.model} is not exported: {_NO_PRODUCTS}")
-    if vectors is not None:  # first: who has none says so before anything is written
-        write_vectors(run, folder / files.FOR_OTHERS, vectors)
-    described = _write_model(model, folder, dtype)
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
+    check_new(folder, "export")
+    if onnx:
+        check_packages()
+    served, unserved = _served(model, needed=vectors is None)
     ids, fields = _items(run)
-    with writing(folder, "export"):
-        files.write_items(folder, ids, fields)
+    with making(folder, "export") as new:
+        if vectors is not None:
+            write_vectors(run, new / files.FOR_OTHERS, vectors)
+        manifest = {
+            "program": f"recbole-hllm {recbole_hllm.__version__}",
+            "exported": datetime.now(timezone.utc).isoformat(),
+            "model": settings.model,
+            "dataset": settings.dataset,
+            **_write_model(model, served, unserved, new, dtype),
+        }
+        files.write_items(new, ids, fields)
         if histories:
-            files.write_histories(folder, _histories(run))
-        origin = {"program": f"recbole-hllm {recbole_hllm.__version__}", "model": settings.model}
-        files.write_manifest(folder, {**origin, "dataset": settings.dataset, **described})
+            files.write_histories(new, _histories(run))
+        if served is not None:
+            complete(run, new, manifest, onnx=onnx, licences=licences or Licences())
+        files.write_manifest(new, manifest)
     return folder
 
 
@@ -84,34 +109,38 @@ def export_model(model: Any, folder: Path, dtype: str = "float32") -> dict[str, 
         ConfigError: something is in the folder, or it cannot be written.
         ModelError: the model does not stand alone, and no training can start from it either.
     """
-    _refuse_filled(folder)
-    return _write_model(model, folder, dtype)
+    check_new(folder, "export")
+    return _write_model(model, *_served(model), folder, dtype)
 
 
-def _refuse_filled(folder: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ConfigError(f"export: {folder} is not empty; name a new folder")
+def _served(model: Any, needed: bool = True) -> tuple[Served | None, str | None]:
+    """What recommends, or why nothing does.
+
+    Args:
+        needed: raise the error where nothing does; if a training can start from the model it never is.
+    """
+    try:
+        return served_of(model), None
+    except ModelError as error:
+        if needed and not isinstance(model, Exports):
+            raise
+        return None, str(error)
 
 
-def _write_model(model: Any, folder: Path, dtype: str) -> dict[str, Any]:
-    described: dict[str, Any] = {"served": None, "unserved": _NO_PRODUCTS, "template": None}
+def _write_model(model: Any, served: Served | None, unserved: str | None, folder: Path, dtype: str) -> dict[str, Any]:
+    described: dict[str, Any] = {"served": None, "unserved": unserved, "template": None}
     with writing(folder, "export"):
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            if isinstance(model, Servable):
-                described |= {"served": files.write_served(model.served(), folder, dtype), "unserved": None}
-        except ModelError as error:
-            if not isinstance(model, Exports):
-                raise
-            described["unserved"] = str(error)
-            logger.warning("export: a training can start from %s, and it recommends nothing: %s", folder, error)
+        if served is not None:
+            described["served"] = files.write_served(served, folder, dtype)
         side = model.text_side() if isinstance(model, ReadsTexts) else None
         if side is not None:
             write_sentence_folder(side, folder / files.ITEM_ENCODER)
             described["template"] = asdict(side.template)
         if isinstance(model, Exports):
             part = model.training_part(side)
-            if described["served"] is None:
+            if served is None:
+                logger.warning("export: a training can start from %s, and it recommends nothing: %s", folder, unserved)
                 save_without_words(part.user_llm, folder / files.USER_LLM)
             files.write_training(folder, part.kind, part.weights, part.facts)
     return described

@@ -9,6 +9,7 @@
 - ``training.safetensors``: what a training that starts from it needs beside the language models.
 - ``vectors/``: of items and users, for other programs; nothing here reads them.
 - ``histories.safetensors``: ``items``, ``times`` and ``offsets`` of known users, whose ids are in ``users.txt``.
+- ``README.md``: the model card; ``user_model.onnx``: what reads a history, for other programs.
 """
 
 import json
@@ -34,8 +35,8 @@ MANIFEST, ITEMS, VECTORS = "recommender.json", "items.jsonl", "vectors.safetenso
 WEIGHTS, USER_LLM, PARTS, ITEM_ENCODER = "user_model.safetensors", "user_llm", "parts", "item_encoder"
 HISTORIES, USERS = "histories.safetensors", "users.txt"
 TRAINING, FOR_OTHERS = "training.safetensors", "vectors"
-# Of files that an export may have; tokenizers of sentencepiece have a .model.
-_SUFFIXES = (".json", ".jsonl", ".safetensors", ".txt", ".md", ".jinja", ".model", ".faiss", ".onnx")
+# Of files that an export may have; tokenizers of sentencepiece have a .model, large ONNX models their weights in .data.
+_SUFFIXES = (".json", ".jsonl", ".safetensors", ".txt", ".md", ".jinja", ".model", ".faiss", ".onnx", ".data")
 # Of those for other programs, which nothing here opens.
 _SUFFIXES_FOR_OTHERS = (*_SUFFIXES, ".npy", ".npz", ".parquet")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
@@ -121,6 +122,12 @@ def read_served(folder: Path, described: Mapping[str, Any], precision: str = "fl
             length=described["length"],
             precision=PRECISIONS[precision],
         )
+
+
+def dtype_of(described: Mapping[str, Any]) -> str:
+    """Of the vectors that ``write_served`` wrote; those of all parts of a blend have one."""
+    parts: list[Mapping[str, Any]] = described.get("parts", [])
+    return next((dtype_of(part) for part in parts if part["kind"] != "Pairs"), described.get("dtype", "float32"))
 
 
 def _read_blend(folder: Path, described: Mapping[str, Any], precision: str) -> ServedBlend:
@@ -264,8 +271,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _refuse_strangers(folder: Path) -> None:
-    """Nothing in the folder may be code or a pickle, or lie outside: libraries read what they find beside the rest."""
+    """Nothing in the folder may be code or a pickle, or lie outside: libraries read what they find beside the rest.
+
+    The Hub's cache has the files of a snapshot in a folder beside it.
+    """
     root = folder.resolve()
+    if root.parent.name == "snapshots" and (root.parents[1] / "blobs").is_dir():
+        root = root.parents[1]
     for path in sorted(folder.rglob("*")):
         if not path.resolve().is_relative_to(root):
             raise ModelError(f"{path} is a link out of the export; copy the file in its place")

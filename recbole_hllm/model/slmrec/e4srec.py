@@ -23,7 +23,7 @@ from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.contract import Factorised, NeedsRuns, Weights
 from recbole_hllm.model.base.id_table import read_id_table
 from recbole_hllm.model.base.language_models import lora_settings
-from recbole_hllm.model.base.servable import Exports, TrainingPart
+from recbole_hllm.model.base.servable import Exports, Servable, TrainingPart
 from recbole_hllm.model.base.trained_run import over_default
 from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.model.slmrec.e4srec_keys import (
@@ -42,7 +42,9 @@ from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.prompted import PromptedLLM
 from recbole_hllm.nn.ragged import similar_lengths
 from recbole_hllm.nn.tuning import tune
+from recbole_hllm.nn.user_models.language import PromptedUser
 from recbole_hllm.serving.sentence_folder import TextSide
+from recbole_hllm.serving.served import ServedVectors
 
 # Value of `training_rows` -> kind of rows.
 TRAINING_ROWS = {"positions": WindowRows, "prefix": PrefixRows, "user": LastRows}
@@ -50,7 +52,7 @@ TRAINING_ROWS = {"positions": WindowRows, "prefix": PrefixRows, "user": LastRows
 MAX_LOGITS = 2**27
 
 
-class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
+class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports, Servable):
     """Item ids of a trained SASRec, projected into a language model that predicts the next one by full softmax.
 
     Frozen item table -> ``input_proj`` -> [instruction] items [response] through the first ``user_llm_layers`` layers
@@ -279,6 +281,13 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
     def inference_parameters(self) -> int:
         """How many numbers are needed to recommend; LoRA counts as merged."""
         return sum(weight.numel() for name, weight in self.named_parameters() if ".lora_" not in name)
+
+    def served(self) -> ServedVectors:
+        """The language model with its words and projections, and the frozen table; of a student no teacher."""
+        settings, llm = self.settings, self.llm
+        user_model = PromptedUser(llm, settings.item_embed_dim, before=len(llm.before), after=len(llm.after))
+        user_model.input_proj, user_model.score = self.input_proj, self.score
+        return ServedVectors(user_model, self.item_vectors(), cosine=False, length=settings.longest_history)
 
     def training_part(self, text_side: TextSide | None) -> TrainingPart:
         """What recommends and nothing else: item table, the two projections and the words of the instruction."""
