@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from recbole_hllm.data.texts.template import TextTemplate
-from recbole_hllm.errors import ConfigError, DataError, ModelError
+from recbole_hllm.errors import Damaged, DataError, ModelError
 from recbole_hllm.serving import folder as files
 from recbole_hllm.serving.catalogue import Catalogue
 from recbole_hllm.serving.index import ExactIndex, Index
@@ -47,6 +47,8 @@ class Recommender:
     ) -> None:
         self.served, self.catalogue, self.manifest, self.encoder = served, catalogue, dict(manifest), encoder
         self.histories = histories or files.UserHistories()
+        if self.histories.largest >= len(catalogue.ids):
+            raise Damaged(f"histories of users have item {self.histories.largest} of {len(catalogue.ids) - 1}")
         self.index: Index = index or ExactIndex(served)
         self._template = TextTemplate(**manifest["template"]) if manifest.get("template") else None
         self._writing = threading.Lock()
@@ -69,7 +71,7 @@ class Recommender:
         folder = Path(folder).expanduser()
         manifest = files.read_manifest(folder)
         ids, fields = files.read_items(folder)
-        served = files.read_served(folder, manifest["served"], precision)
+        served = files.read_served(folder, manifest["served"], precision, device)
         assert not isinstance(served, files.ServedPairs), "a part alone is not exported"
         if len(served.items) != len(ids) + 1:
             raise ModelError(f"{folder}: vectors of {len(served.items) - 1} items and lines of {len(ids)}")
@@ -173,7 +175,10 @@ class Recommender:
             if request.among is not None:
                 among = np.isin(numbers, self.catalogue.numbers(request.among, "among"))
                 numbers, scores = numbers[among], scores[among]
-        kept = self.catalogue.listed[numbers] & ~np.isin(numbers, list(blocked)) & ~np.isneginf(scores)
+        listed = self.catalogue.listed
+        if (latest := numbers >= len(listed)).any():  # items that are being added now
+            numbers, scores = numbers[~latest], scores[~latest]
+        kept = listed[numbers] & ~np.isin(numbers, list(blocked)) & ~np.isneginf(scores)
         numbers, scores = numbers[kept], scores[kept]
         order = np.argsort(-scores, kind="stable")[: request.k]
         return numbers[order], scores[order]
@@ -194,8 +199,6 @@ class Recommender:
         times: list[list[float]] = []
         texts: list[str] = []
         for request in requests:
-            if not isinstance(request.k, int) or request.k < 1:
-                raise ConfigError(f"k: {request.k!r} is no positive number of items")
             stored, stored_times = ([], []) if request.user is None else self.histories.of_user(request.user)
             first = FURTHER + len(texts)
             texts += [self.text_of(text) for text in request.texts]
