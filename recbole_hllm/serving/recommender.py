@@ -72,7 +72,8 @@ class Recommender:
         manifest = files.read_manifest(folder)
         ids, fields = files.read_items(folder)
         served = files.read_served(folder, manifest["served"], precision, device)
-        assert not isinstance(served, files.ServedPairs), "a part alone is not exported"
+        if isinstance(served, files.ServedPairs):
+            raise ModelError(f"{folder}: a table of pairs is a part of a Blend, and nothing is exported of it alone")
         if len(served.items) != len(ids) + 1:
             raise ModelError(f"{folder}: vectors of {len(served.items) - 1} items and lines of {len(ids)}")
         encoder = TextEncoder(folder / files.ITEM_ENCODER, device) if (folder / files.ITEM_ENCODER).is_dir() else None
