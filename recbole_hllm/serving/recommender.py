@@ -142,7 +142,8 @@ class Recommender:
         found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         if free:
             wanted = max(requests[row].k + len(blocked[row]) + more[row] for row in free)
-            wanted += int((~self.catalogue.listed[1 : len(self.catalogue.ids)]).sum())
+            known = len(self.catalogue.ids)  # and there may be vectors of items that are being added now
+            wanted += int((~self.catalogue.listed[1:known]).sum()) + max(0, len(self.served.items) - known)
             scores, numbers = self.index.search(users[free], wanted)
             for place, row in enumerate(free):
                 found[row] = numbers[place].cpu().numpy(), scores[place].cpu().numpy()
