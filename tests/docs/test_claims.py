@@ -29,7 +29,8 @@ WITH_COMMANDS = PAGES | read("benchmarks/**/*.md", "dataset/*/README.md", "prope
 
 # Of the command line alone, beside the keys of a config.
 OF_THE_CALL = {"help", "run_dir", "plan", "config_file", "config_files", "imports", "to", "processes",
-               "against", "examples", "plots"} | set(
+               "against", "examples", "plots", "histories", "dtype", "onnx", "licence", "llm_licence",
+               "data_licence"} | set(
     options_of("amazon2014")
 )
 # What the examples of docs/extending add; test_doors.py runs them.
@@ -51,7 +52,7 @@ OFFICIAL = {
 # Written like keys: an item's text, a part of eval_args, a key of Hugging Face, a placeholder, an environment variable.
 LIKE_KEYS = {"title", "mode", "attn_type", "key", "HLLM_GOLDENS"}
 # A verb, what some are of (a data set, a folder), and keys.
-OF = r"(?:(?:(?<=describe )|(?<=report )|(?<=reproduce ))\w[\w/-]* )?"
+OF = r"(?:(?:(?<=describe )|(?<=report )|(?<=reproduce ))\w[\w/-]* |(?<=export )\w[\w/-]* \w[\w/-]* )?"
 WORDS = rf"(?:([a-z]+) {OF})?(-.*)"
 PROGRAM = rf"(?m)^[ #]*(?:\w+=\S+ )*(?:python run_recbole_hllm\.py|recbole-hllm) {WORDS}$"
 IN_REPOSITORY = re.compile(r"(?<![\w./-])(?:properties|dataset|benchmarks|docs|tests|recbole_hllm)/[\w./*<>@-]*")
