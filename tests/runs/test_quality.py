@@ -24,8 +24,8 @@ def finished(settings_of, tmp_path_factory):
 
 
 def plain_metrics(loaded, items):
-    """Recall, MRR and NDCG of the test by hand, with (N, D) vectors of items, which SASRec reads and scores; without and
-    with the history masked."""
+    """Recall, MRR and NDCG of the test by hand, with (N, D) vectors of items, which SASRec reads and scores; with the
+    history left in and masked."""
     users, targets, histories, table = [], [], [], loaded.model.item_embedding
     before, table.weight.data = table.weight.data, items
     for rows, masked, row_of, positives in loaded.test_data:
@@ -94,7 +94,8 @@ def test_without_a_test_it_is_the_validation_and_without_both_nothing(finished, 
     assert quality_as_written(nothing, served, served) is None
     export(nothing, tmp_path / "out", dtype="int8")
     assert read_manifest(tmp_path / "out")["quality"] is None
-    assert quality_lines(None) == ["the run has no test and no validation: what the rounded vectors cost is not measured"]
+    (said,) = quality_lines(None)
+    assert said == "the run has no test and no validation: what the rounded vectors cost is not measured"
 
 
 def test_scores_that_are_more_than_a_product(finished):
