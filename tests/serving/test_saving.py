@@ -258,7 +258,7 @@ def test_what_the_hub_says_is_told(exported, hub, monkeypatch):
             Recommender.from_pretrained("me/shop")
 
 
-@pytest.mark.parametrize("name", ["missing", "./missing/export", "a/b/c", "/no/such"])
+@pytest.mark.parametrize("name", ["missing", "./missing", "./missing/export", "a/b/c", "/no/such"])
 def test_only_a_name_of_a_repository_is_looked_for_there(name, hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert local_folder(name) == Path(name)
