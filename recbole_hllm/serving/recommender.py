@@ -244,11 +244,13 @@ class Recommender:
 
         Raises:
             ModelError: the model reads no texts.
-            DataError: none of its fields is given.
+            DataError: none of its fields is given, or the text is empty.
         """
         if self._template is None:
             raise ModelError(f"{self.manifest.get('model')} knows items by id and reads no texts; export one that does")
         if isinstance(fields, str):
+            if not fields.strip():
+                raise DataError("texts: an empty text; leave it out")
             return fields
         keys = self._template.text_keys
         if not any(str(fields.get(key, "")).strip() for key in keys):
