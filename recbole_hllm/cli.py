@@ -28,6 +28,8 @@ VERBS = Door(
         "report": "recbole_hllm.verbs.report",
         "reproduce": "recbole_hllm.verbs.reproduce",
         "export": "recbole_hllm.verbs.export",
+        "index": "recbole_hllm.verbs.index",
+        "recommend": "recbole_hllm.verbs.recommend",
         "serve": "recbole_hllm.verbs.serve",
         "convert": "recbole_hllm.verbs.convert",
         "help": "recbole_hllm.verbs.help",

@@ -76,6 +76,11 @@ class Catalogue:
         self.listed[number] = True
         return number
 
+    @property
+    def removed(self) -> list[str]:
+        """Ids of items that were taken off the list."""
+        return [self.ids[number] for number in np.flatnonzero(~self.listed[1 : len(self.ids)]) + 1]
+
     def remove(self, numbers: Iterable[int]) -> None:
         """Takes items off the list."""
         self.listed[list(numbers)] = False

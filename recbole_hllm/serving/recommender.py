@@ -16,8 +16,10 @@ from recbole_hllm.errors import ConfigError, DataError, ModelError
 from recbole_hllm.serving import folder as files
 from recbole_hllm.serving.catalogue import Catalogue
 from recbole_hllm.serving.index import ExactIndex, Index
+from recbole_hllm.serving.index_building import ready_index
 from recbole_hllm.serving.requests import Recommended, Request
 from recbole_hllm.serving.rows import FURTHER, Rows
+from recbole_hllm.serving.saving import local_folder, push, save
 from recbole_hllm.serving.served import Served, ServedBlend
 from recbole_hllm.serving.text_encoder import TextEncoder
 
@@ -34,6 +36,10 @@ class Recommender:
         encoder: of texts, where new items can be encoded.
         histories: of known users.
         index: that finds the best items; None: all are scored.
+
+    Attributes:
+        folder: it was read from; None: it was not.
+        is_changed: items were added, changed or removed since.
     """
 
     def __init__(
@@ -50,31 +56,66 @@ class Recommender:
         self.index: Index = index or ExactIndex(served)
         self._template = TextTemplate(**manifest["template"]) if manifest.get("template") else None
         self._writing = threading.Lock()
+        self.folder: Path | None = None
+        self.is_changed = False
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, device: str = "cpu", precision: str = "float32"
+        cls, folder: str | Path, device: str = "cpu", precision: str = "float32", index: str = "exact"
     ) -> "Recommender":
         """Reads an export.
 
         Args:
-            folder: that ``recbole-hllm export`` wrote.
+            folder: that ``recbole-hllm export`` or ``save_pretrained`` wrote; or ``user/name`` of a repository of the
+                Hugging Face Hub, of which the files of an export alone are downloaded.
             device: torch's name of where users are computed and items scored.
             precision: of the user model's products, ``float32`` or ``bfloat16``; in the latter a score depends a little
                 on which requests are computed together.
+            index: what finds the best items: exact, flat, ivf or hnsw. But for exact, it is that of the folder, built
+                and written first where there is none of this kind or the vectors are other ones.
 
         Raises:
-            ModelError: there is no export in the folder, or a damaged one.
+            ModelError: there is no export in the folder, or a damaged one; or an index finds too few of the best items.
+            ConfigError: there is no such index.
+            MissingExtra: the index needs faiss, which is not installed.
         """
-        folder = Path(folder).expanduser()
+        folder = local_folder(folder)
         manifest = files.read_manifest(folder)
+        if manifest["served"] is None:
+            raise ModelError(f"{folder} recommends nothing: {manifest.get('unserved')}")
         ids, fields = files.read_items(folder)
         served = files.read_served(folder, manifest["served"], precision)
         assert not isinstance(served, files.ServedPairs), "a part alone is not exported"
         if len(served.items) != len(ids) + 1:
             raise ModelError(f"{folder}: vectors of {len(served.items) - 1} items and lines of {len(ids)}")
         encoder = TextEncoder(folder / files.ITEM_ENCODER, device) if (folder / files.ITEM_ENCODER).is_dir() else None
-        return cls(served, Catalogue(ids, fields), manifest, encoder, files.read_histories(folder))
+        histories = files.read_histories(folder)
+        finder = None if index == "exact" else ready_index(folder, served, histories, index)
+        found = cls(served, Catalogue(ids, fields), manifest, encoder, histories, finder)
+        found.catalogue.remove(found.catalogue.numbers(manifest.get("removed", ()), f"{folder}: removed"))
+        found.folder = folder
+        return found
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Writes a folder that ``from_pretrained`` makes the same Recommender of, with all that was added, changed and
+        removed; see ``saving.save``.
+
+        Args:
+            folder: a new or an empty one; it is there once it is whole.
+        """
+        with self._writing:
+            return save(self, Path(folder).expanduser())
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = True, token: str | None = None, histories: bool = False
+    ) -> str:
+        """Writes a repository of the Hugging Face Hub, with the model card; arguments and errors as of ``saving.push``.
+
+        Returns:
+            Its address.
+        """
+        with self._writing:
+            return push(self, repo_id, private=private, token=token, histories=histories)
 
     # ---- recommendations ----
 
@@ -250,7 +291,7 @@ class Recommender:
             raise ModelError(f"{self.manifest.get('model')} knows items by id and reads no texts; export one that does")
         if isinstance(fields, str):
             if not fields.strip():
-                raise DataError("texts: an empty text; leave it out")
+                raise DataError("texts: a text is empty; leave it out")
             return fields
         keys = self._template.text_keys
         if not any(str(fields.get(key, "")).strip() for key in keys):
@@ -276,12 +317,12 @@ class Recommender:
             ModelError: the model reads no texts.
             DataError: none of an item's fields is one that the model reads.
         """
-        if not (changed := self.changed(items)):
+        if not (changed := self.new_or_changed(items)):
             return {}
         texts = [self.text_of(items[item]) for item in changed]
         return dict(zip(changed, self._encoded(texts), strict=True))
 
-    def changed(self, items: Mapping[str, Mapping[str, str]]) -> list[str]:
+    def new_or_changed(self, items: Mapping[str, Mapping[str, str]]) -> list[str]:
         """Ids of those that are new or have other fields than they had."""
         catalogue = self.catalogue
         return [
@@ -309,6 +350,7 @@ class Recommender:
         with self._writing:
             if vectors:
                 self._write_vectors(vectors)
+            self.is_changed = self.is_changed or bool(items)
             for item, fields in items.items():
                 (self.catalogue.change if item in self.catalogue else self.catalogue.add)(item, fields)
 
@@ -318,6 +360,7 @@ class Recommender:
         assert not isinstance(served, ServedBlend), "it has no vectors of new items"
         if known:
             numbers = torch.tensor(self.catalogue.numbers(known, "items"), device=served.items.device)
+            self.index.changed(numbers)
             served.replace(numbers, torch.stack([vectors[item] for item in known]).to(served.items.device))
         if new := [item for item in vectors if item not in self.catalogue]:
             served.add(torch.stack([vectors[item] for item in new]).to(served.items.device))
@@ -330,6 +373,7 @@ class Recommender:
         """
         with self._writing:
             self.catalogue.remove(self.catalogue.numbers(items, "items"))
+            self.is_changed = True
 
 
 def _times_of(request: Request, wanted: int) -> Sequence[float]:

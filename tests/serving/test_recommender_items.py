@@ -28,7 +28,7 @@ def recommender(folder):
         ({"items": ["x"]}, DataError, "items: not in the catalogue"),
         ({"items": ["i1"], "among": ["x"]}, DataError, "among: not in the catalogue"),
         ({"user": "x"}, DataError, "user: 'x'"),
-        ({"texts": [""]}, DataError, "an empty text"),
+        ({"texts": [""]}, DataError, "a text is empty"),
     ],
 )
 def test_check_raises_what_recommend_does_and_computes_nothing(recommender, monkeypatch, asked, kind, message):
@@ -57,7 +57,7 @@ def test_an_export_without_an_item_llm_reads_no_texts(folder, recommender):
 def test_items_are_encoded_where_they_are_new_or_changed(recommender):
     before = recommender.served.items.clone()
     items = {"i1": dict(recommender.catalogue.fields[1]), "i2": {"title": "silk"}, "n": {"title": "wool"}}
-    assert recommender.changed(items) == ["i2", "n"]
+    assert recommender.new_or_changed(items) == ["i2", "n"]
     vectors = recommender.vectors_of(items)
     assert set(vectors) == {"i2", "n"}
     assert torch.allclose(vectors["n"], recommender.encoder.encode(["title: wool"])[0], atol=1e-6)
@@ -66,7 +66,7 @@ def test_items_are_encoded_where_they_are_new_or_changed(recommender):
     after = recommender.served.items
     assert torch.equal(after[1], before[1]) and recommender.catalogue.listed[1], "listed again as it was"
     assert torch.allclose(after[2], vectors["i2"], atol=1e-6) and torch.equal(after[21], torch.ones(8))
-    assert torch.equal(after[3:21], before[3:]) and recommender.changed(items) == []
+    assert torch.equal(after[3:21], before[3:]) and recommender.new_or_changed(items) == []
 
 
 def test_who_asks_while_items_are_added_gets_items_that_are_whole(recommender):

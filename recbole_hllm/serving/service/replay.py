@@ -27,7 +27,7 @@ def replay(entries: Mapping[str, Entry], recommender: Recommender, export: str) 
     """
     fields = {item: entry.fields for item, entry in entries.items() if entry.fields is not None}
     known: dict[str, Tensor] = {}
-    for item in (changed := recommender.changed(fields)):
+    for item in (changed := recommender.new_or_changed(fields)):
         vector = entries[item].vector
         if vector is not None and entries[item].export == export:
             known[item] = vector
