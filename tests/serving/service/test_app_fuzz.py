@@ -36,7 +36,7 @@ def clear(answer, wrong_only=False):
         assert not any(word in answer.text for word in ("Traceback", "recbole_hllm", "/tmp", "site-packages"))
 
 
-@settings(max_examples=500)
+@settings(max_examples=350)
 @given(WANTED)
 def test_any_json(shared, body):
     answer = shared.post("/recommend", content=json.dumps(body), headers=JSON)
@@ -50,13 +50,13 @@ def test_json_that_is_nearly_right(shared, body):
     clear(shared.post("/recommend", content=json.dumps(body), headers=JSON))
 
 
-@settings(max_examples=200)
+@settings(max_examples=300)
 @given(some.binary(max_size=60) | UNFINISHED)
 def test_bytes_that_are_no_json(shared, body):
     clear(shared.post("/recommend", content=body, headers=JSON), wrong_only=True)
 
 
-@settings(max_examples=100)
+@settings(max_examples=200)
 @given(some.dictionaries(STRINGS, VALUES.filter(lambda value: not isinstance(value, dict)), max_size=3) | VALUES)
 def test_items_that_are_none(shared, body):
     answer = shared.post("/items", content=json.dumps(body), headers=JSON)
