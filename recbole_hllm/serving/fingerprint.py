@@ -3,6 +3,8 @@
 from hashlib import sha256
 from pathlib import Path
 
+from recbole_hllm.serving.index_building import DESCRIBED
+
 # Of files that what is recommended depends on.
 _SUFFIXES = (".json", ".jsonl", ".safetensors", ".txt", ".model")
 # A file of more than all samples is read at so many places, so many bytes at each.
@@ -11,13 +13,14 @@ _DIGITS = 12
 
 
 def fingerprint(folder: Path) -> str:
-    """12 hexadecimal digits that differ between exports of different trainings or catalogues.
+    """12 hexadecimal digits that differ between exports of different trainings or catalogues; an index, which is made
+    of the vectors, changes nothing.
 
     Of large files samples are read, from the beginning to the end: vectors of another training differ everywhere.
     """
     digest = sha256()
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix in _SUFFIXES and not path.name.startswith("."):
+        if path.suffix in _SUFFIXES and path.name != DESCRIBED and not path.name.startswith(".") and path.is_file():
             size = path.stat().st_size
             digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
             with path.open("rb") as file:

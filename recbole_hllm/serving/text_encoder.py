@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from recbole_hllm.errors import Damaged, ModelError
+from recbole_hllm.errors import Damaged, DataError, ModelError
 from recbole_hllm.storage.files import read_json
 
 # Texts encoded at once.
@@ -54,6 +54,7 @@ class TextEncoder:
 
         Raises:
             ModelError: a file is missing or damaged.
+            DataError: the tokenizer finds nothing in a text.
         """
         if not texts:
             return torch.zeros(0, self._width())
@@ -68,6 +69,8 @@ class TextEncoder:
                 return_tensors="pt",
             ).to(self.device)
             batch.pop("token_type_ids", None)  # zeros, which is what a model takes where there are none
+            if not batch["attention_mask"].any(dim=1).all():
+                raise DataError("texts: the language model finds no word in one; give it other words, or leave it out")
             hidden = llm(**batch).last_hidden_state
             vectors.append(head(_pool(hidden, batch["attention_mask"], pooling)))
         return torch.cat(vectors).float()

@@ -40,6 +40,8 @@ def _read(name: str, value: str, kind: type) -> Any:
         if value not in ("True", "False"):
             raise ConfigError(f"{name}: {value!r} is neither True nor False")
         return value == "True"
+    if kind is str and value == "True":
+        raise ConfigError(f"{name} needs a value")
     try:
         return kind(value)
     except ValueError as error:

@@ -8,7 +8,7 @@ usage: recbole-hllm serve FOLDER [--port N] [--journal FOLDER] [--token-file FIL
   --journal FOLDER          items are added and removed, and kept in this folder; without it the catalogue stays
   --token-file FILE         whose first line clients must send as 'Authorization: Bearer TOKEN'; so does the value of
                             the environment variable RECBOLE_HLLM_TOKEN
-  --index NAME              that finds the best items; default exact
+  --index exact             what finds the best items: exact, flat, ivf or hnsw
   --device cpu, --precision float32   of the user model
 
   --max-history 1000        items of a history; --max-texts 50 of them texts, of --max-text 4000 characters
@@ -28,10 +28,10 @@ import os
 from dataclasses import fields
 from pathlib import Path
 
-from recbole_hllm.errors import ConfigError, MissingExtra, did_you_mean
-from recbole_hllm.verbs.line import parse_arguments
+from recbole_hllm.errors import ConfigError, MissingExtra
+from recbole_hllm.verbs.options import read_options
 
-_WORDS = ("host", "port", "journal", "token-file", "index", "device", "precision")
+_USAGE = "serve FOLDER [--port=8000] [--journal=FOLDER]"
 _TOKEN = "RECBOLE_HLLM_TOKEN"
 _SHORTEST_TOKEN = 16
 _LAST_PORT = 65535
@@ -39,10 +39,6 @@ _LAST_PORT = 65535
 
 def main(words: list[str]) -> int:
     """Serves until it is told to stop."""
-    words = list(words)
-    if not words or words[0].startswith("-"):
-        raise ConfigError("serve: name the folder of an export: recbole-hllm serve FOLDER")
-    folder, given = words.pop(0), parse_arguments(words)
     try:
         from recbole_hllm.serving.service.server import run
     except ModuleNotFoundError as error:
@@ -52,29 +48,20 @@ def main(words: list[str]) -> int:
     from recbole_hllm.serving.service.limits import Limits
     from recbole_hllm.serving.service.service import Service
 
-    bounds = {bound.name.replace("_", "-"): bound for bound in fields(Limits)}
-    for name, value in given.items():
-        if name not in (*_WORDS, *bounds):
-            raise ConfigError(f"serve: there is no --{name}{did_you_mean(name, (*_WORDS, *bounds))}")
-        if value == "True":
-            raise ConfigError(f"serve: --{name} needs a value")
-    limits = Limits(**{bound.name: _number(name, given[name]) for name, bound in bounds.items() if name in given})
-    host, port = given.get("host", "127.0.0.1"), _number("port", given.get("port", "8000"))
+    bounds = {bound.name.replace("_", "-"): getattr(Limits, bound.name) for bound in fields(Limits)}
+    own = {"host": "127.0.0.1", "port": 8000, "journal": str, "token-file": str}
+    of_recommender = {"index": "exact", "device": "cpu", "precision": "float32"}
+    (folder,), given = read_options(words, _USAGE, 1, {**own, **of_recommender, **bounds})
+    limits = Limits(**{name.replace("-", "_"): given[name] for name in bounds})
+    host, port = given["host"], given["port"]
     if not 1 <= port <= _LAST_PORT:
         raise ConfigError(f"serve: --port={port} is none of 1 to {_LAST_PORT}")
-    token = _token(given.get("token-file"))
+    token = _token(given["token-file"])
     if token is None and not _is_loopback(host):
         logging.getLogger().warning(f"serve: {host} is open to other machines, and there is no token (--token-file)")
-    options = {name: given[name] for name in ("index", "device", "precision") if name in given}
-    service = Service(folder, given.get("journal"), limits, **options)
+    service = Service(folder, given["journal"], limits, **{name: given[name] for name in of_recommender})
     run(service, host, port, token)
     return 0
-
-
-def _number(name: str, value: str) -> int:
-    if not (value.isascii() and value.isdecimal()):
-        raise ConfigError(f"serve: --{name}={value} is not a number")
-    return int(value)
 
 
 def _token(file: str | None) -> str | None:

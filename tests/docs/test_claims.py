@@ -51,8 +51,8 @@ OFFICIAL = {
     "text_path", "optim_args", "lr_mult_prefix", "lr_mult_rate", "scheduler_args", "use_ft_flash_attn", "load_pretrain",
     "val_only", "checkpoint_dir", "auto_resume", "use_text", "freeze_prefix", "freeze_ad", "loss",
 }  # fmt: skip
-# Written like keys: an item's text, a part of eval_args, a key of Hugging Face, a placeholder, an environment variable, a
-# header of HTTP.
+# Written like keys: an item's text, a part of eval_args, a key of Hugging Face, a placeholder, an environment variable,
+# a header of HTTP.
 LIKE_KEYS = {"title", "mode", "attn_type", "key", "HLLM_GOLDENS", "Authorization"}
 # Numbers of the service as Prometheus's client writes them, which puts an end to names.
 METRICS = {

@@ -20,6 +20,8 @@ def test_what_is_no_part_of_the_recommendations_changes_nothing(tmp_path):
     folder = write_export(tmp_path / "one", texts=False)
     before = fingerprint(folder)
     (folder / "README.md").write_text("a model card")
+    (folder / "index.json").write_text("{}")
+    (folder / "index.faiss").write_bytes(b"of the vectors")
     assert fingerprint(folder) == before
 
 

@@ -28,6 +28,7 @@ def test_values_have_the_types_of_their_defaults():
         (["here", "--nam=b"], "verb: there is no --nam; did you mean 'name'"),
         (["here", "--k=b"], "verb: --k: 'b' is no whole number"),
         (["here", "--most=1.5"], "verb: --most: '1.5' is no whole number"),
+        (["here", "--name"], "verb: --name needs a value"),
         (["here", "--share=x"], "verb: --share: 'x' is no number"),
         (["here", "--all=yes"], "verb: --all: 'yes' is neither True nor False"),
     ],

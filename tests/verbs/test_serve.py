@@ -58,12 +58,12 @@ def test_a_token_of_the_environment(served, folder, monkeypatch, caplog):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "serve: name the folder of an export"),
-        (["--port=1"], "serve: name the folder of an export"),
+        ([], "serve: write recbole-hllm serve FOLDER"),
+        (["--port=1"], "serve: write recbole-hllm serve FOLDER"),
         (["{}", "--prot=1"], "there is no --prot; did you mean 'port'?"),
         (["{}", "--max_k=1"], "there is no --max_k; did you mean 'max-k'?"),
-        (["{}", "--port"], "--port needs a value"),
-        (["{}", "--port=http"], "--port=http is not a number"),
+        (["{}", "--port=http"], "--port: 'http' is no whole number"),
+        (["{}", "--journal"], "--journal needs a value"),
         (["{}", "--port=70000"], "--port=70000 is none of 1 to 65535"),
         (["{}", "--queue=0"], "--queue is a number from 1 on"),
         (["{}", "--token-file={}/nothing"], "cannot be read"),

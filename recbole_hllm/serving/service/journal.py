@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from recbole_hllm.errors import ConfigError, DataError
-from recbole_hllm.storage.files import sync, writing
+from recbole_hllm.storage.files import sync
 from recbole_hllm.storage.locks import held
 
 ITEMS = "items.jsonl"
@@ -63,12 +63,15 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / ITEMS
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.path.touch()
+            sync(folder)
+        except OSError as error:
+            raise ConfigError(f"journal: cannot write {self.path}: {error.strerror or error}") from error
         self._held = ExitStack()
         if self._held.enter_context(held(folder / _LOCK, wait=False)) is None:
             raise ConfigError(f"journal: another service writes {folder}; give each a folder of its own")
-        with writing(self.path):
-            self.path.touch()
-            sync(folder)
         whole = self._read()[1]
         if whole < self.path.stat().st_size:
             _LOG.warning(f"{self.path}: the last line is torn and left out; nobody was told that it was written")

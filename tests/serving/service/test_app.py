@@ -105,6 +105,8 @@ def test_a_model_that_reads_times(served, tmp_path):
         ({"items": ["i1"], "times": [1.0, 2.0]}, "times", "2 for 1 items and texts; send one each"),
         ({"items": ["i1"], "at": 1e12}, "at", "divide milliseconds by 1000"),
         ({"texts": [{"size": "3"}]}, "texts", "none of the fields title is given"),
+        ({"texts": ["red", " "]}, "texts", "a text is empty; leave it out"),
+        ({"texts": ["red", {"title": "\x00"}]}, "texts", "finds no word in one"),
         ({"texts": ["a" * 4001]}, "texts", "longer than 4,000 characters (--max-text)"),
         ({"texts": [{str(number): "x" for number in range(51)}]}, "texts", "at most 50 fields"),
         ({"items": ["i1"] * 1001}, "items", "1,001 are more than 1,000 (--max-history); send the last ones"),

@@ -11,7 +11,7 @@ STRINGS = some.text(max_size=8) | some.sampled_from(["i1", "i2", "u1", "\ud800",
 VALUES = some.recursive(
     some.none() | some.booleans() | some.integers() | some.floats() | STRINGS | some.integers(0, 3),
     lambda inner: some.lists(inner, max_size=4) | some.dictionaries(STRINGS, inner, max_size=3),
-    max_leaves=8,
+    max_leaves=4,
 )
 WANTED = some.dictionaries(some.sampled_from(FIELDS) | STRINGS, VALUES, max_size=5) | VALUES
 NEARLY = some.fixed_dictionaries(
@@ -36,7 +36,7 @@ def clear(answer, wrong_only=False):
         assert not any(word in answer.text for word in ("Traceback", "recbole_hllm", "/tmp", "site-packages"))
 
 
-@settings(max_examples=600)
+@settings(max_examples=350)
 @given(WANTED)
 def test_any_json(shared, body):
     answer = shared.post("/recommend", content=json.dumps(body), headers=JSON)
@@ -50,20 +50,20 @@ def test_json_that_is_nearly_right(shared, body):
     clear(shared.post("/recommend", content=json.dumps(body), headers=JSON))
 
 
-@settings(max_examples=150)
+@settings(max_examples=300)
 @given(some.binary(max_size=60) | UNFINISHED)
 def test_bytes_that_are_no_json(shared, body):
     clear(shared.post("/recommend", content=body, headers=JSON), wrong_only=True)
 
 
-@settings(max_examples=100)
+@settings(max_examples=200)
 @given(some.dictionaries(STRINGS, VALUES.filter(lambda value: not isinstance(value, dict)), max_size=3) | VALUES)
 def test_items_that_are_none(shared, body):
     answer = shared.post("/items", content=json.dumps(body), headers=JSON)
     clear(answer)
 
 
-@settings(max_examples=60)
+@settings(max_examples=100)
 @given(some.text(max_size=30), some.text(max_size=20))
 def test_ids_and_words_in_the_address(shared, item, typed):
     path = quote(item.encode("utf-8", "replace"), safe="")

@@ -149,7 +149,7 @@ def test_it_is_long_when_most_lines_are_of_no_use(journal, monkeypatch):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot write"):
+    with pytest.raises(ConfigError, match="journal: cannot write .*/file/journal"):
         Journal(tmp_path / "file" / "journal")
 
 
