@@ -15,7 +15,7 @@ pytest.importorskip("faiss")
 
 
 def users(count=20):
-    return torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(5))
+    return torch.randn(20, WIDTH, generator=torch.Generator().manual_seed(5))[:count]
 
 
 def index_of(served, kind, effort=128):
