@@ -65,7 +65,7 @@ class Lines:
     @property
     def total(self) -> int:
         """Rows of Parquet, bytes of JSON lines."""
-        return path_size(self.path) if self._table is None else self._table.metadata.num_rows
+        return self.path.stat().st_size if self._table is None else self._table.metadata.num_rows
 
     def done(self, place: Place) -> int:
         """How much of the total a place is."""
@@ -80,11 +80,6 @@ class Lines:
         read = _json_lines(self.path, place) if self._table is None else _rows(self.path, self._table, place)
         while batch := list(islice(read, at_once)):
             yield [line for line, _ in batch if line.content is not None], batch[-1][1]
-
-
-def path_size(path: Path) -> int:
-    """Bytes of a file."""
-    return path.stat().st_size
 
 
 def _json_lines(path: Path, place: Place) -> Iterator[tuple[Line, Place]]:
