@@ -38,7 +38,7 @@ ARROWS = {
     "texts": COMMON,
     "serving": COMMON | {"nn", "storage", "texts"},
     "contract": {"config"},
-    "servable": {"contract", "nn", "serving"},
+    "servable": COMMON | {"contract", "nn", "serving"},
     "checkpoint": COMMON | {"processes", "storage"},
     "model": KEYS
     | {"checkpoint", "contract", "data", "evaluation", "memory", "nn", "processes", "servable", "serving", "storage"}
@@ -61,7 +61,7 @@ ARROWS = {
 # Files that are rooms of their own: Config chooses the model and asks the data's files, the contract stands below all.
 TWO_STOREYS = {
     "config/config.py": "config.config", "model/base/contract.py": "contract", "training/checkpoint.py": "checkpoint",
-    "model/base/servable.py": "servable", "data/texts/template.py": "texts",
+    "model/base/servable.py": "servable", "model/base/served_model.py": "servable", "data/texts/template.py": "texts",
 }  # fmt: skip
 # RecBole's own classes are subclassed here and nowhere else.
 SUBCLASSED_IN = {

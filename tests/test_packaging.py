@@ -73,6 +73,7 @@ def test_wheel_holds_every_module_and_every_property_file(wheel):
     modules = {f"recbole_hllm/{file}" for file in files_below(ROOT / "recbole_hllm", "*.py")}
     properties = {f"recbole_hllm/properties/{file}" for file in files_below(ROOT / "properties", "*.yaml")}
     page = {f"recbole_hllm/report/page.{kind}" for kind in ("css", "js")}
+    page |= {f"recbole_hllm/serving/service/page.{kind}" for kind in ("css", "html", "js")}
     metadata = {file for file in content if ".dist-info/" in file}
     assert content - metadata == modules | properties | page | {"recbole_hllm/py.typed"}
     assert any(file.endswith("LICENSE") for file in metadata)

@@ -14,3 +14,9 @@ def word_embeddings(model: PreTrainedModel) -> nn.Embedding:
 def drop_input_embeddings(model: PreTrainedModel) -> None:
     """Frees the word embeddings of a model that only ever reads vectors."""
     model.set_input_embeddings(None)  # type: ignore[arg-type]  # declared for those that have some
+
+
+def cut_words(model: PreTrainedModel, number: int) -> None:
+    """Takes the word embeddings after so many away, of a model that was saved with more."""
+    if len(word_embeddings(model).weight) > number:
+        model.resize_token_embeddings(number)

@@ -10,6 +10,8 @@ _SPECIAL = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "–": "--", "×": r"$\times$",
 }  # fmt: skip
+# A table wider than the page is made as wide as it; graphicx.
+_FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 _ANY = re.compile("|".join(map(re.escape, _SPECIAL)))
 
 
@@ -20,8 +22,9 @@ def escaped(text: str) -> str:
 
 
 def to_latex(tables: Sequence[Table]) -> str:
-    """A ``table`` for each table, in the encoding UTF-8; the preamble needs booktabs, and fontenc T1 for quotes."""
-    head = "% \\usepackage{booktabs} \\usepackage[T1]{fontenc}\n"
+    """A ``table`` for each table, in the encoding UTF-8; the preamble needs booktabs, graphicx for wide ones, and
+    fontenc T1 for quotes."""
+    head = "% \\usepackage{booktabs,graphicx} \\usepackage[T1]{fontenc}\n"
     return head + "\n".join(map(_table, tables))
 
 
@@ -30,13 +33,14 @@ def _table(table: Table) -> str:
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escaped(table.title)}}}",
+        _FITTED,
         rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
         r"\toprule",
         " & ".join(map(escaped, table.columns)) + r" \\",
         r"\midrule",
         *(" & ".join(map(_cell, row)) + r" \\" for row in table.rows),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"

@@ -16,9 +16,10 @@ from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import MAY_CHANGE, NOT_SAVED, SHARED
 from recbole_hllm.data.protocol import check_same_reference
 from recbole_hllm.errors import ConfigError, naming
-from recbole_hllm.model.base.contract import Exports, Staged
+from recbole_hllm.model.base.servable import Staged
 from recbole_hllm.processes import Processes, alone, begin, current, ending_together
 from recbole_hllm.registry import known_name
+from recbole_hllm.runs.export import export
 from recbole_hllm.runs.folder import (
     KEYS,
     check_same_run,
@@ -69,7 +70,7 @@ def run_stages(
     0. The Item LLM is frozen as it is: its vectors are computed once, and what lies above it is trained. Of use where
        that would spoil a pretrained Item LLM as long as it is random.
     1. Both LLMs are trained as their keys say, from the export of stage 0 where the schedule has one; the best weights
-       go to ``stage-1/export`` (``HLLM.export``).
+       go to ``stage-1/export`` (``export``).
     2. Starts from that export with the Item LLM frozen: item vectors are computed once and looked up, and the Item
        LLM leaves the memory. Exported again, Item LLM included.
     3. Starts from the export of stage 2 and trains nothing: it is evaluated, and vectors of all items and users are
@@ -330,8 +331,7 @@ def _export(stage: int, keys: dict[str, Any], own: Path) -> None:
         if stage == 3:
             write_vectors(finished, new)
         else:
-            assert isinstance(finished.model, Exports), "a model of stages"
-            finished.model.export(new)
+            export(finished, new)
 
 
 def _report(folder: Path) -> dict[str, Any]:

@@ -1,25 +1,34 @@
 """Vectors of all items and users of a finished run, as files for other programs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from recbole_hllm.config.keys.run import RunKeys
-from recbole_hllm.errors import ModelError
+from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
 from recbole_hllm.model.base.contract import Factorised
 from recbole_hllm.runs.run import Run
-from recbole_hllm.storage.files import write_text, writing
+from recbole_hllm.storage.files import writing
+
+FORMS = ("npy", "parquet")
 
 
 @torch.no_grad()
-def write_vectors(run: Run, folder: str | Path) -> None:
-    """Writes ``item_vectors.npy``, ``user_vectors.npy`` (float32, a row each) and ``item_ids.txt``, ``user_ids.txt``
-    (the data's own ids, a line each, in the same order); of a model whose scores are made of more, ``beside.npz``.
+def write_vectors(run: Run, folder: str | Path, form: str = "npy") -> None:
+    """Writes the vectors and the data's own ids, in the same order; of a model whose scores are made of more,
+    ``beside.npz``.
+
+    ``npy``: ``item_vectors.npy``, ``user_vectors.npy`` (float32, a row each) and ``item_ids.txt``, ``user_ids.txt`` (a
+    line each). ``parquet``: ``item_vectors.parquet`` with the columns ``item_id`` and ``vector`` (a list of D float32),
+    ``user_vectors.parquet`` with ``user_id`` and ``vector``.
 
     A user's vector is what the model predicts after the user's latest interactions in the data, validation and test
     ones included, as many as an evaluation's history holds (`SequenceDataset.latest_rows`). Where scores are cosines,
@@ -29,12 +38,15 @@ def write_vectors(run: Run, folder: str | Path) -> None:
     Args:
         run: of a model of this package that scores users' vectors with items', from ``load_run``.
         folder: made where it is missing; files of these names are overwritten.
+        form: one of `FORMS`.
 
     Raises:
-        ConfigError: the disk is full or the folder cannot be written.
+        ConfigError: there is no such form, the disk is full or the folder cannot be written.
         ModelError: the model has no such vectors, as HLLMRanker with early fusion; nothing is written then.
     """
     folder, model, data, settings = Path(folder), run.model.eval(), run.dataset, RunKeys.of(run.config)
+    if form not in FORMS:
+        raise ConfigError(f"vectors: {form!r} is not one of {', '.join(FORMS)}{did_you_mean(form, FORMS)}")
     if not isinstance(model, Factorised):
         raise ModelError(f"{settings.model} has no vectors of users and items to write")
     cosine = model.similarity == "cosine"
@@ -44,21 +56,37 @@ def write_vectors(run: Run, folder: str | Path) -> None:
     steps = np.split(sequences, range(settings.eval_batch_size, len(sequences), settings.eval_batch_size))
     of_users = (model.user_vectors(data.latest_rows(step).to(settings.device)) for step in steps)
     first = next(of_users)  # a model that cannot compute them says so before there are files
-    with writing(folder):
+    item_ids = data.id2token(data.iid_field, np.arange(1, data.item_num))
+    write = _write_npy if form == "npy" else _write_parquet
+    with writing(folder, "vectors"):
         folder.mkdir(parents=True, exist_ok=True)
-        _write_rows(folder / "item_vectors.npy", (len(items), items.shape[1]), map(finish, [items]))
-        _write_rows(folder / "user_vectors.npy", (len(users), items.shape[1]), map(finish, chain([first], of_users)))
+        width = items.shape[1]
+        write(folder, "item", list(map(str, item_ids)), width, map(finish, [items]))
+        write(folder, "user", list(map(str, data.id2token(data.uid_field, users))), width,
+              map(finish, chain([first], of_users)))  # fmt: skip
         if beside := model.beside_vectors():
             arrays: dict[str, Any] = {name: array.cpu().numpy() for name, array in beside.items()}
             np.savez(folder / "beside.npz", **arrays)
-    for name, field, ids in (("item", data.iid_field, np.arange(1, data.item_num)), ("user", data.uid_field, users)):
-        write_text(folder / f"{name}_ids.txt", "".join(f"{token}\n" for token in data.id2token(field, ids)))
 
 
-def _write_rows(path: Path, shape: tuple[int, int], blocks: Iterable[torch.Tensor]) -> None:
+def _write_npy(folder: Path, kind: str, ids: Sequence[str], width: int, blocks: Iterable[Tensor]) -> None:
     """A float32 .npy file, block by block: a catalogue and its users may be larger than memory."""
-    rows, begin = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=tuple(shape)), 0
+    path, begin = folder / f"{kind}_vectors.npy", 0
+    rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(ids), width))
     for block in blocks:
         rows[begin : begin + len(block)] = block.float().cpu().numpy()
         begin += len(block)
     rows.flush()
+    (folder / f"{kind}_ids.txt").write_text("".join(f"{one}\n" for one in ids), encoding="utf-8")
+
+
+def _write_parquet(folder: Path, kind: str, ids: Sequence[str], width: int, blocks: Iterable[Tensor]) -> None:
+    """A .parquet file, a group of rows for each block."""
+    vectors, begin = pa.list_(pa.float32(), width), 0
+    schema = pa.schema([(f"{kind}_id", pa.string()), ("vector", vectors)])
+    with pq.ParquetWriter(folder / f"{kind}_vectors.parquet", schema) as file:
+        for block in blocks:
+            numbers = pa.array(block.float().cpu().numpy().reshape(-1))
+            columns = [pa.array(ids[begin : begin + len(block)]), pa.FixedSizeListArray.from_arrays(numbers, width)]
+            file.write_table(pa.Table.from_arrays(columns, schema=schema))
+            begin += len(block)

@@ -1,9 +1,11 @@
 """Why an item is recommended: what each item of the history adds to its score, and how like it each of them is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from recbole_hllm.serving.recommender import Recommender
 from recbole_hllm.serving.requests import Request
@@ -26,36 +28,52 @@ class Reason:
     similarity: float | None
 
 
-@torch.no_grad()
 def explain(recommender: Recommender, request: Request, item: str) -> list[Reason]:
-    """What each item of the history adds to the score of an item, exact: the history is read once without each.
+    """What each item of the history adds to the score of an item; see ``explain_all``."""
+    return explain_all(recommender, request, [item])[0]
+
+
+@torch.no_grad()
+def explain_all(recommender: Recommender, request: Request, items: Sequence[str]) -> list[list[Reason]]:
+    """What each item of the history adds to the score of some items, exact: the history is read once without each.
 
     Args:
-        recommender: that recommends it.
+        recommender: that recommends them.
         request: whose history it is.
-        item: the recommended one.
+        items: the recommended ones.
 
     Returns:
-        The items of the history that are read, the oldest first.
+        Of each of them, the items of the history that are read, the oldest first.
 
     Raises:
-        DataError: the item is not known, or as ``Recommender.recommend``.
+        DataError: an item is not known, or as ``Recommender.recommend``.
         ModelError: as there.
     """
-    number = recommender.catalogue.numbers([item], "item")[0]
+    recommended = recommender.catalogue.numbers(items, "item")
     rows, further = recommender.rows_of([request])
     rows = rows.cut(recommender.served.length)
     length = int(rows.lengths[0])
-    parts = _with_and_without(rows, length)
-    users, beside = recommender.served.users(parts, further), recommender.served.beside(parts)
-    scores = users @ recommender.served.items[number]
+    scores = _scores(recommender, _with_and_without(rows, length), further, recommended)
+    less = scores[0] - scores[1:]
+    history = rows.items[0, :length].tolist()
+    names = recommender.names_of(history, request)
+    reasons = []
+    for place, number in enumerate(recommended):
+        contributions = less[:, place].tolist() if length > 1 else [None]
+        similarities = _similarities(recommender, history, number)
+        reasons.append([Reason(*reason) for reason in zip(names, contributions, similarities, strict=True)])
+    return reasons
+
+
+def _scores(recommender: Recommender, rows: Rows, further: Tensor | None, items: list[int]) -> Tensor:
+    """(B, M) of some items."""
+    served = recommender.served
+    scores, beside = served.users(rows, further) @ served.items[items].T, served.beside(rows)
     if beside is not None:
-        of_item = beside.items == number
-        scores.index_add_(0, beside.rows[of_item], beside.values[of_item].to(scores.dtype))
-    less = (scores[0] - scores[1:]).tolist() if length > 1 else [None]
-    numbers = rows.items[0, :length].tolist()
-    names = recommender.names_of(numbers, request)
-    return [Reason(*reason) for reason in zip(names, less, _similarities(recommender, numbers, number), strict=True)]
+        for place, item in enumerate(items):
+            own = beside.items == item
+            scores[:, place].index_add_(0, beside.rows[own], beside.values[own].to(scores.dtype))
+    return scores
 
 
 def _with_and_without(rows: Rows, length: int) -> Rows:

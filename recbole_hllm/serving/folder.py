@@ -5,8 +5,11 @@
 - ``vectors.safetensors``: ``scored`` (N, E) and, where it differs, ``read`` (N, C), without a row for padding.
 - ``user_model.safetensors``: weights of what reads a history; ``user_llm/`` has those of its language model.
 - ``parts/0/``, ``parts/1/``, and so on: the parts of a blend, each with the files above but for the items.
-- ``item_encoder/``: a sentence-transformers folder, of a model that reads texts.
+- ``item_encoder/``: a sentence-transformers folder, of a model that reads texts; see `sentence_folder`.
+- ``training.safetensors``: what a training that starts from it needs beside the language models.
+- ``vectors/``: of items and users, for other programs; nothing here reads them.
 - ``histories.safetensors``: ``items``, ``times`` and ``offsets`` of known users, whose ids are in ``users.txt``.
+- ``README.md``: the model card; ``user_model.onnx``: what reads a history, for other programs.
 """
 
 import json
@@ -31,8 +34,11 @@ FORMAT = 1
 MANIFEST, ITEMS, VECTORS = "recommender.json", "items.jsonl", "vectors.safetensors"
 WEIGHTS, USER_LLM, PARTS, ITEM_ENCODER = "user_model.safetensors", "user_llm", "parts", "item_encoder"
 HISTORIES, USERS = "histories.safetensors", "users.txt"
-# Of files that an export may have; tokenizers of sentencepiece have a .model.
-_SUFFIXES = (".json", ".jsonl", ".safetensors", ".txt", ".md", ".jinja", ".model", ".faiss", ".onnx")
+TRAINING, FOR_OTHERS = "training.safetensors", "vectors"
+# Of files that an export may have; tokenizers of sentencepiece have a .model, large ONNX models their weights in .data.
+_SUFFIXES = (".json", ".jsonl", ".safetensors", ".txt", ".md", ".jinja", ".model", ".faiss", ".onnx", ".data")
+# Of those for other programs, which nothing here opens.
+_SUFFIXES_FOR_OTHERS = (*_SUFFIXES, ".npy", ".npz", ".parquet")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
@@ -116,6 +122,12 @@ def read_served(folder: Path, described: Mapping[str, Any], precision: str = "fl
             length=described["length"],
             precision=PRECISIONS[precision],
         )
+
+
+def dtype_of(described: Mapping[str, Any]) -> str:
+    """Of the vectors that ``write_served`` wrote; those of all parts of a blend have one."""
+    parts: list[Mapping[str, Any]] = described.get("parts", [])
+    return next((dtype_of(part) for part in parts if part["kind"] != "Pairs"), described.get("dtype", "float32"))
 
 
 def _read_blend(folder: Path, described: Mapping[str, Any], precision: str) -> ServedBlend:
@@ -224,6 +236,17 @@ def read_histories(folder: Path) -> UserHistories:
         return UserHistories.of(users, arrays["items"], arrays["times"], arrays["offsets"])
 
 
+def write_training(folder: Path, kind: str, weights: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
+    """Writes what a training needs, after the language models: a folder with this file has those too.
+
+    Args:
+        kind: of the model.
+        weights: on the CPU.
+        facts: kept beside them.
+    """
+    save_file(dict(weights), folder / TRAINING, metadata={**facts, "kind": kind})
+
+
 # ---- the manifest ----
 
 
@@ -248,11 +271,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _refuse_strangers(folder: Path) -> None:
-    """Nothing in the folder may be code or a pickle, or lie outside: libraries read what they find beside the rest."""
+    """Nothing in the folder may be code or a pickle, or lie outside: libraries read what they find beside the rest.
+
+    The Hub's cache has the files of a snapshot in a folder beside it.
+    """
     root = folder.resolve()
+    if root.parent.name == "snapshots" and (root.parents[1] / "blobs").is_dir():
+        root = root.parents[1]
     for path in sorted(folder.rglob("*")):
         if not path.resolve().is_relative_to(root):
             raise ModelError(f"{path} is a link out of the export; copy the file in its place")
-        if path.is_file() and not path.name.startswith(".") and path.suffix not in _SUFFIXES:
-            known = ", ".join(_SUFFIXES)
+        suffixes = _SUFFIXES_FOR_OTHERS if path.parent == folder / FOR_OTHERS else _SUFFIXES
+        if path.is_file() and not path.name.startswith(".") and path.suffix not in suffixes:
+            known = ", ".join(suffixes)
             raise ModelError(f"{path}: an export has no {path.suffix or 'such'} files, only {known}; remove it")

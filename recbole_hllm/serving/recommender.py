@@ -19,6 +19,7 @@ from recbole_hllm.serving.index import ExactIndex, Index
 from recbole_hllm.serving.index_building import ready_index
 from recbole_hllm.serving.requests import Recommended, Request
 from recbole_hllm.serving.rows import FURTHER, Rows
+from recbole_hllm.serving.saving import local_folder, push, save
 from recbole_hllm.serving.served import Served, ServedBlend
 from recbole_hllm.serving.text_encoder import TextEncoder
 
@@ -35,6 +36,10 @@ class Recommender:
         encoder: of texts, where new items can be encoded.
         histories: of known users.
         index: that finds the best items; None: all are scored.
+
+    Attributes:
+        folder: it was read from; None: it was not.
+        is_changed: items were added, changed or removed since.
     """
 
     def __init__(
@@ -51,6 +56,8 @@ class Recommender:
         self.index: Index = index or ExactIndex(served)
         self._template = TextTemplate(**manifest["template"]) if manifest.get("template") else None
         self._writing = threading.Lock()
+        self.folder: Path | None = None
+        self.is_changed = False
 
     @classmethod
     def from_pretrained(
@@ -59,7 +66,8 @@ class Recommender:
         """Reads an export.
 
         Args:
-            folder: that ``recbole-hllm export`` wrote.
+            folder: that ``recbole-hllm export`` or ``save_pretrained`` wrote; or ``user/name`` of a repository of the
+                Hugging Face Hub, of which the files of an export alone are downloaded.
             device: torch's name of where users are computed and items scored.
             precision: of the user model's products, ``float32`` or ``bfloat16``; in the latter a score depends a little
                 on which requests are computed together.
@@ -71,8 +79,10 @@ class Recommender:
             ConfigError: there is no such index.
             MissingExtra: the index needs faiss, which is not installed.
         """
-        folder = Path(folder).expanduser()
+        folder = local_folder(folder)
         manifest = files.read_manifest(folder)
+        if manifest["served"] is None:
+            raise ModelError(f"{folder} recommends nothing: {manifest.get('unserved')}")
         ids, fields = files.read_items(folder)
         served = files.read_served(folder, manifest["served"], precision)
         assert not isinstance(served, files.ServedPairs), "a part alone is not exported"
@@ -80,8 +90,32 @@ class Recommender:
             raise ModelError(f"{folder}: vectors of {len(served.items) - 1} items and lines of {len(ids)}")
         encoder = TextEncoder(folder / files.ITEM_ENCODER, device) if (folder / files.ITEM_ENCODER).is_dir() else None
         histories = files.read_histories(folder)
-        found = None if index == "exact" else ready_index(folder, served, histories, index)
-        return cls(served, Catalogue(ids, fields), manifest, encoder, histories, found)
+        finder = None if index == "exact" else ready_index(folder, served, histories, index)
+        found = cls(served, Catalogue(ids, fields), manifest, encoder, histories, finder)
+        found.catalogue.remove(found.catalogue.numbers(manifest.get("removed", ()), f"{folder}: removed"))
+        found.folder = folder
+        return found
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Writes a folder that ``from_pretrained`` makes the same Recommender of, with all that was added, changed and
+        removed; see ``saving.save``.
+
+        Args:
+            folder: a new or an empty one; it is there once it is whole.
+        """
+        with self._writing:
+            return save(self, Path(folder).expanduser())
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = True, token: str | None = None, histories: bool = False
+    ) -> str:
+        """Writes a repository of the Hugging Face Hub, with the model card; arguments and errors as of ``saving.push``.
+
+        Returns:
+            Its address.
+        """
+        with self._writing:
+            return push(self, repo_id, private=private, token=token, histories=histories)
 
     # ---- recommendations ----
 
@@ -180,7 +214,10 @@ class Recommender:
             if request.among is not None:
                 among = np.isin(numbers, self.catalogue.numbers(request.among, "among"))
                 numbers, scores = numbers[among], scores[among]
-        kept = self.catalogue.listed[numbers] & ~np.isin(numbers, list(blocked)) & ~np.isneginf(scores)
+        listed = self.catalogue.listed
+        if (latest := numbers >= len(listed)).any():  # items that are being added now
+            numbers, scores = numbers[~latest], scores[~latest]
+        kept = listed[numbers] & ~np.isin(numbers, list(blocked)) & ~np.isneginf(scores)
         numbers, scores = numbers[kept], scores[kept]
         order = np.argsort(-scores, kind="stable")[: request.k]
         return numbers[order], scores[order]
@@ -198,25 +235,39 @@ class Recommender:
         """Histories as numbers, and vectors of the texts in them, whose numbers begin with ``FURTHER``; errors are
         those of ``recommend``."""
         histories: list[list[int]] = []
-        times: list[list[float]] = []
+        times: list[Sequence[float]] = []
         texts: list[str] = []
         for request in requests:
-            if not isinstance(request.k, int) or request.k < 1:
-                raise ConfigError(f"k: {request.k!r} is no positive number of items")
-            stored, stored_times = ([], []) if request.user is None else self.histories.of_user(request.user)
-            first = FURTHER + len(texts)
-            texts += [self.text_of(text) for text in request.texts]
-            given = [*self.catalogue.numbers(request.items, "items"), *range(first, first + len(request.texts))]
-            histories.append([*stored, *given])
-            if not histories[-1]:
-                raise DataError("the history is empty: give items, texts, or a user with a history")
-            if self.served.reads_times:
-                times.append([*stored_times, *_times_of(request, len(given))])
+            history, seconds, own = self._history_of(request, FURTHER + len(texts))
+            histories.append(history)
+            times.append(seconds)
+            texts += own
         now, at = time.time(), None
         if self.served.reads_times:
             at = [now if request.at is None else request.at for request in requests]
         rows = Rows.of(histories, times if self.served.reads_times else None, at).to(self.served.items.device)
         return rows, self._encoded(texts) if texts else None
+
+    def check(self, request: Request) -> None:
+        """Raises what ``recommend`` would of a wrong request; computes nothing."""
+        self._history_of(request, FURTHER)
+        if request.among is not None:
+            self.catalogue.numbers(request.among, "among")
+        if request.texts:
+            self._refuse_without_encoder()
+
+    def _history_of(self, request: Request, first: int) -> tuple[list[int], Sequence[float], list[str]]:
+        """Numbers of a history, those of its texts from ``first`` on; seconds of each where read; its texts."""
+        if not isinstance(request.k, int) or request.k < 1:
+            raise ConfigError(f"k: {request.k!r} is no positive number of items")
+        stored, stored_times = ([], []) if request.user is None else self.histories.of_user(request.user)
+        texts = [self.text_of(text) for text in request.texts]
+        given = [*self.catalogue.numbers(request.items, "items"), *range(first, first + len(texts))]
+        history = [*stored, *given]
+        if not history:
+            raise DataError("the history is empty: give items, texts, or a user with a history")
+        times = [*stored_times, *_times_of(request, len(given))] if self.served.reads_times else ()
+        return history, times, texts
 
     def names_of(self, numbers: Sequence[int], request: Request) -> list[str]:
         """Ids of items of a request's history; of texts without an id the texts."""
@@ -234,11 +285,13 @@ class Recommender:
 
         Raises:
             ModelError: the model reads no texts.
-            DataError: none of its fields is given.
+            DataError: none of its fields is given, or the text is empty.
         """
         if self._template is None:
             raise ModelError(f"{self.manifest.get('model')} knows items by id and reads no texts; export one that does")
         if isinstance(fields, str):
+            if not fields.strip():
+                raise DataError("texts: a text is empty; leave it out")
             return fields
         keys = self._template.text_keys
         if not any(str(fields.get(key, "")).strip() for key in keys):
@@ -246,37 +299,71 @@ class Recommender:
         return self._template.render([str(fields.get(key, "")) for key in keys])
 
     def _encoded(self, texts: Sequence[str]) -> Tensor:
+        encoder = self._refuse_without_encoder()
+        return encoder.encode(texts).to(self.served.items.device)
+
+    def _refuse_without_encoder(self) -> TextEncoder:
+        """The encoder; ModelError where new texts cannot be read."""
+        if isinstance(self.served, ServedBlend):
+            raise ModelError("a blend has parts that know items by id: texts and new items have no vectors in these")
         if self.encoder is None:
             raise ModelError(f"{self.manifest.get('model')} cannot read new texts: the export has no item_encoder")
-        return self.encoder.encode(texts).to(self.served.items.device)
+        return self.encoder
 
-    def add_items(self, items: Mapping[str, Mapping[str, str]]) -> None:
-        """Encodes items and lists them; who asks from now on may be recommended them.
-
-        Args:
-            items: id -> fields. A known id gets other fields and another vector.
+    def vectors_of(self, items: Mapping[str, Mapping[str, str]]) -> dict[str, Tensor]:
+        """(C,) vectors, as histories hold them, of those items that are new or have other fields than they had.
 
         Raises:
             ModelError: the model reads no texts.
             DataError: none of an item's fields is one that the model reads.
         """
-        if isinstance(self.served, ServedBlend):
-            raise ModelError("a blend has parts that know items by id: new items have no vectors in these")
-        vectors = self._encoded([self.text_of(fields) for fields in items.values()]) if items else torch.zeros(0)
+        if not (changed := self.new_or_changed(items)):
+            return {}
+        texts = [self.text_of(items[item]) for item in changed]
+        return dict(zip(changed, self._encoded(texts), strict=True))
+
+    def new_or_changed(self, items: Mapping[str, Mapping[str, str]]) -> list[str]:
+        """Ids of those that are new or have other fields than they had."""
+        catalogue = self.catalogue
+        return [
+            item
+            for item, fields in items.items()
+            if (number := catalogue.number(item)) is None or dict(catalogue.fields[number]) != dict(fields)
+        ]
+
+    def add_items(
+        self, items: Mapping[str, Mapping[str, str]], vectors: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Encodes items and lists them; who asks from now on may be recommended them.
+
+        Args:
+            items: id -> fields. A known id with other fields gets another vector; with the same it is listed again
+                where it was removed.
+            vectors: what ``vectors_of`` gave; items that have none in it are encoded now.
+
+        Raises:
+            ModelError: the model reads no texts.
+            DataError: none of an item's fields is one that the model reads.
+        """
+        given = vectors or {}
+        vectors = {**given, **self.vectors_of({item: items[item] for item in items if item not in given})}
         with self._writing:
-            known = [place for place, item in enumerate(items) if item in self.catalogue]
-            new = [place for place, item in enumerate(items) if item not in self.catalogue]
-            names = list(items)
-            if known:
-                numbers = torch.tensor(self.catalogue.numbers([names[place] for place in known], "items"))
-                self.index.changed(numbers)
-                self.served.replace(numbers.to(vectors.device), vectors[known])
-            if new:
-                self.served.add(vectors[new])
-            for place in known:
-                self.catalogue.change(names[place], items[names[place]])
-            for place in new:
-                self.catalogue.add(names[place], items[names[place]])
+            if vectors:
+                self._write_vectors(vectors)
+            self.is_changed = self.is_changed or bool(items)
+            for item, fields in items.items():
+                (self.catalogue.change if item in self.catalogue else self.catalogue.add)(item, fields)
+
+    def _write_vectors(self, vectors: Mapping[str, Tensor]) -> None:
+        """Of new items behind all others, of known ones in their places."""
+        served, known = self.served, [item for item in vectors if item in self.catalogue]
+        assert not isinstance(served, ServedBlend), "it has no vectors of new items"
+        if known:
+            numbers = torch.tensor(self.catalogue.numbers(known, "items"), device=served.items.device)
+            self.index.changed(numbers)
+            served.replace(numbers, torch.stack([vectors[item] for item in known]).to(served.items.device))
+        if new := [item for item in vectors if item not in self.catalogue]:
+            served.add(torch.stack([vectors[item] for item in new]).to(served.items.device))
 
     def remove_items(self, items: Iterable[str]) -> None:
         """Takes items off the list: they are recommended no more, and stay readable in histories.
@@ -286,6 +373,7 @@ class Recommender:
         """
         with self._writing:
             self.catalogue.remove(self.catalogue.numbers(items, "items"))
+            self.is_changed = True
 
 
 def _times_of(request: Request, wanted: int) -> Sequence[float]:

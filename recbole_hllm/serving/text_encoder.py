@@ -3,7 +3,8 @@
 The library itself is not needed. Of its modules those are read that an export writes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from recbole_hllm.storage.files import read_json
 
 # Texts encoded at once.
 _BATCH = 64
+# Keys of a module's size of vectors, of a Dense layer's, then of a Pooling's, new and old.
+_SIZES = ("out_features", "embedding_dimension", "word_embedding_dimension")
 _ACTIVATIONS = {
     "torch.nn.modules.linear.Identity": nn.Identity,
     "torch.nn.modules.activation.GELU": nn.GELU,
@@ -37,10 +40,7 @@ class TextEncoder:
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
         self.folder, self.device = folder, torch.device(device)
-        self.modules = read_json(folder / "modules.json")
-        kinds = [module["type"].rpartition(".")[2] for module in self.modules]
-        if kinds[:2] != ["Transformer", "Pooling"] or not set(kinds[2:]) <= {"Dense", "Normalize"}:
-            raise ModelError(f"{folder}: {', '.join(kinds)} in modules.json, not Transformer, Pooling and Dense layers")
+        self.modules = _modules_of(folder)
         self._loaded: tuple[Any, Any, str, nn.Module, int] | None = None
 
     @property
@@ -55,6 +55,8 @@ class TextEncoder:
         Raises:
             ModelError: a file is missing or damaged.
         """
+        if not texts:
+            return torch.zeros(0, self._width())
         tokenizer, llm, pooling, head, longest = self._load()
         vectors = []
         for first in range(0, len(texts), _BATCH):
@@ -68,34 +70,69 @@ class TextEncoder:
             batch.pop("token_type_ids", None)  # zeros, which is what a model takes where there are none
             hidden = llm(**batch).last_hidden_state
             vectors.append(head(_pool(hidden, batch["attention_mask"], pooling)))
-        return torch.cat(vectors).float() if vectors else torch.zeros(0, 0)
+        return torch.cat(vectors).float()
+
+    def _width(self) -> int:
+        """C, without the language model."""
+        with self._damage():
+            sized = [module for module in self.modules[1:] if not module["type"].endswith("Normalize")]
+            settings = [read_json(self.folder / module["path"] / "config.json") for module in sized]
+            return next(size for one in reversed(settings) for key in _SIZES if (size := one.get(key)) is not None)
 
     def _load(self) -> tuple[Any, Any, str, nn.Module, int]:
         if self._loaded is None:
-            from transformers import AutoModel, AutoTokenizer
+            from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer
 
-            settings = read_json(self.folder / "sentence_bert_config.json")
-            pooling = read_json(self.folder / self.modules[1]["path"] / "config.json")
-            try:
-                tokenizer = AutoTokenizer.from_pretrained(self.folder)
-                llm = AutoModel.from_pretrained(self.folder, dtype=torch.float32, use_safetensors=True)
+            with self._damage():
+                settings = read_json(self.folder / "sentence_bert_config.json")
+                pooling = _mode_of(read_json(self.folder / self.modules[1]["path"] / "config.json"))
                 head = nn.Sequential(*map(self._module, self.modules[2:]))
-            except (OSError, ValueError, SafetensorError, KeyError, RuntimeError) as error:
-                raise Damaged(f"{self.folder} is damaged: {error}") from error
-            tokenizer.padding_side = "right"
-            mode = _mode_of(pooling)
-            self._loaded = tokenizer, llm.eval().to(self.device), mode, head.to(self.device), settings["max_seq_length"]
+                tokenizer = load_tokenizer(str(self.folder))
+                llm = load_backbone(BackboneSpec(str(self.folder))).eval()
+                tokenizer.padding_side = "right"
+                longest = int(settings["max_seq_length"])
+            self._loaded = tokenizer, llm.to(self.device), pooling, head.to(self.device), longest
         return self._loaded
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, StopIteration) as error:
+            raise Damaged(f"{self.folder} is damaged: {error}") from error
 
     def _module(self, module: dict[str, str]) -> nn.Module:
         if module["type"].endswith("Normalize"):
             return _Normalize()
         folder = self.folder / module["path"]
         settings = read_json(folder / "config.json")
+        if (activation := settings["activation_function"]) not in _ACTIVATIONS:
+            raise ModelError(f"{folder / 'config.json'}: {activation} is none of {', '.join(_ACTIVATIONS)}")
         layer = nn.Linear(settings["in_features"], settings["out_features"], bias=settings["bias"])
         weights = load_file(folder / "model.safetensors")
         layer.load_state_dict({name.removeprefix("linear."): weight for name, weight in weights.items()})
-        return nn.Sequential(layer, _ACTIVATIONS[settings["activation_function"]]())
+        return nn.Sequential(layer, _ACTIVATIONS[activation]())
+
+
+def _modules_of(folder: Path) -> list[dict[str, str]]:
+    """What modules.json lists.
+
+    Raises:
+        ModelError: other modules than an export has, one that lies elsewhere, or no list.
+    """
+    file = folder / "modules.json"
+    modules = read_json(file)
+    try:
+        kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
+        paths = [str(module["path"]) for module in modules]
+    except (TypeError, KeyError) as error:
+        raise Damaged(f"{file} is damaged: it lists no modules") from error
+    if kinds[:2] != ["Transformer", "Pooling"] or not set(kinds[2:]) <= {"Dense", "Normalize"}:
+        raise ModelError(f"{folder}: {', '.join(kinds)} in modules.json, not Transformer, Pooling and Dense layers")
+    for kind, path in zip(kinds, paths, strict=True):
+        if path != Path(path).name or path == ".." or (kind == "Transformer") != (path == ""):
+            raise ModelError(f"{file}: {path!r} of a {kind} is no folder in it")
+    return modules
 
 
 class _Normalize(nn.Module):

@@ -14,8 +14,8 @@ from recbole_hllm.errors import ConfigError, Damaged
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Around everything that writes into a run folder.
+def writing(path: Path, key: str = "run_dir") -> Iterator[None]:
+    """Around everything that writes into a run folder, or into another that ``key`` names.
 
     Raises:
         ConfigError: the disk is full or the path cannot be written.
@@ -23,7 +23,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise ConfigError(f"run_dir: cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise ConfigError(f"{key}: cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -41,7 +41,7 @@ class CommandLine:
         self.arguments = parse_arguments(words)
         self.files = _config_files(self.arguments)
         self.run_dir = _path("run_dir", self.arguments.pop("run_dir", ""))
-        self.planned = _switched_on(self.arguments.pop("plan", "False"))
+        self.planned = switched_on("plan", self.arguments.pop("plan", "False"))
         for place in self.arguments.pop("imports", "").split():
             _make_known(place)
 
@@ -153,10 +153,10 @@ def _keys_of_table(folder: Path) -> dict[str, Any]:
     return read_saved(folder / "keys.yaml") if (folder / "keys.yaml").is_file() else {}
 
 
-def _switched_on(value: str) -> bool:
-    """Raises ConfigError for a value of --plan other than True and False."""
+def switched_on(name: str, value: str) -> bool:
+    """Raises ConfigError for a value of an option without one other than True and False."""
     if value not in ("True", "False"):
-        raise ConfigError(f"--plan takes no value, not '{value}'")
+        raise ConfigError(f"--{name} takes no value, not '{value}'")
     return value == "True"
 
 

@@ -5,12 +5,19 @@ import shutil
 import signal
 import traceback
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
+from small_models import MODELS
 
-from recbole_hllm import run
+from recbole_hllm import Config, create_dataset, data_preparation, run
+
+# isort: split
+from recbole.utils import init_seed
+
 from recbole_hllm.errors import ConfigError, UserError
 from recbole_hllm.registry import get_spec, model_names
+from recbole_hllm.runs.prerequisites import complete
 
 
 class TooLong(BaseException):
@@ -68,3 +75,42 @@ def specs():
         except ConfigError:
             continue
     return found
+
+
+# ---- small models ----
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory):
+    """Where models that others are built on are kept."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def parts(settings_of, tmp_path_factory):
+    """Folders of finished runs to be summed; a temperature of 1 keeps scores small."""
+    folder = tmp_path_factory.mktemp("parts")
+    small = {"SASRecNCE": {"num_negatives": 8, "temperature": 1.0}, "BPR": {}}
+    return [
+        run(name, config_dict={**settings_of(name), **keys}, run_dir=folder / name)["run_dir"]
+        for name, keys in small.items()
+    ]
+
+
+@pytest.fixture
+def build(settings_of, cache_dir, request):
+    """(model name, keys) -> config, loaders and a model with the weights of its seed."""
+
+    def make(name, **keys):
+        if name == "Blend":
+            keys = {"of": request.getfixturevalue("parts"), **keys}
+        own = MODELS.get(name, {})  # none of RecBole's
+        config = Config(name, config_dict={**settings_of(name), "cache_dir": cache_dir, **own, **keys})
+        complete(config, None, run)
+        init_seed(config["seed"], config["reproducibility"])
+        train, valid, test = data_preparation(config, create_dataset(config))
+        init_seed(config["seed"], config["reproducibility"])
+        model = config.spec.build(config, train._dataset)
+        return SimpleNamespace(config=config, train=train, valid=valid, test=test, model=model)
+
+    return make

@@ -1,60 +1,21 @@
-"""What every model of this package promises, whatever it computes. A new model needs a line in MODELS."""
+"""What every model of this package promises, whatever it computes."""
 
 from itertools import product
-from types import SimpleNamespace
 
 import pytest
 import torch
+from recbole.utils import ModelType
+from small_models import MODELS
 
-from recbole_hllm import Config, create_dataset, data_preparation, run
-
-# isort: split
-from recbole.utils import ModelType, init_seed
-
-from recbole_hllm.errors import ModelError
-from recbole_hllm.model.base.contract import Exports, Factorised, LabelledScorer
+from recbole_hllm.errors import ConfigError
+from recbole_hllm.model.base.contract import Factorised, LabelledScorer
 from recbole_hllm.model.base.next_item import NextItemRecommender
+from recbole_hllm.model.base.servable import Exports
 from recbole_hllm.registry import _OURS, get_spec
-from recbole_hllm.runs.prerequisites import complete
+from recbole_hllm.runs.export import export_model
 from recbole_hllm.training.checkpoint import load_model, save_model
 from recbole_hllm.training.trainer import Trainer
 
-# Rows of items that are told apart well.
-TABLE = {
-    "item_embed_dim": 32,
-    "item_table_keys": {"n_layers": 1, "train_batch_size": 16, "epochs": 40, "learning_rate": 0.003},
-}
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
-# model -> keys beside those of the toy settings (tests/conftest.py)
-MODELS = {
-    "Blend": {"blend_weights": [0.5, 0.5]},
-    "HLLM": {"learning_rate": 0.01, "item_learning_rate": 0.0001, "num_negatives": 8},
-    "HSTU": {"learning_rate": 0.01, "num_negatives": 8, "hidden_dropout_prob": 0.0},
-    "LEARN": {"learning_rate": 0.01, "content": "id", "content_dim": 8, "dropout": 0.0, "scheduler": "none"},
-    "LEARNScorer": {"learning_rate": 0.01, "content": "id", "content_dim": 8, "dropout": 0.0, "scheduler": "none"},
-    "LEARNRanker": {"learning_rate": 0.01, "ranker_keys": {"dropout_prob": 0.0}},
-    "LLMIDRec": {"learning_rate": 0.01, "num_negatives": 8},
-    "E4SRec": {"learning_rate": 0.01, **TABLE},
-    "SLMRec": {"learning_rate": 0.01, **TABLE},
-    "HLLMRanker": {"learning_rate": 0.01, "item_learning_rate": 0.0001, "history_filter": "all"},
-    "Pop": {},
-    "Markov": {},
-    "TextKNN": {},
-    "PromptLLM": {},
-    "PromptLLMTuned": {"learning_rate": 0.01, "scheduler": "none"},
-    "SASRecNCE": {"learning_rate": 0.01, "num_negatives": 8, **NO_DROPOUT},
-    "SASRecCE": {"learning_rate": 0.01, **NO_DROPOUT},
-    "SASRecSS": {"learning_rate": 0.01, "num_negatives": 8, **NO_DROPOUT},
-    "eSASRec": {"learning_rate": 0.01, "num_negatives": 8, **NO_DROPOUT},
-    "LRURec": {"learning_rate": 0.01, "hidden_dropout_prob": 0.0, "recurrent_dropout_prob": 0.0},
-    "WhitenRec": {"learning_rate": 0.01, **NO_DROPOUT},
-    "UniSRec": {  # one expert, whose gate has no noise; texts without the columns' names, which make them alike
-        "learning_rate": 0.005, "hidden_size": 32, "n_experts": 1, "adaptor_dropout_prob": 0.0, "with_item_ids": True,
-        "text_field": "{value}", **NO_DROPOUT,
-    },
-    "FMLPRec": {"learning_rate": 0.01, "hidden_dropout_prob": 0.0},
-    "gSASRec": {"learning_rate": 0.01, "num_negatives": 8, "hidden_size": 32, "temperature": 0.3, **NO_DROPOUT},
-}
 # model -> keys of one that starts with random weights and not with those of a teacher
 FROM_SCRATCH = {"SLMRec": {"distillation": "online"}}
 # model -> keys with which what it reads tells its targets: of several targets each comes after each place of a history
@@ -73,41 +34,6 @@ TOLERANCE = {"rtol": 0, "atol": 2e-6}
 
 def test_every_model_is_here():
     assert MODELS.keys() == _OURS.keys()
-
-
-@pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory):
-    """Where models that others are built on are kept."""
-    return str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="session")
-def parts(settings_of, tmp_path_factory):
-    """Folders of finished runs to be summed; a temperature of 1 keeps scores small."""
-    folder = tmp_path_factory.mktemp("parts")
-    small = {"SASRecNCE": {"num_negatives": 8, "temperature": 1.0}, "BPR": {}}
-    return [
-        run(name, config_dict={**settings_of(name), **keys}, run_dir=folder / name)["run_dir"]
-        for name, keys in small.items()
-    ]
-
-
-@pytest.fixture
-def build(settings_of, cache_dir, request):
-    """(model name, keys) -> config, loaders and a model with the weights of its seed."""
-
-    def make(name, **keys):
-        if name == "Blend":
-            keys = {"of": request.getfixturevalue("parts"), **keys}
-        config = Config(name, config_dict={**settings_of(name), "cache_dir": cache_dir, **MODELS[name], **keys})
-        complete(config, None, run)
-        init_seed(config["seed"], config["reproducibility"])
-        train, valid, test = data_preparation(config, create_dataset(config))
-        init_seed(config["seed"], config["reproducibility"])
-        model = config.spec.build(config, train._dataset)
-        return SimpleNamespace(config=config, train=train, valid=valid, test=test, model=model)
-
-    return make
 
 
 @pytest.fixture(params=MODELS)
@@ -227,11 +153,11 @@ def test_labelled_rows_have_scores_between_0_and_1(ready):
 def test_a_model_that_exports_fills_a_folder_and_overwrites_none(ready, tmp_path):
     if not isinstance(ready.model, Exports):
         pytest.skip("does not export")
-    ready.model.export(tmp_path / "export")
+    export_model(ready.model, tmp_path / "export")
     written = {file.name for file in (tmp_path / "export").iterdir()}
     assert any(name.endswith(".safetensors") for name in written)
-    with pytest.raises(ModelError, match="export"):
-        ready.model.export(tmp_path / "export")
+    with pytest.raises(ConfigError, match="export"):
+        export_model(ready.model, tmp_path / "export")
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -29,7 +29,9 @@ WITH_COMMANDS = PAGES | read("benchmarks/**/*.md", "dataset/*/README.md", "prope
 
 # Of the command line alone, beside the keys of a config.
 OF_THE_CALL = {"help", "run_dir", "plan", "config_file", "config_files", "imports", "to", "processes",
-               "against", "examples", "plots", "in", "out", "k", "unknown", "kind", "min_recall"} | set(
+               "against", "examples", "plots", "histories", "dtype", "vectors", "in", "out", "k", "unknown", "kind",
+               "min_recall", "host", "port", "journal", "token-file", "index", "max-history", "max-texts", "max-text",
+               "max-k", "max-ids", "max-items", "max-body", "queue", "batch"} | set(
     options_of("amazon2014")
 )
 # What the examples of docs/extending add; test_doors.py runs them.
@@ -48,10 +50,16 @@ OFFICIAL = {
     "text_path", "optim_args", "lr_mult_prefix", "lr_mult_rate", "scheduler_args", "use_ft_flash_attn", "load_pretrain",
     "val_only", "checkpoint_dir", "auto_resume", "use_text", "freeze_prefix", "freeze_ad", "loss",
 }  # fmt: skip
-# Written like keys: an item's text, a part of eval_args, a key of Hugging Face, a placeholder, an environment variable.
-LIKE_KEYS = {"title", "mode", "attn_type", "key", "HLLM_GOLDENS"}
+# Written like keys: an item's text, a part of eval_args, a key of Hugging Face, a placeholder, an environment variable, a
+# header of HTTP.
+LIKE_KEYS = {"title", "mode", "attn_type", "key", "HLLM_GOLDENS", "Authorization"}
+# Numbers of the service as Prometheus's client writes them, which puts an end to names.
+METRICS = {
+    "recbole_hllm_requests_total", "recbole_hllm_item_changes_total", "recbole_hllm_reloads_total",
+    "recbole_hllm_export_info", "process_resident_memory_bytes",
+}  # fmt: skip
 # A verb, what some are of (a data set, a folder), and keys.
-OF = r"(?:(?:(?<=describe )|(?<=report )|(?<=reproduce )|(?<=recommend )|(?<=index ))\w[\w/-]* )?"
+OF = r"(?:(?:(?<=describe )|(?<=report )|(?<=reproduce )|(?<=recommend )|(?<=index )|(?<=serve ))\w[\w/-]* )?"
 WORDS = rf"(?:([a-z]+) {OF})?(-.*)"
 PROGRAM = rf"(?m)^[ #]*(?:\w+=\S+ )*(?:python run_recbole_hllm\.py|recbole-hllm) {WORDS}$"
 IN_REPOSITORY = re.compile(r"(?<![\w./-])(?:properties|dataset|benchmarks|docs|tests|recbole_hllm)/[\w./*<>@-]*")
@@ -144,7 +152,7 @@ def test_every_key_in_a_sentence_is_known():
 
 def test_every_name_in_a_sentence_is_one_of_the_program():
     program = {word for text in read("recbole_hllm/**/*.py").values() for word in re.findall(r"\w+", text)}
-    known = program | listed_keys() | OF_THE_CALL | OFFICIAL | {"token_seq"}
+    known = program | listed_keys() | OF_THE_CALL | OFFICIAL | METRICS | {"token_seq"}
     names = [(page, span) for page, span in code_spans() if re.fullmatch(r"[A-Za-z]+(_[A-Za-z0-9]+)+", span)]
     assert [(page, name) for page, name in names if name not in known] == []
 

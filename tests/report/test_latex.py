@@ -1,7 +1,10 @@
 """LaTeX that compiles."""
 
 import re
+import shutil
+import subprocess
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,3 +41,17 @@ def test_a_table_has_as_many_cells_as_columns_and_the_best_bold():
     assert [lines.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
     assert text.count(r"\begin{") == text.count(r"\end{") == 2 and text.count("{") == text.count("}")
     assert "booktabs" in lines[0] and lines[0].startswith("%")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_latex_takes_it_and_a_wide_table_fits_on_the_page(tmp_path):
+    wide = Table("Wide [1] 5%", tuple(f"a_{place}" for place in range(40)), (tuple(Cell("0.1234") for _ in range(40)),))
+    narrow = Table('Narrow "x" ± <|>', ("model", "ndcg@10"), ((Cell("[10pt] A&B"), Cell("0.1", 0.1, best=True)),))
+    tables = to_latex([wide, narrow])
+    packages = tables.splitlines()[0].removeprefix("% ")
+    text = f"\\documentclass{{article}}\n{packages}\n\\begin{{document}}\n{tables}\\end{{document}}\n"
+    (tmp_path / "paper.tex").write_text(text, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and (tmp_path / "paper.pdf").is_file(), done.stdout
+    assert "Overfull" not in done.stdout

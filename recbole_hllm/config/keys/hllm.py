@@ -93,8 +93,8 @@ class StartKeys(Settings):
 
     pretrained_hllm: str | None = key(
         None,
-        "What to start from: pytorch_model.bin of the official code, its LLMs must be those above; or a folder of"
-        " HLLM.export, whose LLMs are taken instead of those above.",
+        "What to start from: pytorch_model.bin of the official code, its LLMs must be those above; or an export of"
+        " HLLM or HLLMRanker (recbole-hllm export), whose LLMs are taken instead of those above.",
         source=True,
     )
 

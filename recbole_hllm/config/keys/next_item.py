@@ -28,6 +28,11 @@ class HistoryKeys(RunKeys):
         least=1,
     )
 
+    @property
+    def longest_history(self) -> int:
+        """Most items of a history that are read in evaluation."""
+        return self.MAX_ITEM_LIST_LENGTH_TEST or self.MAX_ITEM_LIST_LENGTH
+
 
 class TwoTowerKeys(RunKeys):
     """Keys of models that score by a cosine."""

@@ -29,7 +29,7 @@ class ItemTableKeys(TableSizeKeys):
     )
     pretrained_e4srec: str | None = key(
         None,
-        "A folder of E4SRec.export or SLMRec.export to start from, instead of item_table and user_pretrain_dir; it"
+        "An export of E4SRec or SLMRec to start from, instead of item_table and user_pretrain_dir; it"
         " is needed again to read the run back.",
         source=True,
     )

@@ -2,7 +2,8 @@
 
 From top to bottom: how weights come to be; ``Recommender``, what every model has; the families, from which a model
 derives for what else it can do; and ``adopt``, which makes a Recommender of a class of RecBole's or of a user's. No
-other module looks whether a model has a member: it is declared here, with a default, or comes with a family.
+other module looks whether a model has a member: it is declared here, with a default, or comes with a family, of which
+`servable` has those of exports.
 
 A model names RecBole's class first and its families last: ``class Mine(SequentialRecommender, CatalogueScorer)``.
 
@@ -355,27 +356,6 @@ class NeedsRuns(ReadsRuns):
         """What of the keys of the run in ``folder`` is kept in ``<key>_keys``, to build this model without it. Default:
         nothing."""
         return {}
-
-
-class Exports(Recommender):
-    """Can be written for other programs."""
-
-    def export(self, folder: str | Path) -> None:
-        """Writes the model into a new or empty folder.
-
-        Raises:
-            ModelError: something is in the folder, or it cannot be written.
-        """
-        raise NotImplementedError
-
-
-class Staged(Exports):
-    """Is trained in stages, each from the export of the one before."""
-
-    @classmethod
-    def check_llms(cls, config: Any) -> None:
-        """Raises UserError where the language models of the first stage do not fit the keys of a later one."""
-        raise NotImplementedError
 
 
 # ---- classes of RecBole's, and of users ----

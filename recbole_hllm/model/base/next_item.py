@@ -10,7 +10,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_hllm.config.keys.next_item import NextItemKeys, NextItemLossKeys
+from recbole_hllm.config.keys.next_item import HistoryKeys, NextItemKeys, NextItemLossKeys
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIMES
 from recbole_hllm.errors import ModelError
 from recbole_hllm.memory import free_memory
@@ -25,7 +25,7 @@ from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.ragged import read_by_length
 from recbole_hllm.nn.user_models.base import UserModel
 from recbole_hllm.processes import current
-from recbole_hllm.serving.served import ServedVectors
+from recbole_hllm.serving.served import Served, ServedVectors
 
 # So many batches in a row with almost no negatives left are a collapse and not an accident.
 _COLLAPSE_PATIENCE = 10
@@ -280,22 +280,27 @@ class NextItemRecommender(TwoTowers, Servable):
     # ---- serving ----
 
     def user_model(self) -> UserModel:
-        """What reads histories, with the weights there are.
+        """What ``read_history`` computes at the last item of a history, in plain torch, with the weights there are.
 
         Raises:
             ModelError: with these keys it does not stand alone.
         """
-        raise ModelError(f"{self.settings.model} is not exported: nobody wrote its user_model")
+        raise NotImplementedError
 
-    def served(self) -> ServedVectors:
-        """User model and item vectors."""
-        longer = getattr(self.settings, "MAX_ITEM_LIST_LENGTH_TEST", None)
+    def served(self) -> Served:
+        """User model and item vectors.
+
+        Raises:
+            ModelError: with these keys it does not stand alone.
+        """
+        settings = self.settings
+        assert isinstance(settings, HistoryKeys), "a model that ranks the catalogue has them"
         return ServedVectors(
             self.user_model(),
             self.item_vectors(),
             cosine=self.similarity == "cosine",
             scale=self.score_scale(),
-            length=longer or self.settings.MAX_ITEM_LIST_LENGTH,
+            length=settings.longest_history,
         )
 
 

@@ -1,39 +1,37 @@
-"""The part of the model contract that is about serving: what recommends, taken out of a trained model.
+"""The part of the model contract that is about exports: what recommends, and what a training can start from.
 
 A model that scores vectors of users with vectors of items can recommend without RecBole and without data. It derives
-from ``Servable`` and says what is needed of it.
+from ``Servable`` and says what is needed of it. One that a training can start from derives from ``Exports``.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from recbole_hllm.model.base.contract import CatalogueScorer
-from recbole_hllm.nn.item_encoder import ItemEncoder
+from recbole_hllm.model.base.contract import CatalogueScorer, Recommender
 from recbole_hllm.nn.user_models.base import UserModel
+from recbole_hllm.serving.sentence_folder import TextSide
 from recbole_hllm.serving.served import Served
 
 U = TypeVar("U", bound=UserModel)
 
 
-class TextSide(NamedTuple):
-    """How the vectors of items come from texts, where new items can be encoded.
+class ReadsTexts(Recommender):
+    """Has items that are encoded from texts, or could have."""
 
-    Attributes:
-        encoder: the language model with pooling, whitening and head.
-        tokenizer_source: where its tokenizer lies.
-        normalised: whether its vectors are brought to length 1 before they are read.
-        template: settings of the ``TextTemplate`` that makes a text of an item's fields.
-    """
+    def text_side(self) -> TextSide | None:
+        """How items are encoded from texts. Default, None: its items are ids, and new ones have no vector.
 
-    encoder: ItemEncoder
-    tokenizer_source: str
-    normalised: bool
-    template: dict[str, Any]
+        Raises:
+            ModelError: the language model has changed on the disk.
+        """
+        return None
 
 
-class Servable(CatalogueScorer):
+class Servable(CatalogueScorer, ReadsTexts):
     """Recommends without RecBole and without data, once exported."""
 
     def served(self) -> Served:
@@ -44,13 +42,43 @@ class Servable(CatalogueScorer):
         """
         raise NotImplementedError
 
-    def text_side(self) -> TextSide | None:
-        """How items are encoded from texts. Default, None: its items are ids, and new ones have no vector.
 
-        Raises:
-            ModelError: the language model has changed on the disk.
+@dataclass(frozen=True)
+class TrainingPart:
+    """What a training starts from, beside the language model of items.
+
+    Attributes:
+        kind: of the model, by which an export of another kind is told apart.
+        user_llm: the language model that reads histories.
+        weights: all others, by their names.
+        facts: further words that who reads them needs.
+    """
+
+    kind: str
+    user_llm: PreTrainedModel
+    weights: Mapping[str, Tensor]
+    facts: Mapping[str, str]
+
+
+class Exports(ReadsTexts):
+    """Its export is one that a training can start from."""
+
+    def training_part(self, text_side: TextSide | None) -> TrainingPart:
+        """What such a training needs.
+
+        Args:
+            text_side: of this model.
         """
-        return None
+        raise NotImplementedError
+
+
+class Staged(Exports):
+    """Is trained in stages, each from the export of the one before."""
+
+    @classmethod
+    def check_llms(cls, config: Any) -> None:
+        """Raises UserError where the language models of the first stage do not fit the keys of a later one."""
+        raise NotImplementedError
 
 
 def with_weights(user_model: U, model: nn.Module, renamed: Mapping[str, str] | None = None) -> U:

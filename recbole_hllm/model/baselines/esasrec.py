@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from recbole_hllm.config.keys.sequence_encoders import eSASRecKeys
 from recbole_hllm.model.base.item_table import INITIAL_STD, ItemTableRecommender, check_heads, position_table
 from recbole_hllm.model.base.next_item import History
+from recbole_hllm.model.base.servable import with_weights
 from recbole_hllm.nn.ligr import LiGRLayer
+from recbole_hllm.nn.user_models.sequence import LiGRUser
 
 
 class eSASRec(ItemTableRecommender):
@@ -40,3 +42,9 @@ class eSASRec(ItemTableRecommender):
         """(B, S, D) item vectors -> (B, S, D) predictions."""
         x = vectors + self.positions(vectors.shape[1])
         return self.layers(F.dropout(x, self.settings.hidden_dropout_prob, self.training))
+
+    def user_model(self) -> LiGRUser:
+        """The layers, which read histories without RecBole."""
+        settings = self.settings
+        sizes = settings.n_layers, settings.n_heads, settings.inner_size
+        return with_weights(LiGRUser(settings.hidden_size, settings.MAX_ITEM_LIST_LENGTH, *sizes), self)

@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from recbole_hllm.config.keys.sequence_encoders import FMLPRecKeys
 from recbole_hllm.model.base.contract import Factorised
 from recbole_hllm.model.base.item_table import INITIAL_STD, groups_by_decay
+from recbole_hllm.model.base.servable import Servable, with_weights
 from recbole_hllm.nn.frequency_filter import FilterBlock
 from recbole_hllm.nn.losses import info_nce
 from recbole_hllm.nn.positions import PositionTable
+from recbole_hllm.nn.user_models.sequence import FilterUser
+from recbole_hllm.serving.served import ServedVectors
 
 
-class FMLPRec(SequentialRecommender, Factorised):
+class FMLPRec(SequentialRecommender, Factorised, Servable):
     """Filters over the whole history, whose last place predicts the next item, by products with the item table.
 
     A filter reads later places too, so that a training row is one target and the items before it, as in RecBole; rows
@@ -100,6 +103,12 @@ class FMLPRec(SequentialRecommender, Factorised):
     def factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """(B, D) and (n_items, D) vectors whose product is the score."""
         return self.user_vectors(interaction), self.item_embedding.weight
+
+    def served(self) -> ServedVectors:
+        """The filters, and the item table."""
+        settings, length = self.settings, self.settings.MAX_ITEM_LIST_LENGTH
+        filters = FilterUser(settings.hidden_size, length, settings.n_layers, settings.inner_size)
+        return ServedVectors(with_weights(filters, self), self.item_vectors(), cosine=False, length=length)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -9,7 +9,9 @@ from recbole_hllm.config.keys.baselines import HSTUKeys
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.item_table import INITIAL_STD, ItemTableRecommender, check_heads, position_table
 from recbole_hllm.model.base.next_item import History
+from recbole_hllm.model.base.servable import with_weights
 from recbole_hllm.nn.hstu import HSTUBlock, time_buckets
+from recbole_hllm.nn.user_models.sequence import HSTUUser
 
 
 class HSTU(ItemTableRecommender):
@@ -71,3 +73,9 @@ class HSTU(ItemTableRecommender):
                 "event_time (the time of the recommendation); or train with implementation: hllm, which looks at none"
             )
         return time_buckets(history.times, history.next_times)
+
+    def user_model(self) -> HSTUUser:
+        """The blocks, which read histories without RecBole; those of ``meta`` read times, too."""
+        settings = self.settings
+        sizes = settings.hidden_size, settings.MAX_ITEM_LIST_LENGTH, settings.n_layers, settings.n_heads
+        return with_weights(HSTUUser(*sizes, with_times=self.faithful), self)

@@ -13,6 +13,7 @@ from recbole_hllm.model.base.next_item import History
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.tuning import tune
 from recbole_hllm.nn.user_encoder import UserEncoder
+from recbole_hllm.nn.user_models.language import UserLLM
 
 
 class LLMIDRec(ItemTableRecommender):
@@ -60,6 +61,11 @@ class LLMIDRec(ItemTableRecommender):
     def read_history(self, vectors: Tensor, history: History) -> Tensor:
         """(B, S, D) item vectors -> (B, S, D) predictions by the language model."""
         return self.user_encoder(vectors)
+
+    def user_model(self) -> UserLLM:
+        """The language model, whose inputs have nothing added."""
+        nothing: dict[str, Any] = {"n_items": 0, "time_num": 0, "time_width": 0, "time_of": "item"}
+        return UserLLM(self.user_encoder, self.user_encoder.hidden_size, **nothing)
 
 
 def _scratch(settings: LLMIDRecKeys) -> BackboneSpec:

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from recbole_hllm.config.keys.sequence_encoders import LRURecKeys
 from recbole_hllm.model.base.item_table import INITIAL_STD, ItemTableRecommender
 from recbole_hllm.model.base.next_item import History
+from recbole_hllm.model.base.servable import with_weights
 from recbole_hllm.nn.lru import LRUBlock
+from recbole_hllm.nn.user_models.sequence import LRUUser
 
 
 class LRURec(ItemTableRecommender):
@@ -41,6 +43,11 @@ class LRURec(ItemTableRecommender):
         """(B, S, D + 1) rows of the table -> (B, S, D + 1) predictions."""
         read = self.blocks(self.input(vectors[..., :-1]))
         return torch.cat([read, torch.ones_like(read[..., :1])], dim=-1)
+
+    def user_model(self) -> LRUUser:
+        """The blocks, which read histories without RecBole."""
+        settings = self.settings
+        return with_weights(LRUUser(settings.hidden_size, settings.n_layers, settings.inner_size), self)
 
 
 def _initialise(module: nn.Module) -> None:

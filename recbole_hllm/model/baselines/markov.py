@@ -43,6 +43,10 @@ class Markov(TrainingFree):
         tie_breaker[best_first] = np.arange(self.n_items)[::-1] / self.n_items
         self.register_buffer("tie_breaker", torch.from_numpy(tie_breaker))
 
+    def inference_parameters(self) -> int:
+        """A count of each pair that occurs, and of each item."""
+        return len(self.counts) + len(self.popularity)
+
     def predict(self, interaction: Interaction) -> Tensor:
         """(B,) score of each row's item, float64."""
         items = interaction[self.ITEM_ID]

@@ -11,6 +11,10 @@ from recbole_hllm.model.base.contract import CatalogueScorer
 class Pop(RecBolePop, CatalogueScorer):
     """RecBole's Pop, which counts an item that occurs several times in a batch once, with that mended."""
 
+    def inference_parameters(self) -> int:
+        """A count of each item."""
+        return self.item_cnt.numel()
+
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Counts the batch's items.
 

@@ -10,11 +10,14 @@ from torch import Tensor
 
 from recbole_hllm.config.keys.baselines import TextKNNKeys
 from recbole_hllm.model.base.contract import Factorised, Weights
+from recbole_hllm.model.base.servable import Servable
 from recbole_hllm.model.base.training_free import TrainingFree
 from recbole_hllm.model.baselines.frozen_llm import ReadsFrozenTexts
+from recbole_hllm.nn.user_models.mean import MeanUser
+from recbole_hllm.serving.served import ServedVectors
 
 
-class TextKNN(TrainingFree, Factorised, ReadsFrozenTexts):
+class TextKNN(TrainingFree, Factorised, ReadsFrozenTexts, Servable):
     """Score: cosine of an item's vector and the mean of the history's vectors, each of length 1.
 
     Item vectors are HLLM's before any training: the mean over the text's last hidden states of the pretrained Item
@@ -43,6 +46,10 @@ class TextKNN(TrainingFree, Factorised, ReadsFrozenTexts):
             vectors, _ = self.text_vectors(dataset)
             self.vectors = F.normalize(torch.from_numpy(np.array(vectors)).to(self.settings.device), dim=-1)
 
+    def inference_parameters(self) -> int:
+        """The vectors."""
+        return 0 if self.vectors is None else self.vectors.numel()
+
     def item_vectors(self) -> Tensor:
         """(n_items, D) vectors of length 1; row 0 is the padding item's, zeros."""
         assert self.vectors is not None, "computed, or read with the checkpoint"
@@ -70,6 +77,11 @@ class TextKNN(TrainingFree, Factorised, ReadsFrozenTexts):
     def factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """(B, D) and (n_items, D) vectors of length 1, whose product is the cosine."""
         return self._directions(interaction), self.item_vectors()
+
+    def served(self) -> ServedVectors:
+        """The mean, and the vectors."""
+        longest, last = self.settings.MAX_ITEM_LIST_LENGTH, self.settings.knn_history
+        return ServedVectors(MeanUser(), self.item_vectors(), cosine=True, length=min(longest, last or longest))
 
     def _directions(self, interaction: Interaction) -> Tensor:
         return F.normalize(self.user_vectors(interaction), dim=-1)

@@ -13,17 +13,19 @@ from recbole_hllm.config.keys.blend import BlendKeys
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.contract import Factorised, Picked, ReadsRuns, Weights
+from recbole_hllm.model.base.servable import Servable
 from recbole_hllm.model.base.trained_run import read_run
 from recbole_hllm.model.base.training_free import TrainingFree
 from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.model.blend.parts import MarkovPart, Part, check_part, part_of
 from recbole_hllm.model.blend.weights import bounds_of, check_weights, names_of_groups, simplex
+from recbole_hllm.serving.served import ServedBlend
 from recbole_hllm.storage.cache import file_digest
 
 _TINY = 1e-12
 
 
-class Blend(TrainingFree, Factorised, ReadsRuns, Picked):
+class Blend(TrainingFree, Factorised, ReadsRuns, Picked, Servable):
     """Score of an item: the sum over parts of weight x log-probability of the item, or weight x z-score.
 
     The log-probability is that of the softmax over all items of the catalogue; what is masked is left out of a list
@@ -210,6 +212,21 @@ class Blend(TrainingFree, Factorised, ReadsRuns, Picked):
                 raise ModelError(f"this blend has no vectors: scores of {part.name} are no product of them")
             products.append(product)
         return products
+
+    def served(self) -> ServedBlend:
+        """The parts, and their weights.
+
+        Raises:
+            ModelError: a part cannot stand alone, or scores are ``z_scores``.
+        """
+        if self.settings.blend_scores == "z_scores":
+            raise ModelError(
+                "blend_scores: z_scores are not exported: the mean of a row is of the scores of all items; take "
+                "log_probabilities"
+            )
+        self.prepare_evaluation()
+        parts = [part.served() for part in self.parts]
+        return ServedBlend(parts, self.mix, self.bounds, self.settings.MAX_ITEM_LIST_LENGTH)
 
     # ---- weights ----
 

@@ -9,10 +9,12 @@ from torch import Tensor
 from recbole_hllm.config.keys.blend import BlendKeys
 from recbole_hllm.config.keys.next_item import HistoryKeys
 from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIMES
-from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.errors import ConfigError, ModelError, naming
 from recbole_hllm.evaluation.products import ProductFinder
+from recbole_hllm.model.base.served_model import served_of
 from recbole_hllm.model.base.trained_run import TrainedRun
 from recbole_hllm.model.baselines.markov import Markov
+from recbole_hllm.serving.served import ServedBlend, ServedPairs, ServedVectors
 
 
 class Part:
@@ -58,6 +60,18 @@ class Part:
         logits = product[0] @ product[1].T
         self.add_beside(logits, rows, logits.new_ones(len(logits)))
         return logits
+
+    def served(self) -> ServedVectors | ServedPairs:
+        """What recommends of the model, without RecBole and without data.
+
+        Raises:
+            ModelError: it cannot stand alone.
+        """
+        with naming(f"of: {self.name}"):
+            served = served_of(self.model)
+            if isinstance(served, ServedBlend):
+                raise ModelError("it is a Blend itself; blend its parts")
+        return served
 
     @property
     def device(self) -> torch.device:
@@ -124,6 +138,11 @@ class MarkovPart(Part):
     def add_beside(self, scores: Tensor, rows: Interaction, weights: Tensor) -> None:
         """Adds what an item has after the last one of a row."""
         self.model.add_pairs(scores, rows, self.values, weights)
+
+    def served(self) -> ServedPairs:
+        """Both."""
+        pairs, n_items = self.model.pairs, self.dataset.item_num
+        return ServedPairs(self.popular[:, 0], torch.stack([pairs // n_items, pairs % n_items], dim=1), self.values)
 
     def beside(self, column: int) -> dict[str, Tensor]:
         """``markov_pairs`` (P, 2), an item and the one after it, ``markov_values`` (P,), and ``markov_column``: where a

@@ -16,7 +16,7 @@ from recbole_hllm.data.rows.columns import EVENT_ACTIONS, EVENT_TIME, EVENT_TIME
 from recbole_hllm.data.rows.window import check_negatives
 from recbole_hllm.data.texts.item_texts import ItemTexts
 from recbole_hllm.errors import ModelError
-from recbole_hllm.model.base.contract import ItemReading, ReadsWeights, Staged, Weights
+from recbole_hllm.model.base.contract import ItemReading, ReadsWeights, Weights
 from recbole_hllm.model.base.input_features import build_input_features
 from recbole_hllm.model.base.item_memory import ItemMemory
 from recbole_hllm.model.base.item_texts import build_catalogue, read_texts
@@ -24,9 +24,11 @@ from recbole_hllm.model.base.item_vectors import encode_by_all, encode_catalogue
 from recbole_hllm.model.base.language_models import lora_settings
 from recbole_hllm.model.base.llm_fit import check_text_llm, check_user_llm, check_words, history_lengths
 from recbole_hllm.model.base.next_item import History, NextItemRecommender
+from recbole_hllm.model.base.servable import Staged, TrainingPart
 from recbole_hllm.model.base.together import distinct_of_all
 from recbole_hllm.model.base.token_states import UpperLayers
 from recbole_hllm.model.base.unread_keys import tell_unread
+from recbole_hllm.model.hllm.exported import text_side_of, training_part_of, user_model_of
 from recbole_hllm.model.hllm.item_cache import build_cache, check_cache, check_catalogue_limit
 from recbole_hllm.model.hllm.item_part import build_bounded_ids, check_item_part, tell_unread_of_item_part
 from recbole_hllm.model.hllm.item_reading import item_reading, items_are_trained
@@ -37,12 +39,13 @@ from recbole_hllm.model.hllm.language_models import (
     item_emb_token_n,
     item_llm_source,
     item_spec,
+    item_tokenizer_source,
     pretrained_hllm_needed,
     user_llm_source,
     user_spec,
 )
 from recbole_hllm.model.hllm.learning_rates import parameter_groups
-from recbole_hllm.model.hllm.pretrained import export_hllm, load_pretrained_hllm
+from recbole_hllm.model.hllm.pretrained import load_pretrained_hllm
 from recbole_hllm.nn.backbone import load_backbone, load_tokenizer
 from recbole_hllm.nn.chunked import encode_items
 from recbole_hllm.nn.gathered import deal, gather_rows, of_first
@@ -54,6 +57,7 @@ from recbole_hllm.nn.tuning import tune
 from recbole_hllm.nn.user_encoder import UserEncoder
 from recbole_hllm.nn.user_models.language import UserLLM
 from recbole_hllm.processes import current
+from recbole_hllm.serving.sentence_folder import TextSide
 from recbole_hllm.storage.cache import digest
 
 # Keys that say nothing of one whose vectors are stored.
@@ -92,9 +96,9 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
         if settings.negatives == "catalogue" and not self.item_llm_is_frozen:
             check_catalogue_limit(settings, self.n_items - 1)
         self._finished = weights is Weights.FOLLOW  # until it is trained again
-        source = item_llm_source(settings)
+        source, texts = item_tokenizer_source(settings), item_texts or read_texts(settings, dataset)
         tokenizer = load_tokenizer(source, settings.trust_remote_code)
-        self.catalogue = build_catalogue(settings, item_texts or read_texts(settings, dataset), tokenizer, source)
+        self.text_keys, self.catalogue = texts.keys, build_catalogue(settings, texts, tokenizer, source)
         self.user_encoder = UserEncoder(load_backbone(user_spec(settings, weights)))
         encoder = build_item_encoder(settings, self.user_encoder.hidden_size, weights)
         self.item_encoder: ItemEncoder | StoredItemVectors = encoder
@@ -330,40 +334,17 @@ class HLLM(NextItemRecommender, ReadsWeights, Staged):
     # ---- for other programs ----
 
     def user_model(self) -> UserLLM:
-        """The User LLM, with what is added to its inputs.
+        """The User LLM, with what is added to its inputs."""
+        return user_model_of(self)
 
-        Raises:
-            ModelError: it reads actions, which a request has none of.
-        """
-        features, settings = self.input_features, self.settings
-        if features.action is not None:
-            raise ModelError("action_field: a request says nothing of actions; train without it to export")
-        n_items = 0 if features.item is None else features.item.num_embeddings
-        user_model = UserLLM(
-            self.user_encoder,
-            self.user_encoder.hidden_size,
-            n_items=n_items,
-            time_num=settings.time_num,
-            time_width=settings.time_width,
-            time_of=settings.time_of,
-        )
-        user_model.input_features = features
-        return user_model
+    def text_side(self) -> TextSide:
+        """The Item LLM, with whitening and head; vectors have no part of an id."""
+        return text_side_of(self)
 
-    def export(self, folder: str | Path) -> None:
-        """Writes the model for other programs, and for ``pretrained_hllm``.
-
-        ``item_llm/`` (with its tokenizer) and ``user_llm/`` are Hugging Face folders, LoRA merged into the weights;
-        ``hllm.safetensors`` holds the rest: [ITEM] token, whitening, item head, id part, temperature.
-
-        Args:
-            folder: a new or empty one.
-
-        Raises:
-            ModelError: something is in the folder, it cannot be written, or a frozen Item LLM, which is read again
-                for this, has changed on the disk.
-        """
-        export_hllm(self, folder)
+    def training_part(self, text_side: TextSide | None) -> TrainingPart:
+        """All beside the Item LLM, which ``text_side`` has."""
+        assert text_side is not None, "of an HLLM"
+        return training_part_of(self, text_side.encoder)
 
     # ---- training ----
 

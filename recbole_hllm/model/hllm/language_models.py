@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from recbole_hllm.config.keys.hllm import HLLMKeys
@@ -11,21 +10,26 @@ from recbole_hllm.config.keys.language_models import LLMKeys
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.contract import Weights
+from recbole_hllm.model.base.exported import Exported, exported
 from recbole_hllm.model.base.language_models import attention, packed
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.item_encoder import ItemEncoder
 from recbole_hllm.nn.probe import is_bidirectional
 from recbole_hllm.nn.tuning import set_dropout
+from recbole_hllm.nn.words import cut_words
+from recbole_hllm.serving.folder import TRAINING
 
-# What an exported HLLM has beside its language models.
-REST_OF_HLLM = "hllm.safetensors"
+# What an HLLM that an earlier version exported has beside its language models, and where those lie.
+_EARLIER = "hllm.safetensors", ("item_llm", "user_llm")
+# Of ``TrainingPart.kind``, and of its facts: how many words the Item LLM has.
+HLLM_KIND, WORDS = "HLLM", "words"
 
 
 # ---- where they come from ----
 
 
-def exported_folder(pretrained_hllm: str | Path | None) -> Path | None:
-    """The folder of ``HLLM.export`` that a value of ``pretrained_hllm`` names; None where it is empty or a file.
+def exported_hllm(pretrained_hllm: str | Path | None) -> Exported | None:
+    """The export that a value of ``pretrained_hllm`` names; None where it is empty or a file.
 
     Raises:
         ModelError: it is another folder.
@@ -33,35 +37,38 @@ def exported_folder(pretrained_hllm: str | Path | None) -> Path | None:
     folder = Path(pretrained_hllm or "").expanduser()
     if not pretrained_hllm or not folder.is_dir():
         return None
-    if not (folder / REST_OF_HLLM).is_file():
+    found = exported(folder, "pretrained_hllm", *_EARLIER)
+    if found is None:
         raise ModelError(
-            f"pretrained_hllm: the folder {folder} has no {REST_OF_HLLM}; give one that HLLM.export wrote, "
-            "or the file pytorch_model.bin of the official code"
+            f"pretrained_hllm: the folder {folder} has no {TRAINING}; give one that recbole-hllm export wrote of an "
+            "HLLM, or the file pytorch_model.bin of the official code"
         )
-    return folder
+    return found
 
 
 def item_llm_source(settings: HLLMKeys) -> str:
-    """Where the Item LLM and its tokenizer lie.
+    """Where the Item LLM lies; an exported HLLM brings its own.
 
     Raises:
         ConfigError: it has no name.
     """
-    source = _source(settings, settings.item_llm)
+    export = exported_hllm(settings.pretrained_hllm)
+    source = str(export.item_llm) if export else settings.item_llm.pretrain_dir
     if not source:
         raise ConfigError("item_pretrain_dir: name the Item LLM; with item_llm_init: False only its sizes are used")
     return source
 
 
+def item_tokenizer_source(settings: HLLMKeys) -> str:
+    """Where its tokenizer lies; errors as of ``item_llm_source``."""
+    export = exported_hllm(settings.pretrained_hllm)
+    return str(export.item_tokenizer) if export else item_llm_source(settings)
+
+
 def user_llm_source(settings: HLLMKeys) -> str | None:
     """Where the User LLM lies; None for one that is built from ``user_llm_config``."""
-    return _source(settings, settings.user_llm)
-
-
-def _source(settings: HLLMKeys, llm: LLMKeys) -> str | None:
-    """An exported HLLM brings its own."""
-    folder = exported_folder(settings.pretrained_hllm)
-    return str(folder / f"{llm.part}_llm") if folder else llm.pretrain_dir
+    export = exported_hllm(settings.pretrained_hllm)
+    return str(export.user_llm) if export else settings.user_llm.pretrain_dir
 
 
 def item_spec(settings: HLLMKeys, weights: Weights = Weights.FRESH) -> BackboneSpec:
@@ -110,7 +117,7 @@ def _spec(
 
 def is_pretrained(settings: HLLMKeys, llm: LLMKeys) -> bool:
     """Whether a language model has pretrained weights of its own; those of the official code come later."""
-    return llm.init or exported_folder(settings.pretrained_hllm) is not None
+    return llm.init or exported_hllm(settings.pretrained_hllm) is not None
 
 
 def item_llm_is_read(settings: HLLMKeys, weights: Weights) -> bool:
@@ -162,6 +169,9 @@ def build_item_encoder(settings: HLLMKeys, out_features: int, weights: Weights) 
         ConfigError, ModelError: the keys contradict each other, or the LLM cannot be used.
     """
     llm = load_backbone(item_spec(settings, weights))
+    export = exported_hllm(settings.pretrained_hllm)
+    if export and (words := export.metadata(HLLM_KIND).get(WORDS)):
+        cut_words(llm, int(words))  # [ITEM] is a weight of its own here
     if settings.item_llm_dropout is not None and settings.item_llm_tuning != "frozen":  # read once, without dropout
         set_dropout(llm, settings.item_llm_dropout)
     return ItemEncoder(
@@ -195,9 +205,9 @@ def item_emb_token_n(settings: HLLMKeys, llm: PreTrainedModel) -> int:
     """
     if settings.item_llm_tuning == "last":
         return _no_item_token(settings)
-    given, export = settings.item_emb_token_n, exported_folder(settings.pretrained_hllm)
+    given, export = settings.item_emb_token_n, exported_hllm(settings.pretrained_hllm)
     if given is None and export:
-        return int(_has_item_token(export / REST_OF_HLLM))
+        return int(_has_item_token(export))
     untrained = settings.item_llm_tuning == "frozen" and not settings.pretrained_hllm
     if given and untrained:
         raise ConfigError(
@@ -210,8 +220,8 @@ def item_emb_token_n(settings: HLLMKeys, llm: PreTrainedModel) -> int:
 
 
 def _no_item_token(settings: HLLMKeys) -> int:
-    export = exported_folder(settings.pretrained_hllm)
-    if settings.item_emb_token_n or (export and _has_item_token(export / REST_OF_HLLM)):
+    export = exported_hllm(settings.pretrained_hllm)
+    if settings.item_emb_token_n or (export and _has_item_token(export)):
         raise ConfigError(
             "item_llm_tuning: last keeps what the lower layers make of the texts, where a trained [ITEM] token cannot "
             "stand; take item_emb_token_n: 0 and no pretrained_hllm with an [ITEM] token, or another item_llm_tuning"
@@ -219,9 +229,5 @@ def _no_item_token(settings: HLLMKeys) -> int:
     return 0
 
 
-def _has_item_token(file: Path) -> bool:
-    try:
-        with safe_open(file, framework="pt") as saved:
-            return "item_encoder.item_emb_tokens" in saved.keys()
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"pretrained_hllm: {file} is damaged: {error}") from error
+def _has_item_token(export: Exported) -> bool:
+    return "item_encoder.item_emb_tokens" in export.weights(HLLM_KIND)

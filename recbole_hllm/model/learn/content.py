@@ -95,13 +95,13 @@ def _random_table(seed: int, n_items: int, width: int) -> StoredItemVectors:
 
 
 def _text_table(settings: LEARNKeys, dataset: Any, item_texts: ItemTexts | None, weights: Weights) -> StoredItemVectors:
-    encoder, source = _encoder(settings, weights)
+    encoder, source = build_encoder(settings, weights)
     dtype = DTYPES[settings.content_dtype]
     vectors, made_by = vectors_of_texts(settings, encoder, source, dataset, weights, item_texts, dtype)
     return StoredItemVectors(vectors, nn.Identity(), made_by)
 
 
-def _encoder(settings: LEARNKeys, weights: Weights) -> tuple[ContentEncoder, str]:
+def build_encoder(settings: LEARNKeys, weights: Weights) -> tuple[ContentEncoder, str]:
     """The language model with its pooling, and whose tokenizer it reads with."""
     spec, pooling = _spec(settings, weights)
     backbone, source, end_token = load_backbone(spec), spec.source, None

@@ -17,11 +17,13 @@ from recbole_hllm.model.base.contract import ReadsWeights, Weights
 from recbole_hllm.model.base.item_table import check_heads
 from recbole_hllm.model.base.language_models import attention, lora_settings
 from recbole_hllm.model.base.llm_fit import check_user_llm
+from recbole_hllm.model.base.servable import Servable
 from recbole_hllm.model.base.together import stands_in
 from recbole_hllm.model.base.trained_run import settings_of, with_best_weights
 from recbole_hllm.model.base.two_towers import TwoTowers
 from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.model.learn.content import LANGUAGE_MODELS, build_content, check_content_keys, content_source
+from recbole_hllm.model.learn.exported import reader_sizes, served_of, text_side_of
 from recbole_hllm.model.learn.together import Targets, targets_of_all
 from recbole_hllm.nn.all_action import all_action_over_catalogue, count_pairs, dense_all_action
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
@@ -33,6 +35,8 @@ from recbole_hllm.nn.ragged import read_by_length
 from recbole_hllm.nn.tuning import tune
 from recbole_hllm.nn.user_encoder import UserEncoder
 from recbole_hllm.processes import current
+from recbole_hllm.serving.sentence_folder import TextSide
+from recbole_hllm.serving.served import Served
 
 # Keys that decide what weights compute, and that no shape shows; names and lengths of texts differ between data sets.
 _SEEN_IN_NO_SHAPE = (
@@ -68,7 +72,7 @@ PART_OF_A_RANKER = "learn"
 _ITEMS_AT_ONCE = 4096
 
 
-class LEARN(TwoTowers, ReadsWeights):
+class LEARN(TwoTowers, ReadsWeights, Servable):
     """A user tower reads the content vectors of a history, an item tower those of targets; scores are cosines.
 
     Frozen content -> projection -> causal transformer -> online projection, the output at each place a vector of the
@@ -98,6 +102,7 @@ class LEARN(TwoTowers, ReadsWeights):
         self.drawn = {"history": settings.history_samples, "targets": settings.target_samples}
         self.catalogue_is_negative = settings.negatives == "catalogue"
         self.targets_read = settings.item_tower
+        self.text_keys = None if item_texts is None else item_texts.keys  # of texts that are in no file
         self.content = build_content(settings, dataset, item_texts, weights)
         width = self.content.width
         size = width if self.targets_read == "content" else settings.output_size
@@ -184,6 +189,16 @@ class LEARN(TwoTowers, ReadsWeights):
             outputs = self.read(self.user_tower, items)
         return self.gather_indexes(outputs, last).float()
 
+    # ---- for other programs ----
+
+    def served(self) -> Served:
+        """The towers, and vectors of content."""
+        return served_of(self)
+
+    def text_side(self) -> TextSide | None:
+        """The language model of the content; its vectors are what the towers read."""
+        return text_side_of(self)
+
     # ---- training ----
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
@@ -266,15 +281,7 @@ def build_reader(settings: LEARNKeys, weights: Weights) -> CausalTransformer | U
         reader = UserEncoder(load_backbone(_reader_spec(settings, weights)))
         tune(reader.backbone, settings.user_llm_tuning, lora_settings(settings))
         return reader
-    longest = max(settings.MAX_ITEM_LIST_LENGTH, settings.target_length)
-    return CausalTransformer(
-        hidden_size=settings.hidden_size,
-        n_layers=settings.n_layers,
-        n_heads=settings.n_heads,
-        inner_size=settings.inner_size,
-        dropout=settings.dropout,
-        n_positions=longest if settings.position_embedding else 0,
-    )
+    return CausalTransformer(**reader_sizes(settings), dropout=settings.dropout)
 
 
 def _reader_spec(settings: LEARNKeys, weights: Weights = Weights.FRESH) -> BackboneSpec:

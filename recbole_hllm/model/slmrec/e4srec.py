@@ -1,7 +1,6 @@
 """E4SRec (the teacher of SLMRec, arXiv 2405.17890, section 3.1): a language model over a frozen table of item ids."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -21,9 +20,10 @@ from recbole_hllm.data.rows.last import LastRows
 from recbole_hllm.data.rows.prefix import PrefixRows
 from recbole_hllm.data.rows.window import WindowRows
 from recbole_hllm.errors import ConfigError
-from recbole_hllm.model.base.contract import Exports, Factorised, NeedsRuns, Weights
+from recbole_hllm.model.base.contract import Factorised, NeedsRuns, Weights
 from recbole_hllm.model.base.id_table import read_id_table
 from recbole_hllm.model.base.language_models import lora_settings
+from recbole_hllm.model.base.servable import Exports, Servable, TrainingPart
 from recbole_hllm.model.base.trained_run import over_default
 from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.model.slmrec.e4srec_keys import (
@@ -35,13 +35,16 @@ from recbole_hllm.model.slmrec.e4srec_keys import (
     llm_spec,
     tuning_mode,
 )
-from recbole_hllm.model.slmrec.export_e4srec import export_e4srec, exported_e4srec, load_exported
+from recbole_hllm.model.slmrec.exported import exported_e4srec, load_exported, training_part_of
 from recbole_hllm.nn.backbone import load_backbone
 from recbole_hllm.nn.negative_blocks import contrast_in_blocks
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.prompted import PromptedLLM
 from recbole_hllm.nn.ragged import similar_lengths
 from recbole_hllm.nn.tuning import tune
+from recbole_hllm.nn.user_models.language import PromptedUser
+from recbole_hllm.serving.sentence_folder import TextSide
+from recbole_hllm.serving.served import ServedVectors
 
 # Value of `training_rows` -> kind of rows.
 TRAINING_ROWS = {"positions": WindowRows, "prefix": PrefixRows, "user": LastRows}
@@ -49,7 +52,7 @@ TRAINING_ROWS = {"positions": WindowRows, "prefix": PrefixRows, "user": LastRows
 MAX_LOGITS = 2**27
 
 
-class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
+class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports, Servable):
     """Item ids of a trained SASRec, projected into a language model that predicts the next one by full softmax.
 
     Frozen item table -> ``input_proj`` -> [instruction] items [response] through the first ``user_llm_layers`` layers
@@ -279,21 +282,16 @@ class E4SRec(SequentialRecommender, Factorised, NeedsRuns, Exports):
         """How many numbers are needed to recommend; LoRA counts as merged."""
         return sum(weight.numel() for name, weight in self.named_parameters() if ".lora_" not in name)
 
-    def export(self, folder: str | Path) -> None:
-        """Writes what recommends and nothing else, for other programs and for ``pretrained_e4srec``.
+    def served(self) -> ServedVectors:
+        """The language model with its words and projections, and the frozen table; of a student no teacher."""
+        settings, llm = self.settings, self.llm
+        user_model = PromptedUser(llm, settings.item_embed_dim, before=len(llm.before), after=len(llm.after))
+        user_model.input_proj, user_model.score = self.input_proj, self.score
+        return ServedVectors(user_model, self.item_vectors(), cosine=False, length=settings.longest_history)
 
-        ``llm/`` is a Hugging Face folder, LoRA merged into its weights; ``e4srec.safetensors`` holds the item table,
-        the two projections and the words of the instruction; ``item_ids.txt`` the item of each row of the table, the
-        first being padding. To score: ``llm`` reads ``llm.before``, ``input_proj`` of the history's rows and
-        ``llm.after``; ``score`` of its last output, times the table, gives every item's logit.
-
-        Args:
-            folder: a new or empty one.
-
-        Raises:
-            ModelError: something is in the folder, or it cannot be written.
-        """
-        export_e4srec(self, folder)
+    def training_part(self, text_side: TextSide | None) -> TrainingPart:
+        """What recommends and nothing else: item table, the two projections and the words of the instruction."""
+        return training_part_of(self)
 
 
 def _log_set_up(model: E4SRec) -> None:

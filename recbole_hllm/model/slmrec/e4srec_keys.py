@@ -8,7 +8,7 @@ from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.model.base.language_models import attention, lora_settings
 from recbole_hllm.model.base.llm_fit import check_prompted_llm, history_lengths
 from recbole_hllm.model.base.trained_run import check_same_data
-from recbole_hllm.model.slmrec.export_e4srec import exported_e4srec
+from recbole_hllm.model.slmrec.exported import exported_e4srec
 from recbole_hllm.nn.backbone import BackboneSpec, load_tokenizer, skeleton_of
 from recbole_hllm.nn.prompted import check_words_known
 
@@ -37,7 +37,7 @@ def llm_spec(settings: E4SRecKeys, weights: Weights = Weights.FRESH) -> Backbone
         ConfigError: keys contradict each other.
     """
     exported = exported_e4srec(settings.pretrained_e4srec)
-    source = str(exported / "llm") if exported else settings.user_pretrain_dir
+    source = str(exported.user_llm) if exported else settings.user_pretrain_dir
     pretrained, sizes = bool(settings.user_llm_init or exported), settings.user_llm_config
     if settings.user_llm_init and not source:
         raise ConfigError("user_llm_init: True needs user_pretrain_dir, the pretrained language model")

@@ -16,6 +16,7 @@ USER_MODELS = {
     "UserLLM": "language",
     "PromptedUser": "language",
     "PreferenceUser": "preference",
+    "MeanUser": "mean",
 }
 
 

@@ -11,6 +11,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_hllm.runs.run import load_run, run
 from recbole_hllm.training.checkpoint import read_tensors
+from recbole_hllm.training.parameters import counted
 
 # The last two of each user are held out.
 HISTORIES = {
@@ -61,6 +62,14 @@ def test_the_order_is_that_of_plain_counting(finished):
         ranked = finished.dataset.id2token("item_id", scores.argsort(descending=True)[:-1])
         assert list(ranked) == plain_order(last, tokens)
         assert len(scores.unique()) == len(scores) and scores[0] == scores.min()
+
+
+def test_its_counts_are_what_is_needed_and_nothing_is_trained(finished):
+    training = [items.split()[: max(len(items.split()) - 2, 2)] for items in HISTORIES.values()]
+    pairs = {pair for sequence in training for pair in zip(sequence[:-1], sequence[1:], strict=True)}
+    needed = len(pairs) + finished.dataset.item_num
+    sizes = {"parameters_total": needed, "parameters_trained": 0, "parameters_inference": needed}
+    assert counted(finished.model) == sizes
 
 
 def test_a_score_is_the_count_and_less_than_one_for_popularity(finished):

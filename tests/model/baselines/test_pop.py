@@ -23,6 +23,7 @@ def test_every_training_interaction_counts_once_whatever_the_batch(tmp_path, wri
     loaded = load_run(tmp_path / "run")
     ids = loaded.dataset.token2id("item_id", ["a", "b", "c", "d"])
     assert loaded.model.item_cnt[torch.as_tensor(ids), 0].tolist() == [15, 10, 5, 0]
+    assert loaded.model.inference_parameters() == 5  # padding and four items
     users = Interaction({"user_id": torch.ones(1, dtype=torch.long)})
     scores = loaded.model.full_sort_predict(users).numpy()
     assert np.argmax(scores[1:]) + 1 == ids[0]

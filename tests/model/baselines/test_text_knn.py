@@ -59,6 +59,7 @@ def hllms_vectors(toy):
 
 def test_item_vectors_have_the_directions_of_an_untrained_hllm(knn, hllms_vectors):
     torch.testing.assert_close(knn().item_vectors(), F.normalize(hllms_vectors, dim=-1), rtol=0, atol=1e-6)
+    assert knn().inference_parameters() == hllms_vectors.numel()
 
 
 @pytest.mark.parametrize("last_n", [None, 1, 2, 9])

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from recbole_hllm import Config, create_dataset, data_preparation
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.hllm.hllm_ranker import Histories, HLLMRanker
+from recbole_hllm.runs.export import export_model
 
 N_ITEMS, HISTORY = 12, 4
 HEADER = "user_id:token\titem_id:token\tlabel:float\ttimestamp:float"
@@ -291,7 +292,7 @@ def test_an_export_is_read_back(build, tmp_path, fusion):
     model, loaders = build(fusion=fusion)
     rows = next(iter(loaders[0]))
     expected = model.eval().predict(rows)
-    model.export(tmp_path / "out")
+    export_model(model, tmp_path / "out")
     other = {"item_pretrain_dir": None, "user_pretrain_dir": None, "user_llm_init": False, "item_llm_init": False}
     again, _ = build(fusion=fusion, pretrained_hllm=str(tmp_path / "out"), **other)
     torch.testing.assert_close(again.eval().predict(rows), expected, atol=1e-6, rtol=0)

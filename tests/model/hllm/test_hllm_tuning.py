@@ -12,6 +12,7 @@ from recbole_hllm.errors import DataError
 from recbole_hllm.model.base.item_vectors import encode_catalogue, encoder_digest
 from recbole_hllm.nn.item_encoder import ItemEncoder
 from recbole_hllm.nn.tuning import tune
+from recbole_hllm.runs.export import export_model
 from recbole_hllm.runs.run import run
 from recbole_hllm.training.checkpoint import load_model, save_model
 
@@ -308,7 +309,7 @@ def test_an_export_gives_the_same_scores(build, tiny_llm, tmp_path, modes):
     model, _ = build(item_pretrain_dir=wide, item_llm_tuning=item, user_llm_tuning=user, item_llm_layers=1)
     train(model)
     expected = scores(model)
-    model.export(tmp_path / "out")
+    export_model(model, tmp_path / "out")
     assert torch.equal(scores(model), expected)
 
     again, _ = build(
@@ -322,7 +323,7 @@ def test_an_export_gives_the_same_scores(build, tiny_llm, tmp_path, modes):
         pretrained_hllm=str(tmp_path / "out"), item_llm_tuning="frozen", user_llm_tuning="frozen"
     )
     torch.testing.assert_close(scores(frozen), expected, atol=1e-5, rtol=0)
-    frozen.export(tmp_path / "once more")
+    export_model(frozen, tmp_path / "once more")
     last, _ = build(pretrained_hllm=str(tmp_path / "once more"))
     torch.testing.assert_close(scores(last), expected, atol=1e-5, rtol=0)
 
@@ -335,7 +336,7 @@ def test_an_export_needs_no_further_key(build, tiny_llm, tmp_path, kind, tokens,
     if tokens and mode == "frozen":
         pytest.skip("an [ITEM] token has to be trained")
     model, _ = build(item_pretrain_dir=tiny_llm(kind), item_llm_tuning=mode, item_emb_token_n=tokens)
-    model.export(tmp_path / "out")
+    export_model(model, tmp_path / "out")
     for keys in ({}, {"item_llm_tuning": "frozen"}):
         again, _ = build(pretrained_hllm=str(tmp_path / "out"), **keys)
         torch.testing.assert_close(scores(again), scores(model), atol=1e-5, rtol=0)
@@ -344,15 +345,16 @@ def test_an_export_needs_no_further_key(build, tiny_llm, tmp_path, kind, tokens,
 def test_exported_llms_are_hugging_face_folders(build, tmp_path):
     model, _ = build(item_llm_tuning="lora", user_llm_tuning="lora")
     train(model)
-    model.export(tmp_path / "out")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["hllm.safetensors", "item_llm", "user_llm"]
+    export_model(model, tmp_path / "out")
+    names = ["item_encoder", "training.safetensors", "user_llm", "user_model.safetensors", "vectors.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
     inputs = torch.randn(2, 4, 16)
-    for part, encoder in (("item_llm", model.item_encoder), ("user_llm", model.user_encoder)):
+    for part, encoder in (("item_encoder", model.item_encoder), ("user_llm", model.user_encoder)):
         llm, report = AutoModel.from_pretrained(tmp_path / "out" / part, output_loading_info=True)
         assert not report["missing_keys"] and not report["unexpected_keys"]
         ours = encoder.backbone.eval()(inputs_embeds=inputs).last_hidden_state
         torch.testing.assert_close(llm.eval()(inputs_embeds=inputs).last_hidden_state, ours, atol=1e-4, rtol=1e-4)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out" / "item_llm")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out" / "item_encoder" / "tokenizer")
     assert tokenizer("w1 w2")["input_ids"] == [1, tokenizer.vocab["w1"], tokenizer.vocab["w2"]]
 
 
@@ -363,7 +365,7 @@ def test_frozen_from_the_official_code(build, official_names, tmp_path):
     keys = {"pretrained_hllm": str(tmp_path / "pytorch_model.bin")}
     (full, _), (frozen, _) = build(**keys), build(**keys, item_llm_tuning="frozen")
     torch.testing.assert_close(scores(frozen), scores(full), atol=1e-6, rtol=0)
-    frozen.export(tmp_path / "out")
+    export_model(frozen, tmp_path / "out")
     torch.testing.assert_close(scores(build(pretrained_hllm=str(tmp_path / "out"))[0]), scores(full), atol=1e-5, rtol=0)
 
 
@@ -371,6 +373,6 @@ def test_tuning_comes_after_the_weights(build, tmp_path):
     """LoRA renames layers; weights are loaded before."""
     model, _ = build()
     tune(model.user_encoder.backbone, "lora")
-    model.export(tmp_path / "out")
+    export_model(model, tmp_path / "out")
     lora, _ = build(pretrained_hllm=str(tmp_path / "out"), item_llm_tuning="lora")
     torch.testing.assert_close(scores(lora), scores(model), atol=1e-6, rtol=0)

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.runs.export import export_model
 from recbole_hllm.runs.run import load_run, run
 from recbole_hllm.training.trainer import Trainer
 
@@ -65,7 +66,7 @@ def test_a_frozen_run_refuses_vectors_of_other_weights(finished, tiny_llm, tmp_p
 def test_a_run_may_start_from_the_export_of_another(finished, tmp_path):
     first = finished(item_llm_tuning="lora")
     loaded = load_run(first)
-    loaded.model.export(tmp_path / "stage1")
+    export_model(loaded.model, tmp_path / "stage1")
     keys = {"pretrained_hllm": str(tmp_path / "stage1"), "item_llm_tuning": "frozen", "epochs": 0}
     second = run(config_dict={**loaded.config.settings, **keys}, run_dir=tmp_path / "stage2")
     assert second["test_result"] == run(config_dict={"evaluate_only": True}, run_dir=first)["test_result"]
@@ -116,28 +117,28 @@ def test_export_overwrites_nothing(build, tmp_path):
     model, _ = build()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("")
-    with pytest.raises(ModelError, match="export: .*out is not empty"):
-        model.export(tmp_path / "out")
+    with pytest.raises(ConfigError, match="export: .*out is not empty"):
+        export_model(model, tmp_path / "out")
     (tmp_path / "file").write_text("")
-    with pytest.raises(ModelError, match="export: cannot write"):
-        model.export(tmp_path / "file")
+    with pytest.raises(ConfigError, match="export: cannot write"):
+        export_model(model, tmp_path / "file")
 
 
 def test_export_of_a_frozen_item_llm_that_has_changed(build, tmp_path, tiny_llm):
     model, _ = build(item_llm_tuning="frozen")
     change_weights(tiny_llm("llama"))
     with pytest.raises(ModelError, match="frozen Item LLM has changed"):
-        model.export(tmp_path / "out")
+        export_model(model, tmp_path / "out")
 
 
 def test_bad_exported_folders(build, tmp_path):
     model, _ = build()
-    model.export(tmp_path / "out")
+    export_model(model, tmp_path / "out")
     with pytest.raises(ModelError, match="item_emb_token_n.*unknown.*item_emb_tokens"):
         build(pretrained_hllm=str(tmp_path / "out"), item_emb_token_n=0)
-    (tmp_path / "out" / "hllm.safetensors").write_bytes(b"no weights")
-    with pytest.raises(ModelError, match="hllm.safetensors is damaged"):
+    (tmp_path / "out" / "training.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match="training.safetensors is damaged"):
         build(pretrained_hllm=str(tmp_path / "out"))
-    (tmp_path / "out" / "hllm.safetensors").unlink()
-    with pytest.raises(ModelError, match="pretrained_hllm: the folder .* has no hllm.safetensors"):
+    (tmp_path / "out" / "training.safetensors").unlink()
+    with pytest.raises(ModelError, match="pretrained_hllm: the folder .* has no training.safetensors"):
         build(pretrained_hllm=str(tmp_path / "out"))

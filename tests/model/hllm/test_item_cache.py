@@ -8,6 +8,7 @@ from safetensors import safe_open
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.next_item import History
 from recbole_hllm.nn.losses import info_nce
+from recbole_hllm.runs.export import export_model
 from recbole_hllm.runs.run import run
 
 N_ITEMS = 12  # of the data set in conftest.py
@@ -91,8 +92,8 @@ def test_an_export_has_no_cache_and_starts_a_training_with_one(build, tmp_path):
     keys = {"negatives": "cached", "live_items": 5}
     model, _ = build(**keys)
     model.train().calculate_loss(rows(10, 11))
-    model.export(tmp_path / "export")
-    with safe_open(tmp_path / "export" / "hllm.safetensors", framework="pt") as file:
+    export_model(model, tmp_path / "export")
+    with safe_open(tmp_path / "export" / "training.safetensors", framework="pt") as file:
         assert not [name for name in file.keys() if name.startswith(("cache", "further"))]
     other, _ = build(**keys, pretrained_hllm=str(tmp_path / "export"))
     history = Interaction({"item_id_list": WINDOWS[:, :4], "item_length": torch.tensor([4, 2, 3])})

@@ -14,6 +14,7 @@ from recbole_hllm.model.hllm.hllm import HLLM
 from recbole_hllm.model.hllm.item_part import build_bounded_ids
 from recbole_hllm.nn.losses import info_nce
 from recbole_hllm.nn.whitening import zca
+from recbole_hllm.runs.export import export_model
 from recbole_hllm.runs.run import run
 from recbole_hllm.training.checkpoint import load_model, save_model
 from recbole_hllm.training.trainer import Trainer
@@ -257,7 +258,7 @@ def test_an_export_carries_all_parts(built, tmp_path, tuning, following):
     model = built(tuning, **ALL)
     train(model)
     expected = scores(model)
-    model.export(tmp_path / "export")
+    export_model(model, tmp_path / "export")
     for after in following:
         other = built(after, **ALL, pretrained_hllm=str(tmp_path / "export"), user_llm_config=None)
         torch.testing.assert_close(scores(other), expected, atol=2e-2, rtol=0)
@@ -279,13 +280,13 @@ def test_an_export_carries_all_parts(built, tmp_path, tuning, following):
     ],
 )
 def test_another_whitening_or_head_than_the_exports_is_refused(built, tmp_path, keys, words):
-    built("frozen", **ALL).export(tmp_path / "export")
+    export_model(built("frozen", **ALL), tmp_path / "export")
     with pytest.raises(ModelError, match=f"^pretrained_hllm: {words}"):
         built("frozen", **{**ALL, **keys}, pretrained_hllm=str(tmp_path / "export"), user_llm_config=None)
 
 
 def test_a_plain_export_takes_no_new_whitening_or_head(built, tmp_path):
-    built("frozen").export(tmp_path / "export")
+    export_model(built("frozen"), tmp_path / "export")
     for key, word in (("item_whitening", "zca"), ("item_head_hidden", "10")):
         keys = {key: ALL[key], "pretrained_hllm": str(tmp_path / "export"), "user_llm_config": None}
         with pytest.raises(ModelError, match=f"{key} is {word}, and .* was trained with an empty one"):
@@ -295,12 +296,12 @@ def test_a_plain_export_takes_no_new_whitening_or_head(built, tmp_path):
 def test_an_export_without_ids_or_of_other_items(built, tmp_path, caplog):
     model = built("frozen", **ALL)
     train(model)
-    model.export(tmp_path / "export")
+    export_model(model, tmp_path / "export")
     keys = {**ALL, "pretrained_hllm": str(tmp_path / "export"), "user_llm_config": None}
     other = built("frozen", **{**keys, "item_id_bound": 0})
     assert "the part of item ids in" in caplog.text and other.id_part is None
     plain = built("frozen", item_whitening="zca", item_head_hidden=10)
-    plain.export(tmp_path / "plain")
+    export_model(plain, tmp_path / "plain")
     with_ids = built("frozen", **{**keys, "pretrained_hllm": str(tmp_path / "plain")})
     assert not with_ids.id_part.rows.weight.any()
 

@@ -62,7 +62,9 @@ def test_what_each_stage_starts_from_and_leaves(scheduled, model):
     assert [row["history_length"] for row in result["stages"]] == [4, 8, 8]
     assert [row["epochs"] for row in result["stages"]] == [1, 2, 0]
     for folder in (first, second):
-        assert {path.name for path in (folder / "export").iterdir()} == {"hllm.safetensors", "item_llm", "user_llm"}
+        written = {path.name for path in (folder / "export").iterdir()}
+        assert {"training.safetensors", "item_encoder", "user_llm", "items.jsonl", "recommender.json"} <= written
+        assert ("vectors.safetensors" in written) == (model == "HLLM"), "a ranker's scores are no products"
     assert {path.name for path in (third / "export").iterdir()} == VECTORS
     for row in result["stages"]:
         metrics = read_json(stage_of(result, row["stage"]) / "metrics.json")
@@ -91,11 +93,11 @@ def test_what_is_trained_in_each_stage(scheduled, model):
 @pytest.mark.parametrize("model", MODELS)
 def test_the_item_llm_of_the_second_export_is_that_of_the_first(scheduled, model):
     first, second = (stage_of(scheduled(model), number) / "export" for number in (1, 2))
-    for name in ("item_llm/model.safetensors", "user_llm/model.safetensors"):
+    for name in ("item_encoder/model.safetensors", "user_llm/model.safetensors"):
         ours, theirs = (read_tensors(folder / name) for folder in (first, second))
         same = ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
         assert same == name.startswith("item")
-    rest = [read_tensors(folder / "hllm.safetensors") for folder in (first, second)]
+    rest = [read_tensors(folder / "training.safetensors") for folder in (first, second)]
     assert rest[0].keys() == rest[1].keys()
     assert torch.equal(*(tensors["item_encoder.item_emb_tokens"] for tensors in rest))
 

@@ -9,6 +9,7 @@ from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.slmrec import e4srec
 from recbole_hllm.nn.backbone import load_tokenizer
 from recbole_hllm.nn.negative_blocks import contrast_in_blocks
+from recbole_hllm.runs.export import export_model
 from recbole_hllm.training.trainer import Trainer
 
 BEFORE, AFTER = "w1 w2 w3", "w4 w5"
@@ -302,12 +303,10 @@ def test_an_export_scores_as_the_model_does(build, pretrained, tmp_path, how):
         if ".lora_B." in name:
             torch.nn.init.normal_(weight, std=0.3)
     expected = scores_of(built.model, built.loaders[2])
-    built.model.export(tmp_path / "export")
-    names = {path.name for path in (tmp_path / "export" / "llm").iterdir()}
+    export_model(built.model, tmp_path / "export")
+    names = {path.name for path in (tmp_path / "export" / "user_llm").iterdir()}
     assert names == {"config.json", "model.safetensors"}
-    tokens = built.loaders[0]._dataset.field2id_token["item_id"]
-    assert (tmp_path / "export" / "item_ids.txt").read_text().splitlines() == list(tokens)
-    assert not any("lora" in name for name in load_file(tmp_path / "export" / "llm" / "model.safetensors"))
+    assert not any("lora" in name for name in load_file(tmp_path / "export" / "user_llm" / "model.safetensors"))
     rows = own.get("training_rows", "positions")
     again = build(**from_export(tmp_path / "export", training_rows=rows, seed=7))
     torch.testing.assert_close(scores_of(again.model, again.loaders[2]), expected, **TOLERANCE)
@@ -320,7 +319,7 @@ def test_an_export_scores_as_the_model_does(build, pretrained, tmp_path, how):
 
 def test_a_run_that_starts_from_an_export(build, keys, tmp_path):
     """It needs no other run first; its own folder is read back with the export beside it."""
-    build().model.export(tmp_path / "export")
+    export_model(build().model, tmp_path / "export")
     own = from_export(tmp_path / "export", cache_dir=str(tmp_path / "cache"), epochs=1)
     result = run("E4SRec", config_dict=keys(**own), run_dir=tmp_path / "run")
     assert not (tmp_path / "cache").exists()
@@ -329,13 +328,13 @@ def test_a_run_that_starts_from_an_export(build, keys, tmp_path):
 
 
 def test_an_export_with_fewer_layers(build, tmp_path):
-    build().model.export(tmp_path / "export")
+    export_model(build().model, tmp_path / "export")
     model = build(**from_export(tmp_path / "export", user_llm_layers=2)).model
     assert model.llm.depth == 2
 
 
 def test_an_export_of_another_split_is_told(build, tmp_path, caplog):
-    build().model.export(tmp_path / "export")
+    export_model(build().model, tmp_path / "export")
     build(**from_export(tmp_path / "export"))
     assert "was trained on other interactions" not in caplog.text
     split = {"split": {"LS": "test_only"}, "order": "TO", "mode": "full", "group_by": "user"}
@@ -346,24 +345,24 @@ def test_an_export_of_another_split_is_told(build, tmp_path, caplog):
 def test_damaged_and_foreign_exports(build, tmp_path, write_dataset):
     folder = tmp_path / "export"
     own = from_export(folder)
-    with pytest.raises(ConfigError, match=f"^pretrained_e4srec: {folder} has no e4srec.safetensors; give a folder"):
+    with pytest.raises(ConfigError, match=f"^pretrained_e4srec: {folder} has no training.safetensors; give a folder"):
         build(**own)
     model = build().model
-    model.export(folder)
-    with pytest.raises(ModelError, match=f"^export: {folder} is not empty"):
-        model.export(folder)
+    export_model(model, folder)
+    with pytest.raises(ConfigError, match=f"^export: {folder} is not empty"):
+        export_model(model, folder)
     with pytest.raises(ConfigError, match="^item_embed_dim: pretrained_e4srec has rows of 8 numbers; set"):
         build(**own, item_embed_dim=4)
     with pytest.raises(ConfigError, match=f"^pretrained_e4srec: {folder} is of other items than this data set"):
         build(**own, item_inter_num_interval="[9,inf)")
-    file = folder / "e4srec.safetensors"
+    file = folder / "training.safetensors"
     file.write_bytes(file.read_bytes()[:-50])
     with pytest.raises(ModelError, match=f"^pretrained_e4srec: {file} is damaged"):
         build(**own)
 
 
 def test_an_export_and_what_it_brings(build, tmp_path, pretrained):
-    build().model.export(tmp_path / "export")
+    export_model(build().model, tmp_path / "export")
     own = from_export(tmp_path / "export")
     with pytest.raises(ConfigError, match="^item_table: pretrained_e4srec brings its own; leave one of them empty"):
         build(**{**own, "item_table": "somewhere"})
@@ -372,6 +371,6 @@ def test_an_export_and_what_it_brings(build, tmp_path, pretrained):
     with pytest.raises(ConfigError, match="^user_llm_config: pretrained_e4srec brings its own language model"):
         build(**{**own, "user_llm_config": {"hidden_size": 8}})
     words = build(instruction=INSTRUCTION, training_rows="user", **pretrained).model
-    words.export(tmp_path / "words")
+    export_model(words, tmp_path / "words")
     with pytest.raises(ConfigError, match="^training_rows: positions trains on every item"):
         build(**from_export(tmp_path / "words"))

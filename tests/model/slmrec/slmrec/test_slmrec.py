@@ -17,6 +17,7 @@ from recbole_hllm.data.rows.columns import ROW_NUMBER
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.slmrec import teacher as teachers
 from recbole_hllm.nn.distillation import direction_loss, norm_loss
+from recbole_hllm.runs.export import export_model
 
 ROWS = ("positions", "prefix", "user")
 
@@ -208,9 +209,10 @@ def test_distillation_reaches_an_online_teacher(build):
 def test_an_exported_student_recommends_alone(build, keys_of, tmp_path):
     model, _, config, train = build()
     batch = next(iter(data_preparation(config, create_dataset(config))[2]))[0]
-    model.export(tmp_path / "student")
+    export_model(model, tmp_path / "student")
     files = [path.relative_to(tmp_path / "student").as_posix() for path in (tmp_path / "student").rglob("*.*")]
-    assert sorted(files) == ["e4srec.safetensors", "item_ids.txt", "llm/config.json", "llm/model.safetensors"]
+    written = {"training.safetensors", "user_llm/config.json", "user_llm/model.safetensors"}
+    assert written <= set(files) and not any("teacher" in name or "head" in name for name in files)
     of_the_student = ("item_table", "user_llm_config", "user_llm_layers", "teacher_keys", "blocks")
     keys = {key: value for key, value in keys_of().items() if key not in of_the_student}
     alone = Config("E4SRec", config_dict={**keys, "pretrained_e4srec": str(tmp_path / "student")})
@@ -346,7 +348,7 @@ def test_a_student_with_lora_and_words(published_student, tmp_path):
     for one, again in zip(model.states(batch, order), fresh.states(batch, order), strict=True):
         torch.testing.assert_close(one, again, rtol=1e-4, atol=1e-5)
     rows = next(iter(data_preparation(config, create_dataset(config))[2]))[0]
-    model.export(tmp_path / "student")
+    export_model(model, tmp_path / "student")
     brought = {"item_table", "instruction", "blocks", "teacher"}
     brought |= {"user_pretrain_dir", "user_llm_init", "user_llm_layers"}
     keys = {key: value for key, value in config.settings.items() if key not in (*brought, "model")}

@@ -12,6 +12,7 @@ from recbole_hllm import Config, run
 from recbole_hllm.config.keys.slmrec import SLMRecKeys
 from recbole_hllm.errors import ConfigError, ModelError, UserError
 from recbole_hllm.model.slmrec import teacher as teachers
+from recbole_hllm.runs.export import export_model
 from recbole_hllm.runs.run import load_run
 from recbole_hllm.storage.files import read_json
 from recbole_hllm.tables.side_by_side import compare
@@ -231,7 +232,7 @@ def test_a_refused_run_leaves_no_folder(keys_of, tmp_path):
 
 
 def test_a_teacher_that_begins_as_an_export_brings_its_language_model(build, keys_of, tmp_path):
-    build()[0].export(tmp_path / "out")
+    export_model(build()[0], tmp_path / "out")
     keys = keys_of(teacher_keys={"pretrained_e4srec": str(tmp_path / "out"), "user_llm_layers": 2}, item_table=None)
     config = Config("SLMRec", config_dict=keys)
     assert config.spec.model.needs(config)["teacher"][1]["user_llm_config"] is None

@@ -1,0 +1,1 @@
+"""The service: recommendations over HTTP from an export; needs the extra ``serve``."""
