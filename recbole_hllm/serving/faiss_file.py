@@ -6,8 +6,8 @@ only if each number in it is in its bounds and the file ends where its content d
 The layout is that of faiss's ``index_write.cpp``: a name of four letters, a header, then arrays, each after its length.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,8 @@ _KINDS = {b"IxFI": "flat", b"IwFl": "ivf", b"IHNs": "hnsw"}
 _FLOAT16 = 4  # faiss's QT_fp16
 
 
-class Layout(NamedTuple):
+@dataclass(frozen=True)
+class Layout:
     """What a file holds.
 
     Attributes:

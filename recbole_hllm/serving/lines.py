@@ -173,10 +173,10 @@ def request_of(line: Line, k: int) -> tuple[str, Request]:
         raise DataError(f'a line is such as {{"user": "7", "items": ["12"]}}, not {_short(content)}')
     _refuse_unknown(content, "")
     given = {name: value for name, value in content.items() if value is not None}
-    for name in _LISTS:
-        value = given.get(name, [])
+    for listed in _LISTS:
+        value = given.get(listed, [])
         if not isinstance(value, list) or len(value) > MOST_ITEMS:
-            raise DataError(f"{name}: {_short(value)} is no list of at most {MOST_ITEMS:,}")
+            raise DataError(f"{listed}: {_short(value)} is no list of at most {MOST_ITEMS:,}")
     user = read_id("user", given["user"]) if "user" in given else None
     name = read_id("id", given["id"]) if "id" in given else user
     request = Request(
