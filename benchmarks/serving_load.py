@@ -13,6 +13,7 @@ moment a request was due. Without --export there is a SASRec of random weights o
 import argparse
 import asyncio
 import json
+import os
 import random
 import socket
 import subprocess
@@ -98,6 +99,12 @@ def memory(process: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
+def computed(process: int) -> float:
+    """Seconds that a process has computed, all threads together."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def started(folder: Path, port: int, options: list[str]) -> tuple[subprocess.Popen[bytes], float]:
     """A service, and the seconds until it answered."""
     begin = time.perf_counter()
@@ -122,9 +129,9 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     try:
         ids = files.read_items(folder)[0]
         asyncio.run(load(port, given.rate, given.warm_up, ids, given.k))
-        before = memory(process.pid)
+        before, begin = memory(process.pid), computed(process.pid)
         answers = asyncio.run(load(port, given.rate, given.seconds, ids, given.k))
-        after = memory(process.pid)
+        after, seconds = memory(process.pid), computed(process.pid) - begin
     finally:
         process.terminate()
         process.wait()
@@ -133,7 +140,8 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     return {
         "items": len(ids), "index": given.index or "exact", "requests": len(answers),
         "errors": sum(status != 200 for _, status in answers), "a second": f"{len(answers) / given.seconds:.1f}",
-        "p50 ms": f"{p50:.1f}", "p99 ms": f"{p99:.1f}", "most ms": f"{times.max():.1f}", "start s": f"{start:.1f}",
+        "p50 ms": f"{p50:.1f}", "p99 ms": f"{p99:.1f}", "most ms": f"{times.max():.1f}",
+        "CPU ms": f"{1000 * seconds / len(answers):.1f}", "start s": f"{start:.1f}",
         "MB before": f"{before:.0f}", "MB after": f"{after:.0f}",
     }  # fmt: skip
 
