@@ -60,7 +60,7 @@ class Connections:
     async def ask(self, body: bytes) -> int:
         """Status of an answer; 0 where there is none."""
         try:
-            reader, writer = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self.port)
+            reader, writer = await self._open()
             writer.write(
                 b"POST /recommend HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
                 b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
@@ -72,6 +72,14 @@ class Connections:
             return int(head.split(b" ", 2)[1])
         except (OSError, asyncio.IncompleteReadError):
             return 0
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self._free:
+            reader, writer = self._free.pop()
+            if not reader.at_eof():  # the service closes those that have been idle for long
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection("127.0.0.1", self.port)
 
 
 async def load(port: int, rate: float, seconds: float, ids: list[str], k: int) -> list[tuple[float, int]]:

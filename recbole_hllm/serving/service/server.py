@@ -28,7 +28,8 @@ def run(service: Service, host: str, port: int, token: str | None = None) -> Non
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     config = uvicorn.Config(
         create_app(service, token), host=host, port=port, log_config=None, access_log=False, server_header=False,
-        limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=_SECONDS, timeout_keep_alive=_IDLE, ws="none", lifespan="on",
+        limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=_SECONDS, timeout_keep_alive=_IDLE, ws="none",
+        lifespan="on",
     )  # fmt: skip
     server = uvicorn.Server(config)
     try:
