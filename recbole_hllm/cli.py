@@ -30,6 +30,7 @@ VERBS = Door(
         "export": "recbole_hllm.verbs.export",
         "index": "recbole_hllm.verbs.index",
         "recommend": "recbole_hllm.verbs.recommend",
+        "refresh": "recbole_hllm.verbs.refresh",
         "serve": "recbole_hllm.verbs.serve",
         "convert": "recbole_hllm.verbs.convert",
         "help": "recbole_hllm.verbs.help",

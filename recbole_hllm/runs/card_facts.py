@@ -12,7 +12,7 @@ from recbole_hllm.runs.runs_read import runs_read
 from recbole_hllm.storage.files import read_json
 
 # Of a licence, as the Hugging Face Hub writes it, and of a repository there.
-_LICENCE, HUB_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*"), re.compile(r"[\w.-]+/[\w.-]+")
+_LICENCE, HUB_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*"), re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _SEED = re.compile(r"seed-\d+")
 # What parts of an evaluation are called.
 PART_NAMES = {"test": "test", "valid": "validation"}

@@ -144,7 +144,8 @@ def _split(arguments: Mapping[str, Any]) -> str:
 
 
 def _weights(facts: Facts) -> str:
-    return "the last epoch, without a validation" if facts.metrics["best_valid_score"] is None else "the best validation"
+    validated = facts.metrics["best_valid_score"] is not None
+    return "the best validation" if validated else "the last epoch, without a validation"
 
 
 def _results(facts: Facts) -> list[str]:
@@ -198,14 +199,14 @@ def _costs(facts: Facts) -> list[str]:
 
 def _limits(facts: Facts, exported: Exported) -> list[str]:
     texts = ", ".join(f"`{key}`" for key in exported.text_keys or ())
-    new = f"yes, from their {texts}" if exported.text_keys else "no: this export has nothing that makes a vector of a new one"
+    new = f"yes, from their {texts}" if texts else "no: this export has nothing that makes a vector of a new one"
     users = "the histories of the data's users are in this folder" if exported.has_histories else "none are stored"
     lines = [
         f"It knows what `{facts.dataset}` shows: other shops, languages and times were not tested.",
         f"New items: {new}.",
         "New users: yes, a user is a history. Nothing is recommended without one.",
         f"Users: {users}.",
-        "The figures are of an evaluation on logged interactions: what people would do with the lists was not measured.",
+        "The figures are of logged interactions: what people would do with the lists was not measured.",
     ]
     if exported.reads_times:
         lines.insert(2, "It reads times: a request gives the time of each item.")

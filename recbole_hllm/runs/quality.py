@@ -78,8 +78,8 @@ def quality_lines(quality: Mapping[str, Any] | None) -> list[str]:
     if quality is None:
         return ["the run has no test and no validation: what the rounded vectors cost is not measured"]
     dtype, width = quality["dtype"], max(map(len, quality["float32"]))
-    part = PART_NAMES[quality["of"]]
-    lines = [f"vectors of items as {dtype}, {format_bytes(quality['bytes'])}: {part} with float32, with {dtype}, change"]
+    part, size = PART_NAMES[quality["of"]], format_bytes(quality["bytes"])
+    lines = [f"vectors of items as {dtype}, {size}: {part} with float32, with {dtype}, change"]
     for name, before in quality["float32"].items():
         after = quality["written"][name]
         lines.append(f"  {name:<{width}}  {before:.4f}  {after:.4f}  {after - before:+.4f}")

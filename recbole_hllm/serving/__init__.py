@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-__all__ = ["Recommender", "Request"]
+_PUBLIC = {"Recommender": "recbole_hllm.serving.recommender", "Request": "recbole_hllm.serving.requests"}
+__all__ = [*_PUBLIC]
 
 if TYPE_CHECKING:
     from recbole_hllm.serving.recommender import Recommender as Recommender
@@ -11,9 +12,8 @@ else:
 
     def __getattr__(name: str) -> object:
         """Public names are imported when first asked for."""
+        if name not in _PUBLIC:
+            raise AttributeError(f"module 'recbole_hllm.serving' has no attribute '{name}'")
         from importlib import import_module
 
-        places = {"Recommender": "recbole_hllm.serving.recommender", "Request": "recbole_hllm.serving.requests"}
-        if name not in places:
-            raise AttributeError(f"module 'recbole_hllm.serving' has no attribute '{name}'")
-        return getattr(import_module(places[name]), name)
+        return getattr(import_module(_PUBLIC[name]), name)

@@ -20,6 +20,7 @@ from recbole_hllm.serving.lines import Line, Lines, request_of
 from recbole_hllm.serving.output import Counts, Journal, beside, written_line
 from recbole_hllm.serving.recommender import Recommender
 from recbole_hllm.serving.requests import Recommended, Request
+from recbole_hllm.serving.saving import local_folder
 from recbole_hllm.storage.locks import held
 
 ENDINGS = (".jsonl", ".parquet")
@@ -43,7 +44,7 @@ def recommend_file(
     it does not hold they are the history; so they are of a line that has an ``id`` and no ``user``.
 
     Args:
-        export: its folder.
+        export: its folder, or ``user/name`` of a repository of the Hugging Face Hub.
         source: ends in .jsonl, with a history a line, or in .parquet, with one a row.
         target: ends in .jsonl or .parquet; a new file. JSON lines have ``user``, ``items`` and ``scores``, one for each
             history; rows of Parquet have ``user_id``, ``item_id``, ``score`` and ``rank`` from 1, one for each item.
@@ -59,7 +60,7 @@ def recommend_file(
         DataError: a line cannot be read; the error names it.
         ModelError: there is no export in the folder, or its model cannot read what is asked.
     """
-    export, source, target = (Path(path).expanduser() for path in (export, source, target))
+    export, source, target = local_folder(export), Path(source).expanduser(), Path(target).expanduser()
     _check(export, source, target, k, unknown, batch)
     lines = Lines(source)
     recommender = Recommender.from_pretrained(export, device, index=index)

@@ -13,7 +13,7 @@ _MOST_COMPARED = 2000
 
 
 class Catalogue:
-    """Items by number, from 1; number 0 is padding.
+    """Items by number, from 1; number 0 is padding. An id that is given as a number is the text of it.
 
     Args:
         ids: of the items, all different.
@@ -37,11 +37,11 @@ class Catalogue:
         return int(self.listed.sum())
 
     def __contains__(self, item: object) -> bool:
-        return item in self._numbers
+        return str(item) in self._numbers
 
     def number(self, item: str) -> int | None:
         """Of an id; None where it is not known."""
-        return self._numbers.get(item)
+        return self._numbers.get(str(item))
 
     def numbers(self, items: Iterable[str], what: str) -> list[int]:
         """Of ids.
@@ -49,7 +49,7 @@ class Catalogue:
         Raises:
             DataError: some are not known; ``what`` says what they are.
         """
-        items = list(items)
+        items = list(map(str, items))
         unknown = [item for item in items if item not in self._numbers]
         if unknown:
             near = did_you_mean(str(unknown[0]), self._numbers) if len(self._numbers) <= _MOST_COMPARED else ""
@@ -59,8 +59,14 @@ class Catalogue:
         return [self._numbers[item] for item in items]
 
     def add(self, item: str, fields: Mapping[str, str]) -> int:
-        """The number of a new item."""
-        number = len(self.ids)
+        """The number of a new item.
+
+        Raises:
+            DataError: its id is empty, or known.
+        """
+        item, number = str(item), len(self.ids)
+        if not item or item in self._numbers:
+            raise DataError(f"items: {item!r} is no id of a new item")
         if number >= len(self.listed):
             self.listed = np.concatenate([self.listed, np.zeros(max(1024, number // 8), bool)])
         self.fields.append(fields)
@@ -71,7 +77,7 @@ class Catalogue:
 
     def change(self, item: str, fields: Mapping[str, str]) -> int:
         """Gives an item other fields, and lists it again where it was removed; its number."""
-        number = self._numbers[item]
+        number = self._numbers[str(item)]
         self.fields[number] = fields
         self.listed[number] = True
         return number

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_hllm.serving.recommender import Recommender
 from recbole_hllm.serving.requests import Request
-from recbole_hllm.serving.rows import Rows
+from recbole_hllm.serving.rows import FURTHER, Rows
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,8 @@ class Reason:
         id: of the item of the history; of a text without an id the text itself.
         contribution: the recommended item's score less its score after the history without this item; None of a history
             of one item, without which there is nothing to score after.
-        similarity: cosine of the two items' vectors as the items are scored; None of a text without an id.
+        similarity: cosine of the two items' vectors as the items are scored, of a Blend the mean over its parts; None
+            of a text without an id.
     """
 
     id: str
@@ -88,7 +88,7 @@ def _with_and_without(rows: Rows, length: int) -> Rows:
 
 
 def _similarities(recommender: Recommender, numbers: list[int], item: int) -> list[float | None]:
-    table = recommender.served.items
-    known = [number for number in numbers if number < len(table)]
-    found = iter(F.cosine_similarity(table[known], table[item][None], dim=-1).tolist())
-    return [next(found) if number < len(table) else None for number in numbers]
+    known = [number for number in numbers if number < FURTHER]
+    of_known = torch.tensor(known, dtype=torch.long, device=recommender.served.items.device)
+    found = iter(recommender.served.similarities(of_known, item).tolist())
+    return [next(found) if number < FURTHER else None for number in numbers]

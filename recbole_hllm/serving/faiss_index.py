@@ -62,10 +62,14 @@ def _hnsw(width: int, count: int, breadth: int | None) -> Any:
 
 def _ivf(width: int, count: int, breadth: int | None) -> Any:
     faiss = faiss_module()
-    lists = min(breadth or int(4 * count**0.5), count)
+    lists = min(breadth or _lists(count), count)
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, lists, faiss.METRIC_INNER_PRODUCT)
     index.cp.max_points_per_centroid, index.cp.min_points_per_centroid, index.cp.niter = _POINTS, 1, _ROUNDS
     return index
+
+
+def _lists(count: int) -> int:
+    return int(4 * count**0.5)
 
 
 def _doubling(first: int, last: int) -> list[int]:
@@ -81,7 +85,7 @@ KINDS = {
         _ivf,
         "lists",
         lambda effort, k: faiss_module().SearchParametersIVF(nprobe=effort),
-        lambda items: _doubling(1, max(1, int(items**0.5))),
+        lambda items: _doubling(1, _lists(items)),
     ),
     "hnsw": Kind(
         _hnsw,

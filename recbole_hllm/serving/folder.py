@@ -14,7 +14,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recbole_hllm.errors import Damaged, DataError, ModelError
+from recbole_hllm.data.texts.template import TextTemplate
+from recbole_hllm.errors import ConfigError, Damaged, DataError, ModelError, UserError, words_of
+from recbole_hllm.nn.user_models.base import UserModel
 from recbole_hllm.nn.user_models.kinds import user_model_class
 from recbole_hllm.serving.quantised import packed, unpacked
+from recbole_hllm.serving.rows import Rows
 from recbole_hllm.serving.served import Served, ServedBlend, ServedPairs, ServedVectors
 from recbole_hllm.storage.files import read_json, write_json
 
@@ -84,44 +87,70 @@ def write_served(served: Served | ServedPairs, folder: Path, dtype: str = "float
     }
 
 
-def read_served(folder: Path, described: Mapping[str, Any], precision: str = "float32") -> Served | ServedPairs:
+def read_served(
+    folder: Path, described: Mapping[str, Any], precision: str = "float32", device: torch.device | str = "cpu"
+) -> Served | ServedPairs:
     """Reads what ``write_served`` wrote.
 
     Args:
         described: what it returned.
         precision: of the products inside user models, one of `PRECISIONS`.
+        device: of all that is read.
 
     Raises:
+        ConfigError: there is no such precision or device.
         ModelError: a file is missing, or not what is described.
     """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision: {precision!r} is not one of {', '.join(PRECISIONS)}")
+    try:
+        device = torch.zeros(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"device: {device}: {error}") from error
     with _damage(folder):
         if described["kind"] == "Blend":
-            return _read_blend(folder, described, precision)
-        arrays = load_file(folder / VECTORS)
+            return _read_blend(folder, described, precision, device)
+        arrays = load_file(folder / VECTORS, device=str(device))
         if described["kind"] == "Pairs":
-            return ServedPairs(arrays["popular"], arrays["pairs"], arrays["values"])
-        kind = user_model_class(described["kind"])
-        llm = None
-        if kind.LANGUAGE_MODEL is not None:  # transformers takes seconds to import, and most models need none
-            from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
+            return _checked_pairs(arrays["popular"], arrays["pairs"], arrays["values"])
+        return _read_vectors(folder, described, arrays, PRECISIONS[precision])
 
-            llm = load_backbone(BackboneSpec(str(folder / USER_LLM)))
+
+def _read_vectors(
+    folder: Path, described: Mapping[str, Any], arrays: Mapping[str, Tensor], precision: torch.dtype | None
+) -> ServedVectors:
+    names = ["scored", "read"] if "read" in arrays else ["scored"]
+    vectors = {name: _with_padding(unpacked(name, arrays)) for name in names}
+    served = ServedVectors(
+        _read_user_model(folder, described).to(arrays["scored"].device),
+        vectors["scored"],
+        vectors.get("read"),
+        cosine=bool(described["cosine"]),
+        scale=float(described["scale"]),
+        length=_whole(described["length"], 1),
+        precision=precision,
+    )
+    # Sizes that do not fit each other, and weights that are no numbers, show when one history is read.
+    user = served.users(Rows.of([[1]], [[0.0]], [0.0]).to(served.items.device))
+    if user.shape != (1, served.items.shape[1]) or not all(map(_are_numbers, (user, served.items, served.read))):
+        raise ValueError("vectors of users and items do not fit each other, or are no numbers")
+    return served
+
+
+def _read_user_model(folder: Path, described: Mapping[str, Any]) -> UserModel:
+    kind, llm, weights = user_model_class(described["kind"]), None, load_file(folder / WEIGHTS)
+    if kind.LANGUAGE_MODEL is not None:  # transformers takes seconds to import, and most models need none
+        from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
+
+        llm = load_backbone(BackboneSpec(str(folder / USER_LLM)))
+    # Without memory where that goes: settings may ask for more than the file has.
+    with nullcontext() if llm is not None else torch.device("meta"):
         user_model = kind.build(described["settings"], llm)
-        weights = load_file(folder / WEIGHTS)
-        if weights.keys() != user_model.own_weights().keys():
-            raise ModelError(f"{folder / WEIGHTS} holds other weights than those of a {described['kind']}")
-        user_model.load_state_dict(weights, strict=False)
-        names = ["scored", "read"] if any(name.startswith("read") for name in arrays) else ["scored"]
-        vectors = {name: _with_padding(unpacked(name, arrays)) for name in names}
-        return ServedVectors(
-            user_model,
-            vectors["scored"],
-            vectors.get("read"),
-            cosine=described["cosine"],
-            scale=described["scale"],
-            length=described["length"],
-            precision=PRECISIONS[precision],
-        )
+    if weights.keys() != user_model.own_weights().keys():
+        raise ModelError(f"{folder / WEIGHTS} holds other weights than those of a {described['kind']}")
+    weights = {name: weight.float() for name, weight in weights.items()}
+    user_model.load_state_dict(weights, strict=False, assign=True)
+    return user_model
 
 
 def dtype_of(described: Mapping[str, Any]) -> str:
@@ -130,12 +159,40 @@ def dtype_of(described: Mapping[str, Any]) -> str:
     return next((dtype_of(part) for part in parts if part["kind"] != "Pairs"), described.get("dtype", "float32"))
 
 
-def _read_blend(folder: Path, described: Mapping[str, Any], precision: str) -> ServedBlend:
-    parts = [read_served(folder / PARTS / str(place), part, precision) for place, part in enumerate(described["parts"])]
+def _read_blend(folder: Path, described: Mapping[str, Any], precision: str, device: torch.device) -> ServedBlend:
+    parts = [
+        read_served(folder / PARTS / str(place), part, precision, device)
+        for place, part in enumerate(described["parts"])
+    ]
     of_vectors = [part for part in parts if not isinstance(part, ServedBlend)]
     if len(of_vectors) < len(parts):
         raise ModelError(f"{folder}: a blend of blends")
-    return ServedBlend(of_vectors, load_file(folder / WEIGHTS)["mix"], described["bounds"], described["length"])
+    mix = load_file(folder / WEIGHTS, device=str(device))["mix"]
+    bounds = [_whole(bound, 0) for bound in described["bounds"]]
+    if mix.shape != (len(bounds) + 1, len(parts)) or bounds != sorted(bounds) or not _are_numbers(mix):
+        raise ValueError(f"weights of {' x '.join(map(str, mix.shape))} for {len(parts)} parts from {bounds} on")
+    return ServedBlend(of_vectors, mix, bounds, _whole(described["length"], 1))
+
+
+def _checked_pairs(popular: Tensor, pairs: Tensor, values: Tensor) -> ServedPairs:
+    begins = pairs[:, 0]
+    known = not pairs.numel() or 1 <= int(pairs.min()) <= int(pairs.max()) < len(popular)
+    if not known or values.shape != begins.shape or (begins[1:] < begins[:-1]).any():
+        raise ValueError("the pairs are not those of its items, in their order")
+    if not _are_numbers(popular) or not _are_numbers(values):
+        raise ValueError("some values are no numbers")
+    return ServedPairs(popular, pairs.long(), values)
+
+
+def _are_numbers(values: Tensor) -> bool:
+    """Whether all are finite, found without a table of as many answers."""
+    return not values.numel() or all(bound.isfinite() for bound in torch.aminmax(values))
+
+
+def _whole(number: Any, least: int) -> int:
+    if not isinstance(number, int) or number < least:
+        raise ValueError(f"{number!r} is no whole number from {least} on")
+    return number
 
 
 def _with_padding(vectors: Tensor) -> Tensor:
@@ -147,8 +204,10 @@ def _damage(folder: Path) -> Iterator[None]:
     """An error that names the folder, for files that are missing or not what they should be."""
     try:
         yield
-    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise Damaged(f"{folder} is damaged: {error}") from error
+    except UserError:
+        raise
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise Damaged(f"{folder} is damaged: {words_of(error)}") from error
 
 
 # ---- items and histories ----
@@ -172,15 +231,21 @@ def read_items(folder: Path) -> tuple[list[str], list[dict[str, str]]]:
         with (folder / ITEMS).open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 item = json.loads(line)
-                if not isinstance(item, dict) or not isinstance(item.get("id"), str):
+                if not _is_item(item):
                     raise Damaged(f"{folder / ITEMS}, line {number}: no item")
                 ids.append(item["id"])
                 fields.append(item.get("fields", {}))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, Damaged):
             raise
         raise Damaged(f"{folder / ITEMS} is missing or damaged: {error}") from error
+    if len(set(ids)) < len(ids):
+        raise Damaged(f"{folder / ITEMS}: two items have the same id")
     return ids, fields
+
+
+def _is_item(line: Any) -> bool:
+    return isinstance(line, dict) and isinstance(line.get("id"), str) and isinstance(line.get("fields", {}), dict)
 
 
 @dataclass(frozen=True)
@@ -204,12 +269,18 @@ class UserHistories:
         """Of users in their order."""
         return cls({user: place for place, user in enumerate(users)}, items, times, offsets)
 
+    @property
+    def largest(self) -> int:
+        """Number of an item."""
+        return int(self.items.max()) if len(self.items) else 0
+
     def of_user(self, user: str) -> tuple[list[int], list[float]]:
         """Numbers and seconds of a user's items.
 
         Raises:
             DataError: nothing is known of the user.
         """
+        user = str(user)
         if not self.users:
             raise DataError("user: this export holds no histories of users; export with --histories, or give items")
         if user not in self.users:
@@ -223,7 +294,8 @@ def write_histories(folder: Path, histories: UserHistories) -> None:
     """Writes the histories of known users."""
     arrays = {"items": histories.items, "times": histories.times, "offsets": histories.offsets}
     save_file({name: array.contiguous() for name, array in arrays.items()}, folder / HISTORIES)
-    (folder / USERS).write_text("".join(f"{user}\n" for user in histories.users), encoding="utf-8")
+    # As bytes: an id may hold what another program takes for the end of a line.
+    (folder / USERS).write_bytes("".join(f"{user}\n" for user in histories.users).encode())
 
 
 def read_histories(folder: Path) -> UserHistories:
@@ -232,8 +304,12 @@ def read_histories(folder: Path) -> UserHistories:
         return UserHistories()
     with _damage(folder):
         arrays = load_file(folder / HISTORIES)
-        users = (folder / USERS).read_text(encoding="utf-8").splitlines()
-        return UserHistories.of(users, arrays["items"], arrays["times"], arrays["offsets"])
+        users = (folder / USERS).read_bytes().decode().split("\n")[:-1]
+        items, times, offsets = arrays["items"].long(), arrays["times"].double(), arrays["offsets"].long()
+        begins_and_ends = len(offsets) == len(set(users)) + 1 and [0, len(items)] == offsets[[0, -1]].tolist()
+        if not begins_and_ends or (offsets.diff() < 0).any() or items.shape != times.shape or (items < 1).any():
+            raise ValueError(f"{HISTORIES} does not hold a history of each user in {USERS}")
+        return UserHistories.of(users, items, times, offsets)
 
 
 def write_training(folder: Path, kind: str, weights: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
@@ -263,11 +339,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     if not (folder / MANIFEST).is_file():
         raise ModelError(f"{folder}: there is no export in it, no {MANIFEST}: recbole-hllm export RUN_DIR {folder}")
-    manifest: dict[str, Any] = read_json(folder / MANIFEST)
-    if manifest.get("format") != FORMAT:
-        raise ModelError(f"{folder / MANIFEST}: format {manifest.get('format')}, and this version reads {FORMAT}")
     _refuse_strangers(folder)
-    return manifest
+    with _damage(folder):
+        manifest = read_json(folder / MANIFEST)
+        if not isinstance(manifest, dict) or "format" not in manifest:
+            raise ValueError(f"{MANIFEST} is none of an export")
+        if manifest["format"] != FORMAT:
+            raise ModelError(
+                f"{folder / MANIFEST}: format {manifest['format']!r}, and this version reads {FORMAT}; take the "
+                f"version that wrote it ({manifest.get('program')}), or export the run again"
+            )
+        if manifest.get("template") is not None:
+            TextTemplate(**manifest["template"])
+        described: dict[str, Any] = {**manifest, "served": manifest["served"]}
+    return described
 
 
 def _refuse_strangers(folder: Path) -> None:
@@ -281,6 +366,8 @@ def _refuse_strangers(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         if not path.resolve().is_relative_to(root):
             raise ModelError(f"{path} is a link out of the export; copy the file in its place")
+        if not path.is_dir() and not path.is_file():
+            raise ModelError(f"{path} is neither a file nor a folder; remove it")
         suffixes = _SUFFIXES_FOR_OTHERS if path.parent == folder / FOR_OTHERS else _SUFFIXES
         if path.is_file() and not path.name.startswith(".") and path.suffix not in suffixes:
             known = ", ".join(suffixes)

@@ -9,37 +9,40 @@ _ROOM, _SHARE = 1024, 8
 class GrowingTable:
     """(N, W) numbers, and room for more rows: adding one copies nothing most of the time.
 
-    Who holds what ``rows`` gave reads the same numbers on, whatever is added.
+    Who holds what ``rows`` gave reads the same numbers on, whatever is added or replaced.
 
     Args:
         first: (N, W); copied.
+
+    Attributes:
+        rows: (N, W) a view of them. One assignment changes it, once all is written: who reads meanwhile finds the rows
+            before or after, and never some without numbers.
     """
 
     def __init__(self, first: Tensor) -> None:
-        self._count = 0
-        self._store = first.new_empty(len(first) + max(_ROOM, len(first) // _SHARE), *first.shape[1:])
+        self._store, self.rows = first, first[:0]
         self.append(first)
 
     def __len__(self) -> int:
-        return self._count
-
-    @property
-    def rows(self) -> Tensor:
-        """(N, W) a view."""
-        return self._store[: self._count]
+        return len(self.rows)
 
     def append(self, rows: Tensor) -> None:
         """Adds (M, W) rows at the end."""
-        wanted = self._count + len(rows)
-        if wanted > len(self._store):
-            store = self._store.new_empty(wanted + max(_ROOM, wanted // _SHARE), *self._store.shape[1:])
-            store[: self._count] = self.rows
-            self._store = store
-        self._store[self._count : wanted] = rows
-        self._count = wanted
+        count = len(self.rows)
+        wanted = count + len(rows)
+        if count == 0 or wanted > len(self._store):
+            self._store = self._with_room(wanted)
+        self._store[count:wanted] = rows
+        self.rows = self._store[:wanted]
 
     def replace(self, places: Tensor, rows: Tensor) -> None:
-        """Writes (M, W) rows over those at (M,) places; into a copy, so that who reads meanwhile reads whole rows."""
-        store = self._store.clone()
+        """Writes (M, W) rows over those at (M,) places, in a copy."""
+        store = self._with_room(len(self.rows))
         store[places] = rows
-        self._store = store
+        self._store, self.rows = store, store[: len(self.rows)]
+
+    def _with_room(self, wanted: int) -> Tensor:
+        """A new store that begins with the rows there are."""
+        store = self._store.new_empty(wanted + max(_ROOM, wanted // _SHARE), *self._store.shape[1:])
+        store[: len(self.rows)] = self.rows
+        return store

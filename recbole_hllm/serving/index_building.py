@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -198,13 +197,9 @@ def in_words(index: FaissIndex) -> str:
 def digest(folder: Path) -> str:
     """SHA-256 of the files that hold the vectors of an export, those of its parts too."""
     found = hashlib.sha256()
-    for path in _vector_files(folder):
+    for path in sorted(folder.rglob(VECTORS)):
         found.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:
             while block := file.read(_READ_AT_ONCE):
                 found.update(block)
     return found.hexdigest()
-
-
-def _vector_files(folder: Path) -> Iterator[Path]:
-    yield from sorted(folder.rglob(VECTORS))

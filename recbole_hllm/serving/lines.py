@@ -65,7 +65,7 @@ class Lines:
     @property
     def total(self) -> int:
         """Rows of Parquet, bytes of JSON lines."""
-        return path_size(self.path) if self._table is None else self._table.metadata.num_rows
+        return self.path.stat().st_size if self._table is None else self._table.metadata.num_rows
 
     def done(self, place: Place) -> int:
         """How much of the total a place is."""
@@ -77,18 +77,17 @@ class Lines:
         Raises:
             DataError: a line is too long, or no JSON.
         """
-        read = _json_lines(self.path, place) if self._table is None else _rows(self.path, self._table, place)
+        read = json_lines(self.path, place) if self._table is None else _rows(self.path, self._table, place)
         while batch := list(islice(read, at_once)):
             yield [line for line, _ in batch if line.content is not None], batch[-1][1]
 
 
-def path_size(path: Path) -> int:
-    """Bytes of a file."""
-    return path.stat().st_size
+def json_lines(path: Path, place: Place) -> Iterator[tuple[Line, Place]]:
+    """Each line of a file of JSON lines, its content None where it is blank, and the place behind it.
 
-
-def _json_lines(path: Path, place: Place) -> Iterator[tuple[Line, Place]]:
-    """Each line, None where it is blank."""
+    Raises:
+        DataError: one is too long, or no JSON.
+    """
     with path.open("rb") as file:
         file.seek(place.bytes)
         number = place.lines
@@ -178,8 +177,8 @@ def request_of(line: Line, k: int) -> tuple[str, Request]:
         value = given.get(name, [])
         if not isinstance(value, list) or len(value) > MOST_ITEMS:
             raise DataError(f"{name}: {_short(value)} is no list of at most {MOST_ITEMS:,}")
-    user = _id("user", given["user"]) if "user" in given else None
-    name = _id("id", given["id"]) if "id" in given else user
+    user = read_id("user", given["user"]) if "user" in given else None
+    name = read_id("id", given["id"]) if "id" in given else user
     request = Request(
         items=_ids("items", given),
         texts=[_text(text) for text in given.get("texts", [])],
@@ -201,10 +200,15 @@ def _refuse_unknown(names: Any, where: str) -> None:
 
 
 def _ids(name: str, given: Mapping[str, Any]) -> list[str]:
-    return [_id(name, value) for value in given.get(name, [])]
+    return [read_id(name, value) for value in given.get(name, [])]
 
 
-def _id(name: str, value: Any) -> str:
+def read_id(name: str, value: Any) -> str:
+    """An id of JSON.
+
+    Raises:
+        DataError: it is neither a text nor a whole number; ``name`` says which it is.
+    """
     if _is_text(value) or (isinstance(value, int) and not isinstance(value, bool)):
         return str(value)
     raise DataError(f"{name}: {_short(value)} is no id; ids are texts or whole numbers")

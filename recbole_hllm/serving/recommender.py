@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from recbole_hllm.data.texts.template import TextTemplate
-from recbole_hllm.errors import ConfigError, DataError, ModelError
+from recbole_hllm.errors import Damaged, DataError, ModelError
 from recbole_hllm.serving import folder as files
 from recbole_hllm.serving.catalogue import Catalogue
 from recbole_hllm.serving.index import ExactIndex, Index
@@ -53,6 +53,8 @@ class Recommender:
     ) -> None:
         self.served, self.catalogue, self.manifest, self.encoder = served, catalogue, dict(manifest), encoder
         self.histories = histories or files.UserHistories()
+        if self.histories.largest >= len(catalogue.ids):
+            raise Damaged(f"histories of users have item {self.histories.largest} of {len(catalogue.ids) - 1}")
         self.index: Index = index or ExactIndex(served)
         self._template = TextTemplate(**manifest["template"]) if manifest.get("template") else None
         self._writing = threading.Lock()
@@ -84,8 +86,9 @@ class Recommender:
         if manifest["served"] is None:
             raise ModelError(f"{folder} recommends nothing: {manifest.get('unserved')}")
         ids, fields = files.read_items(folder)
-        served = files.read_served(folder, manifest["served"], precision)
-        assert not isinstance(served, files.ServedPairs), "a part alone is not exported"
+        served = files.read_served(folder, manifest["served"], precision, device)
+        if isinstance(served, files.ServedPairs):
+            raise ModelError(f"{folder}: a table of pairs is a part of a Blend, and nothing is exported of it alone")
         if len(served.items) != len(ids) + 1:
             raise ModelError(f"{folder}: vectors of {len(served.items) - 1} items and lines of {len(ids)}")
         encoder = TextEncoder(folder / files.ITEM_ENCODER, device) if (folder / files.ITEM_ENCODER).is_dir() else None
@@ -180,7 +183,8 @@ class Recommender:
         found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         if free:
             wanted = max(requests[row].k + len(blocked[row]) + more[row] for row in free)
-            wanted += int((~self.catalogue.listed[1 : len(self.catalogue.ids)]).sum())
+            known = len(self.catalogue.ids)  # and there may be vectors of items that are being added now
+            wanted += int((~self.catalogue.listed[1:known]).sum()) + max(0, len(self.served.items) - known)
             scores, numbers = self.index.search(users[free], wanted)
             for place, row in enumerate(free):
                 found[row] = numbers[place].cpu().numpy(), scores[place].cpu().numpy()
@@ -258,8 +262,6 @@ class Recommender:
 
     def _history_of(self, request: Request, first: int) -> tuple[list[int], Sequence[float], list[str]]:
         """Numbers of a history, those of its texts from ``first`` on; seconds of each where read; its texts."""
-        if not isinstance(request.k, int) or request.k < 1:
-            raise ConfigError(f"k: {request.k!r} is no positive number of items")
         stored, stored_times = ([], []) if request.user is None else self.histories.of_user(request.user)
         texts = [self.text_of(text) for text in request.texts]
         given = [*self.catalogue.numbers(request.items, "items"), *range(first, first + len(texts))]

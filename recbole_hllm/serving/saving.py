@@ -28,7 +28,7 @@ DOWNLOADED = (
     f"{files.PARTS}/*.json", f"{files.PARTS}/*.safetensors",
     *(f"{files.ITEM_ENCODER}/*{suffix}" for suffix in (".json", ".safetensors", ".txt", ".model", ".jinja")),
 )  # fmt: skip
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _CHANGED = (
     "Items were added, changed or removed after the export: the figures above are those of the catalogue of the run."
 )

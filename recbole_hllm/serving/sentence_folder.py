@@ -1,7 +1,7 @@
 """Writes how items are encoded as a sentence-transformers folder, which that library reads without this package.
 
-Transformer (the language model and its tokenizer, at the top), Pooling, a Dense layer for whitening and for each layer of
-the head, and Normalize. A learned [ITEM] vector is the row of a token that the tokenizer puts after each text.
+Transformer (the language model and its tokenizer, at the top), Pooling, a Dense layer for whitening and for each layer
+of the head, and Normalize. A learned [ITEM] vector is the row of a token that the tokenizer puts after each text.
 ``tokenizer/`` has the language model's own tokenizer, to train on with.
 """
 

@@ -57,10 +57,10 @@ class ServedVectors:
         self.user_model = user_model.eval()
         self.cosine, self.scale, self.length, self.precision = cosine, scale, length, precision
         self.reads_scored = read is None
-        self._read = GrowingTable((scored if read is None else read).detach().float())
+        self._read = _table(scored if read is None else read)
         self._items = self._read
         if cosine or read is not None:
-            self._items = GrowingTable(self._finished(scored.detach().float()))
+            self._items = _table(self._finished(scored.detach().float()))
 
     @property
     def items(self) -> Tensor:
@@ -115,6 +115,10 @@ class ServedVectors:
     def beside(self, rows: Rows) -> Beside | None:
         """Nothing."""
         return None
+
+    def similarities(self, items: Tensor, item: int) -> Tensor:
+        """(M,) cosines of some items' vectors, as they are scored, and another one's."""
+        return F.cosine_similarity(self.items[items], self.items[item][None], dim=-1)
 
     @torch.no_grad()
     def add(self, content: Tensor) -> None:
@@ -202,9 +206,7 @@ class ServedBlend:
         if further is not None:
             raise ModelError("a blend has parts that know items by id: texts have no vectors in these")
         weights = self._weights(rows)
-        users = [
-            weights[:, place, None] * _scale_of(part) * part.users(rows) for place, part in enumerate(self.parts)
-        ]
+        users = [weights[:, place, None] * _scale_of(part) * part.users(rows) for place, part in enumerate(self.parts)]
         return torch.cat(users, dim=1)
 
     def beside(self, rows: Rows) -> Beside | None:
@@ -215,10 +217,25 @@ class ServedBlend:
                 found.append(Beside(more.rows, more.items, more.values * weights[more.rows, place]))
         return Beside(*map(torch.cat, zip(*found, strict=True))) if found else None
 
+    def similarities(self, items: Tensor, item: int) -> Tensor:
+        """(M,) mean cosine of some items and another one in those parts that have vectors, by their weights."""
+        found, total = self.mix.new_zeros(len(items)), 0.0
+        for part, share in zip(self.parts, self.mix.mean(0).tolist(), strict=True):
+            if isinstance(part, ServedVectors):
+                found, total = found + share * part.similarities(items, item), total + share
+        return found / (total or 1.0)
+
     def _weights(self, rows: Rows) -> Tensor:
         """(B, P)."""
         lengths = rows.lengths.clamp(max=self.length)
         return self.mix[torch.bucketize(lengths, lengths.new_tensor(self.bounds), right=True)]
+
+
+def _table(vectors: Tensor) -> GrowingTable:
+    """Of float32; RecBole leaves random numbers in the row of padding, whose vector is 0 here."""
+    table = GrowingTable(vectors.detach().float())
+    table.rows[0] = 0
+    return table
 
 
 def _scale_of(part: ServedVectors | ServedPairs) -> float:

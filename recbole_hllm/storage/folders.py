@@ -16,7 +16,9 @@ from recbole_hllm.storage.seal import sync_folder
 
 def check_new(folder: Path, what: str) -> None:
     """Raises ConfigError where there is something of this name already, other than an empty folder; see ``making``."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{what}: cannot write {folder}: there is a file of that name; name a new folder")
+    if folder.is_dir() and any(folder.iterdir()):
         raise ConfigError(f"{what}: {folder} is not empty; name a new folder")
 
 

@@ -20,13 +20,12 @@ _USAGE = "index FOLDER --kind=hnsw --min_recall=0.95"
 def main(words: list[str]) -> int:
     """One index."""
     (folder,), options = read_options(words, _USAGE, 1, {"kind": "hnsw", "min_recall": 0.95, "k": 50, "breadth": int})
-    from pathlib import Path
-
     from recbole_hllm.serving.index_building import build_index, in_words, write_index
     from recbole_hllm.serving.recommender import Recommender
 
     recommender = Recommender.from_pretrained(folder)
     index = build_index(recommender.served, recommender.histories, **options)
-    write_index(index, Path(folder).expanduser(), options["min_recall"])
+    assert recommender.folder is not None
+    write_index(index, recommender.folder, options["min_recall"])
     print(in_words(index))
     return 0

@@ -29,9 +29,10 @@ WITH_COMMANDS = PAGES | read("benchmarks/**/*.md", "dataset/*/README.md", "prope
 
 # Of the command line alone, beside the keys of a config.
 OF_THE_CALL = {"help", "run_dir", "plan", "config_file", "config_files", "imports", "to", "processes",
-               "against", "examples", "plots", "histories", "dtype", "vectors", "in", "out", "k", "unknown", "kind",
-               "min_recall", "host", "port", "journal", "token-file", "index", "max-history", "max-texts", "max-text",
-               "max-k", "max-ids", "max-items", "max-body", "queue", "batch"} | set(
+               "against", "examples", "plots", "histories", "dtype", "vectors", "onnx", "licence", "llm_licence",
+               "data_licence", "in", "out", "k", "unknown", "kind", "min_recall", "host", "port", "journal",
+               "token-file", "index", "max-history", "max-texts", "max-text", "max-k", "max-ids", "max-items",
+               "max-body", "queue", "batch"} | set(
     options_of("amazon2014")
 )
 # What the examples of docs/extending add; test_doors.py runs them.
@@ -59,7 +60,8 @@ METRICS = {
     "recbole_hllm_export_info", "process_resident_memory_bytes",
 }  # fmt: skip
 # A verb, what some are of (a data set, a folder), and keys.
-OF = r"(?:(?:(?<=describe )|(?<=report )|(?<=reproduce )|(?<=recommend )|(?<=index )|(?<=serve ))\w[\w/-]* )?"
+OF_ONE = "|".join(f"(?<={verb} )" for verb in ("describe", "report", "reproduce", "recommend", "index", "serve"))
+OF = rf"(?:(?:{OF_ONE})\w[\w/-]* |(?<=export )\w[\w/-]* \w[\w/-]* )?"
 WORDS = rf"(?:([a-z]+) {OF})?(-.*)"
 PROGRAM = rf"(?m)^[ #]*(?:\w+=\S+ )*(?:python run_recbole_hllm\.py|recbole-hllm) {WORDS}$"
 IN_REPOSITORY = re.compile(r"(?<![\w./-])(?:properties|dataset|benchmarks|docs|tests|recbole_hllm)/[\w./*<>@-]*")

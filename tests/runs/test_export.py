@@ -1,7 +1,7 @@
-"""Exports of finished runs: recommendations are the run's, new items have the model's vectors, trainings start there."""
+"""Exports of finished runs: they recommend as the run, new items have the model's vectors, trainings start there."""
 
 import json
-from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,6 +14,7 @@ from recbole_hllm.data.texts.item_texts import ItemTexts
 from recbole_hllm.errors import ConfigError, DataError, ModelError
 from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.model.base.item_texts import read_texts
+from recbole_hllm.model.learn.exported import served_of
 from recbole_hllm.runs.export import export, export_model
 from recbole_hllm.serving.recommender import Recommender
 
@@ -122,11 +123,12 @@ def test_a_new_and_a_changed_item_have_the_vectors_that_the_model_would_give(exp
     expected = expected / expected.norm()
     for item in ("new", last):
         number = recommender.catalogue.number(item)
-        torch.testing.assert_close(recommender.served.items[number], expected, rtol=1e-3, atol=2e-5)
+        torch.testing.assert_close(recommender.served.items[number], expected, rtol=1e-3, atol=2e-4)
         assert recommender.catalogue.fields[number] == {"title": "something blue"}
     before = Recommender.from_pretrained(folder).served.items[recommender.catalogue.number(last)]
     assert (before - expected).abs().max() > 1e-3
-    assert {"new", last} <= {item.id for item in recommender.recommend(items=["i0"], k=20)}
+    times = {"times": [1e9], "at": 1e9 + 7} if recommender.served.reads_times else {}
+    assert {"new", last} <= {item.id for item in recommender.recommend(items=["i0"], k=20, **times)}
 
 
 def test_a_new_item_has_the_vector_of_its_text_where_items_have_a_part_of_their_id(exported):
@@ -140,7 +142,8 @@ def test_a_new_item_has_the_vector_of_its_text_where_items_have_a_part_of_their_
     assert (with_ids - alone).abs().max() > 0.01
     recommender.add_items({f"new {item}": recommender.catalogue.fields[item] for item in ids.tolist()})
     expected = torch.nn.functional.normalize(alone, dim=-1)
-    torch.testing.assert_close(recommender.served.items[N_ITEMS + 1 :], expected, rtol=1e-3, atol=2e-5)
+    # Whitening scales up what varies little among so few items, and its rounding.
+    torch.testing.assert_close(recommender.served.items[N_ITEMS + 1 :], expected, rtol=1e-3, atol=2e-4)
 
 
 @pytest.mark.parametrize("name", OF_TEXTS)
@@ -190,7 +193,9 @@ def test_a_training_starts_from_an_export(exported, settings_of, tmp_path):
     assert result["test_result"] == pytest.approx(expected, abs=1e-9)
     again = load_run(tmp_path / "run").model.state_dict()
     for name, weight in loaded.model.state_dict().items():
-        torch.testing.assert_close(again[name], weight, msg=name)
+        rows = (again[name] != weight).reshape(len(weight), -1).any(1).sum() if weight.dim() else again[name] != weight
+        # [ITEM] took the row of no word.
+        assert rows <= name.endswith("embed_tokens.weight"), name
     export(load_run(tmp_path / "run"), tmp_path / "out")
     sizes = [(one / "item_encoder" / "model.safetensors").stat().st_size for one in (folder, tmp_path / "out")]
     assert sizes[0] == sizes[1], "no token more with each export"
@@ -226,8 +231,10 @@ def test_an_export_of_another_model(exported, settings_of, tmp_path):
 
 def test_no_language_model_is_written_twice(exported):
     folder = exported("HLLM")[1]
-    written = [path.relative_to(folder).as_posix() for path in folder.rglob("model*.safetensors")]
-    assert sorted(written) == ["item_encoder/model.safetensors", "user_llm/model.safetensors"]
+    llms = [file.parent.name for file in folder.rglob("config.json") if "model_type" in json.loads(file.read_text())]
+    assert sorted(llms) == ["item_encoder", "user_llm"]
+    names = {name for file in folder.glob("*.safetensors") for name in load_file(file)}
+    assert not [name for name in names if "backbone" in name]
 
 
 def test_what_cannot_recommend_can_be_trained_on(settings_of, tmp_path):
@@ -235,7 +242,7 @@ def test_what_cannot_recommend_can_be_trained_on(settings_of, tmp_path):
     run("HLLMRanker", config_dict={**settings_of("HLLMRanker"), "epochs": 1}, run_dir=tmp_path / "run")
     loaded = load_run(tmp_path / "run")
     folder = export(loaded, tmp_path / "out", vectors="npy")
-    with pytest.raises(ModelError, match="recommends nothing: HLLMRanker: a head scores"):
+    with pytest.raises(ModelError, match="recommends nothing: HLLMRanker is not exported: it says how likely a label is"):
         Recommender.from_pretrained(folder)
     assert np.load(folder / "vectors" / "item_vectors.npy").shape == (N_ITEMS, 16)
     own = {"item_pretrain_dir": None, "pretrained_hllm": str(folder), "user_llm_config": None, "epochs": 0}
@@ -261,9 +268,9 @@ def test_vectors_as_parquet_are_those_of_npy(exported, tmp_path):
 
 
 def test_vectors_of_a_model_that_is_not_served(settings_of, tmp_path):
-    run("TextKNN", config_dict={**settings_of("TextKNN"), "epochs": 1}, run_dir=tmp_path / "run")
+    run("PromptLLM", config_dict=settings_of("PromptLLM"), run_dir=tmp_path / "run")
     loaded = load_run(tmp_path / "run")
-    with pytest.raises(ModelError, match="^TextKNN is not exported: its scores are no products"):
+    with pytest.raises(ModelError, match="^PromptLLM is not exported: nothing reads its histories as vectors"):
         export(loaded, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     folder = export(loaded, tmp_path / "out", vectors="npy")
@@ -281,7 +288,7 @@ def test_folders_and_forms_that_cannot_be(exported, tmp_path):
         export(loaded, tmp_path / "out", vectors="parket")
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="^export: cannot write"):
+    with pytest.raises(ConfigError, match="^export: cannot write .*file: there is a file"):
         export(loaded, tmp_path / "file")
     with pytest.raises(ConfigError, match="^dtype: 'int4' is not one of"):
         export(loaded, tmp_path / "int4", dtype="int4")
@@ -298,11 +305,6 @@ def test_a_frozen_language_model_that_has_changed(exported, tmp_path):
         table.source[0] ^= 1
 
 
-def test_towers_that_are_language_models_are_refused_by_name(exported, tmp_path):
-    model = exported("LEARN")[0].model
-    settings, model.settings = model.settings, replace(model.settings, preference="llm")
-    try:
-        with pytest.raises(ModelError, match="^preference: llm: a LEARN whose towers are language models"):
-            export_model(model, tmp_path / "out")
-    finally:
-        model.settings = settings
+def test_towers_that_are_language_models_are_refused_by_name():
+    with pytest.raises(ModelError, match="^preference: llm: a LEARN whose towers are language models"):
+        served_of(SimpleNamespace(settings=SimpleNamespace(preference="llm")))

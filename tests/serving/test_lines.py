@@ -160,7 +160,7 @@ _JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(module._FIELDS), _JSON) | _JSON)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_json_is_a_request_or_an_error_of_the_users(content):
     try:
         name, request = request_of(Line(1, content), 10)

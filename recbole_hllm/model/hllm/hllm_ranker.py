@@ -21,7 +21,6 @@ from recbole_hllm.nn.losses import InfoNCEResult
 from recbole_hllm.nn.negatives import Negatives
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.ranker import RankingHead
-from recbole_hllm.serving.served import Served
 
 _USER_TOKEN_STD = 0.02
 _EVENTS = (EVENT_TIMES, EVENT_TIME, EVENT_ACTIONS)
@@ -215,10 +214,6 @@ class HLLMRanker(HLLM, LabelledScorer):
         return result
 
     # ---- scores ----
-
-    def served(self) -> Served:
-        """None alone: a head's scores are no products."""
-        raise ModelError("HLLMRanker: a head scores each user with each item, and scores are no products of vectors")
 
     def user_vectors(self, interaction: Interaction) -> Tensor:
         """(B, D) hidden states at [USER], whatever the candidate.

@@ -6,10 +6,8 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_hllm.config.keys.learn import LEARNScorerKeys
-from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.contract import LabelledScorer
 from recbole_hllm.model.learn.learn import LEARN
-from recbole_hllm.serving.served import Served
 
 
 class LEARNScorer(LEARN, LabelledScorer):
@@ -28,10 +26,6 @@ class LEARNScorer(LEARN, LabelledScorer):
     Keys: ClassVar[type[LEARNScorerKeys]] = LEARNScorerKeys
     settings: LEARNScorerKeys
     similarity = "other"  # half of 1 + the cosine
-
-    def served(self) -> Served:
-        """None alone: labelled rows are scored."""
-        raise ModelError("LEARNScorer scores labelled rows, and its scores are no products of vectors; export a LEARN")
 
     def predict(self, interaction: Interaction) -> Tensor:
         """(B,) each row's cosine c as a number from 0 to 1, (1 + c) / 2; no probability."""

@@ -42,7 +42,7 @@ ASKED = {
     "own_models.py": {"model"},  # before it is adopted
     "registry.py": {"import_module(module)", "import_module(_MENDED[name])", "model"},
     "runs/plan.py": {"epoch"},
-    "serving/__init__.py": {"import_module(places[name])"},
+    "serving/__init__.py": {"import_module(_PUBLIC[name])"},
     "storage/files.py": {"error", "os", "value"},
     "training/engines/__init__.py": {"settings"},
     "training/engines/deepspeed.py": {"self.wrapped.optimizer", "weight"},  # DeepSpeed's marks

@@ -1,0 +1,112 @@
+"""An export with the items of today."""
+
+import json
+
+import pytest
+import torch
+from exports import write_export
+
+from recbole_hllm.errors import ConfigError, DataError, ModelError
+from recbole_hllm.serving import Recommender
+from recbole_hllm.serving.refresh import Refreshed, refresh
+from recbole_hllm.serving.text_encoder import TextEncoder
+
+
+@pytest.fixture
+def export(tmp_path):
+    return write_export(tmp_path / "export", texts=True)
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """Texts that were encoded."""
+    texts, encode = [], TextEncoder.encode
+
+    def watched(self, some):
+        texts.extend(some)
+        return encode(self, some)
+
+    monkeypatch.setattr(TextEncoder, "encode", watched)
+    return texts
+
+
+def items_of(export):
+    lines = (export / "items.jsonl").read_text(encoding="utf-8").splitlines()
+    return {line["id"]: line["fields"] for line in map(json.loads, lines)}
+
+
+def write_items(path, items):
+    path.write_text("".join(json.dumps({"id": item, "fields": fields}) + "\n" for item, fields in items.items()))
+    return path
+
+
+def test_only_new_texts_are_encoded_and_the_old_export_stays(export, tmp_path, encoded):
+    items = items_of(export)
+    before = {path: path.read_bytes() for path in export.rglob("*") if path.is_file()}
+    today = {item: fields for item, fields in items.items() if item not in ("i3", "i4")}
+    today["i1"] = {**items["i1"], "title": "another"}
+    today["i2"] = {**items["i2"], "price": "3"}
+    today["new"] = {"title": "a new one"}
+    done = refresh(export, write_items(tmp_path / "today.jsonl", today), tmp_path / "next", remove=True)
+    assert done == Refreshed(new=1, changed=1, same=len(items) - 3, removed=2)
+    assert done.in_words() == f"1 new items, 1 with another text, {len(items) - 3} as before; 2 removed"
+    old, new = (Recommender.from_pretrained(folder) for folder in (export, tmp_path / "next"))
+    assert encoded == [new.text_of({"title": "a new one"}), new.text_of(today["i1"])]
+    assert {path: path.read_bytes() for path in before} == before
+    number = new.catalogue.number
+    wanted = new.encoder.encode([new.text_of(today["i1"]), new.text_of(today["new"])])
+    torch.testing.assert_close(new.served.read[[number("i1"), number("new")]], wanted)
+    assert torch.equal(new.served.read[2 : len(items) + 1], old.served.read[2:])
+    assert new.catalogue.fields[number("i2")]["price"] == "3"
+    recommended = {item.id for item in new.recommend(items=["i5"], k=99)}
+    assert "new" in recommended and not {"i3", "i4"} & recommended
+    assert new.recommend(items=["i3"], k=2), "histories may have removed items"
+
+
+def test_what_is_not_in_the_file_stays_and_a_removed_item_comes_back(export, tmp_path, encoded):
+    items = items_of(export)
+    some = write_items(tmp_path / "some.jsonl", {"i1": items["i1"]})
+    assert refresh(export, some, tmp_path / "second", remove=True) == Refreshed(0, 0, 1, len(items) - 1)
+    all_items = write_items(tmp_path / "all.jsonl", {item: items[item] for item in ("i1", "i2")})
+    assert refresh(tmp_path / "second", all_items, tmp_path / "third") == Refreshed(0, 0, 2, 0)
+    assert encoded == []
+    listed = {item.id for item in Recommender.from_pretrained(tmp_path / "third").recommend(items=["i3"], k=99)}
+    assert listed == {"i1", "i2"}
+
+
+def test_a_model_of_ids_takes_other_fields_and_no_new_items(tmp_path):
+    export = write_export(tmp_path / "ids", texts=False)
+    today = write_items(tmp_path / "today.jsonl", {"i1": {"title": "another"}})
+    assert refresh(export, today, tmp_path / "next") == Refreshed(0, 0, 1, 0)
+    assert Recommender.from_pretrained(tmp_path / "next").catalogue.fields[1] == {"title": "another"}
+    today = write_items(tmp_path / "today.jsonl", {"new": {"title": "a"}})
+    with pytest.raises(ModelError, match="today.jsonl, item 'new': Tiny knows items by id"):
+        refresh(export, today, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("", "there are no items"),
+        ('{"id": "a", "fields": {}}\n{"id": "a", "fields": {}}', "line 2: id: 'a' is there twice"),
+        ('{"id": "a"}', 'line 1: an item is such as {"id": "7"'),
+        ('{"id": "a", "fields": {"title": 3}}', "line 1: fields: title is no text"),
+        ('{"id": 1.5, "fields": {}}', "line 1: id: 1.5 is no id"),
+        ("[]", "line 1: an item is such as"),
+        ("{", "line 1: it is no JSON"),
+        ('{"id": "a", "fields": {"brand": "b"}}', "today.jsonl, item 'a': texts: none of the fields"),
+    ],
+)
+def test_what_is_wrong_is_said(export, tmp_path, lines, message):
+    (tmp_path / "today.jsonl").write_text(lines)
+    with pytest.raises(DataError, match=message):
+        refresh(export, tmp_path / "today.jsonl", tmp_path / "next")
+    assert not (tmp_path / "next").exists()
+
+
+def test_no_file_and_a_folder_that_is_not_empty(export, tmp_path):
+    with pytest.raises(DataError, match="none.jsonl: there is no such file"):
+        refresh(export, tmp_path / "none.jsonl", tmp_path / "next")
+    with pytest.raises(ConfigError, match="refresh: .*export is not empty"):
+        refresh(export, tmp_path / "none.jsonl", export)

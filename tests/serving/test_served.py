@@ -1,0 +1,130 @@
+"""What is served, against plain loops."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from small_served import N_ITEMS, WIDTH, blend, hstu, markov, random_table, sasrec, slow_scores
+
+from recbole_hllm.errors import ModelError
+from recbole_hllm.nn.user_models.mean import MeanUser
+from recbole_hllm.serving.rows import FURTHER, Rows
+from recbole_hllm.serving.served import ServedVectors
+
+HISTORIES = st.lists(st.lists(st.integers(1, N_ITEMS), min_size=1, max_size=7), min_size=1, max_size=4)
+PLAIN, BLEND = sasrec(), blend()
+
+
+def scores_of(served, rows):
+    scores = served.users(rows) @ served.items.T
+    if (beside := served.beside(rows)) is not None:
+        beside.add_to(scores)
+    return scores[:, 1:]
+
+
+def assert_slow(served, histories, times=None, at=None):
+    rows = Rows.of(histories, times, at)
+    each = zip(histories, times or [None] * len(histories), at or [None] * len(histories), strict=True)
+    wanted = torch.tensor([list(slow_scores(served, *one).values()) for one in each])
+    torch.testing.assert_close(scores_of(served, rows), wanted, rtol=1e-5, atol=1e-5)
+
+
+@given(HISTORIES)
+def test_rows_together_are_rows_alone(histories):
+    assert_slow(PLAIN, histories)
+
+
+@given(HISTORIES)
+def test_a_blend_is_the_weighted_sum_of_its_parts(histories):
+    assert_slow(BLEND, histories)
+
+
+def test_times_are_read():
+    histories, times = [[1, 2, 3, 4, 5], [6]], [[0.0, 10.0, 1000.0, 5000.0, 1e6], [3.0]]
+    assert_slow(hstu(), histories, times, [2e6, 1e9])
+    rows = Rows.of(histories, times, [2e6, 1e9])
+    later = Rows.of(histories, times, [2e6 + 1e7, 1e9])
+    assert not torch.equal(hstu().users(rows)[0], hstu().users(later)[0])
+    for given_ in (Rows.of(histories), Rows.of(histories, times)):
+        with pytest.raises(ModelError, match="reads times"):
+            hstu().users(given_)
+
+
+def test_cosines_are_products_of_directions():
+    table = random_table(3)
+    served = ServedVectors(MeanUser(), table, cosine=True, length=2)
+    rows = Rows.of([[1, 2, 3]])
+    mean = (table[2] + table[3]) / 2
+    wanted = torch.nn.functional.cosine_similarity(mean[None], table[1:], dim=-1)
+    torch.testing.assert_close(scores_of(served, rows)[0], wanted)
+    assert torch.equal(served.scored, table) and served.items.norm(dim=1)[1:].allclose(torch.ones(N_ITEMS))
+
+
+def test_what_is_read_may_differ_from_what_is_scored():
+    scored, read = random_table(3), random_table(4)
+    served = ServedVectors(MeanUser(), scored, read, cosine=False, length=3)
+    torch.testing.assert_close(served.users(Rows.of([[2, 5]]))[0], (read[2] + read[5]) / 2)
+    assert torch.equal(served.items, scored) and not served.reads_scored
+
+
+def test_padding_has_no_vector_whatever_the_model_left_there():
+    table = random_table(3)
+    table[0] = 99
+    served = ServedVectors(MeanUser(), table, cosine=False, length=3)
+    assert not served.items[0].any() and served.users(Rows.of([[1], [1, 2, 3]]))[0].allclose(table[1])
+    assert table[0, 0] == 99, "the model's own is left alone"
+
+
+def test_further_vectors_stand_for_items_that_only_some_rows_have():
+    served, vector = sasrec(), random_table(8)[2:3]
+    known = Rows.of([[4, 2, 7], [1]])
+    further = Rows.of([[4, FURTHER, 7], [1]])
+    table = served.items.clone()
+    table[2] = vector[0]
+    other = ServedVectors(served.user_model, table, cosine=False, length=4)
+    torch.testing.assert_close(served.users(further, vector), other.users(known))
+    with pytest.raises(ModelError, match="a blend has parts that know items by id"):
+        blend().users(further, vector)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_items_are_added_and_replaced(cosine):
+    served, new = sasrec(cosine=cosine), random_table(9)[1:4]
+    held = served.items
+    served.add(new)
+    served.replace(torch.tensor([2, 13]), new[1:])
+    wanted = torch.cat([random_table(1), new])
+    wanted[2], wanted[13] = new[1], new[2]
+    fresh = ServedVectors(served.user_model, wanted, cosine=cosine, length=4)
+    rows = Rows.of([[13, 14, 15], [2]])
+    assert torch.equal(served.items, fresh.items) and torch.equal(served.users(rows), fresh.users(rows))
+    assert len(held) == N_ITEMS + 1
+
+
+def test_pairs_of_an_item_that_nothing_follows():
+    served = markov()
+    assert len(served.beside(Rows.of([[2]])).rows) == 0
+    beside = served.beside(Rows.of([[2], [1, 9], [3]]))
+    found = sorted(zip(beside.rows.tolist(), beside.items.tolist(), beside.values.tolist(), strict=True))
+    assert found == [(1, 3, 2.5), (1, 10, 6.0), (2, 3, 2.5), (2, 4, 3.0)]
+    assert served.users(Rows.of([[2], [1]])).tolist() == [[1.0], [1.0]]
+
+
+def test_a_blends_weights_are_those_of_the_history_it_counts():
+    served = blend()
+    histories = [[1], [1, 2], [1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7]]
+    groups = served._weights(Rows.of(histories))
+    assert torch.equal(groups, served.mix[[0, 1, 1, 2, 2]])
+    assert served.items.shape == (N_ITEMS + 1, 2 * WIDTH + 1) and not served.reads_times
+
+
+def test_similar_items_of_a_blend_are_those_of_its_vectors():
+    """The popularity of Markov's part, one large number, would make all items alike."""
+    served, items = blend(), torch.tensor([2, 5])
+    shares = served.mix.mean(0)[:2] / served.mix.mean(0)[:2].sum()
+    wanted = sum(
+        share * torch.nn.functional.cosine_similarity(part.items[items], part.items[7][None], dim=-1)
+        for share, part in zip(shares, served.parts, strict=False)
+    )
+    torch.testing.assert_close(served.similarities(items, 7), wanted)
+    torch.testing.assert_close(served.similarities(torch.tensor([7]), 7), torch.ones(1))
