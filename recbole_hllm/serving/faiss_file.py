@@ -6,8 +6,8 @@ only if each number in it is in its bounds and the file ends where its content d
 The layout is that of faiss's ``index_write.cpp``: a name of four letters, a header, then arrays, each after its length.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,17 +18,18 @@ _KINDS = {b"IxFI": "flat", b"IwFl": "ivf", b"IHNs": "hnsw"}
 _FLOAT16 = 4  # faiss's QT_fp16
 
 
-class Layout(NamedTuple):
+@dataclass(frozen=True)
+class Layout:
     """What a file holds.
 
     Attributes:
         kind: flat, ivf or hnsw.
-        size: number of the vectors.
+        count: of the vectors.
         width: of each.
     """
 
     kind: str
-    size: int
+    count: int
     width: int
 
 
@@ -92,7 +93,7 @@ def _index(reader: _Reader) -> Layout:
     _must(name in _KINDS, f"it begins with {name!r}")
     layout = _header(reader, _KINDS[name])
     if layout.kind == "hnsw":
-        _graph(reader, layout.size)
+        _graph(reader, layout.count)
         _halves_within(reader, layout)
     elif layout.kind == "ivf":
         _lists(reader, layout)
@@ -102,23 +103,24 @@ def _index(reader: _Reader) -> Layout:
 
 
 def _header(reader: _Reader, kind: str) -> Layout:
-    layout = Layout(kind, size=0, width=reader.one("<i4"))._replace(size=reader.one("<i8"))
+    width, count = reader.one("<i4"), reader.one("<i8")
+    layout = Layout(kind, count, width)
     reader.take("<i8", 2)  # not used
     trained, metric = reader.one("u1"), reader.one("<i4")
-    _must(layout.width > 0 and layout.size >= 0, f"it has {layout.size} vectors of {layout.width} numbers")
+    _must(layout.width > 0 and layout.count >= 0, f"it has {layout.count} vectors of {layout.width} numbers")
     _must(trained == 1 and metric == _INNER_PRODUCT, "it is no finished index of inner products")
     return layout
 
 
 def _vectors(reader: _Reader, layout: Layout) -> None:
-    _must(len(reader.array("<f4")) == layout.size * layout.width, "it has another number of vectors than it says")
+    _must(len(reader.array("<f4")) == layout.count * layout.width, "it has another number of vectors than it says")
 
 
 def _flat_within(reader: _Reader, count: int, width: int) -> None:
     """An index inside another one, of its vectors."""
     _must(reader.name() == b"IxFI", "its vectors are kept in another way")
     inner = _header(reader, "flat")
-    _must((inner.size, inner.width) == (count, width), "it has another number of vectors than it says")
+    _must((inner.count, inner.width) == (count, width), "it has another number of vectors than it says")
     _vectors(reader, inner)
 
 
@@ -130,7 +132,7 @@ def _halves_within(reader: _Reader, layout: Layout) -> None:
     width, size, steps = reader.one("<u8"), reader.one("<u8"), reader.array("<f4")
     _must(inner == layout and width == layout.width, "it has another number of vectors than it says")
     _must(kind == _FLOAT16 and size == 2 * width and not len(steps), "its vectors are not float16")
-    _must(len(reader.array("u1")) == layout.size * size, "it has another number of vectors than it says")
+    _must(len(reader.array("u1")) == layout.count * size, "it has another number of vectors than it says")
 
 
 def _graph(reader: _Reader, count: int) -> None:
@@ -165,11 +167,11 @@ def _lists(reader: _Reader, layout: Layout) -> None:
     _must(reader.name() == b"ilar", "its lists lie elsewhere")
     _must(reader.one("<u8") == lists and reader.one("<u8") == 4 * layout.width, "its lists have other vectors")
     sizes = _sizes(reader, lists)
-    _must(sum(sizes) == layout.size, "its lists have another number of items than it says")
+    _must(sum(sizes) == layout.count, "its lists have another number of items than it says")
     for size in sizes:
         reader.take("<f4", size * layout.width)
         items = reader.take("<i8", size)
-        _must(size == 0 or (items.min() >= 0 and items.max() < layout.size), "a list has an item that there is not")
+        _must(size == 0 or (items.min() >= 0 and items.max() < layout.count), "a list has an item that there is not")
 
 
 def _sizes(reader: _Reader, lists: int) -> list[int]:

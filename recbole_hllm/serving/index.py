@@ -86,8 +86,8 @@ def best_of(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     groups = scores.shape[1] // _GROUP
     if k >= groups:
-        best = scores.topk(k)
-        return best.values, best.indices
+        whole = scores.topk(k)
+        return whole.values, whole.indices
     rest = scores[:, groups * _GROUP :]
     grouped = scores[:, : groups * _GROUP].unflatten(1, (groups, _GROUP))
     chosen = grouped.amax(2).topk(k).indices
