@@ -1,5 +1,6 @@
 """An export in memory, tried before anybody is answered from it."""
 
+import gc
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,15 @@ def load(folder: Path, **options: Any) -> Loaded:
     Raises:
         ModelError: there is no export, or a damaged one.
     """
-    folder = folder.expanduser().resolve()
+    gc.disable()  # a catalogue is many objects and no garbage, and looking for some would halt requests later
+    try:
+        return _load(folder.expanduser().resolve(), **options)
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
+def _load(folder: Path, **options: Any) -> Loaded:
     recommender = Recommender.from_pretrained(folder, **options)
     ids = recommender.catalogue.ids
     if len(ids) > 1:
