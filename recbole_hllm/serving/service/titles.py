@@ -18,7 +18,7 @@ def title_of(fields: Mapping[str, str]) -> str:
 
 
 class Titles:
-    """Finds items by what is typed. The text that is searched is made when it is first asked for, so no start waits for it.
+    """Finds items by what is typed. The text that is searched is made when it is first asked for, and no start waits.
 
     Args:
         catalogue: whose items they are; those it lists are found.
