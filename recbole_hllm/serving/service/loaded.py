@@ -1,11 +1,10 @@
-"""An export in memory, tried before anybody is answered from it."""
+"""An export in memory."""
 
-import math
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_hllm.errors import ModelError
 from recbole_hllm.serving.fingerprint import fingerprint
 from recbole_hllm.serving.recommender import Recommender
 from recbole_hllm.serving.requests import Recommended
@@ -55,7 +54,7 @@ class Loaded:
 
 
 def load(folder: Path, **options: Any) -> Loaded:
-    """Reads an export and recommends once.
+    """Reads an export.
 
     Args:
         folder: of the export; where it is a link, what it leads to now.
@@ -65,11 +64,10 @@ def load(folder: Path, **options: Any) -> Loaded:
         ModelError: there is no export, or a damaged one.
     """
     folder = folder.expanduser().resolve()
-    recommender = Recommender.from_pretrained(folder, **options)
-    ids = recommender.catalogue.ids
-    if len(ids) > 1:
-        times = [0.0] if recommender.served.reads_times else None
-        best = recommender.recommend(items=ids[1:2], times=times, at=0.0, k=1, filter_seen=False)
-        if not best or not math.isfinite(best[0].score):
-            raise ModelError(f"{folder}: the export recommends nothing after its first item; export the run again")
-    return Loaded(recommender, fingerprint(folder), Titles(recommender.catalogue))
+    gc.disable()  # a catalogue is many objects and no garbage, and looking for some would halt requests later
+    try:
+        recommender = Recommender.from_pretrained(folder, **options)
+        return Loaded(recommender, fingerprint(folder), Titles(recommender.catalogue))
+    finally:
+        gc.enable()
+        gc.freeze()

@@ -1,6 +1,7 @@
 """Items by the beginning of their id or title, for a box that completes what is typed."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from threading import Lock
 
 import numpy as np
 
@@ -17,7 +18,7 @@ def title_of(fields: Mapping[str, str]) -> str:
 
 
 class Titles:
-    """Finds items by what is typed.
+    """Finds items by what is typed. The text that is searched is made when it is first asked for, and no start waits.
 
     Args:
         catalogue: whose items they are; those it lists are found.
@@ -25,8 +26,8 @@ class Titles:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        numbers = range(1, len(catalogue.ids))
-        self._first = _Lines(numbers, [self._line(number) for number in numbers])
+        self._numbers, self._making = range(1, len(catalogue.ids)), Lock()
+        self._made: _Lines | None = None
         self._later: dict[int, str] = {}
         self._added = _Lines((), ())
 
@@ -44,6 +45,13 @@ class Titles:
             return self._some((int(number) for number in np.flatnonzero(self._catalogue.listed)), limit)
         exact, typed = self._catalogue.number(typed), typed.lower()
         return self._some(self._matches(exact, typed), limit, typed)
+
+    @property
+    def _first(self) -> "_Lines":
+        with self._making:
+            if self._made is None:
+                self._made = _Lines(self._numbers, [self._line(number) for number in self._numbers])
+            return self._made
 
     def _matches(self, exact: int | None, typed: str) -> Iterator[int]:
         if exact is not None:

@@ -255,6 +255,6 @@ def test_limits_are_positive():
         Limits(max_k=0)
 
 
-def test_an_export_that_recommends_nothing_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="recommends nothing"):
+def test_an_export_without_numbers_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="are no numbers"):
         Service(write_export(tmp_path / "nan", value=float("nan"), texts=False))
