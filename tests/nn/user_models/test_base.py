@@ -8,7 +8,7 @@ from recbole_hllm.nn.user_models.base import Histories, UserModel
 def test_times_of_what_comes_next():
     times = torch.tensor([[1.0, 2.0, 5.0], [7.0, 0.0, 0.0]], dtype=torch.float64)
     histories = Histories(
-        torch.zeros(2, 3, 4), torch.zeros(2, 3), torch.tensor([3, 1]), times, torch.tensor([9.0, 8.0])
+        torch.zeros(2, 3, 4), torch.zeros(2, 3), torch.tensor([3, 1]), times, times.new_tensor([9, 8])
     )
     following = histories.next_times()
     assert following[0].tolist() == [2.0, 5.0, 9.0] and following[1, 0] == 8.0
