@@ -72,6 +72,8 @@ def export(
     if onnx:
         check_packages()
     served, unserved = _served(model, needed=vectors is None)
+    if onnx and served is None:
+        raise ModelError(f"onnx: there is no user model: {unserved}")
     ids, fields = _items(run)
     with making(folder, "export") as new:
         if vectors is not None:
@@ -87,7 +89,7 @@ def export(
         if histories:
             files.write_histories(new, _histories(run))
         if served is not None:
-            complete(run, new, manifest, onnx=onnx, licences=licences or Licences())
+            complete(run, served, new, manifest, onnx=onnx, licences=licences or Licences())
         files.write_manifest(new, manifest)
     return folder
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from recbole_hllm.model.base.servable import Servable
 from recbole_hllm.runs.card_facts import Exported, Licences
 from recbole_hllm.runs.model_card import model_card
 from recbole_hllm.runs.quality import quality_as_written
@@ -11,18 +10,21 @@ from recbole_hllm.runs.run import Run
 from recbole_hllm.serving import folder as files
 from recbole_hllm.serving.onnx_model import ONNX, check_onnx, write_onnx
 from recbole_hllm.serving.saving import CARD
-from recbole_hllm.serving.served import ServedVectors
+from recbole_hllm.serving.served import Served, ServedVectors
 from recbole_hllm.storage.files import write_text
 
 # Items of the examples of a card.
 _EXAMPLES = 2
 
 
-def complete(run: Run, folder: Path, manifest: dict[str, Any], *, onnx: bool, licences: Licences) -> None:
+def complete(
+    run: Run, served: Served, folder: Path, manifest: dict[str, Any], *, onnx: bool, licences: Licences
+) -> None:
     """Adds them to a folder in which all else is written but the manifest.
 
     Args:
         run: from ``load_run``.
+        served: what recommends, before it was written.
         folder: of the export.
         manifest: that it will have; ``quality`` is added where the vectors are rounded.
         onnx: write the user model as ONNX.
@@ -39,8 +41,7 @@ def complete(run: Run, folder: Path, manifest: dict[str, Any], *, onnx: bool, li
         assert isinstance(written, ServedVectors), "check_onnx lets no other through"
         write_onnx(written, folder / ONNX)
     if dtype != "float32":
-        assert isinstance(run.model, Servable), "it was written"
-        metrics = quality_as_written(run, run.model.served(), written)
+        metrics = quality_as_written(run, served, written)
         size = sum(path.stat().st_size for path in folder.rglob(files.VECTORS))
         manifest["quality"] = None if metrics is None else {"dtype": dtype, "bytes": size, **metrics}
     template = manifest["template"]

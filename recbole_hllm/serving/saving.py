@@ -132,7 +132,7 @@ def push(recommender: Saved, repo_id: str, *, private: bool, token: str | None, 
             repo_id=repo_id,
             folder_path=folder,
             commit_message=f"{recommender.manifest['model']} on {recommender.manifest['dataset']}",
-            delete_patterns=[*DOWNLOADED, f"{ONNX}*"],
+            delete_patterns=[*DOWNLOADED, files.TRAINING, f"{ONNX}*"],
         )
     return str(url)
 

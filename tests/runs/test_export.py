@@ -241,6 +241,9 @@ def test_what_cannot_recommend_can_be_trained_on(settings_of, tmp_path):
     """A ranker's scores are a head's."""
     run("HLLMRanker", config_dict={**settings_of("HLLMRanker"), "epochs": 1}, run_dir=tmp_path / "run")
     loaded = load_run(tmp_path / "run")
+    with pytest.raises(ModelError, match="onnx: there is no user model: HLLMRanker is not exported"):
+        export(loaded, tmp_path / "none", onnx=True)
+    assert not (tmp_path / "none").exists()
     folder = export(loaded, tmp_path / "out", vectors="npy")
     with pytest.raises(ModelError, match="recommends nothing: HLLMRanker is not exported: it says how likely a label"):
         Recommender.from_pretrained(folder)
