@@ -13,6 +13,7 @@ moment a request was due. Without --export there is a SASRec of random weights o
 import argparse
 import asyncio
 import json
+import os
 import random
 import socket
 import subprocess
@@ -59,7 +60,7 @@ class Connections:
     async def ask(self, body: bytes) -> int:
         """Status of an answer; 0 where there is none."""
         try:
-            reader, writer = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self.port)
+            reader, writer = await self._open()
             writer.write(
                 b"POST /recommend HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
                 b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
@@ -71,6 +72,14 @@ class Connections:
             return int(head.split(b" ", 2)[1])
         except (OSError, asyncio.IncompleteReadError):
             return 0
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self._free:
+            reader, writer = self._free.pop()
+            if not reader.at_eof():  # the service closes those that have been idle for long
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection("127.0.0.1", self.port)
 
 
 async def load(port: int, rate: float, seconds: float, ids: list[str], k: int) -> list[tuple[float, int]]:
@@ -98,6 +107,12 @@ def memory(process: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
+def computed(process: int) -> float:
+    """Seconds that a process has computed, all threads together."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def started(folder: Path, port: int, options: list[str]) -> tuple[subprocess.Popen[bytes], float]:
     """A service, and the seconds until it answered."""
     begin = time.perf_counter()
@@ -122,9 +137,9 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     try:
         ids = files.read_items(folder)[0]
         asyncio.run(load(port, given.rate, given.warm_up, ids, given.k))
-        before = memory(process.pid)
+        before, begin = memory(process.pid), computed(process.pid)
         answers = asyncio.run(load(port, given.rate, given.seconds, ids, given.k))
-        after = memory(process.pid)
+        after, seconds = memory(process.pid), computed(process.pid) - begin
     finally:
         process.terminate()
         process.wait()
@@ -133,7 +148,8 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     return {
         "items": len(ids), "index": given.index or "exact", "requests": len(answers),
         "errors": sum(status != 200 for _, status in answers), "a second": f"{len(answers) / given.seconds:.1f}",
-        "p50 ms": f"{p50:.1f}", "p99 ms": f"{p99:.1f}", "most ms": f"{times.max():.1f}", "start s": f"{start:.1f}",
+        "p50 ms": f"{p50:.1f}", "p99 ms": f"{p99:.1f}", "most ms": f"{times.max():.1f}",
+        "CPU ms": f"{1000 * seconds / len(answers):.1f}", "start s": f"{start:.1f}",
         "MB before": f"{before:.0f}", "MB after": f"{after:.0f}",
     }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,7 @@ class Licences:
     data: str | None = None
 
     def __post_init__(self) -> None:
-        for part in ("weights", "language_model", "data"):
-            value = getattr(self, part)
+        for part, value in asdict(self).items():
             if value is not None and not _LICENCE.fullmatch(value):
                 raise ConfigError(f"licence of the {part}: {value!r} is no identifier such as mit, apache-2.0 or other")
 

@@ -6,8 +6,8 @@ only if each number in it is in its bounds and the file ends where its content d
 The layout is that of faiss's ``index_write.cpp``: a name of four letters, a header, then arrays, each after its length.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,8 @@ _KINDS = {b"IxFI": "flat", b"IwFl": "ivf", b"IHNs": "hnsw"}
 _FLOAT16 = 4  # faiss's QT_fp16
 
 
-class Layout(NamedTuple):
+@dataclass(frozen=True)
+class Layout:
     """What a file holds.
 
     Attributes:
@@ -102,7 +103,8 @@ def _index(reader: _Reader) -> Layout:
 
 
 def _header(reader: _Reader, kind: str) -> Layout:
-    layout = Layout(kind, count=0, width=reader.one("<i4"))._replace(count=reader.one("<i8"))
+    width, count = reader.one("<i4"), reader.one("<i8")
+    layout = Layout(kind, count, width)
     reader.take("<i8", 2)  # not used
     trained, metric = reader.one("u1"), reader.one("<i4")
     _must(layout.width > 0 and layout.count >= 0, f"it has {layout.count} vectors of {layout.width} numbers")

@@ -86,7 +86,8 @@ def best_of(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     groups = scores.shape[1] // _GROUP
     if k >= groups:
-        return tuple(scores.topk(k))
+        whole = scores.topk(k)
+        return whole.values, whole.indices
     rest = scores[:, groups * _GROUP :]
     grouped = scores[:, : groups * _GROUP].unflatten(1, (groups, _GROUP))
     chosen = grouped.amax(2).topk(k).indices

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from recbole_hllm.errors import ConfigError, Damaged, ModelError
-from recbole_hllm.serving.faiss_file import checked_layout
+from recbole_hllm.serving.faiss_file import Layout, checked_layout
 from recbole_hllm.serving.faiss_index import KINDS, MOST, FaissIndex, Measured, faiss_module, filled, neighbours
 from recbole_hllm.serving.folder import VECTORS, UserHistories
 from recbole_hllm.serving.index import ExactIndex
@@ -147,7 +147,7 @@ def read_index(folder: Path, served: Served, kind: str) -> FaissIndex | None:
     if described.get("kind") != kind or described.get("vectors") != digest(folder):
         return None
     layout = checked_layout(folder / INDEX)
-    if layout != (kind, len(served.items) - 1, served.items.shape[1]):
+    if layout != Layout(kind, len(served.items) - 1, served.items.shape[1]):
         raise Damaged(
             f"{folder / INDEX} is not of these vectors: {layout}; build it again: recbole-hllm index {folder}"
         )

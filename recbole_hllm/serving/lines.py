@@ -173,12 +173,12 @@ def request_of(line: Line, k: int) -> tuple[str, Request]:
         raise DataError(f'a line is such as {{"user": "7", "items": ["12"]}}, not {_short(content)}')
     _refuse_unknown(content, "")
     given = {name: value for name, value in content.items() if value is not None}
-    for name in _LISTS:
-        value = given.get(name, [])
+    for listed in _LISTS:
+        value = given.get(listed, [])
         if not isinstance(value, list) or len(value) > MOST_ITEMS:
-            raise DataError(f"{name}: {_short(value)} is no list of at most {MOST_ITEMS:,}")
+            raise DataError(f"{listed}: {_short(value)} is no list of at most {MOST_ITEMS:,}")
     user = read_id("user", given["user"]) if "user" in given else None
-    name = read_id("id", given["id"]) if "id" in given else user
+    named = read_id("id", given["id"]) if "id" in given else user
     request = Request(
         items=_ids("items", given),
         texts=[_text(text) for text in given.get("texts", [])],
@@ -190,7 +190,7 @@ def request_of(line: Line, k: int) -> tuple[str, Request]:
         among=_ids("among", given) if "among" in given else None,
         filter_seen=_switch("filter_seen", given.get("filter_seen", True)),
     )
-    return str(line.number) if name is None else name, request
+    return str(line.number) if named is None else named, request
 
 
 def _refuse_unknown(names: Any, where: str) -> None:

@@ -39,7 +39,7 @@ class Saved(Protocol):
 
     Attributes:
         folder: it was read from; None: it was not.
-        changed: items were added, changed or removed since.
+        is_changed: items were added, changed or removed since.
     """
 
     served: Served
@@ -48,7 +48,7 @@ class Saved(Protocol):
     encoder: TextEncoder | None
     histories: files.UserHistories
     folder: Path | None
-    changed: bool
+    is_changed: bool
 
 
 def save(recommender: Saved, folder: Path, histories: bool = True) -> Path:

@@ -78,7 +78,7 @@ def write_sentence_folder(side: TextSide, folder: Path) -> None:
     _tokenizer(side, backend, longest).save_pretrained(folder)
     side.tokenizer.save_pretrained(folder / OWN_TOKENIZER)
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False})
-    settings = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    settings: dict[str, Any] = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
     write_json(folder / "config_sentence_transformers.json", settings)
     _write_modules(side, folder)
 
@@ -107,7 +107,8 @@ def _append_item_token(backend: "Tokenizer", before: list[int], after: list[int]
     while backend.token_to_id(name) is not None:
         name = f"[{name}]"
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False)])
-    number: int = backend.token_to_id(name)
+    number = backend.token_to_id(name)
+    assert number is not None, "just added"
     parts = {"before": before, "after": [*after, number]}
     backend.post_processor = processors.TemplateProcessing(
         single="before $A after" if before else "$A after",
@@ -157,7 +158,7 @@ def _tokenizer(side: TextSide, backend: "Tokenizer", longest: int) -> "PreTraine
     theirs = side.tokenizer
     names = {name: token for name, token in theirs.special_tokens_map.items() if isinstance(token, str)}
     # Padding is hidden from the model, so that any token can stand there.
-    names.setdefault("pad_token", names.get("eos_token") or names.get("unk_token") or backend.id_to_token(0))
+    names.setdefault("pad_token", names.get("eos_token") or names.get("unk_token") or str(backend.id_to_token(0)))
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_max_length=longest,

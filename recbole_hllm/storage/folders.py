@@ -44,6 +44,7 @@ def making(folder: Path, what: str) -> Iterator[Path]:
         os.replace(new, folder)
         sync(folder.parent)
     except (OSError, SafetensorError) as error:
-        raise ConfigError(f"{what}: cannot write {folder}: {getattr(error, 'strerror', None) or error}") from error
+        why = error.strerror if isinstance(error, OSError) else None
+        raise ConfigError(f"{what}: cannot write {folder}: {why or error}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)

@@ -39,3 +39,11 @@ def test_ways_take_turns(program):
     times = program.milliseconds(ways, torch.zeros(5, 2), 2)
     assert called == [("a", 2), ("b", 2), ("a", 2), ("b", 2), ("a", 1), ("b", 1)]
     assert {name: len(found) for name, found in times.items()} == {"a": 3, "b": 3}
+
+
+def test_a_user_is_near_the_last_item(program):
+    vectors = torch.nn.functional.normalize(torch.randn(4, 3, 64, generator=torch.Generator().manual_seed(0)), dim=2)
+    histories = program.Histories(vectors, torch.ones(4, 3), torch.tensor([3, 3, 3, 3]))
+    users = torch.nn.functional.normalize(program.NoisyUser({})(histories), dim=1)
+    cosines = (users[:, None] * vectors).sum(2)
+    assert ((cosines[:, 2] > 0.5) & (cosines[:, 2] < 0.9)).all() and cosines[:, :2].abs().max() < 0.5

@@ -242,7 +242,7 @@ def test_what_cannot_recommend_can_be_trained_on(settings_of, tmp_path):
     run("HLLMRanker", config_dict={**settings_of("HLLMRanker"), "epochs": 1}, run_dir=tmp_path / "run")
     loaded = load_run(tmp_path / "run")
     folder = export(loaded, tmp_path / "out", vectors="npy")
-    with pytest.raises(ModelError, match="recommends nothing: HLLMRanker is not exported: it says how likely a label is"):
+    with pytest.raises(ModelError, match="recommends nothing: HLLMRanker is not exported: it says how likely a label"):
         Recommender.from_pretrained(folder)
     assert np.load(folder / "vectors" / "item_vectors.npy").shape == (N_ITEMS, 16)
     own = {"item_pretrain_dir": None, "pretrained_hllm": str(folder), "user_llm_config": None, "epochs": 0}

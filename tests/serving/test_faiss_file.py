@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from small_export import served_vectors
 
 from recbole_hllm.errors import Damaged
-from recbole_hllm.serving.faiss_file import checked_layout
+from recbole_hllm.serving.faiss_file import Layout, checked_layout
 from recbole_hllm.serving.faiss_index import KINDS, filled
 
 faiss = pytest.importorskip("faiss")
@@ -33,7 +33,7 @@ def path(tmp_path_factory):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_written_is_read(kind, files, path):
     path.write_bytes(files[kind])
-    assert checked_layout(path) == (kind, 40, WIDTH)
+    assert checked_layout(path) == Layout(kind, 40, WIDTH)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,7 +121,7 @@ def test_lists_that_are_mostly_empty_are_read(path):
     index.add(np.repeat(vectors[:1], 3, axis=0))
     faiss.write_index(index, str(path))
     assert b"sprs" in path.read_bytes()
-    assert checked_layout(path) == ("ivf", 3, WIDTH)
+    assert checked_layout(path) == Layout("ivf", 3, WIDTH)
 
 
 def test_a_missing_file(tmp_path):

@@ -98,4 +98,4 @@ class TwoTowers(SequentialRecommender, Factorised):
 
     def score_scale(self) -> float:
         """1 / temperature, as the loss has it; 1 where the score is another function of the vectors."""
-        return 1.0 if self.similarity == "other" else float(clamp_logit_scale(self.logit_scale.detach()).exp())
+        return 1.0 if self.similarity == "other" else float(clamp_logit_scale(self.logit_scale).detach().exp())

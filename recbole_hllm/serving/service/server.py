@@ -15,6 +15,8 @@ from recbole_hllm.serving.service.service import Service
 _LOG = logging.getLogger(__name__)
 # Connections at once, and seconds that requests have to end when the service ends.
 _CONNECTIONS, _SECONDS = 1000, 30
+# Seconds that a connection waits for its next request: longer than proxies keep one, so that it is they who close it.
+_IDLE = 75
 
 
 def run(service: Service, host: str, port: int, token: str | None = None) -> None:
@@ -26,7 +28,8 @@ def run(service: Service, host: str, port: int, token: str | None = None) -> Non
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     config = uvicorn.Config(
         create_app(service, token), host=host, port=port, log_config=None, access_log=False, server_header=False,
-        limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=_SECONDS, ws="none", lifespan="on",
+        limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=_SECONDS, timeout_keep_alive=_IDLE, ws="none",
+        lifespan="on",
     )  # fmt: skip
     server = uvicorn.Server(config)
     try:
