@@ -23,9 +23,9 @@ def main(words: list[str]) -> int:
     from recbole_hllm.serving.index_building import build_index, in_words, write_index
     from recbole_hllm.serving.recommender import Recommender
 
-    recommender = Recommender.from_pretrained(folder)
-    index = build_index(recommender.served, recommender.histories, **options)
-    assert recommender.folder is not None
-    write_index(index, recommender.folder, options["min_recall"])
+    read = Recommender.from_pretrained(folder)
+    index = build_index(read.served, read.histories, **options)
+    assert read.folder is not None
+    write_index(index, read.folder, options["min_recall"])
     print(in_words(index))
     return 0

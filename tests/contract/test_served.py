@@ -14,8 +14,6 @@ from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.servable import Servable
 from recbole_hllm.model.base.served_model import served_of
 from recbole_hllm.registry import get_spec
-from recbole_hllm.runs.export import export
-from recbole_hllm.runs.run import load_run
 from recbole_hllm.serving import folder as files
 from recbole_hllm.serving.rows import Rows
 from recbole_hllm.serving.served import ServedBlend, ServedVectors
@@ -240,17 +238,19 @@ print([name for name in ("recbole", "transformers", "polars") if name in sys.mod
 """
 
 
-def test_an_export_is_read_in_a_program_without_recbole(runs, tmp_path):
-    finished = load_run(runs["SASRecNCE"])
-    folder = export(finished, tmp_path / "out")
-    command = [sys.executable, "-c", ALONE, str(folder)]
+def test_an_export_is_read_in_a_program_without_recbole(build, tmp_path):
+    built = build("SASRecNCE")
+    data, model = built.train._dataset, shaken(built.model)
+    ids = list(map(str, data.field2id_token[data.iid_field]))[1:]
+    described = files.write_served(served_of(model), tmp_path)
+    files.write_items(tmp_path, ids, [{}] * len(ids))
+    files.write_manifest(tmp_path, {"model": "SASRecNCE", "served": described, "template": None})
+    command = [sys.executable, "-c", ALONE, str(tmp_path)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines.pop() == "[]"
-    data, model = finished.dataset, finished.model.eval()
     items = torch.from_numpy(data.token2id(data.iid_field, ["i3", "i7"]))[None]
     with torch.no_grad():
-        rows = Interaction({model.ITEM_SEQ: items, model.ITEM_SEQ_LEN: torch.tensor([2])})
-        scores = model.full_sort_predict(rows)[0]
+        scores = model.full_sort_predict(Interaction({model.ITEM_SEQ: items, model.ITEM_SEQ_LEN: torch.tensor([2])}))[0]
     scores[[0, *items[0].tolist()]] = -torch.inf
     best = scores.topk(4)
     names = data.id2token(data.iid_field, best.indices.numpy())

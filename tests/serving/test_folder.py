@@ -32,13 +32,14 @@ def export(tmp_path):
 
 
 def change(folder, **values):
+    """``served__parts__0__length=4`` is ``manifest["served"]["parts"][0]["length"] = 4``."""
     manifest = json.loads((folder / files.MANIFEST).read_text())
     for key, value in values.items():
-        places = key.split("__")
+        *places, last = (int(place) if place.isdigit() else place for place in key.split("__"))
         inner = manifest
-        for place in places[:-1]:
-            inner = inner[int(place) if place.isdigit() else place]
-        inner[places[-1]] = value
+        for place in places:
+            inner = inner[place]
+        inner[last] = value
     (folder / files.MANIFEST).write_text(json.dumps(manifest))
 
 

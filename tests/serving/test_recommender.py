@@ -209,5 +209,5 @@ def test_many_ask_while_items_come_and_go():
 
 
 def test_a_blend_has_no_vectors_for_new_items():
-    with pytest.raises(ModelError, match="a blend has parts that know items by id"):
+    with pytest.raises(ModelError, match="items by id"):
         BLEND.add_items({"new": {"title": "New"}})
