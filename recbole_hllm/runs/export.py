@@ -16,7 +16,6 @@ from recbole_hllm.data.texts.item_texts import read_item_texts
 from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.servable import Exports, ReadsTexts
 from recbole_hllm.model.base.served_model import served_of
-from recbole_hllm.nn.saved import save_without_words
 from recbole_hllm.runs.card_facts import Licences
 from recbole_hllm.runs.export_parts import complete
 from recbole_hllm.runs.run import Run
@@ -143,7 +142,7 @@ def _write_model(model: Any, served: Served | None, unserved: str | None, folder
             part = model.training_part(side)
             if served is None:
                 logger.warning("export: a training can start from %s, and it recommends nothing: %s", folder, unserved)
-                save_without_words(part.user_llm, folder / files.USER_LLM)
+                files.write_user_llm(part.user_llm, folder)
             files.write_training(folder, part.kind, part.weights, part.facts)
     return described
 

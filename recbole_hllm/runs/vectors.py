@@ -1,6 +1,6 @@
 """Vectors of all items and users of a finished run, as files for other programs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
+from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_hllm.config.keys.next_item import HistoryKeys
 from recbole_hllm.config.keys.run import RunKeys
-from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
+from recbole_hllm.errors import ConfigError, did_you_mean
 from recbole_hllm.model.base.contract import Factorised
+from recbole_hllm.model.base.served_model import served_of
 from recbole_hllm.runs.run import Run
+from recbole_hllm.serving.rows import Rows
 from recbole_hllm.storage.files import writing
 
 FORMS = ("npy", "parquet")
@@ -47,26 +51,38 @@ def write_vectors(run: Run, folder: str | Path, form: str = "npy") -> None:
     folder, model, data, settings = Path(folder), run.model.eval(), run.dataset, RunKeys.of(run.config)
     if form not in FORMS:
         raise ConfigError(f"vectors: {form!r} is not one of {', '.join(FORMS)}{did_you_mean(form, FORMS)}")
-    if not isinstance(model, Factorised):
-        raise ModelError(f"{settings.model} has no vectors of users and items to write")
-    cosine = model.similarity == "cosine"
-    finish = (lambda vectors: F.normalize(vectors, dim=-1)) if cosine else torch.nn.Identity()
-    items = model.candidate_vectors()[1:]  # without the padding item's
     users, sequences = data.latest_sequences()
     steps = np.split(sequences, range(settings.eval_batch_size, len(sequences), settings.eval_batch_size))
-    of_users = (model.user_vectors(data.latest_rows(step).to(settings.device)) for step in steps)
+    rows = (data.latest_rows(step).to(settings.device) for step in steps)
+    items, of_users = _of_model(model, rows) if isinstance(model, Factorised) else _as_served(run, rows)
     first = next(of_users)  # a model that cannot compute them says so before there are files
     item_ids = data.id2token(data.iid_field, np.arange(1, data.item_num))
     write = _write_npy if form == "npy" else _write_parquet
     with writing(folder, "vectors"):
         folder.mkdir(parents=True, exist_ok=True)
         width = items.shape[1]
-        write(folder, "item", list(map(str, item_ids)), width, map(finish, [items]))
-        write(folder, "user", list(map(str, data.id2token(data.uid_field, users))), width,
-              map(finish, chain([first], of_users)))  # fmt: skip
-        if beside := model.beside_vectors():
+        write(folder, "item", list(map(str, item_ids)), width, [items])
+        write(folder, "user", list(map(str, data.id2token(data.uid_field, users))), width, chain([first], of_users))
+        if isinstance(model, Factorised) and (beside := model.beside_vectors()):
             arrays: dict[str, Any] = {name: array.cpu().numpy() for name, array in beside.items()}
             np.savez(folder / "beside.npz", **arrays)
+
+
+def _of_model(model: Factorised, rows: Iterable[Interaction]) -> tuple[Tensor, Iterator[Tensor]]:
+    """(N, E) vectors of items without padding, and those of users for each batch of rows; scores are their products."""
+    finish = (lambda vectors: F.normalize(vectors, dim=-1)) if model.similarity == "cosine" else torch.nn.Identity()
+    return finish(model.candidate_vectors()[1:]), (finish(model.user_vectors(batch)) for batch in rows)
+
+
+def _as_served(run: Run, rows: Iterable[Interaction]) -> tuple[Tensor, Iterator[Tensor]]:
+    """The same of a model that says what they are to who serves it alone, such as RecBole's SASRec.
+
+    Raises:
+        ModelError: it has none.
+    """
+    served, keys = served_of(run.model), HistoryKeys.of(run.config)
+    items, lengths = keys.ITEM_ID_FIELD + keys.LIST_SUFFIX, keys.ITEM_LIST_LENGTH_FIELD
+    return served.items[1:], (served.users(Rows(batch[items], batch[lengths])) for batch in rows)
 
 
 def _write_npy(folder: Path, kind: str, ids: Sequence[str], width: int, blocks: Iterable[Tensor]) -> None:

@@ -74,9 +74,7 @@ def write_served(served: Served | ServedPairs, folder: Path, dtype: str = "float
     weights = user_model.own_weights()
     save_file({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, folder / WEIGHTS)
     if user_model.LANGUAGE_MODEL is not None:
-        from recbole_hllm.nn.saved import save_without_words
-
-        save_without_words(user_model.get_submodule(user_model.LANGUAGE_MODEL), folder / USER_LLM)
+        write_user_llm(user_model.get_submodule(user_model.LANGUAGE_MODEL), folder)
     return {
         "kind": type(user_model).__name__,
         "settings": user_model.settings,
@@ -85,6 +83,13 @@ def write_served(served: Served | ServedPairs, folder: Path, dtype: str = "float
         "length": served.length,
         "dtype": dtype,
     }
+
+
+def write_user_llm(llm: torch.nn.Module, folder: Path) -> None:
+    """Writes the language model of a user model, without words."""
+    from recbole_hllm.nn.saved import save_without_words  # transformers takes seconds to import, and few write one
+
+    save_without_words(llm, folder / USER_LLM)
 
 
 def read_served(

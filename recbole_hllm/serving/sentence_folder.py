@@ -21,8 +21,6 @@ if TYPE_CHECKING:  # transformers takes seconds to import, and who recommends ne
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
-    from recbole_hllm.nn.item_encoder import ItemEncoder
-
 OWN_TOKENIZER = "tokenizer"
 _ITEM = "[ITEM]"
 _MODULES = "sentence_transformers.models"
@@ -46,7 +44,7 @@ class TextSide:
         reference: behaviours of the official HLLM code that texts were read with, see ``ItemCatalogue.build``.
     """
 
-    encoder: "ItemEncoder"
+    encoder: Any
     tokenizer: "PreTrainedTokenizerBase"
     template: TextTemplate
     normalised: bool = False
@@ -192,7 +190,7 @@ def _write_modules(side: TextSide, folder: Path) -> None:
     write_json(folder / "modules.json", modules)
 
 
-def _layers(encoder: "ItemEncoder") -> list[tuple[Tensor, Tensor, str]]:
+def _layers(encoder: Any) -> list[tuple[Tensor, Tensor, str]]:
     """Weight, bias and activation of whitening and of the head's layers."""
     layers = []
     if (whitening := encoder.whitening) is not None:  # (x - mean) @ matrix

@@ -155,7 +155,7 @@ def test_times_of_items_that_are_left_out_are_left_out(export, tmp_path, monkeyp
     monkeypatch.setattr(Recommender, "recommend_many", lambda self, requests: asked.extend(requests) or [[]])
     line = {"items": ["x", "i1", "y", "i2"], "texts": ["a"], "times": [1, 2, 3, 4, 5]}
     recommend_file(export, write_lines(tmp_path / "in.jsonl", [line]), tmp_path / "out.jsonl", unknown="skip")
-    assert (asked[0].items, asked[0].times) == (["i1", "i2"], [2.0, 4.0, 5.0])
+    assert (asked[0].items, asked[0].times) == (("i1", "i2"), (2.0, 4.0, 5.0))
 
 
 @pytest.mark.parametrize(

@@ -111,11 +111,11 @@ def test_a_row_group_that_would_not_fit_is_refused(tmp_path, monkeypatch):
 def test_what_a_line_may_hold():
     content = {
         "id": 3, "user": "u", "items": [1, "b"], "texts": ["a text", {"title": "b", "brand": None}],
-        "times": [1, 2.5, 3], "at": 9, "k": 4, "exclude": ["c"], "among": [7], "filter_seen": False,
+        "times": [1, 2.5, 3, 4], "at": 9, "k": 4, "exclude": ["c"], "among": [7], "filter_seen": False,
     }  # fmt: skip
     asked = Request(
-        items=["1", "b"], texts=["a text", {"title": "b"}], user="u", times=[1.0, 2.5, 3.0], at=9.0, k=4, exclude=["c"],
-        among=["7"], filter_seen=False,
+        items=["1", "b"], texts=["a text", {"title": "b"}], user="u", times=[1.0, 2.5, 3.0, 4.0], at=9.0, k=4,
+        exclude=["c"], among=["7"], filter_seen=False,
     )  # fmt: skip
     assert request_of(Line(8, content), 10) == ("3", asked)
     assert request_of(Line(8, {"user": 7}), 10) == ("7", Request(user="7", texts=[], items=[], exclude=[]))

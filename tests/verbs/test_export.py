@@ -16,7 +16,8 @@ def finished(settings_of, tmp_path_factory):
 def test_an_export_and_where_it_is(finished, tmp_path, capsys):
     words = ["--histories", "--dtype=bfloat16", "--vectors", "parquet"]
     assert cli.main(["export", str(finished), str(tmp_path / "out"), *words]) == 0
-    assert capsys.readouterr().out.split() == [str(tmp_path / "out")]
+    *cost, folder = capsys.readouterr().out.splitlines()
+    assert folder == str(tmp_path / "out") and any("bfloat16" in line for line in cost)
     assert (tmp_path / "out" / "vectors" / "item_vectors.parquet").is_file()
     recommender = Recommender.from_pretrained(tmp_path / "out")
     assert recommender.manifest["served"]["dtype"] == "bfloat16" and recommender.recommend(user="u3", k=2)

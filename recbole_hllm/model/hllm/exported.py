@@ -1,6 +1,6 @@
 """What of an HLLM an export has: its User LLM, its Item LLM with what comes after it, and what trainings start from."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from recbole_hllm.data.protocol import referenced
 from recbole_hllm.errors import ModelError
@@ -17,11 +17,8 @@ from recbole_hllm.nn.user_models.language import UserLLM
 from recbole_hllm.nn.words import word_embeddings
 from recbole_hllm.serving.sentence_folder import TextSide
 
-if TYPE_CHECKING:
-    from recbole_hllm.model.hllm.hllm import HLLM
 
-
-def user_model_of(model: "HLLM") -> UserLLM:
+def user_model_of(model: Any) -> UserLLM:
     """The User LLM, with what is added to its inputs.
 
     Raises:
@@ -43,7 +40,7 @@ def user_model_of(model: "HLLM") -> UserLLM:
     return user_model
 
 
-def text_side_of(model: "HLLM") -> TextSide:
+def text_side_of(model: Any) -> TextSide:
     """The Item LLM, with whitening and head.
 
     Raises:
@@ -55,7 +52,7 @@ def text_side_of(model: "HLLM") -> TextSide:
     return TextSide(_item_encoder_of(model), tokenizer, template, reference=referenced(settings.reference))
 
 
-def training_part_of(model: "HLLM", encoder: ItemEncoder) -> TrainingPart:
+def training_part_of(model: Any, encoder: ItemEncoder) -> TrainingPart:
     """[ITEM], whitening, head, id part, temperature, and what is added to inputs.
 
     Args:
@@ -73,7 +70,7 @@ def training_part_of(model: "HLLM", encoder: ItemEncoder) -> TrainingPart:
     return TrainingPart(HLLM_KIND, model.user_encoder.backbone, weights, facts)
 
 
-def _item_encoder_of(model: "HLLM") -> ItemEncoder:
+def _item_encoder_of(model: Any) -> ItemEncoder:
     """The model's own; a frozen one, which it let go, is read again."""
     stored = model.item_encoder
     if not isinstance(stored, StoredItemVectors):

@@ -1,6 +1,6 @@
 """What of a LEARN an export has: its towers with the vectors of content, and the language model of these."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -17,9 +17,6 @@ from recbole_hllm.nn.user_models.preference import PreferenceUser
 from recbole_hllm.serving.sentence_folder import TextSide
 from recbole_hllm.serving.served import ServedVectors
 
-if TYPE_CHECKING:
-    from recbole_hllm.model.learn.learn import LEARN
-
 
 def reader_sizes(settings: LEARNKeys) -> dict[str, Any]:
     """Sizes of a tower's `CausalTransformer`."""
@@ -33,7 +30,7 @@ def reader_sizes(settings: LEARNKeys) -> dict[str, Any]:
     }
 
 
-def served_of(model: "LEARN") -> ServedVectors:
+def served_of(model: Any) -> ServedVectors:
     """The towers, and vectors of content that they read.
 
     Raises:
@@ -56,7 +53,7 @@ def served_of(model: "LEARN") -> ServedVectors:
     )
 
 
-def text_side_of(model: "LEARN") -> TextSide | None:
+def text_side_of(model: Any) -> TextSide | None:
     """The language model of the content, which is read again; None: content comes from ids.
 
     Raises:

@@ -43,6 +43,8 @@ ASKED = {
     "registry.py": {"import_module(module)", "import_module(_MENDED[name])", "model"},
     "runs/plan.py": {"epoch"},
     "serving/__init__.py": {"import_module(_PUBLIC[name])"},
+    "serving/service/limits.py": {"self"},
+    "serving/service/server.py": {"signal"},
     "storage/files.py": {"error", "os", "value"},
     "training/engines/__init__.py": {"settings"},
     "training/engines/deepspeed.py": {"self.wrapped.optimizer", "weight"},  # DeepSpeed's marks
@@ -50,6 +52,7 @@ ASKED = {
     "training/throughput.py": {"other", "self"},
     "training/work.py": {"self"},
     "verbs/help.py": {"module"},
+    "verbs/serve.py": {"Limits"},
 }
 
 
