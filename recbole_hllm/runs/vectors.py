@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recbole_hllm.config.keys.next_item import HistoryKeys
 from recbole_hllm.config.keys.run import RunKeys
-from recbole_hllm.errors import ConfigError, did_you_mean
+from recbole_hllm.errors import ConfigError, ModelError, did_you_mean
 from recbole_hllm.model.base.contract import Factorised
 from recbole_hllm.model.base.served_model import served_of
 from recbole_hllm.runs.run import Run
@@ -80,7 +80,11 @@ def _as_served(run: Run, rows: Iterable[Interaction]) -> tuple[Tensor, Iterator[
     Raises:
         ModelError: it has none.
     """
-    served, keys = served_of(run.model), HistoryKeys.of(run.config)
+    keys = HistoryKeys.of(run.config)
+    try:
+        served = served_of(run.model)
+    except ModelError as error:
+        raise ModelError(f"{keys.model} has no vectors of users and items to write: {error}") from error
     items, lengths = keys.ITEM_ID_FIELD + keys.LIST_SUFFIX, keys.ITEM_LIST_LENGTH_FIELD
     return served.items[1:], (served.users(Rows(batch[items], batch[lengths])) for batch in rows)
 
