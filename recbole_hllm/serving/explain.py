@@ -10,6 +10,9 @@ from recbole_hllm.serving.recommender import Recommender
 from recbole_hllm.serving.requests import Request
 from recbole_hllm.serving.rows import FURTHER, Rows
 
+# Histories read at once: a long one is read once without each of its items.
+_AT_ONCE = 64
+
 
 @dataclass(frozen=True)
 class Reason:
@@ -53,7 +56,8 @@ def explain_all(recommender: Recommender, request: Request, items: Sequence[str]
     rows, further = recommender.rows_of([request])
     rows = rows.cut(recommender.served.length)
     length = int(rows.lengths[0])
-    scores = _scores(recommender, _with_and_without(rows, length), further, recommended)
+    parts = _with_and_without(rows, length)
+    scores = torch.cat([_scores(recommender, some, further, recommended) for some in parts])
     less = scores[0] - scores[1:]
     history = rows.items[0, :length].tolist()
     names = recommender.names_of(history, request)
@@ -76,11 +80,16 @@ def _scores(recommender: Recommender, rows: Rows, further: Tensor | None, items:
     return scores
 
 
-def _with_and_without(rows: Rows, length: int) -> Rows:
-    """The row, then the row without its first item, without its second, and so on; alone where it has one item."""
+def _with_and_without(rows: Rows, length: int) -> list[Rows]:
+    """The row, then the row without its first item, without its second, and so on, some of them at a time; alone where
+    it has one item."""
     kept = [list(range(length))]
     if length > 1:
         kept += [[place for place in range(length) if place != left_out] for left_out in range(length)]
+    return [_of_places(rows, kept[first : first + _AT_ONCE]) for first in range(0, len(kept), _AT_ONCE)]
+
+
+def _of_places(rows: Rows, kept: list[list[int]]) -> Rows:
     items = [rows.items[0, places].tolist() for places in kept]
     times = None if rows.times is None else [rows.times[0, places].tolist() for places in kept]
     at = None if rows.at is None else rows.at.tolist() * len(kept)

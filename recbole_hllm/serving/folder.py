@@ -377,3 +377,14 @@ def _refuse_strangers(folder: Path) -> None:
         if path.is_file() and not path.name.startswith(".") and path.suffix not in suffixes:
             known = ", ".join(suffixes)
             raise ModelError(f"{path}: an export has no {path.suffix or 'such'} files, only {known}; remove it")
+        if path.name.endswith(".index.json"):
+            _check_shards(path)
+
+
+def _check_shards(index: Path) -> None:
+    """The files that a language model's weights are spread over lie beside their list, and are safetensors."""
+    listed = read_json(index)
+    files = listed.get("weight_map", {}) if isinstance(listed, dict) else {}
+    names = set(map(str, files.values())) if isinstance(files, dict) else {""}
+    if strangers := sorted(name for name in names if Path(name).name != name or not name.endswith(".safetensors")):
+        raise ModelError(f"{index} names {strangers[0]!r}: weights are safetensors in the same folder")

@@ -183,11 +183,7 @@ class Recommender:
         found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         if free:
             wanted = max(requests[row].k + len(blocked[row]) + more[row] for row in free)
-            known = len(self.catalogue.ids)  # and there may be vectors of items that are being added now
-            wanted += int((~self.catalogue.listed[1:known]).sum()) + max(0, len(self.served.items) - known)
-            scores, numbers = self.index.search(users[free], wanted)
-            for place, row in enumerate(free):
-                found[row] = numbers[place].cpu().numpy(), scores[place].cpu().numpy()
+            found = dict(zip(free, self._searched(users[free], wanted), strict=True))
         for row, request in enumerate(requests):
             if request.among is not None:
                 numbers = torch.tensor(sorted(set(self.catalogue.numbers(request.among, "among"))), dtype=torch.long)
@@ -195,6 +191,18 @@ class Recommender:
                 found[row] = numbers.numpy(), scored.cpu().numpy()
         return [self._chosen(found[row], row, users[row], beside, requests[row], blocked[row])
                 for row in range(len(requests))]  # fmt: skip
+
+    def _searched(self, users: Tensor, wanted: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Numbers and scores of the best items of each user, so many that ``wanted`` of them are on the list; more are
+        asked for where removed ones, or such as are being added now, take places."""
+        asked = wanted
+        while True:
+            scores, numbers = (part.cpu().numpy() for part in self.index.search(users, asked))
+            listed = self.catalogue.listed
+            fewest = (listed[np.minimum(numbers, len(listed) - 1)] & (numbers < len(listed))).sum(axis=1).min()
+            if fewest >= wanted or asked >= len(self.served.items):
+                return list(zip(numbers, scores, strict=True))
+            asked *= 2
 
     def _chosen(
         self,

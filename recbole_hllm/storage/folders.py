@@ -33,6 +33,7 @@ def making(folder: Path, what: str) -> Iterator[Path]:
     Raises:
         ConfigError: there is something of that name already, or it cannot be written.
     """
+    folder = folder.absolute()
     check_new(folder, what)
     new = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
     try:

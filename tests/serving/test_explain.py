@@ -56,3 +56,10 @@ def test_one_item_has_nothing_to_be_compared_with():
 def test_an_unknown_item_is_named():
     with pytest.raises(DataError, match="item: not in the catalogue: 'x'"):
         reasons_of(sasrec(), Request(["i4"]), "x")
+
+
+def test_a_history_longer_than_what_is_read_at_once():
+    served, history = sasrec(length=70), [1 + place % 9 for place in range(70)]
+    reasons = reasons_of(served, Request([f"i{number}" for number in history]), "i10")
+    wanted = slow_scores(served, history)[10] - slow_scores(served, without(history, 69))[10]
+    assert len(reasons) == 70 and reasons[69].contribution == pytest.approx(wanted, abs=1e-5)

@@ -256,3 +256,12 @@ def test_links_out_of_the_folder_and_pipes_are_refused(export, tmp_path):
     os.mkfifo(export / "pipe.json")
     with pytest.raises(ModelError, match="pipe.json is neither a file nor a folder"):
         Recommender.from_pretrained(export)
+
+
+@pytest.mark.parametrize("file", ["../outside.safetensors", "/etc/outside.safetensors", "weights.bin", ""])
+def test_weights_that_lie_elsewhere_are_refused(export, file):
+    (export / "user_llm").mkdir(exist_ok=True)
+    listed = {"metadata": {}, "weight_map": {"a": "model.safetensors", "b": file}}
+    (export / "user_llm" / "model.safetensors.index.json").write_text(json.dumps(listed))
+    with pytest.raises(ModelError, match="weights are safetensors in the same folder"):
+        files.read_manifest(export)

@@ -211,3 +211,16 @@ def test_many_ask_while_items_come_and_go():
 def test_a_blend_has_no_vectors_for_new_items():
     with pytest.raises(ModelError, match="items by id"):
         BLEND.add_items({"new": {"title": "New"}})
+
+
+def test_removed_items_make_a_search_look_for_more():
+    many, asked = recommender(sasrec(3, n_items=300)), []
+    search = many.index.search
+    many.index.search = lambda users, k: (asked.append(k), search(users, k))[1]
+    before = [item.id for item in many.recommend(["i1"], k=30)]
+    many.remove_items(before[:6])
+    asked.clear()
+    assert [item.id for item in many.recommend(["i1"], k=3)] == before[6:9]
+    assert asked == [4, 8, 16]  # k and what was seen; then twice as many
+    many.remove_items([item for item in many.catalogue.ids[1:] if item != before[7]])
+    assert [item.id for item in many.recommend(["i1"], k=3)] == [before[7]]

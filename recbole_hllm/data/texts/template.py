@@ -4,6 +4,7 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import Formatter
 
 from recbole_hllm.errors import ConfigError
 
@@ -49,10 +50,11 @@ class TextTemplate:
 
     def __post_init__(self) -> None:
         try:
-            fields_differ = self.field.format(key="", value="a") != self.field.format(key="", value="b")
-        except (LookupError, ValueError, AttributeError):
-            fields_differ = False
-        if not fields_differ:
+            places = {(name, form) for _, name, form, _ in Formatter().parse(self.field) if name is not None}
+        except (TypeError, ValueError):
+            places = set()
+        # A format, as in {value:>9}, could ask for any number of characters.
+        if ("value", "") not in places or not places <= {("value", ""), ("key", "")}:
             raise ConfigError(
                 f"text_field: {self.field!r} must hold {{value}} and may hold {{key}}, such as '{{key}}: {{value}}'; "
                 "a brace that is meant as such is written twice"

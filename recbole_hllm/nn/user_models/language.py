@@ -49,7 +49,10 @@ class UserLLM(UserModel):
     def forward(self, histories: Histories) -> Tensor:
         """(B, D) vectors of the users, not normalised."""
         seconds = histories.times if self.settings["time_of"] == "item" else histories.next_times()
-        inputs = self.input_features(histories.vectors, histories.items, seconds)
+        items = histories.items
+        if n_items := self.settings["n_items"]:  # those that were added since have a vector, and no embedding of an id
+            items = items * (items < n_items)
+        inputs = self.input_features(histories.vectors, items, seconds)
         return histories.at_last(self.user_encoder(inputs))
 
 

@@ -63,7 +63,9 @@ def test_a_field_can_be_written_in_any_way():
     )
 
 
-@pytest.mark.parametrize("field", ["", "{key}", "{val}: {value}", "{value", "{value} {0}", "{value.x}", "value", None])
+@pytest.mark.parametrize(
+    "field", ["", "{key}", "{val}: {value}", "{value", "{value} {0}", "{value.x}", "{value:>9}", "value", None]
+)
 def test_a_field_without_place_for_the_value_or_with_another_is_refused(field):
     with pytest.raises(ConfigError, match="text_field: .* must hold {value}"):
         template(field=field)

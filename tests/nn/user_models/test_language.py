@@ -46,6 +46,16 @@ def test_a_user_llm_reads_vectors_with_what_is_added(histories, time_of):
 
 
 @torch.no_grad()
+def test_an_item_without_an_embedding_is_read_by_its_vector(histories):
+    model = UserLLM(UserEncoder(backbone()), WIDTH, n_items=4, time_num=0, time_width=0, time_of="item").eval()
+    assert histories.items.max() == 4, "an item that came after the training"
+    embedded = model.input_features.item(torch.where(histories.items < 4, histories.items, 0))
+    inputs = histories.vectors + embedded
+    wanted = [read_alone(model.user_encoder.backbone, inputs[row, :length]) for row, length in enumerate((3, 1, 5))]
+    torch.testing.assert_close(model(histories), torch.stack(wanted), rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
 def test_without_features_vectors_alone_are_read(histories):
     model = UserLLM(UserEncoder(backbone()), WIDTH, n_items=0, time_num=0, time_width=0, time_of="item")
     wanted = [
