@@ -11,7 +11,7 @@ usage: recbole-hllm serve FOLDER [--port N] [--journal FOLDER] [--token-file FIL
   --index exact             what finds the best items: exact, flat, ivf or hnsw
   --device cpu, --precision float32   of the user model
 
-  --max-history 1000        items of a history; --max-texts 50 of them texts, of --max-text 4000 characters
+  --max-history 1000        ids of a history; --max-texts 50 beside them, of --max-text 4000 characters
   --max-k 500               items that are wanted; --max-ids 10000 in exclude and in among
   --max-items 100           items added at once
   --max-body 1000000        bytes of a request
