@@ -11,7 +11,7 @@ usage: recbole-hllm serve FOLDER [--port N] [--journal FOLDER] [--token-file FIL
   --index exact             what finds the best items: exact, flat, ivf or hnsw
   --device cpu, --precision float32   of the user model
 
-  --max-history 1000        items of a history; --max-texts 50 of them texts, of --max-text 4000 characters
+  --max-history 1000        ids of a history; --max-texts 50 beside them, of --max-text 4000 characters
   --max-k 500               items that are wanted; --max-ids 10000 in exclude and in among
   --max-items 100           items added at once
   --max-body 1000000        bytes of a request
@@ -22,7 +22,6 @@ SIGHUP and POST /reload load the export that is in FOLDER then, and serve it whe
 the page, /docs says what may be asked.
 """
 
-import ipaddress
 import logging
 import os
 from dataclasses import fields
@@ -40,7 +39,7 @@ _LAST_PORT = 65535
 def main(words: list[str]) -> int:
     """Serves until it is told to stop."""
     try:
-        from recbole_hllm.serving.service.server import run
+        from recbole_hllm.serving.service.server import is_loopback, run
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("recbole_hllm"):
             raise
@@ -57,7 +56,7 @@ def main(words: list[str]) -> int:
     if not 1 <= port <= _LAST_PORT:
         raise ConfigError(f"serve: --port={port} is none of 1 to {_LAST_PORT}")
     token = _token(given["token-file"])
-    if token is None and not _is_loopback(host):
+    if token is None and not is_loopback(host):
         logging.getLogger().warning(f"serve: {host} is open to other machines, and there is no token (--token-file)")
     service = Service(folder, given["journal"], limits, **{name: given[name] for name in of_recommender})
     run(service, host, port, token)
@@ -85,10 +84,3 @@ def _token(file: str | None) -> str | None:
     if len(token) < _SHORTEST_TOKEN or not (token.isascii() and token.isprintable()):
         raise ConfigError(f"serve: {place}: a token has at least {_SHORTEST_TOKEN} letters, digits and signs of ASCII")
     return token
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

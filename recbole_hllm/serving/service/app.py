@@ -30,7 +30,7 @@ _DESCRIPTION = (
 _WRONG: dict[int | str, dict[str, Any]] = {
     status: {"model": bodies.Mistakes, "description": why}
     for status, why in {
-        400: "the body cannot be read", 401: "the token is missing or wrong", 403: "a page of another site asks",
+        400: "the body cannot be read", 401: "the token is missing or wrong", 403: "another site or host",
         413: "the body is too large", 422: "a value is wrong", 503: "too many requests wait, or a file cannot be used",
     }.items()
 }  # fmt: skip
@@ -38,12 +38,13 @@ _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": bodies.Mistakes, "
 _CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": bodies.Mistakes, "description": "not now, or not here"}}
 
 
-def create_app(service: Service, token: str | None = None) -> FastAPI:
+def create_app(service: Service, token: str | None = None, local: bool = False) -> FastAPI:
     """The application, ASGI; it ends the service when it ends.
 
     Args:
         service: answers.
         token: that clients send; None: everybody is answered.
+        local: it listens for its own machine alone; then, without a token, requests by other names are refused.
     """
 
     @asynccontextmanager
@@ -61,7 +62,7 @@ def create_app(service: Service, token: str | None = None) -> FastAPI:
     _add_pages(app)
     _add_errors(app)
     paths = ("/", "/docs", "/openapi.json", "/recommend", "/items", "/health", "/metrics", "/reload")
-    app.add_middleware(Guard, service.metrics, service.limits.max_body, token, paths)
+    app.add_middleware(Guard, service.metrics, service.limits.max_body, token, paths, local)
     return app
 
 

@@ -47,7 +47,9 @@ class Wanted(BaseModel):
     model_config = _STRICT
     items: list[Id] = Field([], description="ids of the history, the oldest first", examples=[["1", "50"]])
     texts: list[Text | dict[Text, Text]] = Field(
-        [], description="items of the history that are not in the catalogue, as text or fields; after `items`"
+        [],
+        description="items of the history that are not in the catalogue, as fields, or as the whole text that the "
+        "model reads; after `items`",
     )
     user: Id | None = Field(None, description="a user whose history the export has; `items` and `texts` come after it")
     times: list[Seconds] | None = Field(

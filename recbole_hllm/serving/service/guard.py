@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -18,6 +19,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # For everybody: the page, which asks for the token, the pages of the interface, and what balancers ask.
 OPEN = ("/", "/docs", "/openapi.json", "/health")
+# Names of this machine by which it asks itself, with any port.
+_LOCAL = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
 # Of whole bodies.
 _SECONDS = 30.0
 _UNAUTHORIZED, _FORBIDDEN, _TIMEOUT, _TOO_LARGE = 401, 403, 408, 413
@@ -32,10 +35,15 @@ class Guard:
         max_body: bytes of a body.
         token: that clients send; None: everybody is let through.
         paths: of the application, for the metrics; all others are counted as one.
+        local: the service listens for its own machine alone. Then, without a token, it answers by that machine's names
+            alone: a page of another site may let its own name lead there, and the browser takes both for one site.
     """
 
-    def __init__(self, app: App, metrics: Metrics, max_body: int, token: str | None, paths: tuple[str, ...]) -> None:
+    def __init__(
+        self, app: App, metrics: Metrics, max_body: int, token: str | None, paths: tuple[str, ...], local: bool = False
+    ) -> None:
         self._app, self._metrics, self._max_body, self._paths = app, metrics, max_body, paths
+        self._local = local and token is None
         self._expected = None if token is None else f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,6 +73,12 @@ class Guard:
 
     def _refuse_strangers(self, scope: Scope) -> None:
         headers = dict(scope["headers"])
+        if self._local and not _LOCAL.fullmatch(headers.get(b"host", b"")):
+            message = (
+                "this service has no token, and answers only as localhost, 127.0.0.1 or [::1]; to ask it by another "
+                "name, start it with a token (--token-file), or with another --host"
+            )
+            raise Refusal(_FORBIDDEN, message)
         origin = headers.get(b"origin")
         if origin is not None and origin.partition(b"://")[2] != headers.get(b"host"):
             raise Refusal(_FORBIDDEN, "a page of another site may not ask this service")

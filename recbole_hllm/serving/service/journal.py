@@ -106,17 +106,23 @@ class Journal:
         """Begins anew with these entries, at once or not at all.
 
         Raises:
-            OSError: the disk does not take them; then the journal stays as it was.
+            OSError: the disk does not take them; then the journal has what it had, or these entries, and later changes
+                are added to what it has.
         """
         new = self.path.with_name(f".{ITEMS}.part")
         lines = [_line_of_added({item: entry}, entry.export) for item, entry in entries.items() if entry.fields]
         removed = [item for item, entry in entries.items() if not entry.listed]
         new.write_bytes(b"".join(lines + ([_line({"removed": removed})] if removed else [])))
         sync(new)
-        os.replace(new, self.path)
+        opened = new.open("ab", buffering=0)
+        try:
+            os.replace(new, self.path)
+        except OSError:
+            opened.close()
+            raise
+        old, self._file = self._file, opened  # at once: what is written into the old one is nowhere
+        old.close()
         sync(self.path.parent)
-        self._file.close()
-        self._file = self.path.open("ab", buffering=0)
 
     def _append(self, line: bytes) -> None:
         before, left = self.path.stat().st_size, memoryview(line)

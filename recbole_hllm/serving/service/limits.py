@@ -11,8 +11,8 @@ class Limits:
 
     Attributes:
         max_body: bytes of a request's body.
-        max_history: items and texts of a history.
-        max_texts: texts of a history, which the Item LLM reads.
+        max_history: ids of ``items``; texts, and what the export has of a user, do not count.
+        max_texts: texts of a request, which the Item LLM reads.
         max_k: items that are wanted.
         max_ids: ids of ``exclude``, and of ``among``.
         max_items: items that are added at once.

@@ -70,4 +70,12 @@ def load(folder: Path, **options: Any) -> Loaded:
         return Loaded(recommender, fingerprint(folder), Titles(recommender.catalogue))
     finally:
         gc.enable()
+        gc.collect()  # what is garbage by now would stay for ever
         gc.freeze()
+
+
+def free() -> None:
+    """Frees an export whose place another one took; of what is frozen the collector frees nothing."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()

@@ -92,12 +92,14 @@ async function recommend() {
   const user = at("user").value.trim();
   at("empty").hidden = history_.length > 0 || Boolean(user);
   if (!at("empty").hidden) { tell(null); return list([]); }
-  // Texts come after ids for the service, whatever the order on the page.
+  // Texts come after ids for the service, whatever the order on the page. What is typed is a field of an item, so that
+  // the service makes the text of it that the model reads.
   const ordered = [...history_].sort((one, other) => (one.text !== undefined) - (other.text !== undefined));
   const hours = (place) => Date.now() / 1000 - 3600 * (ordered.length - place);
   const body = {
     items: ordered.filter((item) => item.text === undefined).map((item) => item.id),
-    texts: ordered.filter((item) => item.text !== undefined).map((item) => item.text),
+    texts: ordered.filter((item) => item.text !== undefined)
+      .map((item) => ({ [served.text_fields[0]]: item.text })),
     k: Number(at("k").value) || 10, filter_seen: !at("seen").checked, explain: true,
     ...(user && { user }), ...(served.reads_times && { times: ordered.map((_, place) => hours(place)) }),
   };

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import signal
 
@@ -27,15 +28,23 @@ def run(service: Service, host: str, port: int, token: str | None = None) -> Non
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     config = uvicorn.Config(
-        create_app(service, token), host=host, port=port, log_config=None, access_log=False, server_header=False,
-        limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=_SECONDS, timeout_keep_alive=_IDLE, ws="none",
-        lifespan="on",
+        create_app(service, token, is_loopback(host)), host=host, port=port, log_config=None, access_log=False,
+        server_header=False, limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=_SECONDS,
+        timeout_keep_alive=_IDLE, ws="none", lifespan="on",
     )  # fmt: skip
     server = uvicorn.Server(config)
     try:
         asyncio.run(_serve(server, service))
     except SystemExit as error:  # of uvicorn, which has said why in the log
         raise ConfigError(f"serve: cannot listen at {host}, port {port}; name others: --host, --port") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is of its own machine, and no other one reaches it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def _serve(server: uvicorn.Server, service: Service) -> None:

@@ -15,7 +15,7 @@ from recbole_hllm.serving.requests import Request
 from recbole_hllm.serving.service.batching import Batcher
 from recbole_hllm.serving.service.journal import Entry, Journal
 from recbole_hllm.serving.service.limits import Limits
-from recbole_hllm.serving.service.loaded import Loaded, load
+from recbole_hllm.serving.service.loaded import Loaded, free, load
 from recbole_hllm.serving.service.metrics import Metrics
 from recbole_hllm.serving.service.reasons import reasons
 from recbole_hllm.serving.service.refusal import Refusal, busy
@@ -199,6 +199,7 @@ class Service:
         try:
             loaded, anew = await loop.run_in_executor(self._loader, self._load)
             await loop.run_in_executor(self._slow, self._take, loaded, anew)
+            await loop.run_in_executor(self._loader, free)
         except Exception as error:
             self.metrics.reloads.labels("refused").inc()
             _LOG.error(f"reload: refused, and the old export stays: {error}", exc_info=not isinstance(error, UserError))

@@ -1,11 +1,15 @@
 """Each address: what it answers, and what it says to wrong requests."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
+import yaml
 from exports import LENGTH, titles, write_export
 
 from recbole_hllm.serving import Recommender
+from recbole_hllm.serving.service import bodies
 from recbole_hllm.serving.service.limits import Limits
 
 
@@ -244,10 +248,27 @@ def test_without_a_journal_items_stay(served):
 
 
 def test_limits_are_the_operators(served):
-    client = served(limits=Limits(max_k=3, max_history=2, max_body=200))
+    client = served(limits=Limits(max_k=3, max_history=2, max_texts=2, max_body=200))
     assert "(--max-k)" in said(client.post("/recommend", json={"items": ["i1"], "k": 4}))[1]
     assert said(client.post("/recommend", json={"items": ["i1"] * 3, "k": 1}))[0] == "items"
     assert said(client.post("/recommend", json={"items": ["i1" * 100], "k": 1}), 413)
+    beside = {"user": "u1", "items": ["i1", "i2"], "texts": ["red", "hat"], "k": 1}
+    assert ids(client.post("/recommend", json=beside)), "texts and a user's history do not count as items"
+
+
+def test_examples_of_the_page_are_of_the_export_that_it_serves():
+    """Its export is of ml-100k, whose fields are named differently from those of other sets."""
+    root = Path(__file__).resolve().parents[3]
+    told = (root / "docs/serving/service.md").read_text(encoding="utf-8")
+    read = set(yaml.safe_load((root / "properties/dataset/ml-100k.yaml").read_text(encoding="utf-8"))["text_keys"])
+    sent = [json.loads(body) for body in re.findall(r"-d '(.*)'", told)]
+    (answer,) = (json.loads(body) for body in re.findall(r"```json\n(.*?)```", told, re.DOTALL) if '"score"' in body)
+    wanted = [bodies.Wanted(**body) for body in sent if {"items", "texts", "user"} & set(body)]
+    added = [body for body in sent if not {"items", "texts", "user"} & set(body)]
+    fields = [text for one in wanted for text in one.texts] + [one for body in added for one in body.values()]
+    fields += [item["fields"] for item in answer["items"]]
+    assert len(wanted) == 3 and len(fields) == 3
+    assert all("movie_title" in one and set(one) <= read for one in fields)
 
 
 def test_a_longer_history_than_the_model_reads_is_cut(shared):

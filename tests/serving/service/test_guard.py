@@ -12,7 +12,7 @@ from recbole_hllm.serving.service.guard import Guard  # noqa: E402
 from recbole_hllm.serving.service.metrics import Metrics  # noqa: E402
 
 
-def asked(parts, headers=(), max_body=10, token=None, path="/items", pause=0.0):
+def asked(parts, headers=(), max_body=10, token=None, path="/items", pause=0.0, local=False):
     """Status, body and what the application read, of a request whose body comes in parts."""
     messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
     messages.append({"type": "http.request", "body": b"", "more_body": False})
@@ -32,7 +32,7 @@ def asked(parts, headers=(), max_body=10, token=None, path="/items", pause=0.0):
         await send({"type": "http.response.body", "body": b"{}"})
 
     scope = {"type": "http", "method": "POST", "path": path, "headers": list(headers)}
-    asyncio.run(Guard(app, metrics, max_body, token, ("/items",))(scope, receive, send))
+    asyncio.run(Guard(app, metrics, max_body, token, ("/items",), local)(scope, receive, send))
     assert (b"x-content-type-options", b"nosniff") in sent[0]["headers"]
     return sent[0]["status"], json.loads(sent[1]["body"]), read, metrics.text().decode()
 
@@ -65,3 +65,18 @@ def test_a_stranger_is_refused_before_the_body_is_read():
 
 def test_paths_that_clients_invent_are_counted_as_one():
     assert 'path="other"' in asked([b"a"], path="/a/b")[3]
+
+
+@pytest.mark.parametrize("host", [b"localhost", b"LocalHost:8000", b"127.0.0.1:1", b"127.0.0.2", b"[::1]", b"[::1]:80"])
+def test_its_own_machine_is_answered(host):
+    assert asked([b"a"], [(b"host", host), (b"origin", b"http://" + host)], local=True)[0] == 200
+
+
+@pytest.mark.parametrize("host", [b"evil.example:8000", b"localhost.evil.example", b"127.0.0.1.evil.example", b""])
+def test_a_name_that_leads_to_its_own_machine_is_refused_without_a_token(host):
+    headers = [(b"host", host), (b"origin", b"http://" + host)]
+    status, body, read, _ = asked([b"a"], headers, local=True)
+    message = body["errors"][0]["message"]
+    assert status == 403 and read == [] and "--token-file" in message and "--host" in message
+    with_token = [*headers, (b"authorization", b"Bearer " + b"t" * 16)]
+    assert asked([b"a"], with_token, local=True, token="t" * 16)[0] == asked([b"a"], headers)[0] == 200

@@ -136,6 +136,26 @@ def test_written_anew_it_says_the_same_in_fewer_lines(journal):
     assert list(journal.entries()) == ["a", "own", "b"]
 
 
+def test_a_change_after_a_rewriting_that_failed_is_in_the_file(journal, monkeypatch):
+    whole = module.sync
+
+    def fails(path):
+        if path.is_dir():
+            raise OSError(5, "Input/output error")
+        whole(path)
+
+    journal.remove(["a"])
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "sync", fails)
+        with pytest.raises(OSError):
+            journal.rewrite(journal.entries())
+    journal.add({"b": RED}, {}, "e")
+    journal.close()
+    again = Journal(journal.path.parent)
+    assert list(again.entries()) == ["a", "b"]
+    again.close()
+
+
 def test_it_is_long_when_most_lines_are_of_no_use(journal, monkeypatch):
     monkeypatch.setattr(module, "_FEW", 2)
     for _ in range(4):

@@ -52,8 +52,11 @@ async function look(name) {
     offered, chosen, listed, columns, wide: root.scrollWidth - root.clientWidth,
     bars: at("items").querySelectorAll(".bar").length, words: at("items").textContent, told: at("served").textContent,
   };
+  const sent = [], fetch_ = frame.contentWindow.fetch;
+  frame.contentWindow.fetch = (path, options) => { sent.push(options.body); return fetch_(path, options); };
   await type("silk <b>coat</b>", ["ArrowUp", "Enter"]);
   await until(() => at("history").children.length === 3 && at("items").children.length);
+  seen.texts = JSON.parse(sent.at(-1)).texts;
   seen.bold = inside.querySelectorAll("b").length;
   at("history").querySelector("button").click();
   at("k").value = "2";
@@ -110,6 +113,7 @@ def test_a_history_is_typed_and_recommendations_say_why(address, tmp_path, texts
         assert one["chosen"] == ["red shoe 15", "blue hat 7"] and one["listed"] == wanted
         assert one["bars"] == 2 * 10 and "id i" in one["words"] and " %" in one["words"]
         assert one["wide"] <= 0, "the page scrolls to the side"
+        assert one["texts"] == [{"title": "silk <b>coat</b>"}], "it is read as the items of the catalogue were"
         assert one["bold"] == 0, "what is typed is a text, whatever is in it"
         assert one["left"] == 2 and "'nobody' has no history" in one["wrong"]
     assert seen["screen"]["columns"] and not seen["phone"]["columns"]

@@ -125,6 +125,15 @@ def test_killed_under_load_nothing_acknowledged_is_lost(tmp_path):
     program.end()
 
 
+def test_without_a_token_it_answers_by_names_of_its_own_machine(tmp_path):
+    program = Program(write_export(tmp_path / "export", texts=False))
+    asked = ("POST", "/recommend", {"items": ["i1"]})
+    assert program.ask(*asked)[0] == program.ask(*asked, Host=f"localhost:{program.port}")[0] == 200
+    status, body = program.ask(*asked, Host=f"evil.example:{program.port}")
+    assert status == 403 and "--token-file" in body["errors"][0]["message"]
+    program.end()
+
+
 def test_it_starts_without_recbole_and_without_transformers(tmp_path):
     folder = write_export(tmp_path / "export")
     look = (

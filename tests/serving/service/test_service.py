@@ -3,12 +3,13 @@
 import asyncio
 import shutil
 import threading
+import weakref
 
 import pytest
 from exports import damage, write_export
 
-from recbole_hllm.errors import ConfigError, ModelError
-from recbole_hllm.serving import Recommender
+from recbole_hllm.errors import ConfigError, DataError, ModelError
+from recbole_hllm.serving import Recommender, Request
 from recbole_hllm.serving.service import journal as journal_module
 from recbole_hllm.serving.service.limits import Limits
 from recbole_hllm.serving.service.service import Service
@@ -196,6 +197,28 @@ def test_items_are_added_while_others_ask(client):
     assert not failed and client.get("/health").json()["items"] == 1220
 
 
+def test_a_reload_frees_the_first_export(texts_export, monkeypatch):
+    read, whole = [], Recommender.from_pretrained
+
+    def reads(*args, **options):
+        recommender = whole(*args, **options)
+        read.append(weakref.ref(recommender))
+        return recommender
+
+    monkeypatch.setattr(Recommender, "from_pretrained", reads)
+
+    async def ask_and_reload():
+        service = Service(texts_export)
+        with pytest.raises(DataError):  # an error leads to frames, which lead to the export and to the error
+            await service.recommend(Request(items=["unknown"]))
+        await service.reload()
+        left = [recommender() is not None for recommender in read]
+        service.close()
+        return left
+
+    assert asyncio.run(ask_and_reload()) == [False, True]
+
+
 def test_two_reloads_at_once(texts_export):
     async def both():
         service = Service(texts_export)
@@ -212,8 +235,6 @@ def test_two_reloads_at_once(texts_export):
 
 def test_one_that_fails_in_a_batch_fails_alone(texts_export, monkeypatch):
     """Whatever ``check`` overlooks."""
-    from recbole_hllm.serving import Request
-
     whole = Recommender.recommend_many
 
     def fails(self, requests):
@@ -237,8 +258,6 @@ def test_one_that_fails_in_a_batch_fails_alone(texts_export, monkeypatch):
 
 def test_more_than_may_wait(texts_export):
     async def ask():
-        from recbole_hllm.serving import Request
-
         service = Service(texts_export, limits=Limits(queue=2, batch=1))
         asked = (service.recommend(Request(items=["i1"])) for _ in range(6))
         answers = await asyncio.gather(*asked, return_exceptions=True)
