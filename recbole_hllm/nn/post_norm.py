@@ -32,12 +32,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, D) -> (B, S, D). Padding on the right needs no mask: it lies in the future of all that is real."""
-        q, k, v = (part(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in self._projections())
+        parts = self.query, self.key, self.value
+        q, k, v = (part(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.LayerNorm(self.dense(mixed.transpose(1, 2).flatten(2)) + x)
-
-    def _projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-        return self.query, self.key, self.value
 
 
 class FeedForward(nn.Module):

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -306,7 +306,7 @@ class Recommender:
         keys = self._template.text_keys
         if not any(str(fields.get(key, "")).strip() for key in keys):
             raise DataError(f"texts: none of the fields {', '.join(keys)} is given, which the model reads")
-        return self._template.render([str(fields.get(key, "")) for key in keys])
+        return self._template.text_of(fields)
 
     def _encoded(self, texts: Sequence[str]) -> Tensor:
         encoder = self._refuse_without_encoder()
@@ -321,7 +321,7 @@ class Recommender:
         return self.encoder
 
     def vectors_of(self, items: Mapping[str, Mapping[str, str]]) -> dict[str, Tensor]:
-        """(C,) vectors, as histories hold them, of those items that are new or have other fields than they had.
+        """(C,) vectors, as histories hold them, of those items that are new or have another text than they had.
 
         Raises:
             ModelError: the model reads no texts.
@@ -333,12 +333,13 @@ class Recommender:
         return dict(zip(changed, self._encoded(texts), strict=True))
 
     def new_or_changed(self, items: Mapping[str, Mapping[str, str]]) -> list[str]:
-        """Ids of those that are new or have other fields than they had."""
-        catalogue = self.catalogue
+        """Ids of those that are new, or whose text, which the model reads of the fields, is another than it was."""
+        catalogue, template = self.catalogue, self._template
+        text: Callable[[Mapping[str, str]], str] = template.text_of if template else lambda fields: ""
         return [
             item
             for item, fields in items.items()
-            if (number := catalogue.number(item)) is None or dict(catalogue.fields[number]) != dict(fields)
+            if (number := catalogue.number(item)) is None or text(catalogue.fields[number]) != text(fields)
         ]
 
     def add_items(
@@ -347,8 +348,8 @@ class Recommender:
         """Encodes items and lists them; who asks from now on may be recommended them.
 
         Args:
-            items: id -> fields. A known id with other fields gets another vector; with the same it is listed again
-                where it was removed.
+            items: id -> fields. A known id gets these fields, and where their text is another one another vector; it is
+                listed again where it was removed.
             vectors: what ``vectors_of`` gave; items that have none in it are encoded now.
 
         Raises:

@@ -1,11 +1,11 @@
 """An export with the items of today: those alone are encoded whose text is new."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_hllm.errors import DataError, UserError, naming
+from recbole_hllm.errors import DataError, naming
 from recbole_hllm.serving.lines import Line, Place, json_lines, read_id
 from recbole_hllm.serving.recommender import Recommender
 from recbole_hllm.storage.folders import check_new
@@ -55,41 +55,20 @@ def refresh(
     given = _read_items(items)
     recommender = Recommender.from_pretrained(export, device)
     catalogue = recommender.catalogue
-    new, changed = [], []
-    for item, fields in given.items():
+    read = recommender.new_or_changed(given)
+    for item in read:
         with naming(f"{items}, item {item!r}"):
-            if item not in catalogue:
-                recommender.text_of(fields)  # which tells what is wrong with it
-                new.append(item)
-            elif _has_another_text(recommender, item, fields):
-                changed.append(item)
+            recommender.text_of(given[item])  # its error says what is wrong
+    new, changed = ([item for item in read if (item in catalogue) is known] for known in (False, True))
     recommender.add_items({item: given[item] for item in (*new, *changed)})
-    encoded = {*new, *changed}
-    for item, fields in given.items():
-        if item not in encoded:
-            catalogue.change(item, fields)
+    for item in given.keys() - read:
+        catalogue.change(item, given[item])
     gone = [item for item, listed in zip(catalogue.ids, catalogue.listed, strict=False) if listed and item not in given]
     if remove:
         recommender.remove_items(gone)
     recommender.is_changed = True
     recommender.save_pretrained(folder)
-    return Refreshed(len(new), len(changed), len(given) - len(encoded), len(gone) if remove else 0)
-
-
-def _has_another_text(recommender: Recommender, item: str, fields: Mapping[str, str]) -> bool:
-    """False for all items of a model that reads no texts."""
-    (number,) = recommender.catalogue.numbers([item], "items")
-    if not recommender.manifest.get("template"):
-        return False
-    return _text(recommender, recommender.catalogue.fields[number]) != recommender.text_of(fields)
-
-
-def _text(recommender: Recommender, fields: Mapping[str, str]) -> str | None:
-    """None where an item of the export has none."""
-    try:
-        return recommender.text_of(fields)
-    except UserError:
-        return None
+    return Refreshed(len(new), len(changed), len(given) - len(read), len(gone) if remove else 0)
 
 
 def _read_items(path: Path) -> dict[str, dict[str, str]]:

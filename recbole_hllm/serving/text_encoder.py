@@ -41,6 +41,7 @@ class TextEncoder:
     def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
         self.folder, self.device = folder, torch.device(device)
         self.modules = _modules_of(folder)
+        self._state = _state_of(folder)
         self._loaded: tuple[Any, Any, str, nn.Module, int] | None = None
 
     @property
@@ -86,6 +87,8 @@ class TextEncoder:
         if self._loaded is None:
             from recbole_hllm.nn.backbone import BackboneSpec, load_backbone, load_tokenizer
 
+            if _state_of(self.folder) != self._state:
+                raise Damaged(f"{self.folder} has changed since the export was read; read the export again")
             with self._damage():
                 settings = read_json(self.folder / "sentence_bert_config.json")
                 pooling = _mode_of(read_json(self.folder / self.modules[1]["path"] / "config.json"))
@@ -136,6 +139,13 @@ def _modules_of(folder: Path) -> list[dict[str, str]]:
         if path != Path(path).name or path == ".." or (kind == "Transformer") != (path == ""):
             raise ModelError(f"{file}: {path!r} of a {kind} is no folder in it")
     return modules
+
+
+def _state_of(folder: Path) -> list[tuple[str, int, int, int]]:
+    """By which other files in the place of these are noticed: their vectors would be none of the export's."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    states = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
+    return [(name, state.st_ino, state.st_size, state.st_mtime_ns) for name, state in states]
 
 
 class _Normalize(nn.Module):

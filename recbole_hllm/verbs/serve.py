@@ -37,7 +37,7 @@ _LAST_PORT = 65535
 
 
 def main(words: list[str]) -> int:
-    """Serves until it is told to stop."""
+    """Serves until a signal ends it."""
     try:
         from recbole_hllm.serving.service.server import is_loopback, run
     except ModuleNotFoundError as error:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from small_export import served_vectors, user_histories, write_export
 
+from recbole_hllm.data.texts.template import TextTemplate
 from recbole_hllm.errors import ConfigError, Damaged, ModelError
 from recbole_hllm.nn.user_models.base import UserModel
 from recbole_hllm.serving import Recommender, Request
@@ -178,7 +179,7 @@ def test_items_that_are_added_and_changed_after_it_was_built_are_found(folder, m
     recommender = Recommender.from_pretrained(folder, index="hnsw")
     user = recommender.served.users(recommender.rows_of([Request(items=["i1"])])[0])
     monkeypatch.setattr(recommender, "_encoded", lambda texts: 10 * user.expand(len(texts), -1))
-    monkeypatch.setattr(recommender, "text_of", lambda fields: fields["title"])
+    monkeypatch.setattr(recommender, "_template", TextTemplate(("title",), ""))
     recommender.add_items({"new": {"title": "a"}})
     assert recommender.recommend(items=["i1"], k=1)[0].id == "new"
     recommender.remove_items(["new"])

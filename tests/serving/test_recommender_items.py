@@ -86,3 +86,11 @@ def test_who_asks_while_items_are_added_gets_items_that_are_whole(recommender):
     ended.set()
     thread.join()
     assert not wrong and len(recommender.catalogue) == 3020
+
+
+def test_fields_that_the_model_does_not_read_change_no_vector(recommender):
+    shown = {**recommender.catalogue.fields[2], "stock": "3"}
+    before = recommender.served.read[2].clone()
+    assert recommender.new_or_changed({"i2": shown}) == []
+    recommender.add_items({"i2": shown})
+    assert torch.equal(recommender.served.read[2], before) and recommender.catalogue.fields[2] == shown

@@ -1,4 +1,4 @@
-"""What may be asked, and how what is wrong is told."""
+"""What may be asked, and the errors of what may not."""
 
 import numpy as np
 import pandas as pd

@@ -31,6 +31,17 @@ def test_it_is_loaded_when_the_first_text_comes(folder):
     assert encoder.encode(["w1"]).shape == (1, 4) and encoder.is_loaded
 
 
+def test_other_files_in_the_place_of_these_are_refused(folder):
+    encoder = TextEncoder(folder)
+    weights = folder / "model.safetensors"
+    other = weights.read_bytes()
+    weights.unlink()
+    weights.write_bytes(other)
+    with pytest.raises(Damaged, match="has changed since the export was read"):
+        encoder.encode(["Toy Story"])
+    assert len(TextEncoder(folder).encode(["Toy Story"])) == 1
+
+
 def test_a_text_alone_is_as_beside_others(folder):
     encoder, texts = TextEncoder(folder), [" ".join(["w1"] * length) for length in range(1, 100)]
     together = encoder.encode(texts)

@@ -2,9 +2,10 @@
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
+from typing import Any
 
 from recbole_hllm.errors import ConfigError
 
@@ -66,6 +67,10 @@ class TextTemplate:
         pairs = zip(self.text_keys, values, strict=True)
         written = (self.field.format(key=key, value=value) for key, value in pairs if value)
         return self.item_prompt + self.separator.join(written)
+
+    def text_of(self, fields: Mapping[str, Any]) -> str:
+        """The same of fields by their name; those that are missing are empty."""
+        return self.render([str(fields.get(key, "")) for key in self.text_keys])
 
     def _value(self, field: str) -> str:
         if self.missing_words_dropped and field in MISSING_WORDS:

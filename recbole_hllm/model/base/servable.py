@@ -48,7 +48,7 @@ class TrainingPart:
     """What a training starts from, beside the language model of items.
 
     Attributes:
-        kind: of the model, by which an export of another kind is told apart.
+        kind: of the model, by which an export of another kind is recognised.
         user_llm: the language model that reads histories.
         weights: all others, by their names.
         facts: further words that who reads them needs.

@@ -1,4 +1,4 @@
-"""The journal: items that were added and removed while the service ran, on the disk before anybody is told so.
+"""The journal: items that were added and removed while the service ran, on the disk before a request is answered.
 
 One file of JSON lines, to which each change adds one; the last one may be torn.
 
@@ -74,7 +74,7 @@ class Journal:
             raise ConfigError(f"journal: another service writes {folder}; give each a folder of its own")
         whole = self._read()[1]
         if whole < self.path.stat().st_size:
-            _LOG.warning(f"{self.path}: the last line is torn and left out; nobody was told that it was written")
+            _LOG.warning(f"{self.path}: the last line is torn and left out; its request was never answered")
             os.truncate(self.path, whole)
         self._file = self.path.open("ab", buffering=0)
 

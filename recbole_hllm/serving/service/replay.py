@@ -1,4 +1,4 @@
-"""What a journal says, told to a Recommender."""
+"""The entries of a journal, in a Recommender."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from recbole_hllm.serving.service.journal import Entry
 def replay(entries: Mapping[str, Entry], recommender: Recommender, export: str) -> dict[str, Tensor]:
     """Adds and removes items as a journal's entries say.
 
-    An item that the export has with the same fields keeps the export's vector: it is one that was added, and that the
+    An item that the export has with the same text keeps the export's vector: it is one that was added, and that the
     model was trained with since. Vectors of another export are encoded anew.
 
     Args:

@@ -1,4 +1,4 @@
-"""The program: an application at an address, until it is told to stop."""
+"""The program: an application at an address, until a signal ends it."""
 
 import asyncio
 import contextlib

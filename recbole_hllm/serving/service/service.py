@@ -222,7 +222,7 @@ class Service:
         return anew
 
     def _take(self, loaded: Loaded, anew: Mapping[str, Tensor]) -> None:
-        """Serves an export, while the catalogue is not changed; what was changed since it was loaded is told to it."""
+        """Serves an export, while the catalogue stays; what was changed since it was loaded is changed in it first."""
         if self._journal is not None:
             entries = self._journal.entries()
             anew = {**anew, **self._told(loaded, entries)}
