@@ -2,12 +2,13 @@
 
     python benchmarks/serving_load.py --rate 50 --seconds 300                       # 1,682 items of 64 numbers, exact
     python benchmarks/serving_load.py --items 407082 --width 384 --rate 5 --seconds 300
-    python benchmarks/serving_load.py --items 407082 --width 384 --rate 50 --seconds 300 --index hnsw
-    python benchmarks/serving_load.py --export FOLDER --rate 50 --seconds 60
+    python benchmarks/serving_load.py --items 407082 --width 384 --rate 50 --seconds 300 --index hnsw --export FOLDER
 
 The service is a process of its own, and the load is made beside it on the same machine. The loop is open: requests come
 at random times, as many a second as asked for, whether or not earlier ones are answered, and a latency counts from the
-moment a request was due. Without --export there is a SASRec of random weights over vectors in clusters.
+moment a request was due. An export that --export names and that is not there is made, and kept with its index: a SASRec
+of random weights over the vectors of `serving_index.py`. Its users are near their last item: the best, the 10th and the
+50th item have cosines of 0.88, 0.68 and 0.61 (of 40,000).
 """
 
 import argparse
@@ -25,20 +26,20 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from serving_index import clustered
 
 from recbole_hllm.nn.user_models.sequence import SASRecUser
 from recbole_hllm.serving import folder as files
 from recbole_hllm.serving.served import ServedVectors
 
-_LENGTH, _CLUSTERS, _SPREAD = 50, 2000, 0.5
+_LENGTH = 50
 
 
 def write_export(folder: Path, items: int, width: int) -> Path:
     """A catalogue of vectors in clusters, as those of texts are, with ids 1 to n."""
+    vectors = F.pad(clustered(items, width)[0], (0, 0, 1, 0))
     torch.manual_seed(0)
-    centres = torch.randn(min(_CLUSTERS, items), width)
-    vectors = centres[torch.randint(len(centres), (items + 1,))]
-    vectors += _SPREAD * torch.randn(items + 1, width)
     model = SASRecUser(width, _LENGTH, 2, 2, 4 * width, "gelu", 1e-12)
     served = ServedVectors(model, vectors, cosine=True, length=_LENGTH)
     folder.mkdir(parents=True)
@@ -167,7 +168,9 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=10)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        folder = given.export or write_export(Path(place) / "export", given.items, given.width)
+        folder = given.export or Path(place) / "export"
+        if not folder.exists():
+            write_export(folder, given.items, given.width)
         row = measure(folder, given)
     print(f"| {' | '.join(row)} |\n|{' ---: |' * len(row)}\n| {' | '.join(map(str, row.values()))} |")
 

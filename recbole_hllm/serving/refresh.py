@@ -1,12 +1,10 @@
 """An export with the items of today: those alone are encoded whose text is new."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from recbole_hllm.errors import DataError, naming
-from recbole_hllm.serving.lines import Line, Place, json_lines, read_id
+from recbole_hllm.errors import naming
+from recbole_hllm.serving.item_files import read_items
 from recbole_hllm.serving.recommender import Recommender
 from recbole_hllm.storage.folders import check_new
 
@@ -40,7 +38,8 @@ def refresh(
 
     Args:
         export: its folder, or ``user/name`` of a repository of the Hugging Face Hub.
-        items: JSON lines such as those of ``items.jsonl`` in an export, with ``id`` and ``fields``.
+        items: JSON lines such as those of ``items.jsonl`` in an export, with ``id`` and ``fields``; or the ``.item``
+            file of a data set, of which those columns are taken that the model reads and that the export shows.
         folder: a new or an empty one; it is there once it is whole.
         remove: items of the export that are not among these are recommended no more. Those that are stay otherwise.
         device: torch's name of where texts are encoded.
@@ -52,9 +51,10 @@ def refresh(
     """
     folder, items = Path(folder).expanduser(), Path(items).expanduser()
     check_new(folder, "refresh")
-    given = _read_items(items)
     recommender = Recommender.from_pretrained(export, device)
     catalogue = recommender.catalogue
+    template = recommender.manifest.get("template") or {"text_keys": ()}
+    given = read_items(items, template["text_keys"], set().union(*catalogue.fields))
     read = recommender.new_or_changed(given)
     for item in read:
         with naming(f"{items}, item {item!r}"):
@@ -69,32 +69,3 @@ def refresh(
     recommender.is_changed = True
     recommender.save_pretrained(folder)
     return Refreshed(len(new), len(changed), len(given) - len(read), len(gone) if remove else 0)
-
-
-def _read_items(path: Path) -> dict[str, dict[str, str]]:
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
-    found: dict[str, dict[str, str]] = {}
-    for line in _lines(path):
-        with naming(f"{path}, line {line.number}"):
-            item, fields = _item(line.content)
-            if item in found:
-                raise DataError(f"id: {item!r} is there twice")
-        found[item] = fields
-    if not found:
-        raise DataError(f"{path}: there are no items")
-    return found
-
-
-def _lines(path: Path) -> Iterator[Line]:
-    return (line for line, _ in json_lines(path, Place()) if line.content is not None)
-
-
-def _item(content: Any) -> tuple[str, dict[str, str]]:
-    if not isinstance(content, dict) or content.keys() != {"id", "fields"} or not isinstance(content["fields"], dict):
-        raise DataError('an item is such as {"id": "7", "fields": {"title": "A title"}}')
-    fields = content["fields"]
-    wrong = [name for name, value in fields.items() if not isinstance(value, str)]
-    if wrong:
-        raise DataError(f"fields: {wrong[0]} is no text")
-    return read_id("id", content["id"]), fields

@@ -45,8 +45,8 @@ def _examples(rows: list[dict[str, Any]], configs: Mapping[str, Config], folders
         config, trains_nothing = configs[row["model"]], row.get("costs", {}).get("stop_reason") == COUNTED_ONCE
         wanted = config["show_recommendations"] and not config.spec.rows.labelled
         if wanted and results_of(row) and not trains_nothing:
-            # Whatever was evaluated, nobody is recommended what they had; and this is no further run to log.
-            keys = {"mask_history": True, "log_wandb": False}
+            # Whatever was evaluated and chosen by, nobody is recommended what they had; this is no run to log.
+            keys = {"mask_history": True, "evaluate_only": True, "log_wandb": False}
             keys |= {"trust_remote_code": True} if config["trust_remote_code"] else {}
             return example_lines(row["model"], load_run(folders[row["model"]][0], keys), config["show_recommendations"])
     return []

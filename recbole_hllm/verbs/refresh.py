@@ -3,7 +3,8 @@
 usage: recbole-hllm refresh FOLDER ITEMS NEW_FOLDER [--remove] [--device NAME]
 
   FOLDER                    that recbole-hllm export wrote; it stays as it is
-  ITEMS                     items.jsonl, a line for each: {"id": "7", "fields": {"title": "A title"}}
+  ITEMS                     a data set's .item file, or items.jsonl, a line for each:
+                            {"id": "7", "fields": {"title": "A title"}}
   NEW_FOLDER                of the new export: a new or empty one
   --remove                  items that are not in the file are recommended no more; without it they stay
   --device cpu              torch's name of where texts are encoded

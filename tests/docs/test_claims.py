@@ -45,7 +45,7 @@ EXAMPLE_PATHS = {
 }
 # Files and folders that a reader has, or makes from what a page shows.
 EXAMPLES = {"common.yaml", "mine.yaml", "paper.yaml", "THIS", "FILE"}
-EXAMPLE_FOLDERS = ("dataset/shop", "dataset/NAME", "dataset/ml-32m", "dataset/lastfm1k", "runs/")
+EXAMPLE_FOLDERS = ("dataset/shop", "dataset/films", "dataset/NAME", "dataset/ml-32m", "dataset/lastfm1k", "runs/")
 # Options of the official HLLM code, in the table of their names.
 OFFICIAL = {
     "text_path", "optim_args", "lr_mult_prefix", "lr_mult_rate", "scheduler_args", "use_ft_flash_attn", "load_pretrain",

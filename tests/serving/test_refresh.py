@@ -63,6 +63,40 @@ def test_only_new_texts_are_encoded_and_the_old_export_stays(export, tmp_path, e
     assert new.recommend(items=["i3"], k=2), "histories may have removed items"
 
 
+def test_an_item_file_says_the_same_as_lines(export, tmp_path, encoded):
+    items = {**items_of(export), "new": {"title": "a new one"}}
+    items["i1"] = {**items["i1"], "title": "another"}
+    table = tmp_path / "shop.item"
+    rows = [f"{item}\t7.5\t{fields['title']}" for item, fields in items.items()]
+    table.write_bytes("\r\n".join(["\ufeffitem_id:token\tprice:float\ttitle:token_seq", *rows, ""]).encode())
+    known = len(items) - 2
+    assert refresh(export, table, tmp_path / "next") == Refreshed(new=1, changed=1, same=known, removed=0)
+    assert refresh(export, write_items(tmp_path / "l.jsonl", items), tmp_path / "of_lines") == Refreshed(1, 1, known, 0)
+    one, other = (Recommender.from_pretrained(tmp_path / name) for name in ("next", "of_lines"))
+    assert one.catalogue.fields == other.catalogue.fields, "the export shows no price"
+    assert torch.equal(one.served.read, other.served.read) and len(encoded) == 4
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (b"", "line 1: no column 'title', which the model reads"),
+        (b"item_id:token\ttitel:token_seq\na\tb\n", "line 1: no column 'title', .*did you mean 'titel'"),
+        (b"item_id:token\ttitle:token_seq\n", "there are no items"),
+        (b"item_id:token\ttitle:token_seq\na\tb\n\na\tc\n", "line 4: id: 'a' is there twice"),
+        (b"item_id:token\ttitle:token_seq\na\tb\tc\n", r"line 2: 3 columns, but the header has 2 \(item_id, title\)"),
+        (b"item_id:token\ttitle:token_seq\na\t\xff\n", "line 2: it is no UTF-8"),
+        (b"item_id:token\ttitle:token_seq\na\t" + b"x" * 2**20, "line 2: it has more than 1,048,576 bytes"),
+        (b"item_id:token\ttitle:token_seq\n\tb\n", "line 2: id: it is empty"),
+    ],
+)
+def test_what_is_wrong_in_an_item_file_is_said(export, tmp_path, lines, message):
+    (tmp_path / "shop.item").write_bytes(lines)
+    with pytest.raises(DataError, match=message):
+        refresh(export, tmp_path / "shop.item", tmp_path / "next")
+    assert not (tmp_path / "next").exists()
+
+
 def test_what_is_not_in_the_file_stays_and_a_removed_item_comes_back(export, tmp_path, encoded):
     items = items_of(export)
     some = write_items(tmp_path / "some.jsonl", {"i1": items["i1"]})
@@ -93,6 +127,7 @@ def test_a_model_of_ids_takes_other_fields_and_no_new_items(tmp_path):
         ('{"id": "a"}', 'line 1: an item is such as {"id": "7"'),
         ('{"id": "a", "fields": {"title": 3}}', "line 1: fields: title is no text"),
         ('{"id": 1.5, "fields": {}}', "line 1: id: 1.5 is no id"),
+        ('{"id": "", "fields": {"title": "a"}}', "line 1: id: it is empty"),
         ("[]", "line 1: an item is such as"),
         ("{", "line 1: it is no JSON"),
         ('{"id": "a", "fields": {"brand": "b"}}', "today.jsonl, item 'a': texts: none of the fields"),

@@ -54,3 +54,11 @@ def test_rows_without_a_result(settings_of, table):
     trained = [rows[0], failed[1], rows[2]]
     (read,) = blocks(settings_of, (trained, folders), show_recommendations=3)
     assert read[0].startswith("Markov leads in mrr@10 with 1.0000") and len(read) == 3
+
+
+def test_recommendations_of_a_row_that_was_chosen_by_the_masked_column(settings_of, tmp_path):
+    keys = {**settings_of("SASRec"), "mask_history": "both", "valid_metric": "MRR@10-masked", "epochs": 1}
+    run("SASRec", config_dict=keys, run_dir=tmp_path)
+    configs = {"SASRec": Config("SASRec", config_dict={**keys, "show_recommendations": 3})}
+    *_, listed = below([read_row("SASRec", tmp_path)], configs, {"SASRec": [tmp_path]})
+    assert [line.partition(". ")[0] for line in listed] == ["1", "2", "3"]
