@@ -8,11 +8,12 @@ from recbole_hllm.report.figures import FRONT, Figure, Series
 
 # The picture, and the part of it that the axes enclose.
 WIDTH, HEIGHT = 480, 330
-LEFT, RIGHT, TOP, BOTTOM = 66, 456, 14, 278
+LEFT, RIGHT, TOP, BOTTOM = 80, 456, 14, 278
 # Colours of the style sheet, and after them other dashes and shapes.
 COLOURS = 8
 _DASHES = ("none", "7 4", "2 3", "9 3 2 3")
 _LABEL = 7.2  # about the width of a letter
+_DOT = 6  # half the width of a point
 
 
 class Axis:
@@ -164,19 +165,18 @@ def _shape(x: float, y: float, number: int) -> str:
 
 
 def _labels(rows: Sequence[Series], across: Axis, up: Axis) -> list[str]:
-    """Names beside points, as many as do not cover each other; the legend has all."""
-    taken: list[tuple[float, float, float]] = []
+    """Names beside points, as many as cover neither each other nor another point; the legend has all."""
+    dots = [point for series in rows if not series.line for point in series.points]
+    taken = [(across(x) - _DOT, across(x) + _DOT, up(y)) for x, y in dots]
     parts = []
     for series in (one for one in rows if one.label):
         x, y = across(series.points[-1][0]), up(series.points[-1][1])
         width = _LABEL * len(series.label)
-        left = x + 9 + width > RIGHT + 15
-        begin = x - 9 - width if left else x + 9
-        if begin < LEFT or any(
-            abs(y - other) < 14 and begin < end and start < begin + width for start, end, other in taken
-        ):
-            continue
-        taken.append((begin, begin + width, y))
-        anchor = f'x="{x - 9:.1f}" text-anchor="end"' if left else f'x="{x + 9:.1f}"'
-        parts.append(f'<text class="name" {anchor} y="{y + 4:.1f}">{escape(series.label)}</text>')
+        for begin, anchor in ((x + 9, "start"), (x - 9 - width, "end")):
+            free = all(abs(y - other) >= 14 or end <= begin or begin + width <= start for start, end, other in taken)
+            if LEFT <= begin and begin + width <= RIGHT + 15 and free:
+                taken.append((begin, begin + width, y))
+                place = f'x="{x + 9 if anchor == "start" else x - 9:.1f}" y="{y + 4:.1f}" text-anchor="{anchor}"'
+                parts.append(f'<text class="name" {place}>{escape(series.label)}</text>')
+                break
     return parts

@@ -70,6 +70,12 @@ def test_labels_do_not_cover_each_other():
     assert drawn(figure(series)).count('class="name"') == 2
 
 
+def test_a_label_covers_no_other_point():
+    plot = drawn(figure([points((1, 1), (5, 5), label="ten letters"), points((5.2, 5), name="b"), points((9, 9))]))
+    (label,) = re.findall('<text class="name" [^>]+>', plot)
+    assert 'text-anchor="end"' in label
+
+
 def test_a_label_stays_inside():
     plot = drawn(figure([points((1, 1)), points((2, 2), label="at the end")]))
     (label,) = re.findall('<text class="name" [^>]+>', plot)
