@@ -47,11 +47,12 @@ def _with_row(words: nn.Embedding, number: int, vector: torch.Tensor) -> torch.T
     rows = on_cpu(words.weight)
     longest = int(rows.norm(dim=1).argmax())
     read = on_cpu(words(torch.tensor([longest], device=words.weight.device))[0])
-    scale = (read @ rows[longest]) / (rows[longest] @ rows[longest])  # 1, but for some
-    if not torch.allclose(read, scale * rows[longest], rtol=1e-3, atol=0):
+    row = rows[longest].double()  # so that rounding, which depends on the CPU, makes no other number of 1
+    scale = (read.double() @ row) / (row @ row)
+    if not torch.allclose(read.double(), scale * row, rtol=1e-3, atol=0):
         raise ModelError("export: this language model makes more of a word than its row; an [ITEM] token cannot be one")
     table = torch.cat([rows, rows.new_zeros(max(0, number + 1 - len(rows)), rows.shape[1])])
-    table[number] = on_cpu(vector) / scale
+    table[number] = on_cpu(vector).double() / scale
     return table
 
 

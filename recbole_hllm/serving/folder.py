@@ -125,7 +125,7 @@ def _read_vectors(
     folder: Path, described: Mapping[str, Any], arrays: Mapping[str, Tensor], precision: torch.dtype | None
 ) -> ServedVectors:
     names = ["scored", "read"] if "read" in arrays else ["scored"]
-    vectors = {name: _with_padding(unpacked(name, arrays)) for name in names}
+    vectors = {name: unpacked(name, arrays) for name in names}
     served = ServedVectors(
         _read_user_model(folder, described).to(arrays["scored"].device),
         vectors["scored"],
@@ -134,6 +134,7 @@ def _read_vectors(
         scale=float(described["scale"]),
         length=_whole(described["length"], 1),
         precision=precision,
+        padded=False,
     )
     # Sizes that do not fit each other, and weights that are no numbers, show when one history is read.
     user = served.users(Rows.of([[1]], [[0.0]], [0.0]).to(served.items.device))
@@ -198,10 +199,6 @@ def _whole(number: Any, least: int) -> int:
     if not isinstance(number, int) or number < least:
         raise ValueError(f"{number!r} is no whole number from {least} on")
     return number
-
-
-def _with_padding(vectors: Tensor) -> Tensor:
-    return torch.cat([vectors.new_zeros(1, vectors.shape[1]), vectors])
 
 
 @contextmanager

@@ -23,6 +23,14 @@ class GrowingTable:
         self._store, self.rows = first, first[:0]
         self.append(first)
 
+    @classmethod
+    def to_fill(cls, count: int, like: Tensor) -> "GrowingTable":
+        """One whose (count, W) ``rows`` are still to be written; width, type and device are those of ``like``."""
+        table = cls(like[:0])
+        table._store = table._with_room(count)
+        table.rows = table._store[:count]
+        return table
+
     def __len__(self) -> int:
         return len(self.rows)
 

@@ -41,6 +41,7 @@ class ServedVectors:
         scale: what scores are multiplied by in the softmax that the model was trained with.
         length: most items of a history that are read.
         precision: of the products inside the user model; None: float32.
+        padded: whether the tables begin with a row of padding; False: with item 1.
     """
 
     def __init__(
@@ -53,14 +54,15 @@ class ServedVectors:
         scale: float = 1.0,
         length: int,
         precision: torch.dtype | None = None,
+        padded: bool = True,
     ) -> None:
         self.user_model = user_model.eval()
         self.cosine, self.scale, self.length, self.precision = cosine, scale, length, precision
         self.reads_scored = read is None
-        self._read = _table(scored if read is None else read)
+        self._read = _table(scored if read is None else read, padded)
         self._items = self._read
         if cosine or read is not None:
-            self._items = _table(self._finished(scored.detach().float()))
+            self._items = _table(scored, padded, cosine)
 
     @property
     def items(self) -> Tensor:
@@ -231,10 +233,17 @@ class ServedBlend:
         return self.mix[torch.bucketize(lengths, lengths.new_tensor(self.bounds), right=True)]
 
 
-def _table(vectors: Tensor) -> GrowingTable:
-    """Of float32; RecBole leaves random numbers in the row of padding, whose vector is 0 here."""
-    table = GrowingTable(vectors.detach().float())
+@torch.no_grad()
+def _table(vectors: Tensor, padded: bool, cosine: bool = False) -> GrowingTable:
+    """Of float32, and with ``cosine`` of length 1, in one copy; RecBole leaves random numbers in the row of padding,
+    whose vector is 0 here."""
+    vectors = vectors[int(padded) :].float()
+    table = GrowingTable.to_fill(len(vectors) + 1, vectors)
     table.rows[0] = 0
+    if cosine:
+        F.normalize(vectors, dim=-1, out=table.rows[1:])
+    else:
+        table.rows[1:] = vectors
     return table
 
 

@@ -37,6 +37,15 @@ def test_the_first_rows_are_copied_and_room_is_left():
     assert GrowingTable(torch.zeros(0, 3)).rows.shape == (0, 3)
 
 
+def test_rows_may_be_written_where_they_stay():
+    table = GrowingTable.to_fill(2, torch.ones(5, 3, dtype=torch.float64))
+    assert table.rows.shape == (2, 3) and table.rows.dtype == torch.float64
+    table.rows[:] = 4
+    place = table.rows.data_ptr()
+    table.append(torch.ones(3, 3))
+    assert table.rows[:, 0].tolist() == [4.0, 4.0, 1.0, 1.0, 1.0] and table.rows.data_ptr() == place
+
+
 def test_who_reads_while_rows_are_written_finds_those_before():
     seen = []
 

@@ -75,6 +75,17 @@ def test_padding_has_no_vector_whatever_the_model_left_there():
     assert table[0, 0] == 99, "the model's own is left alone"
 
 
+@pytest.mark.parametrize("cosine", [False, True])
+def test_tables_may_begin_with_item_1(cosine):
+    scored, read = random_table(3), random_table(4)
+    for tables in ((scored,), (scored, read)):
+        padded = ServedVectors(MeanUser(), *tables, cosine=cosine, length=3)
+        plain = ServedVectors(MeanUser(), *(table[1:] for table in tables), cosine=cosine, length=3, padded=False)
+        assert torch.equal(plain.items, padded.items) and torch.equal(plain.read, padded.read)
+        wanted = torch.nn.functional.normalize(scored[1:], dim=-1) if cosine else scored[1:]
+        assert torch.equal(plain.items[1:], wanted) and not plain.items[0].any()
+
+
 def test_further_vectors_stand_for_items_that_only_some_rows_have():
     served, vector = sasrec(), random_table(8)[2:3]
     known = Rows.of([[4, 2, 7], [1]])
