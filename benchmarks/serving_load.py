@@ -1,8 +1,9 @@
 """The service under load: latency at a rate of requests, errors, batches, and memory before and after.
 
     python benchmarks/serving_load.py --rate 50 --seconds 300                       # 1,682 items of 64 numbers, exact
-    python benchmarks/serving_load.py --items 407082 --width 384 --rate 5 --seconds 300
-    python benchmarks/serving_load.py --items 407082 --width 384 --rate 50 --seconds 300 --index hnsw --export FOLDER
+    python benchmarks/serving_load.py --items 407082 --width 384 --rate 5 --seconds 300 --export FOLDER
+    recbole-hllm index FOLDER --kind=hnsw
+    python benchmarks/serving_load.py --export FOLDER --rate 50 --seconds 300 --index hnsw
 
 The service is a process of its own, and the load is made beside it on the same machine. The loop is open: requests come
 at random times, as many a second as asked for, whether or not earlier ones are answered, and a latency counts from the
@@ -159,8 +160,8 @@ def main() -> None:
     """Prints one row."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--export", type=Path)
-    parser.add_argument("--items", type=int, default=1682)
-    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--items", type=int)
+    parser.add_argument("--width", type=int)
     parser.add_argument("--index")
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--seconds", type=float, default=30)
@@ -170,7 +171,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = given.export or Path(place) / "export"
         if not folder.exists():
-            write_export(folder, given.items, given.width)
+            write_export(folder, given.items or 1682, given.width or 64)
+        elif given.items or given.width:
+            raise SystemExit(f"{folder} is there: leave out --items and --width")
         row = measure(folder, given)
     print(f"| {' | '.join(row)} |\n|{' ---: |' * len(row)}\n| {' | '.join(map(str, row.values()))} |")
 

@@ -82,6 +82,7 @@ def export(
             "exported": datetime.now(timezone.utc).isoformat(),
             "model": settings.model,
             "dataset": settings.dataset,
+            "item_field": run.dataset.iid_field,
             **_write_model(model, served, unserved, new, dtype),
         }
         files.write_items(new, ids, fields)

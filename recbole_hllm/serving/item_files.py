@@ -4,28 +4,34 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from recbole_hllm.errors import DataError, did_you_mean, naming
+from recbole_hllm.errors import DataError, naming
 from recbole_hllm.serving.lines import MOST_BYTES, Place, json_lines, read_id
 
 Fields = dict[str, str]
 
+_TYPES = ("token", "token_seq", "float", "float_seq")
+_SUCH_AS = '{"id": "7", "fields": {"title": "A title"}}'
 
-def read_items(path: Path, read: Collection[str], shown: Collection[str]) -> dict[str, Fields]:
+
+def read_items(path: Path, item_field: str, read: Collection[str], shown: Collection[str]) -> dict[str, Fields]:
     """Fields of each item, by its id.
 
     Args:
-        path: ends in ``.item``, which is a table with tabs, a header of ``name:type`` and ids in its first column; or
-            has JSON lines with ``id`` and ``fields``.
+        path: ends in ``.item``, which is a table with tabs and a header of ``name:type``; or in ``.jsonl``, with ``id``
+            and ``fields`` in each line.
+        item_field: the column of a table that has the ids.
         read: columns that a table must have, since the text of an item is made of them.
         shown: columns that are taken of a table too, where it has them.
 
     Raises:
-        DataError: there is no such file, it has no items, or a line is wrong; the error names it.
+        DataError: there is no such file, it is of another kind, it has no items, or a line is wrong, which it names.
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
+    if path.suffix not in (".item", ".jsonl"):
+        raise DataError(f"{path}: items are in a file that ends in .item or .jsonl; unpack one that is compressed")
     found: dict[str, Fields] = {}
-    for number, content in _rows(path, read, shown) if path.suffix == ".item" else _lines(path):
+    for number, content in _rows(path, item_field, read, shown) if path.suffix == ".item" else _lines(path):
         with naming(f"{path}, line {number}"):
             item, fields = _item(content)
             if item in found:
@@ -37,18 +43,17 @@ def read_items(path: Path, read: Collection[str], shown: Collection[str]) -> dic
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Any]]:
-    return ((line.number, line.content) for line, _ in json_lines(path, Place()) if line.content is not None)
+    lines = json_lines(path, Place(), holds="item", such_as=_SUCH_AS)
+    return ((line.number, line.content) for line, _ in lines if line.content is not None)
 
 
-def _rows(path: Path, read: Collection[str], shown: Collection[str]) -> Iterator[tuple[int, Any]]:
+def _rows(path: Path, item_field: str, read: Collection[str], shown: Collection[str]) -> Iterator[tuple[int, Any]]:
     """The rows of a table, as the lines of the other kind have them."""
     with path.open("rb") as file:
         with naming(f"{path}, line 1"):
-            names = [cell.partition(":")[0] for cell in _cells(file.readline(MOST_BYTES + 1), "utf-8-sig")]
-            for name in read:
-                if name not in names[1:]:
-                    raise DataError(f"no column {name!r}, which the model reads{did_you_mean(name, names[1:])}")
-        taken = {name: place for place, name in enumerate(names) if place and name in {*read, *shown}}
+            names = _names(_cells(file.readline(MOST_BYTES + 1), "utf-8-sig"), {item_field, *read})
+        ids = names.index(item_field)
+        taken = {name: names.index(name) for name in names if name in {*read, *shown}}
         number = 1
         while line := file.readline(MOST_BYTES + 1):
             number += 1
@@ -58,7 +63,21 @@ def _rows(path: Path, read: Collection[str], shown: Collection[str]) -> Iterator
                     continue
                 if len(cells) != len(names):
                     raise DataError(f"{len(cells)} columns, but the header has {len(names)} ({', '.join(names)})")
-            yield number, {"id": cells[0], "fields": {name: cells[place] for name, place in taken.items()}}
+            yield number, {"id": cells[ids], "fields": {name: cells[place] for name, place in taken.items()}}
+
+
+def _names(header: list[str], needed: set[str]) -> list[str]:
+    """The names of the columns."""
+    if not all(cell.partition(":")[2] in _TYPES for cell in header):
+        raise DataError(
+            "a header has a name and a type in each column, and tabs between: item_id:token, title:token_seq"
+        )
+    names = [cell.partition(":")[0] for cell in header]
+    if len(set(names)) < len(names):
+        raise DataError(f"two columns have the same name ({', '.join(names)})")
+    for name in sorted(needed - set(names)):
+        raise DataError(f"no column {name!r}, which this export needs; there are {', '.join(names)}")
+    return names
 
 
 def _cells(line: bytes, encoding: str = "utf-8") -> list[str]:
@@ -72,7 +91,7 @@ def _cells(line: bytes, encoding: str = "utf-8") -> list[str]:
 
 def _item(content: Any) -> tuple[str, Fields]:
     if not isinstance(content, dict) or content.keys() != {"id", "fields"} or not isinstance(content["fields"], dict):
-        raise DataError('an item is such as {"id": "7", "fields": {"title": "A title"}}')
+        raise DataError(f"an item is such as {_SUCH_AS}")
     fields = content["fields"]
     wrong = [name for name, value in fields.items() if not isinstance(value, str)]
     if wrong:

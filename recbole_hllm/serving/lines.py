@@ -19,6 +19,8 @@ _MOST_GROUP_BYTES, _MOST_GROUP_VALUES = 2**30, 2**27
 
 _LAST_SECOND = 2**53  # of whole numbers that a float has
 
+_SUCH_AS = '{"user": "7", "items": ["12"]}'
+
 _LISTS = ("items", "texts", "times", "exclude", "among")
 _FIELDS = ("id", "user", *_LISTS, "at", "k", "filter_seen")
 
@@ -82,8 +84,14 @@ class Lines:
             yield [line for line, _ in batch if line.content is not None], batch[-1][1]
 
 
-def json_lines(path: Path, place: Place) -> Iterator[tuple[Line, Place]]:
+def json_lines(
+    path: Path, place: Place, holds: str = "history", such_as: str = _SUCH_AS
+) -> Iterator[tuple[Line, Place]]:
     """Each line of a file of JSON lines, its content None where it is blank, and the place behind it.
+
+    Args:
+        path, place: the file, and where to begin.
+        holds, such_as: what a line is, and a right one, for errors.
 
     Raises:
         DataError: one is too long, or no JSON.
@@ -94,22 +102,22 @@ def json_lines(path: Path, place: Place) -> Iterator[tuple[Line, Place]]:
         while text := file.readline(MOST_BYTES + 1):
             number += 1
             with naming(f"{path}, line {number}"):
-                content = _json(text, first=number == 1)
+                content = _json(text, number == 1, holds, such_as)
             yield Line(number, content), Place(number, file.tell())
 
 
-def _json(text: bytes, first: bool) -> Any:
+def _json(text: bytes, first: bool, holds: str, such_as: str) -> Any:
     if len(text) > MOST_BYTES:
-        raise DataError(f"it has more than {MOST_BYTES:,} bytes; one line holds one history")
+        raise DataError(f"it has more than {MOST_BYTES:,} bytes; one line holds one {holds}")
     try:
         words = text.decode("utf-8-sig" if first else "utf-8").strip()
         if not words:
             return None
         content = json.loads(words)
     except (ValueError, RecursionError) as error:
-        raise DataError(f'it is no JSON ({error}); a line is such as {{"user": "7", "items": ["12"]}}') from error
+        raise DataError(f"it is no JSON ({error}); a line is such as {such_as}") from error
     if content is None:
-        raise DataError("it is null, and no history")
+        raise DataError(f"it is null, and no {holds}")
     return content
 
 
@@ -170,7 +178,7 @@ def request_of(line: Line, k: int) -> tuple[str, Request]:
     """
     content = line.content
     if not isinstance(content, Mapping):
-        raise DataError(f'a line is such as {{"user": "7", "items": ["12"]}}, not {_short(content)}')
+        raise DataError(f"a line is such as {_SUCH_AS}, not {_short(content)}")
     _refuse_unknown(content, "")
     given = {name: value for name, value in content.items() if value is not None}
     for listed in _LISTS:

@@ -303,10 +303,10 @@ class Recommender:
             if not fields.strip():
                 raise DataError("texts: a text is empty; leave it out")
             return fields
-        keys = self._template.text_keys
-        if not any(str(fields.get(key, "")).strip() for key in keys):
+        text, keys = self._template.text_of(fields), self._template.text_keys
+        if text == self._template.item_prompt:
             raise DataError(f"texts: none of the fields {', '.join(keys)} is given, which the model reads")
-        return self._template.text_of(fields)
+        return text
 
     def _encoded(self, texts: Sequence[str]) -> Tensor:
         encoder = self._refuse_without_encoder()

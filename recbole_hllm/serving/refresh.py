@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_hllm.errors import naming
-from recbole_hllm.serving.item_files import read_items
+from recbole_hllm.data.texts.template import TextTemplate
+from recbole_hllm.errors import DataError, naming
+from recbole_hllm.serving.item_files import Fields, read_items
 from recbole_hllm.serving.recommender import Recommender
 from recbole_hllm.storage.folders import check_new
 
@@ -18,17 +19,20 @@ class Refreshed:
         changed: those whose text, as the model reads it, is another one.
         same: the others, whose vectors stay; they may be shown with other fields.
         removed: items that are no more recommended.
+        blank: those that have no text any more, or are new and have none: left as they were, or out.
     """
 
     new: int
     changed: int
     same: int
     removed: int
+    blank: int = 0
 
     def in_words(self) -> str:
         """A line."""
         known = f"{self.changed:,} with another text, {self.same:,} as before"
-        return f"{self.new:,} new items, {known}; {self.removed:,} removed"
+        blank = f"; {self.blank:,} without a text, left out or as they were" if self.blank else ""
+        return f"{self.new:,} new items, {known}; {self.removed:,} removed{blank}"
 
 
 def refresh(
@@ -39,33 +43,58 @@ def refresh(
     Args:
         export: its folder, or ``user/name`` of a repository of the Hugging Face Hub.
         items: JSON lines such as those of ``items.jsonl`` in an export, with ``id`` and ``fields``; or the ``.item``
-            file of a data set, of which those columns are taken that the model reads and that the export shows.
+            file of a data set. That must have the columns that the model reads; those that the export shows are taken
+            too, and what it does not say of a known item stays.
         folder: a new or an empty one; it is there once it is whole.
-        remove: items of the export that are not among these are recommended no more. Those that are stay otherwise.
+        remove: items of the export that are not among these are recommended no more.
         device: torch's name of where texts are encoded.
 
     Raises:
         ConfigError: something is in the folder, or it cannot be written.
-        DataError: a line of the items is wrong; the error names it.
+        DataError: a line of the items is wrong, which the error names; or all items would be removed.
         ModelError: there is no export, or there are new items and its model reads no texts.
     """
     folder, items = Path(folder).expanduser(), Path(items).expanduser()
     check_new(folder, "refresh")
     recommender = Recommender.from_pretrained(export, device)
     catalogue = recommender.catalogue
-    template = recommender.manifest.get("template") or {"text_keys": ()}
-    given = read_items(items, template["text_keys"], set().union(*catalogue.fields))
-    read = recommender.new_or_changed(given)
+    given = _read(items, recommender)
+    if remove and not any(item in catalogue for item in given):
+        raise DataError(f"{items}: the export has none of its ids, and remove would leave none of its items")
+    differ = recommender.new_or_changed(given)
+    blank = {item for item in differ if _is_blank(recommender, given[item])}
+    read = [item for item in differ if item not in blank]
     for item in read:
         with naming(f"{items}, item {item!r}"):
             recommender.text_of(given[item])  # its error says what is wrong
     new, changed = ([item for item in read if (item in catalogue) is known] for known in (False, True))
     recommender.add_items({item: given[item] for item in (*new, *changed)})
-    for item in given.keys() - read:
+    same = given.keys() - set(differ)
+    for item in same:
         catalogue.change(item, given[item])
     gone = [item for item, listed in zip(catalogue.ids, catalogue.listed, strict=False) if listed and item not in given]
     if remove:
         recommender.remove_items(gone)
     recommender.is_changed = True
     recommender.save_pretrained(folder)
-    return Refreshed(len(new), len(changed), len(given) - len(read), len(gone) if remove else 0)
+    return Refreshed(len(new), len(changed), len(same), len(gone) if remove else 0, len(blank))
+
+
+def _read(path: Path, recommender: Recommender) -> dict[str, Fields]:
+    """The items of a file; what a table does not say of a known item stays."""
+    catalogue, manifest = recommender.catalogue, recommender.manifest
+    read = (manifest.get("template") or {}).get("text_keys", ())
+    items = read_items(path, manifest.get("item_field", "item_id"), read, set().union(*catalogue.fields))
+    if path.suffix == ".item":
+        for item, fields in items.items():
+            if (number := catalogue.number(item)) is not None:
+                items[item] = {**catalogue.fields[number], **fields}
+    return items
+
+
+def _is_blank(recommender: Recommender, fields: Fields) -> bool:
+    """Whether the fields that the model reads are there, and say nothing."""
+    if not (described := recommender.manifest.get("template")):
+        return False
+    template = TextTemplate(**described)
+    return any(key in fields for key in template.text_keys) and template.text_of(fields) == template.item_prompt
