@@ -35,7 +35,7 @@ def complete(
     """
     described = manifest["served"]
     written, dtype = files.read_served(folder, described), files.dtype_of(described)
-    assert not isinstance(written, files.ServedPairs), "a part alone is not exported"
+    assert not isinstance(written, files.ServedPairs | files.ServedTable), "a part alone is not exported"
     if onnx:
         check_onnx(written, manifest["model"])
         assert isinstance(written, ServedVectors), "check_onnx lets no other through"

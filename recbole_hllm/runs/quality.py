@@ -7,7 +7,8 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_hllm.data.rows.columns import EVENT_TIME, EVENT_TIMES
+from recbole_hllm.config.keys.next_item import HistoryKeys
+from recbole_hllm.data.rows.columns import EVENT_TIME, EVENT_TIMES, WHOLE_HISTORY
 from recbole_hllm.model.base.contract import CatalogueScorer
 from recbole_hllm.runs.card_facts import PART_NAMES
 from recbole_hllm.runs.run import Run
@@ -43,9 +44,23 @@ class _Scorer(CatalogueScorer):
         return scores
 
     def _rows(self, interaction: Interaction) -> Rows:
-        items, lengths = (interaction[column] for column in self.columns)
         times, at = (interaction[name] if name in interaction else None for name in (EVENT_TIMES, EVENT_TIME))
+        if WHOLE_HISTORY not in interaction:
+            items, lengths = (interaction[column] for column in self.columns)
+            return Rows(items, lengths, times, at).to(self.served.items.device)
+        items = interaction[WHOLE_HISTORY]
+        lengths = (items > 0).sum(1)
+        if times is not None:
+            times = _of_the_last(times, interaction[self.columns[1]], lengths, items.shape[1])
         return Rows(items, lengths, times, at).to(self.served.items.device)
+
+
+def _of_the_last(times: Tensor, known: Tensor, lengths: Tensor, width: int) -> Tensor:
+    """(B, W) times of whole histories, of which those of the last (B,) ``known`` items are given, as (B, S)."""
+    rows, places = (torch.arange(times.shape[1], device=times.device) < known[:, None]).nonzero(as_tuple=True)
+    whole = times.new_zeros(len(times), width)
+    whole[rows, lengths[rows] - known[rows] + places] = times[rows, places]
+    return whole
 
 
 @torch.no_grad()
@@ -64,7 +79,8 @@ def quality_as_written(run: Run, served: Served, written: Served) -> dict[str, A
     loader = run.test_data or run.valid_data
     if not loader:
         return None
-    trainer, columns = Trainer(run.config, run.model, run.run_dir), (run.model.ITEM_SEQ, run.model.ITEM_SEQ_LEN)
+    trainer, settings = Trainer(run.config, run.model, run.run_dir), HistoryKeys.of(run.config)
+    columns = settings.ITEM_ID_FIELD + settings.LIST_SUFFIX, settings.ITEM_LIST_LENGTH_FIELD
     trainer.eval_collector.data_collect(run.train_data)
     metrics = []
     for one in (served, written):

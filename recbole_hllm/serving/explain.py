@@ -54,7 +54,7 @@ def explain_all(recommender: Recommender, request: Request, items: Sequence[str]
     """
     recommended = recommender.catalogue.numbers(items, "item")
     rows, further = recommender.rows_of([request])
-    rows = rows.cut(recommender.served.length)
+    rows = rows.cut(recommender.served.longest)
     length = int(rows.lengths[0])
     parts = _with_and_without(rows, length)
     scores = torch.cat([_scores(recommender, some, further, recommended) for some in parts])

@@ -13,24 +13,25 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recbole_hllm.data.texts.template import TextTemplate
-from recbole_hllm.errors import ConfigError, Damaged, DataError, ModelError, UserError, words_of
+from recbole_hllm.errors import ConfigError, Damaged, DataError, ModelError
 from recbole_hllm.nn.user_models.base import UserModel
 from recbole_hllm.nn.user_models.kinds import user_model_class
+from recbole_hllm.serving.checks import are_numbers, checked_pairs, checked_table, damage, whole
 from recbole_hllm.serving.quantised import packed, unpacked
 from recbole_hllm.serving.rows import Rows
-from recbole_hllm.serving.served import Served, ServedBlend, ServedPairs, ServedVectors
+from recbole_hllm.serving.served import Part, Served, ServedBlend, ServedPairs, ServedTable, ServedVectors
+from recbole_hllm.serving.served_z_scores import ServedZScores
 from recbole_hllm.storage.files import read_json, write_json
 
 FORMAT = 1
@@ -43,12 +44,13 @@ _SUFFIXES = (".json", ".jsonl", ".safetensors", ".txt", ".md", ".jinja", ".model
 # Of those for other programs, which nothing here opens.
 _SUFFIXES_FOR_OTHERS = (*_SUFFIXES, ".npy", ".npz", ".parquet")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+_BLENDS = {"Blend": ServedBlend, "ZScores": ServedZScores}
 
 
 # ---- what recommends ----
 
 
-def write_served(served: Served | ServedPairs, folder: Path, dtype: str = "float32") -> dict[str, Any]:
+def write_served(served: Served | Part, folder: Path, dtype: str = "float32") -> dict[str, Any]:
     """Writes vectors and weights.
 
     Args:
@@ -62,7 +64,11 @@ def write_served(served: Served | ServedPairs, folder: Path, dtype: str = "float
     if isinstance(served, ServedBlend):
         save_file({"mix": served.mix.cpu()}, folder / WEIGHTS)
         parts = [write_served(part, folder / PARTS / str(place), dtype) for place, part in enumerate(served.parts)]
-        return {"kind": "Blend", "bounds": served.bounds, "length": served.length, "parts": parts}
+        kind = next(name for name, blend in _BLENDS.items() if type(served) is blend)
+        return {"kind": kind, "bounds": served.bounds, "length": served.length, "parts": parts}
+    if isinstance(served, ServedTable):
+        save_file(packed("table", served.table[1:, 1:], dtype), folder / VECTORS)
+        return {"kind": "Table", "dtype": dtype}
     if isinstance(served, ServedPairs):
         arrays = {"popular": served.popular, "pairs": served.pairs, "values": served.values}
         save_file({name: array.cpu().contiguous() for name, array in arrays.items()}, folder / VECTORS)
@@ -94,7 +100,7 @@ def write_user_llm(llm: torch.nn.Module, folder: Path) -> None:
 
 def read_served(
     folder: Path, described: Mapping[str, Any], precision: str = "float32", device: torch.device | str = "cpu"
-) -> Served | ServedPairs:
+) -> Served | Part:
     """Reads what ``write_served`` wrote.
 
     Args:
@@ -112,12 +118,14 @@ def read_served(
         device = torch.zeros(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(f"device: {device}: {error}") from error
-    with _damage(folder):
-        if described["kind"] == "Blend":
+    with damage(folder):
+        if described["kind"] in _BLENDS:
             return _read_blend(folder, described, precision, device)
         arrays = load_file(folder / VECTORS, device=str(device))
         if described["kind"] == "Pairs":
-            return _checked_pairs(arrays["popular"], arrays["pairs"], arrays["values"])
+            return checked_pairs(arrays["popular"], arrays["pairs"], arrays["values"])
+        if described["kind"] == "Table":
+            return checked_table(unpacked("table", arrays))
         return _read_vectors(folder, described, arrays, PRECISIONS[precision])
 
 
@@ -132,13 +140,13 @@ def _read_vectors(
         vectors.get("read"),
         cosine=bool(described["cosine"]),
         scale=float(described["scale"]),
-        length=_whole(described["length"], 1),
+        length=whole(described["length"], 1),
         precision=precision,
         padded=False,
     )
     # Sizes that do not fit each other, and weights that are no numbers, show when one history is read.
     user = served.users(Rows.of([[1]], [[0.0]], [0.0]).to(served.items.device))
-    if user.shape != (1, served.items.shape[1]) or not all(map(_are_numbers, (user, served.items, served.read))):
+    if user.shape != (1, served.items.shape[1]) or not all(map(are_numbers, (user, served.items, served.read))):
         raise ValueError("vectors of users and items do not fit each other, or are no numbers")
     return served
 
@@ -173,43 +181,13 @@ def _read_blend(folder: Path, described: Mapping[str, Any], precision: str, devi
     of_vectors = [part for part in parts if not isinstance(part, ServedBlend)]
     if len(of_vectors) < len(parts):
         raise ModelError(f"{folder}: a blend of blends")
+    if len({len(part.items) for part in of_vectors}) > 1:
+        raise ValueError("parts of different numbers of items")
     mix = load_file(folder / WEIGHTS, device=str(device))["mix"]
-    bounds = [_whole(bound, 0) for bound in described["bounds"]]
-    if mix.shape != (len(bounds) + 1, len(parts)) or bounds != sorted(bounds) or not _are_numbers(mix):
+    bounds = [whole(bound, 0) for bound in described["bounds"]]
+    if mix.shape != (len(bounds) + 1, len(parts)) or bounds != sorted(bounds) or not are_numbers(mix):
         raise ValueError(f"weights of {' x '.join(map(str, mix.shape))} for {len(parts)} parts from {bounds} on")
-    return ServedBlend(of_vectors, mix, bounds, _whole(described["length"], 1))
-
-
-def _checked_pairs(popular: Tensor, pairs: Tensor, values: Tensor) -> ServedPairs:
-    begins = pairs[:, 0]
-    known = not pairs.numel() or 1 <= int(pairs.min()) <= int(pairs.max()) < len(popular)
-    if not known or values.shape != begins.shape or (begins[1:] < begins[:-1]).any():
-        raise ValueError("the pairs are not those of its items, in their order")
-    if not _are_numbers(popular) or not _are_numbers(values):
-        raise ValueError("some values are no numbers")
-    return ServedPairs(popular, pairs.long(), values)
-
-
-def _are_numbers(values: Tensor) -> bool:
-    """Whether all are finite, found without a table of as many answers."""
-    return not values.numel() or all(bound.isfinite() for bound in torch.aminmax(values))
-
-
-def _whole(number: Any, least: int) -> int:
-    if not isinstance(number, int) or number < least:
-        raise ValueError(f"{number!r} is no whole number from {least} on")
-    return number
-
-
-@contextmanager
-def _damage(folder: Path) -> Iterator[None]:
-    """An error that names the folder, for files that are missing or not what they should be."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise Damaged(f"{folder} is damaged: {words_of(error)}") from error
+    return _BLENDS[described["kind"]](of_vectors, mix, bounds, whole(described["length"], 1))
 
 
 # ---- items and histories ----
@@ -304,7 +282,7 @@ def read_histories(folder: Path) -> UserHistories:
     """Reads them; none where the export has none."""
     if not (folder / HISTORIES).is_file():
         return UserHistories()
-    with _damage(folder):
+    with damage(folder):
         arrays = load_file(folder / HISTORIES)
         users = (folder / USERS).read_bytes().decode().split("\n")[:-1]
         items, times, offsets = arrays["items"].long(), arrays["times"].double(), arrays["offsets"].long()
@@ -342,7 +320,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not (folder / MANIFEST).is_file():
         raise ModelError(f"{folder}: there is no export in it, no {MANIFEST}: recbole-hllm export RUN_DIR {folder}")
     _refuse_strangers(folder)
-    with _damage(folder):
+    with damage(folder):
         manifest = read_json(folder / MANIFEST)
         if not isinstance(manifest, dict) or "format" not in manifest:
             raise ValueError(f"{MANIFEST} is none of an export")

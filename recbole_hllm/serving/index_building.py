@@ -17,7 +17,7 @@ from recbole_hllm.serving.faiss_index import KINDS, MOST, FaissIndex, Measured, 
 from recbole_hllm.serving.folder import VECTORS, UserHistories
 from recbole_hllm.serving.index import ExactIndex
 from recbole_hllm.serving.rows import Rows
-from recbole_hllm.serving.served import Served
+from recbole_hllm.serving.served import Served, ServedBlend
 from recbole_hllm.storage.files import read_json, write_json, writing
 
 logger = logging.getLogger(__name__)
@@ -63,6 +63,8 @@ def build_index(
     count = len(served.items) - 1
     if not count:
         raise ModelError("index: there are no items")
+    if isinstance(served, ServedBlend) and served.scores_all:
+        raise ModelError("index: scores of EASE, or of a part like it, are no products of vectors; no index helps")
     begun = time.perf_counter()
     built = filled(served.items, kind, breadth)
     seconds = time.perf_counter() - begun

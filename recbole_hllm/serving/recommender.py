@@ -87,7 +87,7 @@ class Recommender:
             raise ModelError(f"{folder} recommends nothing: {manifest.get('unserved')}")
         ids, fields = files.read_items(folder)
         served = files.read_served(folder, manifest["served"], precision, device)
-        if isinstance(served, files.ServedPairs):
+        if isinstance(served, files.ServedPairs | files.ServedTable):
             raise ModelError(f"{folder}: a table of pairs is a part of a Blend, and nothing is exported of it alone")
         if len(served.items) != len(ids) + 1:
             raise ModelError(f"{folder}: vectors of {len(served.items) - 1} items and lines of {len(ids)}")

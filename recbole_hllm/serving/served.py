@@ -17,6 +17,9 @@ from recbole_hllm.nn.user_models.base import Histories, UserModel
 from recbole_hllm.serving.growing import GrowingTable
 from recbole_hllm.serving.rows import FURTHER, Rows
 
+# Most items of a history that a model of the whole history is explained by.
+WHOLE_HISTORY = 1000
+
 
 class Beside(NamedTuple):
     """What scores have beside a product of vectors: (M,) values for item ``items[m]`` in row ``rows[m]``."""
@@ -78,6 +81,11 @@ class ServedVectors:
     def read(self) -> Tensor:
         """(N, C) vectors of items as histories are read."""
         return self._read.rows
+
+    @property
+    def longest(self) -> int:
+        """Most items of a history that scores depend on."""
+        return self.length
 
     @property
     def reads_times(self) -> bool:
@@ -152,6 +160,8 @@ class ServedPairs:
     """
 
     reads_times = False
+    scale = 1.0
+    longest = 1
 
     def __init__(self, popular: Tensor, pairs: Tensor, values: Tensor) -> None:
         self.popular, self.pairs, self.values = popular.detach().float(), pairs, values.detach().float()
@@ -175,6 +185,52 @@ class ServedPairs:
         places = torch.arange(len(owner), device=last.device) + (begin - found.cumsum(0) + found)[owner]
         return Beside(owner, self.pairs[places, 1], self.values[places])
 
+    def scores(self, rows: Rows) -> Tensor:
+        """(B, N) float32."""
+        scores = self.popular.repeat(len(rows.lengths), 1)
+        self.beside(rows).add_to(scores)
+        return scores
+
+
+class ServedTable:
+    """A model whose score of an item is the sum of what each item of the whole history gives it, such as EASE.
+
+    Args:
+        table: (N, N) what the item of a row gives that of a column; 0 is padding.
+    """
+
+    reads_times = False
+    scale = 1.0
+    longest = WHOLE_HISTORY
+
+    def __init__(self, table: Tensor) -> None:
+        self.table = table.detach().float()
+
+    @property
+    def items(self) -> Tensor:
+        """(N, 1) zeros: no score is a product."""
+        return self.table.new_zeros(len(self.table), 1)
+
+    def users(self, rows: Rows, further: Tensor | None = None) -> Tensor:
+        """(B, 1) zeros."""
+        return self.table.new_zeros(len(rows.lengths), 1)
+
+    def scores(self, rows: Rows) -> Tensor:
+        """(B, N) float32; an item that a history has twice counts twice."""
+        histories = zip(rows.items, rows.lengths.tolist(), strict=True)
+        return torch.stack([self.table[items[:length]].sum(0) for items, length in histories])
+
+    def beside(self, rows: Rows) -> Beside:
+        """All scores."""
+        return beside_of(self.scores(rows))
+
+    def similarities(self, items: Tensor, item: int) -> Tensor:
+        """(M,) cosines of what some items, and another one, give to all."""
+        return F.cosine_similarity(self.table[items], self.table[item][None], dim=-1)
+
+
+Part = ServedVectors | ServedPairs | ServedTable
+
 
 class ServedBlend:
     """A weighted sum: vectors of the parts side by side, those of users multiplied by the weights.
@@ -188,11 +244,19 @@ class ServedBlend:
 
     scale = 1.0
 
-    def __init__(
-        self, parts: Sequence[ServedVectors | ServedPairs], mix: Tensor, bounds: Sequence[int], length: int
-    ) -> None:
+    def __init__(self, parts: Sequence[Part], mix: Tensor, bounds: Sequence[int], length: int) -> None:
         self.parts, self.mix, self.bounds, self.length = list(parts), mix.detach().float(), list(bounds), length
-        self.items = torch.cat([part.items for part in self.parts], dim=1)
+        self.items = self._side_by_side()
+
+    @property
+    def longest(self) -> int:
+        """Most items of a history that scores depend on."""
+        return max(self.length, *(part.longest for part in self.parts))
+
+    @property
+    def scores_all(self) -> bool:
+        """Whether a part scores all items beside products of vectors, so that no index finds the best."""
+        return any(isinstance(part, ServedTable) for part in self.parts)
 
     @property
     def reads_times(self) -> bool:
@@ -205,10 +269,9 @@ class ServedBlend:
         Raises:
             ModelError: there are ``further`` vectors, which ids have none of.
         """
-        if further is not None:
-            raise ModelError("a blend has parts that know items by id: texts have no vectors in these")
+        self._refuse(further)
         weights = self._weights(rows)
-        users = [weights[:, place, None] * _scale_of(part) * part.users(rows) for place, part in enumerate(self.parts)]
+        users = [weights[:, place, None] * part.scale * part.users(rows) for place, part in enumerate(self.parts)]
         return torch.cat(users, dim=1)
 
     def beside(self, rows: Rows) -> Beside | None:
@@ -220,17 +283,31 @@ class ServedBlend:
         return Beside(*map(torch.cat, zip(*found, strict=True))) if found else None
 
     def similarities(self, items: Tensor, item: int) -> Tensor:
-        """(M,) mean cosine of some items and another one in those parts that have vectors, by their weights."""
+        """(M,) mean cosine of some items and another one in all parts but pairs, by their weights."""
         found, total = self.mix.new_zeros(len(items)), 0.0
         for part, share in zip(self.parts, self.mix.mean(0).tolist(), strict=True):
-            if isinstance(part, ServedVectors):
+            if not isinstance(part, ServedPairs):
                 found, total = found + share * part.similarities(items, item), total + share
         return found / (total or 1.0)
+
+    def _side_by_side(self) -> Tensor:
+        return torch.cat([part.items for part in self.parts], dim=1)
+
+    def _refuse(self, further: Tensor | None) -> None:
+        if further is not None:
+            raise ModelError("a blend has parts that know items by id: texts have no vectors in these")
 
     def _weights(self, rows: Rows) -> Tensor:
         """(B, P)."""
         lengths = rows.lengths.clamp(max=self.length)
         return self.mix[torch.bucketize(lengths, lengths.new_tensor(self.bounds), right=True)]
+
+
+def beside_of(scores: Tensor) -> Beside:
+    """(B, N) scores of all items but padding, item by item."""
+    count, places = len(scores), torch.arange(1, scores.shape[1], device=scores.device)
+    rows = torch.arange(count, device=scores.device).repeat_interleave(len(places))
+    return Beside(rows, places.repeat(count), scores[:, 1:].flatten())
 
 
 @torch.no_grad()
@@ -245,10 +322,6 @@ def _table(vectors: Tensor, padded: bool, cosine: bool = False) -> GrowingTable:
     else:
         table.rows[1:] = vectors
     return table
-
-
-def _scale_of(part: ServedVectors | ServedPairs) -> float:
-    return part.scale if isinstance(part, ServedVectors) else 1.0
 
 
 Served = ServedVectors | ServedBlend

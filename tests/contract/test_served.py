@@ -9,21 +9,22 @@ from recbole.data.interaction import Interaction
 from small_models import MODELS
 
 from recbole_hllm import run
-from recbole_hllm.data.rows.columns import EVENT_TIME, EVENT_TIMES
+from recbole_hllm.data.rows.columns import EVENT_TIME, EVENT_TIMES, WHOLE_HISTORY
 from recbole_hllm.errors import ModelError
 from recbole_hllm.model.base.servable import Servable
 from recbole_hllm.model.base.served_model import served_of
 from recbole_hllm.registry import get_spec
 from recbole_hllm.serving import folder as files
 from recbole_hllm.serving.rows import Rows
-from recbole_hllm.serving.served import ServedBlend, ServedVectors
+from recbole_hllm.serving.served import ServedBlend, ServedTable, ServedVectors
+from recbole_hllm.serving.served_z_scores import ServedZScores
 
 # model -> what its refusal says.
 REFUSED = {
     **dict.fromkeys(("HLLMRanker", "LEARNRanker", "LEARNScorer", "DeepFM"), "how likely a label is"),
     **dict.fromkeys(("PromptLLM", "PromptLLMTuned"), "as one text"),
-    **dict.fromkeys(("Pop", "EASE", "ItemKNN"), "its scores are no products of vectors"),
-    "Markov": "of Markov a Blend with another model",
+    **dict.fromkeys(("Pop", "ItemKNN"), "its scores are no products of vectors"),
+    "Markov": "a Blend of Markov and others",
     "GRU4Rec": "by code of RecBole's",
     "BPR": "it knows users by their id",
 }
@@ -57,13 +58,13 @@ def asked():
 
 def rows_of(model, length):
     """The same histories as RecBole's models read them, the last ``length`` items of each."""
-    cut = [items[-length:] for items in HISTORIES]
+    cut, whole = [items[-length:] for items in HISTORIES], Rows.of(HISTORIES).items
     rows = Rows.of(cut, [times[-length:] for times in TIMES], AT)
     padding = (0, length - rows.items.shape[1])
     columns = {
         "user_id": torch.ones(len(cut), dtype=torch.long), model.ITEM_SEQ_LEN: rows.lengths, EVENT_TIME: rows.at,
         model.ITEM_SEQ: torch.nn.functional.pad(rows.items, padding),
-        EVENT_TIMES: torch.nn.functional.pad(rows.times, padding),
+        EVENT_TIMES: torch.nn.functional.pad(rows.times, padding), WHOLE_HISTORY: whole,
     }  # fmt: skip
     return Interaction(columns)
 
@@ -135,7 +136,7 @@ def runs(settings_of, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     parts = {
         "SASRecNCE": {"num_negatives": 8, "temperature": 0.3}, "Markov": {},
-        "SASRec": {"MAX_ITEM_LIST_LENGTH": 3}, "HSTU": {"num_negatives": 8},
+        "SASRec": {"MAX_ITEM_LIST_LENGTH": 3}, "HSTU": {"num_negatives": 8}, "EASE": {"score_from": "history"},
     }  # fmt: skip
     return {
         name: run(name, config_dict={**settings_of(name), **keys, "epochs": 1}, run_dir=folder / name)["run_dir"]
@@ -144,7 +145,8 @@ def runs(settings_of, tmp_path_factory):
 
 
 def test_a_blend_is_served_with_its_weights_and_markovs_pairs(build, runs, tmp_path):
-    model = build("Blend", of=list(runs.values()), blend_weights=None, blend_lengths=[2, 4]).model.eval()
+    of = [folder for name, folder in runs.items() if name != "EASE"]
+    model = build("Blend", of=of, blend_weights=None, blend_lengths=[2, 4]).model.eval()
     model.mix[:] = torch.tensor([[0.1, 0.4, 0.2, 0.3], [0.3, 0.3, 0.3, 0.1], [0.7, 0.05, 0.25, 0.0]])
     served = served_of(model)
     assert isinstance(served, ServedBlend) and [part.reads_times for part in served.parts] == [
@@ -168,9 +170,36 @@ def test_a_blend_without_pairs_is_a_product(build, runs, tmp_path):
 def test_a_blend_names_what_cannot_be_exported(build, parts, runs):
     with pytest.raises(ModelError, match=r"of: .*BPR: BPR is not exported: it knows users by their id"):
         served_of(build("Blend").model)
-    blend = build("Blend", of=[runs["SASRecNCE"], runs["SASRec"]], blend_scores="z_scores").model
-    with pytest.raises(ModelError, match="blend_scores: z_scores are not exported: .*log_probabilities"):
-        served_of(blend)
+
+
+@pytest.mark.parametrize("scores", ["z_scores", "log_probabilities"])
+def test_a_blend_with_ease(build, runs, tmp_path, scores):
+    model = build(
+        "Blend", of=list(runs.values()), blend_weights=None, blend_lengths=[4], blend_scores=scores
+    ).model.eval()
+    model.mix[:] = torch.tensor([[0.1, 0.2, 0.2, 0.3, 0.2], [0.3, 0.1, 0.1, 0.1, 0.4]])
+    served = served_of(model)
+    assert isinstance(served, ServedZScores) is (scores == "z_scores") and isinstance(served.parts[4], ServedTable)
+    assert_served(model, served, tmp_path)
+
+
+def test_z_scores_of_models_with_vectors_are_a_product(build, runs, tmp_path):
+    of = [runs["SASRecNCE"], runs["SASRec"]]
+    model = build("Blend", of=of, blend_weights=[0.25, 0.75], blend_scores="z_scores").model.eval()
+    served = served_of(model)
+    assert served.beside(asked()) is None
+    assert_served(model, served, tmp_path)
+
+
+def test_ease_scores_the_history_it_is_given(build, tmp_path):
+    model, rows = build("EASE", score_from="history").model, asked()
+    served = served_of(model)
+    wanted = model.full_sort_predict(Interaction({WHOLE_HISTORY: rows.items}))[:, 1:]
+    torch.testing.assert_close(scores_of(served, rows), wanted, rtol=1e-5, atol=1e-6)
+    again = files.read_served(tmp_path, files.write_served(served, tmp_path))
+    assert torch.equal(scores_of(again, rows), scores_of(served, rows)) and wanted.std(dim=0).min() > 1e-4
+    with pytest.raises(ModelError, match="EASE is exported with score_from: history"):
+        served_of(build("EASE").model)
 
 
 # ---- LoRA ----

@@ -114,6 +114,21 @@ def test_scores_that_are_more_than_a_product(finished):
     assert quality["float32"]["recall@1"] == pytest.approx(hits / 14)
 
 
+@pytest.mark.parametrize("model", ["EASE", "Blend"])
+def test_models_of_the_whole_history_are_read_with_it(settings_of, tmp_path, model):
+    """Histories are longer than the five items that the other models read, and times are those of the last ones."""
+    keys = {"EASE": {"score_from": "history"}, "HSTU": {"num_negatives": 8}}
+    for name in keys if model == "Blend" else ["EASE"]:
+        run(name, config_dict={**settings_of(name), **keys[name], "epochs": 1}, run_dir=tmp_path / name)
+    if model == "Blend":
+        of = {"of": [str(tmp_path / name) for name in keys], "blend_scores": "z_scores", "blend_weights": [0.5, 0.5]}
+        run(model, config_dict={**settings_of(model), "blend_lengths": None, **of}, run_dir=tmp_path / model)
+    loaded = load_run(tmp_path / model)
+    folder = export(loaded, tmp_path / "out", dtype="int8")
+    test_result = json.loads((tmp_path / model / "metrics.json").read_text())["test_result"]
+    assert read_manifest(folder)["quality"]["float32"] == pytest.approx(test_result, abs=1e-9)
+
+
 def test_what_a_terminal_shows():
     before, after = {"ndcg@10": 0.08521, "recall@10-masked": 0.1}, {"ndcg@10": 0.0841, "recall@10-masked": 0.1}
     metrics = {"float32": before, "written": after}

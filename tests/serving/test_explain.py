@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_served import blend, hstu, recommender, sasrec, slow_scores
+from small_served import blend, hstu, recommender, sasrec, slow_scores, z_scores
 
 from recbole_hllm.errors import DataError
 from recbole_hllm.serving.explain import explain
@@ -17,7 +17,9 @@ def without(history, place):
     return history[:place] + history[place + 1 :]
 
 
-@pytest.mark.parametrize("served", [sasrec(), blend()], ids=["vectors", "blend with Markov"])
+@pytest.mark.parametrize(
+    "served", [sasrec(), blend(), z_scores()], ids=["vectors", "blend with Markov", "z-scores with a table"]
+)
 @pytest.mark.parametrize("item", [4, 10])
 def test_contributions_are_scores_less_those_without_each_item(served, item):
     history = [9, 2, 2, 3]

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_served import N_ITEMS, blend, hstu, markov, numbers_of, recommender, sasrec
+from small_served import N_ITEMS, blend, hstu, markov, numbers_of, recommender, sasrec, table, z_scores
 
 from recbole_hllm.errors import ConfigError, Damaged, ModelError
 from recbole_hllm.serving import folder as files
@@ -47,7 +47,7 @@ def change_arrays(file, **arrays):
     save_file({**load_file(file), **arrays}, file)
 
 
-@pytest.mark.parametrize("served", [sasrec(), sasrec(cosine=True, scale=4.0), hstu(), blend()])
+@pytest.mark.parametrize("served", [sasrec(), sasrec(cosine=True, scale=4.0), hstu(), blend(), z_scores()])
 def test_what_is_read_scores_as_what_was_written(served, tmp_path):
     again = files.read_served(tmp_path, files.write_served(served, tmp_path))
     torch.testing.assert_close(again.users(ROWS), served.users(ROWS), rtol=0, atol=1e-7)
@@ -222,10 +222,30 @@ def test_a_folder_without_an_export_says_how_to_make_one(tmp_path):
             Recommender.from_pretrained(folder)
 
 
-def test_markov_alone_is_no_export(tmp_path):
-    write(tmp_path, markov())
+@pytest.mark.parametrize("served", [markov(), table()])
+def test_a_part_alone_is_no_export(tmp_path, served):
+    write(tmp_path, served)
     with pytest.raises(ModelError, match="a part of a Blend"):
         Recommender.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "values", [torch.zeros(12, 11), torch.zeros(11, 11), torch.zeros(144), torch.full((12, 12), torch.nan)]
+)
+def test_a_table_that_is_none_of_all_pairs_is_damage(tmp_path, values):
+    write(tmp_path, z_scores())
+    change_arrays(tmp_path / "parts/2/vectors.safetensors", table=values)
+    with pytest.raises(Damaged, match="is damaged"):
+        Recommender.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_a_table_in_fewer_bytes(tmp_path, dtype):
+    served = z_scores()
+    described = files.write_served(served, tmp_path, dtype)
+    again, table_ = files.read_served(tmp_path, described), served.parts[2].table
+    assert (tmp_path / "parts/2/vectors.safetensors").stat().st_size < 144 * 4 and files.dtype_of(described) == dtype
+    torch.testing.assert_close(again.parts[2].table[1:, 1:], table_[1:, 1:], rtol=0.01, atol=0.02)
 
 
 # ---- strangers ----

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_served import N_ITEMS, blend, hstu, numbers_of, random_table, recommender, sasrec, slow_scores
+from small_served import N_ITEMS, blend, hstu, numbers_of, random_table, recommender, sasrec, slow_scores, z_scores
 
 from recbole_hllm.errors import Damaged, DataError, ModelError
 from recbole_hllm.serving.folder import UserHistories
@@ -22,7 +22,7 @@ REQUESTS = st.builds(
     among=st.none() | SOME,
     filter_seen=st.booleans(),
 )
-PLAIN, BLEND = recommender(sasrec()), recommender(blend())
+PLAIN, BLEND, Z_SCORES = recommender(sasrec()), recommender(blend()), recommender(z_scores())
 
 
 def slow(served, request):
@@ -40,7 +40,9 @@ def assert_slow(found, wanted):
     assert all(item.fields == {"title": f"Title {item.id}"} for item in found)
 
 
-@pytest.mark.parametrize("asked", [PLAIN, BLEND], ids=["vectors", "blend with Markov"])
+@pytest.mark.parametrize(
+    "asked", [PLAIN, BLEND, Z_SCORES], ids=["vectors", "blend with Markov", "z-scores with a table"]
+)
 @given(requests=st.lists(REQUESTS, min_size=1, max_size=4))
 def test_the_best_of_all_scores(asked, requests):
     for request, found in zip(requests, asked.recommend_many(requests), strict=True):

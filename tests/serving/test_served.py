@@ -4,15 +4,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_served import N_ITEMS, WIDTH, blend, hstu, markov, random_table, sasrec, slow_scores
+from small_served import N_ITEMS, WIDTH, blend, hstu, markov, random_table, sasrec, slow_scores, table, z_scores
 
 from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.user_models.mean import MeanUser
 from recbole_hllm.serving.rows import FURTHER, Rows
-from recbole_hllm.serving.served import ServedVectors
+from recbole_hllm.serving.served import ServedBlend, ServedTable, ServedVectors
+from recbole_hllm.serving.served_z_scores import ServedZScores
+from recbole_hllm.serving.served_z_scores import z_scores as z_scores_of
 
 HISTORIES = st.lists(st.lists(st.integers(1, N_ITEMS), min_size=1, max_size=7), min_size=1, max_size=4)
-PLAIN, BLEND = sasrec(), blend()
+PLAIN, BLEND, TABLE, Z_SCORES = sasrec(), blend(), table(), z_scores()
 
 
 def scores_of(served, rows):
@@ -37,6 +39,31 @@ def test_rows_together_are_rows_alone(histories):
 @given(HISTORIES)
 def test_a_blend_is_the_weighted_sum_of_its_parts(histories):
     assert_slow(BLEND, histories)
+
+
+@given(HISTORIES)
+def test_a_table_adds_what_each_item_of_the_whole_history_gives(histories):
+    assert_slow(TABLE, histories)
+
+
+@given(HISTORIES)
+def test_z_scores_are_those_of_each_parts_scores_of_all_items(histories):
+    assert_slow(Z_SCORES, histories)
+
+
+def test_z_scores_of_equal_scores_say_nothing():
+    alike = ServedVectors(MeanUser(), torch.ones(N_ITEMS + 1, 2), cosine=False, length=3)
+    nothing = ServedTable(torch.zeros(N_ITEMS + 1, N_ITEMS + 1))
+    served = ServedZScores([alike, nothing], torch.tensor([[0.5, 0.5]]), [], 3)
+    assert scores_of(served, Rows.of([[1, 2], [3]])).abs().max() < 1e-4
+    assert z_scores_of(torch.tensor([[9.0, 2, 2, 2]])).tolist()[0][1:] == [0, 0, 0]
+
+
+def test_who_scores_all_items_has_no_use_for_an_index():
+    assert Z_SCORES.scores_all and ServedBlend([TABLE], torch.ones(1, 1), [], 1).scores_all
+    assert not BLEND.scores_all and not ServedZScores([PLAIN, hstu()], torch.ones(1, 2), [], 4).scores_all
+    assert ServedZScores([PLAIN, hstu()], torch.ones(1, 2), [], 4).beside(Rows.of([[1]])) is None
+    assert (PLAIN.longest, BLEND.longest, Z_SCORES.longest) == (4, 5, 1000)
 
 
 def test_times_are_read():

@@ -6,7 +6,8 @@ from recbole_hllm.nn.user_models.sequence import HSTUUser, SASRecUser
 from recbole_hllm.serving.catalogue import Catalogue
 from recbole_hllm.serving.recommender import Recommender
 from recbole_hllm.serving.rows import Rows
-from recbole_hllm.serving.served import ServedBlend, ServedPairs, ServedVectors
+from recbole_hllm.serving.served import ServedBlend, ServedPairs, ServedTable, ServedVectors
+from recbole_hllm.serving.served_z_scores import ServedZScores
 
 N_ITEMS, WIDTH = 12, 8
 
@@ -51,6 +52,17 @@ def blend():
     return ServedBlend([sasrec(), sasrec(5, length=2, cosine=True, scale=3.0), markov()], mix, [2, 4], length=5)
 
 
+def table(seed=7, n_items=N_ITEMS):
+    """What each item of a history gives each one."""
+    return ServedTable(random_table(seed, n_items, n_items + 1))
+
+
+def z_scores():
+    """Of a model of vectors, Markov and a table; weights by length, from 2 items on."""
+    mix = torch.tensor([[0.2, 0.5, 0.3], [0.5, 0.1, 0.4]])
+    return ServedZScores([sasrec(scale=3.0), markov(), table()], mix, [2], length=5)
+
+
 def recommender(served, **options):
     """With ids i1, i2, ..., and a title of each."""
     ids = [f"i{number}" for number in range(1, len(served.items))]
@@ -66,13 +78,19 @@ def numbers_of(items):
 @torch.no_grad()
 def slow_scores(served, history, times=None, at=None):
     """Item -> its score after one history, alone: no batch, no index, no tensor of pairs."""
+    if isinstance(served, ServedTable):
+        return {item: sum(float(served.table[one, item]) for one in history) for item in range(1, len(served.items))}
     if isinstance(served, ServedBlend):
         group = sum(min(len(history), served.length) >= bound for bound in served.bounds)
         total = dict.fromkeys(range(1, len(served.items)), 0.0)
         for part, weight in zip(served.parts, served.mix[group].tolist(), strict=True):
-            scale = part.scale if isinstance(part, ServedVectors) else 1.0
-            for item, score in slow_scores(part, history, times, at).items():
-                total[item] += weight * scale * score
+            scores = slow_scores(part, history, times, at)
+            mean, scale = 0.0, part.scale
+            if isinstance(served, ServedZScores):
+                mean = sum(scores.values()) / len(scores)
+                scale = (sum((score - mean) ** 2 for score in scores.values()) / len(scores)) ** -0.5
+            for item, score in scores.items():
+                total[item] += weight * scale * (score - mean)
         return total
     if isinstance(served, ServedPairs):
         values = {(i, j): value for (i, j), value in zip(served.pairs.tolist(), served.values.tolist(), strict=True)}

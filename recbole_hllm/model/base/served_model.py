@@ -35,7 +35,7 @@ def _why_not(model: Recommender) -> str:
     if model.type == ModelType.SEQUENTIAL:
         return "its histories are read by code of RecBole's; export one of the SASRec family, eSASRec or HSTU, say"
     if model.type == ModelType.TRADITIONAL:
-        return "its scores are no products of vectors; export SASRec, say, or of Markov a Blend with another model"
+        return "its scores are no products of vectors; export SASRec or EASE, say, or a Blend of Markov and others"
     return "it knows users by their id, and has nothing to say to a new one; export SASRec, say"
 
 

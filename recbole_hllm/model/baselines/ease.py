@@ -8,16 +8,18 @@ from recbole.data.interaction import Interaction
 from recbole.model.general_recommender import EASE as RecBoleEASE
 from torch import Tensor
 
-from recbole_hllm.errors import ConfigError
-from recbole_hllm.model.base.contract import CatalogueScorer, ReadsWeights, Weights
+from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.model.base.contract import ReadsWeights, Weights
 from recbole_hllm.model.base.recbole_models import recbole_values
+from recbole_hllm.model.base.servable import Servable
 from recbole_hllm.model.base.user_items import ScoresUserItems, UserItems, check_room
+from recbole_hllm.serving.served import ServedBlend, ServedTable
 
 # Tables of all pairs of items that the closed form holds at once, at least: the Gram matrix, its factor, the inverse.
 _TABLES = 3
 
 
-class EASE(ScoresUserItems, RecBoleEASE, ReadsWeights, CatalogueScorer):
+class EASE(ScoresUserItems, RecBoleEASE, ReadsWeights, Servable):
     """RecBole's EASE (arXiv 1905.03375), whose weights a checkpoint can hold.
 
     Args:
@@ -68,6 +70,19 @@ class EASE(ScoresUserItems, RecBoleEASE, ReadsWeights, CatalogueScorer):
     def predict(self, interaction: Interaction) -> Tensor:
         """(B,) score of each row's item."""
         return self.full_sort_predict(interaction).gather(1, interaction[self.ITEM_ID][:, None])[:, 0]
+
+    def served(self) -> ServedBlend:
+        """The weights of all pairs of items.
+
+        Raises:
+            ModelError: evaluations scored what users have in training, and not their histories.
+        """
+        if not self.from_history:
+            raise ModelError(
+                "EASE is exported with score_from: history, which scores the history it is given; with score_from: "
+                "training its metrics are of something else"
+            )
+        return ServedBlend([ServedTable(self.item_similarity)], torch.ones(1, 1), [], 1)
 
 
 def closed_form(interactions: Any, strength: float) -> Tensor:

@@ -20,9 +20,8 @@ from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.model.blend.parts import MarkovPart, Part, check_part, part_of
 from recbole_hllm.model.blend.weights import bounds_of, check_weights, names_of_groups, simplex
 from recbole_hllm.serving.served import ServedBlend
+from recbole_hllm.serving.served_z_scores import ServedZScores, z_scores
 from recbole_hllm.storage.cache import file_digest
-
-_TINY = 1e-12
 
 
 class Blend(TrainingFree, Factorised, ReadsRuns, Picked, Servable):
@@ -217,16 +216,12 @@ class Blend(TrainingFree, Factorised, ReadsRuns, Picked, Servable):
         """The parts, and their weights.
 
         Raises:
-            ModelError: a part cannot stand alone, or scores are ``z_scores``.
+            ModelError: a part cannot stand alone.
         """
-        if self.settings.blend_scores == "z_scores":
-            raise ModelError(
-                "blend_scores: z_scores are not exported: the mean of a row is of the scores of all items; take "
-                "log_probabilities"
-            )
         self.prepare_evaluation()
         parts = [part.served() for part in self.parts]
-        return ServedBlend(parts, self.mix, self.bounds, self.settings.MAX_ITEM_LIST_LENGTH)
+        blend = ServedZScores if self.settings.blend_scores == "z_scores" else ServedBlend
+        return blend(parts, self.mix, self.bounds, self.settings.MAX_ITEM_LIST_LENGTH)
 
     # ---- weights ----
 
@@ -289,14 +284,6 @@ class Blend(TrainingFree, Factorised, ReadsRuns, Picked, Servable):
         """The values of the parts alone."""
         places = [int((self._grid()[:, part] == 1).argmax()) for part in range(len(self.folders))]
         return ", ".join(f"{folder.name} {line[place]:.5f}" for folder, place in zip(self.folders, places, strict=True))
-
-
-def z_scores(scores: Tensor) -> Tensor:
-    """(B, N) each row less its mean, divided by its standard deviation; both of all items but the padding item 0. A row
-    of equal scores becomes 0."""
-    real = scores[:, 1:]
-    deviation = real.std(1, correction=0, keepdim=True)
-    return (scores - real.mean(1, keepdim=True)) / deviation.clamp(min=_TINY)
 
 
 def _side_by_side(weights: Tensor, products: Any) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,8 @@ from recbole_hllm.evaluation.products import ProductFinder
 from recbole_hllm.model.base.served_model import served_of
 from recbole_hllm.model.base.trained_run import TrainedRun
 from recbole_hllm.model.baselines.markov import Markov
-from recbole_hllm.serving.served import ServedBlend, ServedPairs, ServedVectors
+from recbole_hllm.serving.served import Part as ServedPart
+from recbole_hllm.serving.served import ServedBlend, ServedPairs
 
 
 class Part:
@@ -61,7 +62,7 @@ class Part:
         self.add_beside(logits, rows, logits.new_ones(len(logits)))
         return logits
 
-    def served(self) -> ServedVectors | ServedPairs:
+    def served(self) -> ServedPart:
         """What recommends of the model, without RecBole and without data.
 
         Raises:
@@ -69,9 +70,11 @@ class Part:
         """
         with naming(f"of: {self.name}"):
             served = served_of(self.model)
-            if isinstance(served, ServedBlend):
+            if not isinstance(served, ServedBlend):
+                return served
+            if len(served.parts) > 1:
                 raise ModelError("it is a Blend itself; blend its parts")
-        return served
+        return served.parts[0]  # EASE is the sum of one
 
     @property
     def device(self) -> torch.device:
