@@ -53,6 +53,7 @@ class Exported:
         text_keys: fields of which the text of a new item is made; None: new items cannot be added.
         has_histories: histories of the data's users are in the folder.
         quality: of the manifest; None: the vectors are not rounded, or nothing was measured.
+        reads_all: a part reads whole histories, however long they are.
     """
 
     ids: Sequence[str]
@@ -60,6 +61,7 @@ class Exported:
     text_keys: Sequence[str] | None
     has_histories: bool
     quality: Mapping[str, Any] | None = None
+    reads_all: bool = False
 
 
 class Facts:

@@ -10,7 +10,7 @@ from recbole_hllm.runs.run import Run
 from recbole_hllm.serving import folder as files
 from recbole_hllm.serving.onnx_model import ONNX, check_onnx, write_onnx
 from recbole_hllm.serving.saving import CARD
-from recbole_hllm.serving.served import Served, ServedVectors
+from recbole_hllm.serving.served import UNBOUNDED, Served, ServedVectors
 from recbole_hllm.storage.files import write_text
 
 # Items of the examples of a card.
@@ -48,6 +48,7 @@ def complete(
     exported = Exported(
         ids=files.read_items(folder)[0][:_EXAMPLES],
         reads_times=written.reads_times,
+        reads_all=written.longest == UNBOUNDED,
         text_keys=template["text_keys"] if template else None,
         has_histories=(folder / files.HISTORIES).is_file(),
         quality=manifest.get("quality"),

@@ -42,7 +42,7 @@ def model_card(config: Any, run_dir: Path, exported: Exported, licences: Licence
         f"{facts.model} recommends the next item after a history. Trained with recbole-hllm {version}.",
         *_use(exported),
         *_licences(facts, licences),
-        *_protocol(facts),
+        *_protocol(facts, exported),
         *_results(facts),
         *_rounded(exported.quality),
         *_costs(facts),
@@ -112,7 +112,7 @@ def _licences(facts: Facts, licences: Licences) -> list[str]:
     return ["## Licences", _list([line("The weights", licences.weights), *models, data])]
 
 
-def _protocol(facts: Facts) -> list[str]:
+def _protocol(facts: Facts, exported: Exported) -> list[str]:
     protocol, counts = facts.protocol, facts.protocol["statistics"]
     arguments, fingerprint = protocol["eval_args"], protocol["fingerprint"]
     mode, targets = arguments["mode"], fingerprint.get(f"{facts.part}_targets")
@@ -125,7 +125,7 @@ def _protocol(facts: Facts) -> list[str]:
         f"Metrics: of the {PART_NAMES[facts.part]}, {format_integer(targets)} targets, among {among}",
         f"Masking: {_MASKING[protocol['mask_history']]}",
         f"Histories: the last {protocol['history_length']} items in training, {protocol['history_length_test']} in "
-        "evaluation",
+        f"evaluation{'; all items where pairs of items are counted' if exported.reads_all else ''}",
         f"Seed: {protocol['seed']}; weights of {_weights(facts)}",
         f"Digests of the training interactions and of the targets: `{fingerprint.get('training')}`, "
         f"`{fingerprint.get(f'{facts.part}_pairs')}`",
@@ -177,8 +177,8 @@ def _rounded(quality: Mapping[str, Any] | None) -> list[str]:
     ]
     return [
         "## Rounded vectors",
-        f"The vectors of items were written as {dtype}, {format_bytes(quality['bytes'])}. Metrics of the {part} with "
-        f"vectors in float32 and in {dtype}, the user model in float32 in both:",
+        f"The numbers of items were written as {dtype}, {format_bytes(quality['bytes'])}. Metrics of the {part} with "
+        f"them in float32 and in {dtype}, the user model in float32 in both:",
         _table([["metric", "float32", dtype], *lines]),
     ]
 

@@ -13,7 +13,7 @@ from recbole_hllm.model.base.contract import CatalogueScorer
 from recbole_hllm.runs.card_facts import PART_NAMES
 from recbole_hllm.runs.run import Run
 from recbole_hllm.serving.rows import Rows
-from recbole_hllm.serving.served import Served
+from recbole_hllm.serving.served import Served, ServedBlend
 from recbole_hllm.training.trainer import Trainer
 from recbole_hllm.units import format_bytes
 
@@ -29,19 +29,21 @@ class _Scorer(CatalogueScorer):
     def __init__(self, served: Served, items: str, lengths: str) -> None:
         super().__init__()
         self.served, self.columns = served, (items, lengths)
+        self.scores_all = isinstance(served, ServedBlend) and served.scores_all
 
     def factors(self, interaction: Interaction) -> tuple[Tensor, Tensor] | None:
         """(B, E) and (N, E) vectors; None where scores are more than their product."""
+        if self.scores_all:
+            return None
         rows = self._rows(interaction)
         return None if self.served.beside(rows) is not None else (self.served.users(rows), self.served.items)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """(B, N) scores."""
         rows = self._rows(interaction)
-        scores, beside = self.served.users(rows) @ self.served.items.T, self.served.beside(rows)
-        if beside is not None:
-            beside.add_to(scores)
-        return scores
+        if isinstance(self.served, ServedBlend):
+            return self.served.scores(rows)
+        return self.served.users(rows) @ self.served.items.T
 
     def _rows(self, interaction: Interaction) -> Rows:
         times, at = (interaction[name] if name in interaction else None for name in (EVENT_TIMES, EVENT_TIME))

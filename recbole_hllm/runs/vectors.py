@@ -20,6 +20,7 @@ from recbole_hllm.model.base.contract import Factorised
 from recbole_hllm.model.base.served_model import served_of
 from recbole_hllm.runs.run import Run
 from recbole_hllm.serving.rows import Rows
+from recbole_hllm.serving.served import ServedBlend
 from recbole_hllm.storage.files import writing
 
 FORMS = ("npy", "parquet")
@@ -85,6 +86,8 @@ def _as_served(run: Run, rows: Iterable[Interaction]) -> tuple[Tensor, Iterator[
         served = served_of(run.model)
     except ModelError as error:
         raise ModelError(f"{keys.model} has no vectors of users and items to write: {error}") from error
+    if isinstance(served, ServedBlend):
+        raise ModelError(f"{keys.model} has no vectors of users and items to write: its scores are no products of them")
     items, lengths = keys.ITEM_ID_FIELD + keys.LIST_SUFFIX, keys.ITEM_LIST_LENGTH_FIELD
     return served.items[1:], (served.users(Rows(batch[items], batch[lengths])) for batch in rows)
 

@@ -9,9 +9,12 @@ from torch import Tensor
 from recbole_hllm.serving.recommender import Recommender
 from recbole_hllm.serving.requests import Request
 from recbole_hllm.serving.rows import FURTHER, Rows
+from recbole_hllm.serving.served import ServedBlend
 
 # Histories read at once: a long one is read once without each of its items.
 _AT_ONCE = 64
+# Items that are left out in turn, the last ones; a model of the whole history may read thousands.
+MOST_EXPLAINED = 200
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class Reason:
         id: of the item of the history; of a text without an id the text itself.
         contribution: the recommended item's score less its score after the history without this item; None of a history
             of one item, without which there is nothing to score after.
-        similarity: cosine of the two items' vectors as the items are scored, of a Blend the mean over its parts; None
-            of a text without an id.
+        similarity: cosine of the two items' vectors as the items are scored, of EASE that of what they give to all
+            items, of a Blend the mean over its parts; None of a text without an id.
     """
 
     id: str
@@ -46,7 +49,7 @@ def explain_all(recommender: Recommender, request: Request, items: Sequence[str]
         items: the recommended ones.
 
     Returns:
-        Of each of them, the items of the history that are read, the oldest first.
+        Of each of them, the items of the history that are read, the oldest first; the last 200 where there are more.
 
     Raises:
         DataError: an item is not known, or as ``Recommender.recommend``.
@@ -56,10 +59,11 @@ def explain_all(recommender: Recommender, request: Request, items: Sequence[str]
     rows, further = recommender.rows_of([request])
     rows = rows.cut(recommender.served.longest)
     length = int(rows.lengths[0])
-    parts = _with_and_without(rows, length)
+    first = max(0, length - MOST_EXPLAINED)
+    parts = _with_and_without(rows, first, length)
     scores = torch.cat([_scores(recommender, some, further, recommended) for some in parts])
     less = scores[0] - scores[1:]
-    history = rows.items[0, :length].tolist()
+    history = rows.items[0, first:length].tolist()
     names = recommender.names_of(history, request)
     reasons = []
     for place, number in enumerate(recommended):
@@ -72,6 +76,9 @@ def explain_all(recommender: Recommender, request: Request, items: Sequence[str]
 def _scores(recommender: Recommender, rows: Rows, further: Tensor | None, items: list[int]) -> Tensor:
     """(B, M) of some items."""
     served = recommender.served
+    if isinstance(served, ServedBlend) and served.scores_all:
+        served.users(rows, further)  # refuses what a blend cannot read
+        return served.scores(rows)[:, items]
     scores, beside = served.users(rows, further) @ served.items[items].T, served.beside(rows)
     if beside is not None:
         for place, item in enumerate(items):
@@ -80,13 +87,13 @@ def _scores(recommender: Recommender, rows: Rows, further: Tensor | None, items:
     return scores
 
 
-def _with_and_without(rows: Rows, length: int) -> list[Rows]:
-    """The row, then the row without its first item, without its second, and so on, some of them at a time; alone where
-    it has one item."""
+def _with_and_without(rows: Rows, first: int, length: int) -> list[Rows]:
+    """The row, then the row without its item at place ``first``, without the next one, and so on, some of them at a
+    time; alone where it has one item."""
     kept = [list(range(length))]
     if length > 1:
-        kept += [[place for place in range(length) if place != left_out] for left_out in range(length)]
-    return [_of_places(rows, kept[first : first + _AT_ONCE]) for first in range(0, len(kept), _AT_ONCE)]
+        kept += [[place for place in range(length) if place != left_out] for left_out in range(first, length)]
+    return [_of_places(rows, kept[begin : begin + _AT_ONCE]) for begin in range(0, len(kept), _AT_ONCE)]
 
 
 def _of_places(rows: Rows, kept: list[list[int]]) -> Rows:

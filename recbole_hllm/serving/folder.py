@@ -2,7 +2,8 @@
 
 - ``recommender.json``: what recommends and how; written last, so that a folder with it is whole.
 - ``items.jsonl``: a line for each item, its id and what is shown of it, in the order of the vectors.
-- ``vectors.safetensors``: ``scored`` (N, E) and, where it differs, ``read`` (N, C), without a row for padding.
+- ``vectors.safetensors``: ``scored`` (N, E) and, where it differs, ``read`` (N, C), without a row for padding; of pairs
+  ``popular``, ``pairs`` and ``values``, of a table of all pairs ``table`` (N, N).
 - ``user_model.safetensors``: weights of what reads a history; ``user_llm/`` has those of its language model.
 - ``parts/0/``, ``parts/1/``, and so on: the parts of a blend, each with the files above but for the items.
 - ``item_encoder/``: a sentence-transformers folder, of a model that reads texts; see `sentence_folder`.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 # Scores that are held at once: 256 MB of float32.
-_MOST_SCORES = 2**26
+MOST_SCORES = 2**26
 # Items side by side whose largest score decides whether any of them is looked at.
 _GROUP = 128
 # Up to so many users, items times users is faster than users times items: each vector is read once.
@@ -63,7 +63,7 @@ class ExactIndex:
     def search(self, users: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The best items of each user; see `Index`."""
         items = self.vectors.items
-        at_once = max(1, _MOST_SCORES // len(items))
+        at_once = max(1, MOST_SCORES // len(items))
         found = [best_of(scores_of(block, items), min(k, len(items) - 1)) for block in users.split(at_once)]
         return torch.cat([scores for scores, _ in found]), torch.cat([numbers for _, numbers in found])
 

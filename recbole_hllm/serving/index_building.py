@@ -63,8 +63,7 @@ def build_index(
     count = len(served.items) - 1
     if not count:
         raise ModelError("index: there are no items")
-    if isinstance(served, ServedBlend) and served.scores_all:
-        raise ModelError("index: scores of EASE, or of a part like it, are no products of vectors; no index helps")
+    check_index(served)
     begun = time.perf_counter()
     built = filled(served.items, kind, breadth)
     seconds = time.perf_counter() - begun
@@ -81,6 +80,12 @@ def build_index(
         f"index: {kind} finds {recall:.4f} of the best {k} items of {len(asked)} users with its greatest effort, and "
         f"min_recall is {min_recall}; ask for less, or for more {KINDS[kind].option} (breadth), or take flat"
     )
+
+
+def check_index(served: Served) -> None:
+    """Raises ModelError where no index helps."""
+    if isinstance(served, ServedBlend) and served.scores_all:
+        raise ModelError("index: a part of this model, such as EASE, scores all items without vectors; no index helps")
 
 
 def _share(found: Tensor, best: Tensor) -> float:
@@ -178,6 +183,7 @@ def ready_index(folder: Path, served: Served, histories: UserHistories, kind: st
     """
     if kind not in KINDS:
         raise ConfigError(f"index: {kind!r} is not one of {', '.join(('exact', *KINDS))}")
+    check_index(served)
     index = read_index(folder, served, kind)
     if index is None:
         logger.warning("%s has no %s index of its vectors: it is built", folder, kind)

@@ -14,6 +14,7 @@ from torch import Tensor
 from recbole_hllm.data.texts.template import TextTemplate
 from recbole_hllm.errors import Damaged, DataError, ModelError
 from recbole_hllm.serving import folder as files
+from recbole_hllm.serving.best_items import best_items
 from recbole_hllm.serving.catalogue import Catalogue
 from recbole_hllm.serving.index import ExactIndex, Index
 from recbole_hllm.serving.index_building import ready_index
@@ -168,71 +169,9 @@ class Recommender:
             return []
         rows, further = self.rows_of(requests)
         seen = [set(row[:length]) for row, length in zip(rows.items.tolist(), rows.lengths.tolist(), strict=True)]
-        users = self.served.users(rows, further)
         blocked = [self._blocked(request, own) for request, own in zip(requests, seen, strict=True)]
-        found = self._best(users, rows, requests, blocked)
+        found = best_items(self, rows, further, requests, blocked)
         return [self._shown(numbers, scores) for numbers, scores in found]
-
-    def _best(
-        self, users: Tensor, rows: Rows, requests: Sequence[Request], blocked: Sequence[set[int]]
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Numbers and scores of what is recommended to each."""
-        beside = self.served.beside(rows)
-        more = torch.bincount(beside.rows, minlength=len(users)).tolist() if beside is not None else [0] * len(users)
-        free = [row for row, request in enumerate(requests) if request.among is None]
-        found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        if free:
-            wanted = max(requests[row].k + len(blocked[row]) + more[row] for row in free)
-            found = dict(zip(free, self._searched(users[free], wanted), strict=True))
-        for row, request in enumerate(requests):
-            if request.among is not None:
-                numbers = torch.tensor(sorted(set(self.catalogue.numbers(request.among, "among"))), dtype=torch.long)
-                scored = self.served.items[numbers.to(users.device)] @ users[row]
-                found[row] = numbers.numpy(), scored.cpu().numpy()
-        return [self._chosen(found[row], row, users[row], beside, requests[row], blocked[row])
-                for row in range(len(requests))]  # fmt: skip
-
-    def _searched(self, users: Tensor, wanted: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Numbers and scores of the best items of each user, so many that ``wanted`` of them are on the list; more are
-        asked for where removed ones, or such as are being added now, take places."""
-        asked = wanted
-        while True:
-            scores, numbers = (part.cpu().numpy() for part in self.index.search(users, asked))
-            listed = self.catalogue.listed
-            fewest = (listed[np.minimum(numbers, len(listed) - 1)] & (numbers < len(listed))).sum(axis=1).min()
-            if fewest >= wanted or asked >= len(self.served.items):
-                return list(zip(numbers, scores, strict=True))
-            asked *= 2
-
-    def _chosen(
-        self,
-        found: tuple[np.ndarray, np.ndarray],
-        row: int,
-        user: Tensor,
-        beside: Any,
-        request: Request,
-        blocked: set[int],
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The best k of candidates, with what their scores have beside the product."""
-        numbers, scores = found
-        if beside is not None:
-            own = beside.rows == row
-            items, values = beside.items[own], beside.values[own]
-            both = self.served.items[items] @ user + values.to(user.dtype)
-            numbers = np.concatenate([items.cpu().numpy(), numbers])
-            scores = np.concatenate([both.cpu().numpy(), scores])
-            numbers, first = np.unique(numbers, return_index=True)  # the first of two is that with both
-            scores = scores[first]
-            if request.among is not None:
-                among = np.isin(numbers, self.catalogue.numbers(request.among, "among"))
-                numbers, scores = numbers[among], scores[among]
-        listed = self.catalogue.listed
-        if (latest := numbers >= len(listed)).any():  # items that are being added now
-            numbers, scores = numbers[~latest], scores[~latest]
-        kept = listed[numbers] & ~np.isin(numbers, list(blocked)) & ~np.isneginf(scores)
-        numbers, scores = numbers[kept], scores[kept]
-        order = np.argsort(-scores, kind="stable")[: request.k]
-        return numbers[order], scores[order]
 
     def _shown(self, numbers: np.ndarray, scores: np.ndarray) -> list[Recommended]:
         ids, fields = self.catalogue.ids, self.catalogue.fields

@@ -50,6 +50,11 @@ class Rows:
         place = (self.lengths - 1).clamp(min=0)
         return self.items.gather(1, place[:, None])[:, 0]
 
+    def some(self, first: int, last: int) -> "Rows":
+        """Rows from ``first`` to before ``last``."""
+        parts = (self.items, self.lengths, self.times, self.at)
+        return Rows(*(None if part is None else part[first:last] for part in parts))  # type: ignore[arg-type]
+
     def cut(self, length: int) -> "Rows":
         """The last ``length`` items of each history."""
         if self.items.shape[1] <= length:

@@ -12,7 +12,7 @@ from recbole_hllm.errors import ModelError
 from recbole_hllm.serving import folder as files
 from recbole_hllm.serving.catalogue import Catalogue
 from recbole_hllm.serving.onnx_model import ONNX
-from recbole_hllm.serving.served import Served
+from recbole_hllm.serving.served import Served, ServedBlend
 from recbole_hllm.serving.text_encoder import TextEncoder
 from recbole_hllm.storage.files import read_json
 from recbole_hllm.storage.folders import making
@@ -69,7 +69,9 @@ def save(recommender: Saved, folder: Path, histories: bool = True) -> Path:
     _check_source(recommender)
     catalogue, described = recommender.catalogue, recommender.manifest["served"]
     with making(folder, "save_pretrained") as new:
-        dtype = "float32" if recommender.is_changed else files.dtype_of(described)
+        # Others are added to vectors alone: the items of a blend stay as they are.
+        rounded = isinstance(recommender.served, ServedBlend) or not recommender.is_changed
+        dtype = files.dtype_of(described) if rounded else "float32"
         described = files.write_served(recommender.served, new, dtype)
         files.write_items(new, catalogue.ids[1:], catalogue.fields[1:])
         if histories and recommender.histories.users:

@@ -17,8 +17,8 @@ from recbole_hllm.nn.user_models.base import Histories, UserModel
 from recbole_hllm.serving.growing import GrowingTable
 from recbole_hllm.serving.rows import FURTHER, Rows
 
-# Most items of a history that a model of the whole history is explained by.
-WHOLE_HISTORY = 1000
+# Items of a whole history, however long it is.
+UNBOUNDED = 2**31
 
 
 class Beside(NamedTuple):
@@ -81,6 +81,9 @@ class ServedVectors:
     def read(self) -> Tensor:
         """(N, C) vectors of items as histories are read."""
         return self._read.rows
+
+    # Scores are products of vectors alone.
+    scores_all = False
 
     @property
     def longest(self) -> int:
@@ -201,7 +204,7 @@ class ServedTable:
 
     reads_times = False
     scale = 1.0
-    longest = WHOLE_HISTORY
+    longest = UNBOUNDED
 
     def __init__(self, table: Tensor) -> None:
         self.table = table.detach().float()
@@ -219,10 +222,6 @@ class ServedTable:
         """(B, N) float32; an item that a history has twice counts twice."""
         histories = zip(rows.items, rows.lengths.tolist(), strict=True)
         return torch.stack([self.table[items[:length]].sum(0) for items, length in histories])
-
-    def beside(self, rows: Rows) -> Beside:
-        """All scores."""
-        return beside_of(self.scores(rows))
 
     def similarities(self, items: Tensor, item: int) -> Tensor:
         """(M,) cosines of what some items, and another one, give to all."""
@@ -255,7 +254,7 @@ class ServedBlend:
 
     @property
     def scores_all(self) -> bool:
-        """Whether a part scores all items beside products of vectors, so that no index finds the best."""
+        """Whether a part scores all items, without vectors: no index finds the best, and ``scores`` alone has them."""
         return any(isinstance(part, ServedTable) for part in self.parts)
 
     @property
@@ -275,12 +274,22 @@ class ServedBlend:
         return torch.cat(users, dim=1)
 
     def beside(self, rows: Rows) -> Beside | None:
-        """What parts have beside products, times their weights; None where there is none."""
+        """What parts have beside products, times their weights; None where there is none, or ``scores`` has it."""
         weights, found = self._weights(rows), []
         for place, part in enumerate(self.parts):
-            if (more := part.beside(rows)) is not None:
+            if not isinstance(part, ServedTable) and (more := part.beside(rows)) is not None:
                 found.append(Beside(more.rows, more.items, more.values * weights[more.rows, place]))
         return Beside(*map(torch.cat, zip(*found, strict=True))) if found else None
+
+    def scores(self, rows: Rows) -> Tensor:
+        """(B, N) scores of all items; 0 is padding."""
+        scores, weights = self.users(rows) @ self.items.T, self._weights(rows)
+        if (beside := self.beside(rows)) is not None:
+            beside.add_to(scores)
+        for place, part in enumerate(self.parts):
+            if isinstance(part, ServedTable):
+                scores += weights[:, place, None] * part.scores(rows)
+        return scores
 
     def similarities(self, items: Tensor, item: int) -> Tensor:
         """(M,) mean cosine of some items and another one in all parts but pairs, by their weights."""
@@ -301,13 +310,6 @@ class ServedBlend:
         """(B, P)."""
         lengths = rows.lengths.clamp(max=self.length)
         return self.mix[torch.bucketize(lengths, lengths.new_tensor(self.bounds), right=True)]
-
-
-def beside_of(scores: Tensor) -> Beside:
-    """(B, N) scores of all items but padding, item by item."""
-    count, places = len(scores), torch.arange(1, scores.shape[1], device=scores.device)
-    rows = torch.arange(count, device=scores.device).repeat_interleave(len(places))
-    return Beside(rows, places.repeat(count), scores[:, 1:].flatten())
 
 
 @torch.no_grad()

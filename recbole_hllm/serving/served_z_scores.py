@@ -7,17 +7,20 @@ import torch
 from torch import Tensor
 
 from recbole_hllm.serving.rows import Rows
-from recbole_hllm.serving.served import Beside, Part, ServedBlend, ServedPairs, ServedTable, ServedVectors, beside_of
+from recbole_hllm.serving.served import Beside, Part, ServedBlend, ServedPairs, ServedTable, ServedVectors
 
-_TINY = 1e-12
+# Scores whose deviation is a smaller share of their size differ by rounding alone, and say nothing.
+_ROUNDING = 1e-5
+_AT_ONCE = 2**16  # rows of vectors that are made float64
 
 
 def z_scores(scores: Tensor) -> Tensor:
     """(B, N) each row less its mean, divided by its standard deviation; both of all items but the padding item 0. A row
-    of equal scores becomes 0."""
+    of scores that are equal but for rounding becomes 0."""
     real = scores[:, 1:]
     deviation = real.std(1, correction=0, keepdim=True)
-    return (scores - real.mean(1, keepdim=True)) / deviation.clamp(min=_TINY)
+    tells = deviation > _ROUNDING * real.abs().amax(1, keepdim=True)
+    return (scores - real.mean(1, keepdim=True)) * torch.where(tells, 1 / deviation, 0)
 
 
 class Spread:
@@ -28,16 +31,21 @@ class Spread:
     """
 
     def __init__(self, items: Tensor) -> None:
-        real = items[1:].double()
-        self.mean = real.mean(0)
-        centred = real - self.mean
-        self.covariance = centred.T @ centred / len(real)
+        blocks = items[1:].split(_AT_ONCE)
+        count = max(1, len(items) - 1)
+        self.mean = sum((block.double().sum(0) for block in blocks), items.new_zeros(items.shape[1]).double()) / count
+        squares = items.new_zeros(items.shape[1], items.shape[1]).double()
+        for block in blocks:
+            centred = block.double() - self.mean
+            squares += centred.T @ centred
+        self.covariance = squares / count
 
     def __call__(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, E) -> (B, 1) means and (B, 1) standard deviations, float64."""
+        """(B, E) -> (B, 1) means, and 1 / standard deviation, 0 where scores differ by rounding alone; float64."""
         users = users.double()
-        variance = ((users @ self.covariance) * users).sum(1, keepdim=True)
-        return users @ self.mean[:, None], variance.clamp(min=0).sqrt()
+        mean = users @ self.mean[:, None]
+        deviation = ((users @ self.covariance) * users).sum(1, keepdim=True).clamp(min=0).sqrt()
+        return mean, torch.where(deviation > _ROUNDING * (mean.abs() + deviation), 1 / deviation, 0)
 
 
 class ServedZScores(ServedBlend):
@@ -61,23 +69,28 @@ class ServedZScores(ServedBlend):
         """(B, E + 1) vectors of users; errors are those of a blend."""
         self._refuse(further)
         weights, found = self._weights(rows), []
-        shift = weights.new_zeros(len(weights), 1)
+        shift = weights.new_zeros(len(weights), 1).double()
         for place, (part, spread) in enumerate(zip(self.parts, self._spreads, strict=True)):
             if spread is not None:
                 users = part.users(rows)
-                mean, deviation = spread(users)
-                factor = weights[:, place, None] / deviation.clamp(min=_TINY)
+                mean, less = spread(users)
+                factor = weights[:, place, None] * less
                 found.append((factor * users).float())
-                shift = shift - (factor * mean).float()
-        return torch.cat([*found, shift], dim=1)
+                shift = shift - factor * mean
+        return torch.cat([*found, shift.float()], dim=1)
 
-    def beside(self, rows: Rows) -> Beside | None:
-        """The other parts, all items of each row."""
-        weights, others = self._weights(rows), []
+    def scores(self, rows: Rows) -> Tensor:
+        """(B, N) scores of all items; 0 is padding."""
+        weights = self._weights(rows)
+        scores = self.users(rows) @ self.items.T
         for place, part in enumerate(self.parts):
             if isinstance(part, ServedPairs | ServedTable):
-                others.append(weights[:, place, None] * z_scores(part.scores(rows)))
-        return beside_of(torch.stack(others).sum(0)) if others else None
+                scores += weights[:, place, None] * z_scores(part.scores(rows))
+        return scores
+
+    def beside(self, rows: Rows) -> Beside | None:
+        """Nothing where all parts have vectors. Others are in ``scores``, which who recommends then asks for."""
+        return None
 
     def _side_by_side(self) -> Tensor:
         vectors = [part.items for part in self.parts if isinstance(part, ServedVectors)]

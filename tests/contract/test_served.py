@@ -70,6 +70,8 @@ def rows_of(model, length):
 
 
 def scores_of(served, rows):
+    if isinstance(served, ServedTable) or getattr(served, "scores_all", False):
+        return served.scores(rows)[:, 1:]
     scores = served.users(rows) @ served.items.T
     if (beside := served.beside(rows)) is not None:
         beside.add_to(scores)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recbole_hllm import load_run, run
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.runs.export import export
 from recbole_hllm.runs.quality import quality_as_written, quality_lines
 from recbole_hllm.serving import quantised
@@ -124,7 +124,11 @@ def test_models_of_the_whole_history_are_read_with_it(settings_of, tmp_path, mod
         of = {"of": [str(tmp_path / name) for name in keys], "blend_scores": "z_scores", "blend_weights": [0.5, 0.5]}
         run(model, config_dict={**settings_of(model), "blend_lengths": None, **of}, run_dir=tmp_path / model)
     loaded = load_run(tmp_path / model)
+    with pytest.raises(ModelError, match="no vectors"):
+        export(loaded, tmp_path / "with_vectors", vectors="npy")
+    assert not (tmp_path / "with_vectors").exists()
     folder = export(loaded, tmp_path / "out", dtype="int8")
+    assert "; all items where pairs of items are counted" in (folder / "README.md").read_text(encoding="utf-8")
     test_result = json.loads((tmp_path / model / "metrics.json").read_text())["test_result"]
     assert read_manifest(folder)["quality"]["float32"] == pytest.approx(test_result, abs=1e-9)
 

@@ -32,6 +32,15 @@ def test_contributions_are_scores_less_those_without_each_item(served, item):
     assert [reason.similarity for reason in reasons] == pytest.approx(similar)
 
 
+def test_of_a_very_long_history_the_last_items_are_explained_and_all_are_read(monkeypatch):
+    monkeypatch.setattr("recbole_hllm.serving.explain.MOST_EXPLAINED", 3)
+    served, history = z_scores(), [5, 6, 7, 8, 9, 2]
+    reasons = reasons_of(served, Request([f"i{number}" for number in history]), "i1")
+    assert [reason.id for reason in reasons] == ["i8", "i9", "i2"]
+    wanted = slow_scores(served, history)[1] - slow_scores(served, without(history, 4))[1]
+    assert reasons[1].contribution == pytest.approx(wanted, abs=1e-5)
+
+
 def test_of_a_long_history_what_is_read_is_explained():
     served = sasrec(length=3)
     reasons = reasons_of(served, Request([f"i{number}" for number in (5, 6, 7, 8, 9)]), "i1")

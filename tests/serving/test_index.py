@@ -58,7 +58,7 @@ def test_users_are_searched_in_blocks_and_all_items_can_be_wanted(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     users, items = torch.randn(7, 4, generator=generator), torch.randn(11, 4, generator=generator)
     whole = ExactIndex(Vectors(items)).search(users, 99)
-    monkeypatch.setattr(module, "_MOST_SCORES", 25)
+    monkeypatch.setattr(module, "MOST_SCORES", 25)
     blocks = ExactIndex(Vectors(items)).search(users, 99)
     assert whole[1].shape == (7, 10) and 0 not in whole[1]
     assert torch.equal(whole[1], blocks[1])

@@ -62,6 +62,16 @@ def test_few_are_found_among_many(served):
     assert wanted[0] <= 3 + 3 + 2
 
 
+def test_who_scores_all_does_so_for_some_requests_at_a_time(monkeypatch):
+    requests = [Request([f"i{1 + place % N_ITEMS}", "i3"], k=4) for place in range(9)]
+    asked = recommender(z_scores())
+    wanted = [[item.id for item in asked.recommend_many([request])[0]] for request in requests]
+    monkeypatch.setattr("recbole_hllm.serving.best_items.MOST_SCORES", 2 * (N_ITEMS + 1))
+    assert [[item.id for item in found] for found in asked.recommend_many(requests)] == wanted
+    asked.remove_items([wanted[0][0]])
+    assert [item.id for item in asked.recommend_many(requests[:1])[0]][:3] == wanted[0][1:]
+
+
 def test_ids_may_be_numbers():
     asked = recommender(sasrec())
     asked.catalogue = type(asked.catalogue)([str(number) for number in range(1, N_ITEMS + 1)], [{}] * N_ITEMS)

@@ -141,6 +141,16 @@ def test_a_blend_with_a_removed_item(tmp_path):
     assert answers(again) == answers(recommender) and again.catalogue.removed == ["i7"]
 
 
+def test_the_items_of_a_blend_stay_as_small_when_one_is_removed(tmp_path):
+    pairs = ServedPairs(torch.rand(9), torch.tensor([[1, 2], [5, 7]]), torch.tensor([2.0, 3.0]))
+    blend = ServedBlend([served_vectors(), pairs], torch.tensor([[0.5, 0.5]]), [], 5)
+    recommender = Recommender.from_pretrained(write_export(tmp_path / "export", blend, "int8", encoder=False))
+    recommender.remove_items(["i7"])
+    recommender.save_pretrained(tmp_path / "saved")
+    again = Recommender.from_pretrained(tmp_path / "saved")
+    assert files.dtype_of(again.manifest["served"]) == "int8" and answers(again) == answers(recommender)
+
+
 def test_nothing_is_written_over_and_half_a_folder_never_stays(exported, tmp_path, monkeypatch):
     recommender = Recommender.from_pretrained(exported)
     before = sorted(exported.rglob("*"))

@@ -8,6 +8,7 @@ from small_served import N_ITEMS, WIDTH, blend, hstu, markov, random_table, sasr
 
 from recbole_hllm.errors import ModelError
 from recbole_hllm.nn.user_models.mean import MeanUser
+from recbole_hllm.serving import served_z_scores
 from recbole_hllm.serving.rows import FURTHER, Rows
 from recbole_hllm.serving.served import ServedBlend, ServedTable, ServedVectors
 from recbole_hllm.serving.served_z_scores import ServedZScores
@@ -18,6 +19,8 @@ PLAIN, BLEND, TABLE, Z_SCORES = sasrec(), blend(), table(), z_scores()
 
 
 def scores_of(served, rows):
+    if isinstance(served, ServedTable) or getattr(served, "scores_all", False):
+        return served.scores(rows)[:, 1:]
     scores = served.users(rows) @ served.items.T
     if (beside := served.beside(rows)) is not None:
         beside.add_to(scores)
@@ -55,15 +58,44 @@ def test_z_scores_of_equal_scores_say_nothing():
     alike = ServedVectors(MeanUser(), torch.ones(N_ITEMS + 1, 2), cosine=False, length=3)
     nothing = ServedTable(torch.zeros(N_ITEMS + 1, N_ITEMS + 1))
     served = ServedZScores([alike, nothing], torch.tensor([[0.5, 0.5]]), [], 3)
-    assert scores_of(served, Rows.of([[1, 2], [3]])).abs().max() < 1e-4
+    assert not scores_of(served, Rows.of([[1, 2], [3]])).any()
     assert z_scores_of(torch.tensor([[9.0, 2, 2, 2]])).tolist()[0][1:] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("level", [0.1, -7.77, 1e5])
+def test_scores_that_differ_by_rounding_alone_say_nothing(level):
+    """All items have one vector, and its products are equal but for rounding. The other part decides."""
+    vector = torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(3))
+    collapsed = ServedVectors(MeanUser(), (level * vector).repeat(N_ITEMS + 1, 1), cosine=False, length=4)
+    rows = Rows.of([[1, 2, 5], [3], [7, 8, 9, 10]])
+    for parts in ([collapsed, PLAIN], [collapsed, TABLE]):
+        alone = scores_of(ServedZScores(parts[1:], torch.ones(1, 1), [], 4), rows)
+        both = scores_of(ServedZScores(parts, torch.tensor([[0.5, 0.5]]), [], 4), rows)
+        torch.testing.assert_close(both, alone / 2, rtol=1e-5, atol=1e-5)
+    noise = level * (1 + 1e-7 * torch.randn(2, 1682, generator=torch.Generator().manual_seed(4)))
+    assert not z_scores_of(noise).any()
+
+
+def test_a_catalogue_of_one_item():
+    one = ServedVectors(MeanUser(), torch.randn(2, 3), cosine=False, length=4)
+    blend_ = ServedZScores([one, ServedTable(torch.ones(2, 2))], torch.tensor([[0.5, 0.5]]), [], 4)
+    assert scores_of(blend_, Rows.of([[1]])).tolist() == [[0.0]]
+
+
+def test_the_spread_of_many_items_is_summed_in_blocks(monkeypatch):
+    items, users = random_table(1, 50, 6), torch.randn(4, 6)
+    monkeypatch.setattr(served_z_scores, "_AT_ONCE", 7)
+    mean, less = served_z_scores.Spread(items)(users)
+    scores = (users @ items[1:].T).double()
+    torch.testing.assert_close(mean, scores.mean(1, keepdim=True), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(1 / less, scores.std(1, correction=0, keepdim=True), rtol=1e-5, atol=1e-6)
 
 
 def test_who_scores_all_items_has_no_use_for_an_index():
     assert Z_SCORES.scores_all and ServedBlend([TABLE], torch.ones(1, 1), [], 1).scores_all
     assert not BLEND.scores_all and not ServedZScores([PLAIN, hstu()], torch.ones(1, 2), [], 4).scores_all
     assert ServedZScores([PLAIN, hstu()], torch.ones(1, 2), [], 4).beside(Rows.of([[1]])) is None
-    assert (PLAIN.longest, BLEND.longest, Z_SCORES.longest) == (4, 5, 1000)
+    assert (PLAIN.longest, BLEND.longest) == (4, 5) and Z_SCORES.longest > 10**9
 
 
 def test_times_are_read():

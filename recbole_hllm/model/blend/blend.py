@@ -205,6 +205,8 @@ class Blend(TrainingFree, Factorised, ReadsRuns, Picked, Servable):
         return arrays
 
     def _all_products(self, interaction: Interaction) -> list[tuple[Tensor, Tensor]]:
+        if self.settings.blend_scores == "z_scores":
+            raise ModelError("blend_scores: z_scores are divided by a number of each user, so the blend has no vectors")
         products = []
         for part, product in zip(self.parts, self._products(interaction), strict=True):
             if product is None:

@@ -72,7 +72,7 @@ class Part:
             served = served_of(self.model)
             if not isinstance(served, ServedBlend):
                 return served
-            if len(served.parts) > 1:
+            if type(served) is not ServedBlend or len(served.parts) > 1 or not bool((served.mix == 1).all()):
                 raise ModelError("it is a Blend itself; blend its parts")
         return served.parts[0]  # EASE is the sum of one
 

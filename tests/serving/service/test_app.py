@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 from exports import LENGTH, titles, write_export
 
 from recbole_hllm.serving import Recommender
@@ -110,7 +109,8 @@ def test_a_model_that_reads_times(served, tmp_path):
         ({"items": ["i1"], "at": 1e12}, "at", "divide milliseconds by 1000"),
         ({"texts": [{"size": "3"}]}, "texts", "none of the fields title is given"),
         ({"texts": ["red", " "]}, "texts", "a text is empty; leave it out"),
-        ({"texts": ["red", {"title": "\x00"}]}, "texts", "finds no word in one"),
+        ({"texts": ["red", {"title": "\x00"}]}, "texts", "none of the fields title is given"),
+        ({"texts": ["red", "\x00"]}, "texts", "finds no word in one"),
         ({"texts": ["a" * 4001]}, "texts", "longer than 4,000 characters (--max-text)"),
         ({"texts": [{str(number): "x" for number in range(51)}]}, "texts", "at most 50 fields"),
         ({"items": ["i1"] * 1001}, "items", "1,001 are more than 1,000 (--max-history); send the last ones"),
@@ -257,10 +257,11 @@ def test_limits_are_the_operators(served):
 
 
 def test_examples_of_the_page_are_of_the_export_that_it_serves():
-    """Its export is of ml-100k, whose fields are named differently from those of other sets."""
+    """It is that of the README's commands, which name the fields."""
     root = Path(__file__).resolve().parents[3]
     told = (root / "docs/serving/service.md").read_text(encoding="utf-8")
-    read = set(yaml.safe_load((root / "properties/dataset/ml-100k.yaml").read_text(encoding="utf-8"))["text_keys"])
+    (named,) = re.findall(r"convert csv .*--texts=(\S+)", (root / "README.md").read_text(encoding="utf-8"))
+    read = set(named.split(","))
     sent = [json.loads(body) for body in re.findall(r"-d '(.*)'", told)]
     (answer,) = (json.loads(body) for body in re.findall(r"```json\n(.*?)```", told, re.DOTALL) if '"score"' in body)
     wanted = [bodies.Wanted(**body) for body in sent if {"items", "texts", "user"} & set(body)]
@@ -268,7 +269,7 @@ def test_examples_of_the_page_are_of_the_export_that_it_serves():
     fields = [text for one in wanted for text in one.texts] + [one for body in added for one in body.values()]
     fields += [item["fields"] for item in answer["items"]]
     assert len(wanted) == 3 and len(fields) == 3
-    assert all("movie_title" in one and set(one) <= read for one in fields)
+    assert all("title" in one and set(one) <= read for one in fields)
 
 
 def test_a_longer_history_than_the_model_reads_is_cut(shared):
