@@ -37,8 +37,7 @@ def best_items(
     """
     served = asked.served
     if isinstance(served, ServedBlend) and served.scores_all:
-        served.users(rows, further)  # refuses what a blend cannot read
-        scored = _scores_of_all(served, rows)
+        scored = _scores_of_all(served, rows, further)
         return [_best_of_all(asked, *one) for one in zip(scored, requests, blocked, strict=True)]
     users, beside = served.users(rows, further), served.beside(rows)
     found = _candidates(asked, users, beside, requests, blocked)
@@ -50,11 +49,11 @@ def best_items(
 # ---- where a part scores all items ----
 
 
-def _scores_of_all(served: ServedBlend, rows: Rows) -> Iterator[np.ndarray]:
+def _scores_of_all(served: ServedBlend, rows: Rows, further: Tensor | None) -> Iterator[np.ndarray]:
     """(N,) scores of each row."""
     at_once = max(1, MOST_SCORES // len(served.items))
     for first in range(0, len(rows.lengths), at_once):
-        yield from served.scores(rows.some(first, first + at_once)).cpu().numpy()
+        yield from served.scores(rows.some(first, first + at_once), further).cpu().numpy()
 
 
 def _best_of_all(asked: Asked, scores: np.ndarray, request: Request, blocked: Collection[int]) -> Found:

@@ -77,8 +77,7 @@ def _scores(recommender: Recommender, rows: Rows, further: Tensor | None, items:
     """(B, M) of some items."""
     served = recommender.served
     if isinstance(served, ServedBlend) and served.scores_all:
-        served.users(rows, further)  # refuses what a blend cannot read
-        return served.scores(rows)[:, items]
+        return served.scores(rows, further)[:, items]
     scores, beside = served.users(rows, further) @ served.items[items].T, served.beside(rows)
     if beside is not None:
         for place, item in enumerate(items):

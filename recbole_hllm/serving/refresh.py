@@ -62,7 +62,8 @@ def refresh(
     if remove and not any(item in catalogue for item in given):
         raise DataError(f"{items}: the export has none of its ids, and remove would leave none of its items")
     differ = recommender.new_or_changed(given)
-    blank = {item for item in differ if _is_blank(recommender, given[item])}
+    template = _template(recommender)
+    blank = {item for item in differ if template is not None and _is_blank(template, given[item])}
     read = [item for item in differ if item not in blank]
     for item in read:
         with naming(f"{items}, item {item!r}"):
@@ -83,7 +84,8 @@ def refresh(
 def _read(path: Path, recommender: Recommender) -> dict[str, Fields]:
     """The items of a file; what a table does not say of a known item stays."""
     catalogue, manifest = recommender.catalogue, recommender.manifest
-    read = (manifest.get("template") or {}).get("text_keys", ())
+    template = _template(recommender)
+    read = template.text_keys if template is not None else ()
     items = read_items(path, manifest.get("item_field", "item_id"), read, set().union(*catalogue.fields))
     if path.suffix == ".item":
         for item, fields in items.items():
@@ -92,9 +94,12 @@ def _read(path: Path, recommender: Recommender) -> dict[str, Fields]:
     return items
 
 
-def _is_blank(recommender: Recommender, fields: Fields) -> bool:
+def _template(recommender: Recommender) -> TextTemplate | None:
+    """How the text of an item is made; None of a model that reads none."""
+    described = recommender.manifest.get("template")
+    return TextTemplate(**described) if described else None
+
+
+def _is_blank(template: TextTemplate, fields: Fields) -> bool:
     """Whether the fields that the model reads are there, and say nothing."""
-    if not (described := recommender.manifest.get("template")):
-        return False
-    template = TextTemplate(**described)
     return any(key in fields for key in template.text_keys) and template.text_of(fields) == template.item_prompt

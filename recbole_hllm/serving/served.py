@@ -281,9 +281,9 @@ class ServedBlend:
                 found.append(Beside(more.rows, more.items, more.values * weights[more.rows, place]))
         return Beside(*map(torch.cat, zip(*found, strict=True))) if found else None
 
-    def scores(self, rows: Rows) -> Tensor:
-        """(B, N) scores of all items; 0 is padding."""
-        scores, weights = self.users(rows) @ self.items.T, self._weights(rows)
+    def scores(self, rows: Rows, further: Tensor | None = None) -> Tensor:
+        """(B, N) scores of all items; 0 is padding. Errors are those of ``users``."""
+        scores, weights = self.users(rows, further) @ self.items.T, self._weights(rows)
         if (beside := self.beside(rows)) is not None:
             beside.add_to(scores)
         for place, part in enumerate(self.parts):

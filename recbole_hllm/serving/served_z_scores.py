@@ -79,10 +79,10 @@ class ServedZScores(ServedBlend):
                 shift = shift - factor * mean
         return torch.cat([*found, shift.float()], dim=1)
 
-    def scores(self, rows: Rows) -> Tensor:
-        """(B, N) scores of all items; 0 is padding."""
+    def scores(self, rows: Rows, further: Tensor | None = None) -> Tensor:
+        """(B, N) scores of all items; 0 is padding. Errors are those of a blend."""
         weights = self._weights(rows)
-        scores = self.users(rows) @ self.items.T
+        scores = self.users(rows, further) @ self.items.T
         for place, part in enumerate(self.parts):
             if isinstance(part, ServedPairs | ServedTable):
                 scores += weights[:, place, None] * z_scores(part.scores(rows))
