@@ -64,7 +64,6 @@ _PIPELINE = (
 _KNOWLEDGE = "reads a knowledge graph, which the data sets of a table do not have; SASRec and GRU4RecF read items alone"
 _TREES = "is trees of a library with a trainer of its own; DeepFM and the other context-aware models read the same"
 _REFUSED = {
-    "S3Rec": "is trained in two stages, the second from a pickle of the first; SASRec is the second stage alone",
     **dict.fromkeys(("GRU4RecKG", "KSR"), _KNOWLEDGE),
     **dict.fromkeys(("lightgbm", "xgboost"), _TREES),
     "RaCT": "is trained in three stages, each from a pickle of the one before; the first of them is MultiVAE",
@@ -77,7 +76,7 @@ _USERS = {"CDAE", "DiffRec", "ENMF", "LDiffRec", "MacridVAE", "MultiDAE", "Multi
 # With a repair, a way to run here, or, SASRec, keys of ours.
 _MODULES = {
     **{name: name.lower() for name in ("BERT4Rec", "DGCF", "DIEN", "EASE", "ENMF", "FEARec")},
-    **{name: name.lower() for name in ("LINE", "NCL", "SASRec", "SLIMElastic")},
+    **{name: name.lower() for name in ("LINE", "NCL", "S3Rec", "SASRec", "SLIMElastic")},
     **dict.fromkeys(("CDAE", "MacridVAE", "MultiDAE", "MultiVAE", "RecVAE"), "autoencoders"),
     **dict.fromkeys(("DiffRec", "LDiffRec"), "diffusion"),
     **dict.fromkeys(("GCMC", "LightGCN", "NGCF", "SpectralCF"), "graphs"),

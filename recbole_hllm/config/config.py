@@ -30,7 +30,7 @@ from recbole_hllm.config.renamed import refuse_renamed
 from recbole_hllm.config.schema import DECLARED
 from recbole_hllm.config.scopes import SHARED
 from recbole_hllm.data.files.formats import find_table
-from recbole_hllm.data.files.selected import choose_selected
+from recbole_hllm.data.files.selected import ITEM_ATTRIBUTE, choose_selected
 from recbole_hllm.data.labels import check_labelled_settings, has_label_column, reads_labels
 from recbole_hllm.data.negatives import check_loss, check_negatives, compares_with_drawn
 from recbole_hllm.data.protocol import referenced
@@ -343,12 +343,12 @@ class Config(RecBoleConfig):
 
     def _choose_selected_features(self, final: dict[str, Any]) -> None:
         """RecBole's default is the column of its own example; another data set has other columns."""
-        path = self._table_file(final, "item")
-        if "selected_features" not in self.internal_config_dict or not path.parent.is_dir():
+        path, load = self._table_file(final, "item"), final["load_col"]
+        key = next((name for name in ("selected_features", ITEM_ATTRIBUTE) if name in self.internal_config_dict), None)
+        if key is None or not path.parent.is_dir():
             return
-        given = self.external_config_dict.get("selected_features")
-        final["selected_features"] = selected = choose_selected(self.model, path, final, given)
-        load = final["load_col"]
+        selected = choose_selected(self.model, path, final, key, self.external_config_dict.get(key))
+        final[key] = selected[0] if key == ITEM_ATTRIBUTE else selected
         if load is not None and load.get("item") != "*":
             wanted = [final["ITEM_ID_FIELD"], *(load.get("item") or []), *selected]
             final["load_col"] = {**load, "item": list(dict.fromkeys(wanted))}

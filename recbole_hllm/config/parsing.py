@@ -25,7 +25,7 @@ _NO_VALUE = ("None", "null", "Null", "NULL")
 # The same, but for keys whose value is written into texts.
 _NO_VALUE_BUT_WRITTEN = ("", "~")
 # Chosen by the data and by other keys where they are empty, though RecBole's models have a default for them.
-_CHOSEN_IF_EMPTY = {"selected_features", "train_neg_sample_args"}
+_CHOSEN_IF_EMPTY = {"selected_features", "item_attribute", "train_neg_sample_args"}
 # Before the name of another row of the same table, in the place of its run's folder.
 ROW = "row:"
 # Instructions for bf16, as torch names them: of x86, and of ARM.
@@ -195,7 +195,7 @@ def refuse_empty(values: Mapping[str, Any], defaults: Mapping[str, Any], model: 
     """
     file = recbole_folder() / "properties" / "model" / f"{model}.yaml"
     theirs = read_yaml(file) if file.is_file() else {}
-    own = {key for key, default in theirs.items() if str(default) not in _NO_VALUE} - _CHOSEN_IF_EMPTY
+    own = {key for key, default in theirs.items() if str(default) not in ("", *_NO_VALUE)} - _CHOSEN_IF_EMPTY
     for key, default in defaults.items():
         number = isinstance(default, (int, float)) and not isinstance(default, bool) and key not in DECLARED
         if values[key] is None and default is not None and not isinstance(default, bool) and (key in own or number):

@@ -43,15 +43,18 @@ class Stopping:
     Args:
         settings: of the run.
         counts_only: the model sees the data once, and no other limit holds for it.
+        before: epochs before those that ``epochs`` counts; none where it is 0.
     """
 
-    def __init__(self, settings: RunKeys, counts_only: bool) -> None:
+    def __init__(self, settings: RunKeys, counts_only: bool, before: int = 0) -> None:
         self.settings, self.counts_only = settings, counts_only
-        self.epochs = 1 if counts_only else settings.epochs
+        counted = 1 if counts_only else settings.epochs
+        self.before = before if counted else 0
+        self.epochs = self.before + counted
         self.max_steps = None if counts_only else settings.max_steps
         self.eval_every_steps = None if counts_only else settings.eval_every_steps
         self.save_every_steps = None if counts_only else settings.save_every_steps
-        self.eval_step = min(settings.eval_step, max(self.epochs, 1))
+        self.eval_step = min(settings.eval_step, max(counted, 1))
 
     def all_steps(self, batches: int) -> int:
         """Optimizer steps of the whole training, at ``batches`` an epoch, where nothing ends it before."""
@@ -66,11 +69,12 @@ class Stopping:
 
     def validates_after_epoch(self, epochs: int) -> bool:
         """Whether there is a validation after so many epochs."""
-        return self.eval_every_steps is None and self.eval_step > 0 and epochs % self.eval_step == 0
+        counted = epochs - self.before
+        return self.eval_every_steps is None and self.eval_step > 0 and counted > 0 and counted % self.eval_step == 0
 
-    def validates_after_step(self, steps: int) -> bool:
-        """Whether there is a validation after so many steps."""
-        return self.eval_every_steps is not None and steps % self.eval_every_steps == 0
+    def validates_after_step(self, steps: int, epochs: int) -> bool:
+        """Whether there is a validation after so many steps, in the epoch after so many whole ones."""
+        return self.eval_every_steps is not None and epochs >= self.before and steps % self.eval_every_steps == 0
 
     def saves_after_step(self, steps: int) -> bool:
         """Whether there is a checkpoint after so many steps, beside those after epochs."""
@@ -82,7 +86,7 @@ class Stopping:
         if progress.without_better > self.settings.stopping_step:
             return EARLY
         if progress.epochs >= self.epochs:
-            return COUNTED_ONCE if self.counts_only else self._limit(self.epochs, "epoch")
+            return COUNTED_ONCE if self.counts_only else self._limit(self.epochs - self.before, "epoch")
         if self.max_steps is not None and progress.steps >= self.max_steps:
             return self._limit(self.max_steps, "step")
         if minutes is not None and progress.seconds > 60 * minutes:

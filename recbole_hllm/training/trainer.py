@@ -62,7 +62,7 @@ class Trainer(Evaluation):
         self.weight_decay, self.clip_grad_norm = settings.weight_decay, settings.clip_grad_norm
         # Models that only count see the data once, and have no gradients.
         self.counts_only = model.type == ModelType.TRADITIONAL
-        self.stopping = Stopping(settings, self.counts_only)
+        self.stopping = Stopping(settings, self.counts_only, model.epochs_before())
         self.epochs = self.stopping.epochs
         self.valid_metric, self.valid_metric_bigger = settings.valid_metric.lower(), settings.valid_metric_bigger
         self.accumulation = settings.gradient_accumulation_steps
@@ -249,7 +249,7 @@ class Trainer(Evaluation):
                 if not last:
                     continue
                 self._step()
-                if self._validation and self.stopping.validates_after_step(self.steps):
+                if self._validation and self.stopping.validates_after_step(self.steps, self.epochs_run):
                     self._inside_epoch(numbers, self._validation)
                     self._train_mode()
                 if self.batch < batches and self._reason():

@@ -102,7 +102,7 @@ def test_a_missing_model_or_data_set_says_how_to_give_it(model, dataset, key):
 def test_a_model_that_is_no_name(toy):
     refused("model: Config is not a RecBole recommender", StockConfig, "toy")
     refused("no model named 'SASRek'; did you mean 'SASRec'", "SASRek", "toy")
-    refused("'S3Rec' of RecBole does not run", "S3Rec", "toy")
+    refused("'RaCT' of RecBole does not run", "RaCT", "toy")
 
 
 def test_negatives_asked_for_are_not_dropped(toy):

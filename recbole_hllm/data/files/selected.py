@@ -7,17 +7,21 @@ from recbole_hllm.data.files.float_columns import check_selected
 from recbole_hllm.data.files.formats import read_header
 from recbole_hllm.errors import ConfigError
 
+# The key of S3Rec.
+ITEM_ATTRIBUTE = "item_attribute"
 # Columns that hold an item's category in public data sets, in order of preference.
 _USUAL_FEATURES = ("class", "categories", "category", "genres", "genre", "brand", "tag", "tags")
 
 
-def choose_selected(model: str, path: Path, keys: dict[str, Any], given: Any) -> list[str]:
-    """Value of ``selected_features``: RecBole's default is the column of its own example.
+def choose_selected(model: str, path: Path, keys: dict[str, Any], key: str, given: Any) -> list[str]:
+    """Value of ``selected_features``, or the only column of ``item_attribute``: RecBole's default is the column of its
+    own example.
 
     Args:
         model: name of the model.
         path: the table of the items.
         keys: those of the config.
+        key: one of the two.
         given: what the user gives for the key; None for nothing.
 
     Raises:
@@ -33,8 +37,21 @@ def choose_selected(model: str, path: Path, keys: dict[str, Any], given: Any) ->
     if missing or not selected:
         problem = f"which has no {', '.join(missing) or 'such column'}" if path.exists() else "which is missing"
         raise ConfigError(
-            f"selected_features: {model} needs a feature column of {path}, {problem}; "
+            f"{key}: {model} needs a feature column of {path}, {problem}; "
             f"token columns there: {', '.join(columns) or 'none'}"
         )
-    check_selected(model, {column: header[column].value for column in selected}, keys["numerical_features"])
+    kinds = {column: header[column].value for column in selected}
+    if key == ITEM_ATTRIBUTE:
+        _check_attribute(model, kinds)
+    else:
+        check_selected(model, kinds, keys["numerical_features"])
     return selected
+
+
+def _check_attribute(model: str, kinds: dict[str, str]) -> None:
+    """Raises ConfigError unless it is one column of tokens."""
+    if len(kinds) != 1:
+        raise ConfigError(f"{ITEM_ATTRIBUTE}: {model} reads one column, not {', '.join(kinds)}")
+    (column, kind), *_ = kinds.items()
+    if not kind.startswith("token"):
+        raise ConfigError(f"{ITEM_ATTRIBUTE}: '{column}' is a {kind} column, and {model} reads token or token_seq")

@@ -163,6 +163,11 @@ class Recommender(AbstractRecommender):
         """Called in evaluation mode before rows are scored, in every process of several: what is computed once for all
         rows, and by all processes together. Default: nothing."""
 
+    def epochs_before(self) -> int:
+        """How many epochs come before those that ``epochs`` counts, for another task: no validation follows them.
+        Default: none."""
+        return 0
+
     def begin_epoch(self, epoch: int) -> None:
         """Called in training mode before the first batch of each epoch, 0 is the first, in every process of several and
         with whole weights. What it sets and a later batch reads is among ``COUNTERS`` or ``other_parameter``, or a
