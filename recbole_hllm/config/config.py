@@ -236,7 +236,7 @@ class Config(RecBoleConfig):
         self._choose_precision(final)
         self._choose_masking(final)
         self._choose_labels(final)
-        self._choose_selected_features(final)
+        self._choose_feature_columns(final)
         self._load_action_field(final)
         final["data_path"] = os.path.abspath(final["data_path"])
         # Taken before RecBole adds objects and derived values.
@@ -341,8 +341,9 @@ class Config(RecBoleConfig):
                 final["threshold"] = None
         check_labelled_settings(self.model, final)
 
-    def _choose_selected_features(self, final: dict[str, Any]) -> None:
-        """RecBole's default is the column of its own example; another data set has other columns."""
+    def _choose_feature_columns(self, final: dict[str, Any]) -> None:
+        """``selected_features``, or S3Rec's ``item_attribute``: RecBole's default is the column of its own example, and
+        another data set has other columns."""
         path, load = self._table_file(final, "item"), final["load_col"]
         key = next((name for name in ("selected_features", ITEM_ATTRIBUTE) if name in self.internal_config_dict), None)
         if key is None or not path.parent.is_dir():

@@ -169,13 +169,16 @@ def plain(value: Any, key: str) -> Any:
 
 
 def as_default(key: str, value: Any, default: Any) -> Any:
-    """A value in the type of the key's default, where the default has one and the schema does not know the key.
+    """A value in the type of the key's default, where the default has one and the schema does not know the key. An
+    empty one is an empty text, where that is the default: RecBole's models ask for its length.
 
     Raises:
         ConfigError: it cannot be that type.
     """
-    if value is None or default is None or key in DECLARED:
+    if default is None or key in DECLARED:
         return value
+    if value is None:
+        return "" if default == "" else None
     if isinstance(default, bool):
         if isinstance(value, int) and value in (0, 1):
             return bool(value)
@@ -195,7 +198,7 @@ def refuse_empty(values: Mapping[str, Any], defaults: Mapping[str, Any], model: 
     """
     file = recbole_folder() / "properties" / "model" / f"{model}.yaml"
     theirs = read_yaml(file) if file.is_file() else {}
-    own = {key for key, default in theirs.items() if str(default) not in ("", *_NO_VALUE)} - _CHOSEN_IF_EMPTY
+    own = {key for key, default in theirs.items() if str(default) not in _NO_VALUE} - _CHOSEN_IF_EMPTY
     for key, default in defaults.items():
         number = isinstance(default, (int, float)) and not isinstance(default, bool) and key not in DECLARED
         if values[key] is None and default is not None and not isinstance(default, bool) and (key in own or number):

@@ -1,7 +1,7 @@
 """What a training will cost, before it starts: parameters, tokens, FLOPs, memory, and time from a few timed steps."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -125,9 +125,10 @@ def _parameters(model: Any) -> dict[str, tuple[int, int]]:
 def _work(config: Config, model: Any, train: Any) -> dict[str, float]:
     """Tokens, positions and FLOPs of an epoch, from some of its batches."""
     counter, epoch = WorkCounter(config, model, train._dataset.rows.labelled, recomputation=True), Work()
-    counted = [counter.of(rows) for rows in islice(train, SAMPLED_BATCHES)]
-    for work in counted:
-        epoch.add(work, len(train) / len(counted))
+    batches = list(islice(train, SAMPLED_BATCHES))
+    for share in _stages(model, model.pretraining_epochs(), RunKeys.of(config).epochs):
+        for rows in batches:
+            epoch.add(counter.of(rows), share * len(train) / len(batches))
     names = ("item_tokens", "tokens_again", "positions", "flops", "activations")
     return {name: getattr(epoch, name) for name in names}
 
@@ -175,20 +176,36 @@ def _timed(config: Config, train: Any) -> dict[str, Any]:
     return _time_steps(Trainer(config, model, Path("unused")), train)
 
 
+def _stages(model: Any, pretraining: int, epochs: int) -> Iterator[float]:
+    """The share in all epochs of each stage that there is, pre-training and training, the model being set to it."""
+    if not pretraining or not epochs:
+        yield 1.0
+        return
+    for first, share in ((0, pretraining), (pretraining, epochs)):
+        model.begin_epoch(first)
+        yield share / (pretraining + epochs)
+
+
 def _time_steps(trainer: Trainer, train: Any) -> dict[str, Any]:
-    seconds = []
-    batches = islice(train, 1 + TIMED_STEPS)
+    """Of a training of two stages the seconds of a step are the mean over all epochs."""
     trainer.model.train()
-    for rows in batches:
+    before = trainer.stopping.pretraining
+    stages = _stages(trainer.model, before, trainer.epochs - before)
+    step = sum(share * _seconds_of_step(trainer, train) for share in stages)
+    epochs, max_steps, epoch = trainer.epochs, trainer.stopping.max_steps, step * len(train)
+    every, limit = epoch * epochs, f"{epochs} epochs"
+    if max_steps is not None and trainer.stopping.all_steps(len(train)) == max_steps:
+        every, limit = min(every, step * max_steps * trainer.accumulation), f"{max_steps} steps (max_steps)"
+    return {"step": step, "epoch": epoch, "epochs": epochs, "all": every, "limit": limit}
+
+
+def _seconds_of_step(trainer: Trainer, train: Any) -> float:
+    seconds = []
+    for rows in islice(train, 1 + TIMED_STEPS):
         start = time.perf_counter()
         trainer.train_batch(rows)
         trainer.engine.step()
         if trainer.gpu_available:
             torch.cuda.synchronize(trainer.device)
         seconds.append(time.perf_counter() - start)
-    step = float(np.mean(seconds[1:] or seconds))
-    epochs, max_steps, epoch = trainer.epochs, trainer.stopping.max_steps, step * len(train)
-    every, limit = epoch * epochs, f"{epochs} epochs"
-    if max_steps is not None and trainer.stopping.all_steps(len(train)) == max_steps:
-        every, limit = min(every, step * max_steps * trainer.accumulation), f"{max_steps} steps (max_steps)"
-    return {"step": step, "epoch": epoch, "epochs": epochs, "all": every, "limit": limit}
+    return float(np.mean(seconds[1:] or seconds))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from recbole.utils import calculate_valid_score
 
+from recbole_hllm.errors import ConfigError
 from recbole_hllm.processes import current
 from recbole_hllm.storage.files import finite
 from recbole_hllm.training.random_states import draw_apart, random_states, restore
@@ -31,6 +32,7 @@ def loop_of(trainer: Any, batches: int) -> dict[str, Any]:
         "epoch_in": [batches, trainer.accumulation],
         "schedule_steps": trainer.schedule.last_epoch,
         "scaler": trainer.scaler.state_dict(),
+        "pretraining_epochs": trainer.stopping.pretraining,
         "model": {name: _plain(getattr(trainer.model, name)) for name in trainer.model.COUNTERS},
         "spent": trainer.throughput.spent(),
         "processes": current().gather({"before": before, "now": random_states()}),
@@ -44,7 +46,16 @@ def take_up(trainer: Any, loop: dict[str, Any], batches: int) -> None:
         trainer: a new Trainer of the same run, with its schedule.
         loop: what ``loop_of`` gave.
         batches: of an epoch now. With others, or other accumulation, the epoch that had begun begins again.
+
+    Raises:
+        ConfigError: the training began with another number of epochs of pre-training.
     """
+    began, now = loop.get("pretraining_epochs", 0), trainer.stopping.pretraining
+    if began != now:
+        raise ConfigError(
+            f"this training began with {began} epochs of pre-training, and would have {now} now: resume with the same "
+            "number, or take another run_dir"
+        )
     for name in _KEPT:
         if name in loop:
             setattr(trainer, name, loop[name])

@@ -43,14 +43,14 @@ class Stopping:
     Args:
         settings: of the run.
         counts_only: the model sees the data once, and no other limit holds for it.
-        before: epochs before those that ``epochs`` counts; none where it is 0.
+        pretraining: epochs of it, before those that ``epochs`` counts; none where that is 0.
     """
 
-    def __init__(self, settings: RunKeys, counts_only: bool, before: int = 0) -> None:
+    def __init__(self, settings: RunKeys, counts_only: bool, pretraining: int = 0) -> None:
         self.settings, self.counts_only = settings, counts_only
         counted = 1 if counts_only else settings.epochs
-        self.before = before if counted else 0
-        self.epochs = self.before + counted
+        self.pretraining = pretraining if counted else 0
+        self.epochs = self.pretraining + counted
         self.max_steps = None if counts_only else settings.max_steps
         self.eval_every_steps = None if counts_only else settings.eval_every_steps
         self.save_every_steps = None if counts_only else settings.save_every_steps
@@ -69,12 +69,12 @@ class Stopping:
 
     def validates_after_epoch(self, epochs: int) -> bool:
         """Whether there is a validation after so many epochs."""
-        counted = epochs - self.before
+        counted = epochs - self.pretraining
         return self.eval_every_steps is None and self.eval_step > 0 and counted > 0 and counted % self.eval_step == 0
 
     def validates_after_step(self, steps: int, epochs: int) -> bool:
         """Whether there is a validation after so many steps, in the epoch after so many whole ones."""
-        return self.eval_every_steps is not None and epochs >= self.before and steps % self.eval_every_steps == 0
+        return self.eval_every_steps is not None and epochs >= self.pretraining and steps % self.eval_every_steps == 0
 
     def saves_after_step(self, steps: int) -> bool:
         """Whether there is a checkpoint after so many steps, beside those after epochs."""
@@ -82,11 +82,17 @@ class Stopping:
 
     def reason(self, progress: Progress) -> str | None:
         """Why to stop now; None: training goes on."""
+        reason = self._reason(progress)
+        if reason is not None and progress.epochs < self.pretraining:
+            return f"{reason}, before the end of pre-training"
+        return reason
+
+    def _reason(self, progress: Progress) -> str | None:
         minutes = self.settings.max_training_minutes
         if progress.without_better > self.settings.stopping_step:
             return EARLY
         if progress.epochs >= self.epochs:
-            return COUNTED_ONCE if self.counts_only else self._limit(self.epochs - self.before, "epoch")
+            return COUNTED_ONCE if self.counts_only else self._limit(self.epochs - self.pretraining, "epoch")
         if self.max_steps is not None and progress.steps >= self.max_steps:
             return self._limit(self.max_steps, "step")
         if minutes is not None and progress.seconds > 60 * minutes:
@@ -95,6 +101,8 @@ class Stopping:
 
     def _limit(self, number: int, what: str) -> str:
         limit = _counted(number, what)
+        if self.pretraining and what == "epoch":
+            limit += f" after {self.pretraining} of pre-training"
         # The learning rate has come down to 0: more epochs would be another schedule, not the rest of this one.
         return f"end of the schedule ({limit})" if self.settings.scheduler == "cosine" else f"limit of {limit}"
 

@@ -62,7 +62,7 @@ class Trainer(Evaluation):
         self.weight_decay, self.clip_grad_norm = settings.weight_decay, settings.clip_grad_norm
         # Models that only count see the data once, and have no gradients.
         self.counts_only = model.type == ModelType.TRADITIONAL
-        self.stopping = Stopping(settings, self.counts_only, model.epochs_before())
+        self.stopping = Stopping(settings, self.counts_only, model.pretraining_epochs())
         self.epochs = self.stopping.epochs
         self.valid_metric, self.valid_metric_bigger = settings.valid_metric.lower(), settings.valid_metric_bigger
         self.accumulation = settings.gradient_accumulation_steps

@@ -33,6 +33,8 @@ def choose_selected(model: str, path: Path, keys: dict[str, Any], key: str, give
     if selected is None:
         selected = ([column for column in _USUAL_FEATURES if column in columns] + columns)[:1]
     selected = [selected] if isinstance(selected, str) else selected
+    if not isinstance(selected, list) or not all(isinstance(column, str) for column in selected):
+        raise ConfigError(f"{key}: {given!r} is neither the name of a column nor a list of them")
     missing = [column for column in selected if column not in header]
     if missing or not selected:
         problem = f"which has no {', '.join(missing) or 'such column'}" if path.exists() else "which is missing"
@@ -42,16 +44,18 @@ def choose_selected(model: str, path: Path, keys: dict[str, Any], key: str, give
         )
     kinds = {column: header[column].value for column in selected}
     if key == ITEM_ATTRIBUTE:
-        _check_attribute(model, kinds)
+        _check_attribute(model, kinds, keys["ITEM_ID_FIELD"])
     else:
         check_selected(model, kinds, keys["numerical_features"])
     return selected
 
 
-def _check_attribute(model: str, kinds: dict[str, str]) -> None:
-    """Raises ConfigError unless it is one column of tokens."""
+def _check_attribute(model: str, kinds: dict[str, str], item_id: str) -> None:
+    """Raises ConfigError unless it is one column of tokens, other than the ids."""
     if len(kinds) != 1:
         raise ConfigError(f"{ITEM_ATTRIBUTE}: {model} reads one column, not {', '.join(kinds)}")
     (column, kind), *_ = kinds.items()
+    if column == item_id:
+        raise ConfigError(f"{ITEM_ATTRIBUTE}: '{column}' has the ids of the items: each would have its own")
     if not kind.startswith("token"):
         raise ConfigError(f"{ITEM_ATTRIBUTE}: '{column}' is a {kind} column, and {model} reads token or token_seq")

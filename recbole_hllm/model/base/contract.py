@@ -163,8 +163,8 @@ class Recommender(AbstractRecommender):
         """Called in evaluation mode before rows are scored, in every process of several: what is computed once for all
         rows, and by all processes together. Default: nothing."""
 
-    def epochs_before(self) -> int:
-        """How many epochs come before those that ``epochs`` counts, for another task: no validation follows them.
+    def pretraining_epochs(self) -> int:
+        """How many epochs of pre-training come before those that ``epochs`` counts; no validation follows one of them.
         Default: none."""
         return 0
 

@@ -8,13 +8,13 @@ from recbole.model.loss import BPRLoss
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as binary_loss
 
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, DataError
 from recbole_hllm.model.base.recbole_models import recbole_values, sequential_recommender
 
 PRETRAIN, FINETUNE = "pretrain", "finetune"
 # Of a training in two parts, the second from a pickle of the first.
 _OF_TWO_RUNS = ("train_stage", "pre_model_path", "save_step")
-# Left aside once the first stage is over.
+# Read by no recommendation.
 _OF_THE_FIRST = ("feature_embedding", "aap_norm", "mip_norm", "map_norm", "sp_norm")
 
 
@@ -23,23 +23,27 @@ class S3Rec(sequential_recommender.S3Rec):
 
     The first ``pretrain_epochs`` epochs are the paper's four tasks (section 4.2) on the histories of the training rows,
     read in both directions; no validation follows them. Then the weights are those that SASRec's training starts from,
-    which ``epochs`` and early stopping are about. The optimizer goes on.
-
-    Histories are padded on the right in both stages; RecBole's code pads on the left in the first, so that places have
-    other vectors there. A wrong segment stands where the right one does, as in the paper's own code; in RecBole's it
-    stands alone, and is known by that.
+    which ``epochs`` and early stopping are about. The optimizer and the schedule of the learning rate go on.
 
     Args:
         config: the run's Config.
         dataset: the training part of a SequenceDataset.
+
+    Raises:
+        DataError: no item has an attribute.
     """
 
     COUNTERS = ("train_stage",)
     attributes: Tensor  # (N, K) of each item, padded with 0
 
     def __init__(self, config: Any, dataset: Any) -> None:
+        column, self.pretrain_epochs = recbole_values(config, "item_attribute", "pretrain_epochs")
+        if dataset.num(column) < 2:  # 0 is none
+            raise DataError(
+                f"data set '{dataset.dataset_name}': no item has a value in the column '{column}', which "
+                "item_attribute names"
+            )
         super().__init__(config, dataset)
-        (self.pretrain_epochs,) = recbole_values(config, "pretrain_epochs")
         # Of the second stage; RecBole's code has one for each stage under this name.
         self.loss_fct = nn.CrossEntropyLoss() if self.loss_type == "CE" else BPRLoss()
         attributes = torch.as_tensor(self.item_feat[self.FEATURE_FIELD]).view(dataset.item_num, -1)
@@ -49,7 +53,7 @@ class S3Rec(sequential_recommender.S3Rec):
     @classmethod
     def check_keys(cls, config: Any) -> None:
         """Raises ConfigError for keys of two runs, and for epochs that are no number."""
-        given = [key for key in _OF_TWO_RUNS if config[key] not in (None, config.internal_config_dict[key])]
+        given = [key for key in _OF_TWO_RUNS if config[key] != config.internal_config_dict[key]]
         if given:
             raise ConfigError(
                 f"{', '.join(given)}: both stages are one training here, the first of pretrain_epochs, the second of "
@@ -61,7 +65,7 @@ class S3Rec(sequential_recommender.S3Rec):
 
     # ---- stages ----
 
-    def epochs_before(self) -> int:
+    def pretraining_epochs(self) -> int:
         """Those of the first stage."""
         return int(self.pretrain_epochs)
 
@@ -138,12 +142,15 @@ class S3Rec(sequential_recommender.S3Rec):
         return super().inference_parameters() - sum(weight.numel() for part in parts for weight in part)
 
     def positions_read(self, rows: Interaction) -> int | None:
-        """In the first stage a history is read four times."""
+        """In the first stage a history is read four times. The four layers of the first stage alone, an eighth or so of
+        the encoder's weights, are counted at each of these places, and in the second stage, too."""
         return 4 * int(rows[self.ITEM_SEQ_LEN].sum()) if self.train_stage == PRETRAIN else None
 
     def scoring_flops(self, rows: Interaction) -> float:
-        """Of the second stage."""
-        return 0.0 if self.train_stage == PRETRAIN else super().scoring_flops(rows)
+        """In the first stage of the products of an item's output with all attributes, forward and backward."""
+        if self.train_stage == FINETUNE:
+            return super().scoring_flops(rows)
+        return 6.0 * int(rows[self.ITEM_SEQ_LEN].sum()) * self.n_features * self.hidden_size
 
 
 def ranking_loss(right: Tensor, wrong: Tensor) -> Tensor:
