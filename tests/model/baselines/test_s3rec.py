@@ -165,7 +165,7 @@ def test_the_first_stage_learns(built):
         optimizer.zero_grad()
         losses[-1].backward()
         optimizer.step()
-    assert sum(losses[-3:]) < 0.6 * sum(losses[:3])
+    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
 
 
 def test_both_stages_are_one_training(keys_of, tmp_path, monkeypatch):
