@@ -53,7 +53,8 @@ class S3Rec(sequential_recommender.S3Rec):
     @classmethod
     def check_keys(cls, config: Any) -> None:
         """Raises ConfigError for keys of two runs, and for epochs that are no number."""
-        given = [key for key in _OF_TWO_RUNS if config[key] != config.internal_config_dict[key]]
+        values, defaults = recbole_values(config, *_OF_TWO_RUNS), config.internal_config_dict
+        given = [key for key, value in zip(_OF_TWO_RUNS, values, strict=True) if value != defaults[key]]
         if given:
             raise ConfigError(
                 f"{', '.join(given)}: both stages are one training here, the first of pretrain_epochs, the second of "
