@@ -45,9 +45,13 @@ class SASRecSSKeys(DotLossKeys, SASRecNCEKeys):
 
 class gSASRecKeys(DotLossKeys, SASRecNCEKeys):
     """gSASRec (arXiv 2308.07192): SASRec with generalised binary cross-entropy, which corrects the overconfidence
-    that comes of few negatives. Items share one table for histories and targets. Sizes for a CPU. Published on
-    MovieLens-1M: hidden_size 128, both dropouts 0.5, num_negatives 256, negatives: per_position, gbce_t 0.75
+    that comes of few negatives. Items share one table for histories and targets. It learns how popular items are
+    before it learns anything else, over thousands of steps: so batches are small here, and early stopping late. Sizes
+    for a CPU. Published on MovieLens-1M: hidden_size 128, both dropouts 0.5, num_negatives 256, negatives:
+    per_position, gbce_t 0.75
     """
 
     loss: str = default("gbce")
     num_negatives: int | None = default(256)
+    train_batch_size: int = default(32)
+    stopping_step: float = default(20, "Validations without a better one before stopping.")

@@ -14,6 +14,7 @@ from recbole_hllm.model.base.recbole_models import recbole_values, sequential_re
 PRETRAIN, FINETUNE = "pretrain", "finetune"
 # Of a training in two parts, the second from a pickle of the first.
 _OF_TWO_RUNS = ("train_stage", "pre_model_path", "save_step")
+_LOSSES = {"CE": nn.CrossEntropyLoss, "BPR": BPRLoss}
 # Read by no recommendation.
 _OF_THE_FIRST = ("feature_embedding", "aap_norm", "mip_norm", "map_norm", "sp_norm")
 
@@ -44,8 +45,9 @@ class S3Rec(sequential_recommender.S3Rec):
                 "item_attribute names"
             )
         super().__init__(config, dataset)
-        # Of the second stage; RecBole's code has one for each stage under this name.
-        self.loss_fct = nn.CrossEntropyLoss() if self.loss_type == "CE" else BPRLoss()
+        if self.loss_type not in _LOSSES:
+            raise NotImplementedError(f"loss_type: {self.loss_type}")  # a config refuses it before
+        self.loss_fct = _LOSSES[self.loss_type]()  # of the second stage; RecBole's code has one for each
         attributes = torch.as_tensor(self.item_feat[self.FEATURE_FIELD]).view(dataset.item_num, -1)
         self.register_buffer("attributes", attributes, persistent=False)
         self.train_stage = FINETUNE
