@@ -17,6 +17,7 @@ RANKING = {"topk": [1], "metrics": ["Recall", "MRR"], "valid_metric": "MRR@1"}
 OF_MODEL = {
     "ConvNCF": {"embedding_size": 64},
     "FEARec": {"n_layers": 2},
+    "S3Rec": {"pretrain_epochs": 1},
     **dict.fromkeys(("GRU4RecCPR", "SASRecCPR"), {"reranker_CAN_NUM": "1"}),
 }
 

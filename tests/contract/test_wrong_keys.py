@@ -44,6 +44,7 @@ SELECTED = [
 FITTING = {
     "ConvNCF": {"embedding_size": 64},
     "FEARec": {"n_layers": 2},
+    "S3Rec": {"pretrain_epochs": 1},
     **dict.fromkeys(("GRU4RecCPR", "SASRecCPR"), {"reranker_CAN_NUM": "3"}),
 }
 

@@ -15,8 +15,6 @@ PRETRAIN, FINETUNE = "pretrain", "finetune"
 # Of a training in two parts, the second from a pickle of the first.
 _OF_TWO_RUNS = ("train_stage", "pre_model_path", "save_step")
 _LOSSES = {"CE": nn.CrossEntropyLoss, "BPR": BPRLoss}
-# Read by no recommendation.
-_OF_THE_FIRST = ("feature_embedding", "aap_norm", "mip_norm", "map_norm", "sp_norm")
 
 
 class S3Rec(sequential_recommender.S3Rec):
@@ -141,8 +139,8 @@ class S3Rec(sequential_recommender.S3Rec):
 
     def inference_parameters(self) -> int:
         """All but those of the first stage alone."""
-        parts = (getattr(self, name).parameters() for name in _OF_THE_FIRST)
-        return super().inference_parameters() - sum(weight.numel() for part in parts for weight in part)
+        alone = [self.feature_embedding, self.aap_norm, self.mip_norm, self.map_norm, self.sp_norm]
+        return super().inference_parameters() - sum(weight.numel() for part in alone for weight in part.parameters())
 
     def positions_read(self, rows: Interaction) -> int | None:
         """In the first stage a history is read four times. The four layers of the first stage alone, an eighth or so of
