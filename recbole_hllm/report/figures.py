@@ -46,6 +46,7 @@ class Figure:
         across, up: names of the axes.
         series: what is drawn.
         logarithmic: the axis across is.
+        of_bytes: the axis across counts bytes.
         note: what a reader should know; empty: nothing.
     """
 
@@ -55,6 +56,7 @@ class Figure:
     up: str
     series: tuple[Series, ...]
     logarithmic: bool = False
+    of_bytes: bool = False
     note: str = ""
 
 
@@ -132,7 +134,7 @@ def _against(content: Content, names: tuple[str, ...], axis: tuple[str, Any]) ->
     note = f"Not drawn, as it is 0 there: {', '.join(free)}." if free else ""
     return Figure(
         f"quality-{cost.replace('_', '-')}", f"{content.metric} against {across.partition(' (')[0]}", across,
-        str(content.metric), tuple(series), logarithmic=True, note=note,
+        str(content.metric), tuple(series), logarithmic=True, of_bytes=cost.endswith("_bytes"), note=note,
     )  # fmt: skip
 
 

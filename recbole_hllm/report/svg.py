@@ -109,14 +109,14 @@ def _colour(number: int) -> str:
 
 def _grid(figure: Figure, across: Axis, up: Axis) -> list[str]:
     parts = []
-    for tick in up.ticks:
+    for tick, number in zip(up.ticks, numbers(up.ticks), strict=True):
         y = f"{up(tick):.1f}"
         parts.append(f'<path class="grid" d="M{LEFT} {y}H{RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{up(tick) + 4:.1f}" text-anchor="end">{_number(tick)}</text>')
-    for tick in across.ticks:
+        parts.append(f'<text x="{LEFT - 8}" y="{up(tick) + 4:.1f}" text-anchor="end">{number}</text>')
+    for tick, number in zip(across.ticks, numbers(across.ticks, figure.of_bytes), strict=True):
         x = f"{across(tick):.1f}"
         parts.append(f'<path class="grid" d="M{x} {TOP}V{BOTTOM}"/>')
-        parts.append(f'<text x="{x}" y="{BOTTOM + 18}" text-anchor="middle">{_number(tick)}</text>')
+        parts.append(f'<text x="{x}" y="{BOTTOM + 18}" text-anchor="middle">{number}</text>')
     middle = (TOP + BOTTOM) / 2
     parts.append(
         f'<text transform="rotate(-90 14 {middle})" x="14" y="{middle}" text-anchor="middle">{escape(figure.up)}</text>'
@@ -125,12 +125,19 @@ def _grid(figure: Figure, across: Axis, up: Axis) -> list[str]:
     return [*parts, f"<text {place}>{escape(figure.across)}</text>"]
 
 
-def _number(value: float) -> str:
-    """0.05, 500, 10k, 200M, 1e+15."""
-    if 1e4 <= value < 1e12:
-        power, unit = next((power, unit) for power, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")) if value >= power)
-        return f"{value / power:.6g}{unit}"
-    return f"{value:,.6g}" if value == 0 or 1e-4 <= abs(value) < 1e4 else f"{value:.0e}"
+def numbers(ticks: Sequence[float], of_bytes: bool = False) -> list[str]:
+    """The numbers of an axis, all in one way: 0.05, 500, 10k, 200M; 1e+11, 1e+12 where one is too large for that;
+    500 MB, 1 GB."""
+    if of_bytes:
+        return [_scaled(tick, (" B", " kB", " MB", " GB", " TB")) for tick in ticks]
+    if all(tick == 0 or 1e-4 <= abs(tick) < 1e12 for tick in ticks):
+        return [_scaled(tick, ("", "k", "M", "B")) if tick >= 1e4 else f"{tick:,.6g}" for tick in ticks]
+    return [f"{tick:.0e}" if tick else "0" for tick in ticks]
+
+
+def _scaled(value: float, units: Sequence[str]) -> str:
+    number = min(int(math.log10(value * (1 + 1e-9))) // 3, len(units) - 1)
+    return f"{value / 1000**number:.6g}{units[number]}"
 
 
 def _line(series: Series, across: Axis, up: Axis, kind: str, dashes: str = "none") -> str:

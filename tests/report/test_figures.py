@@ -53,6 +53,10 @@ def test_what_costs_nothing_is_named(write_table):
     assert figures["quality-seconds-to-best"].note == ""
 
 
+def test_only_memory_is_counted_in_bytes(write_table):
+    assert [name for name, figure in by_name(write_table()).items() if figure.of_bytes] == ["quality-peak-memory-bytes"]
+
+
 def test_tables_of_earlier_versions_are_drawn_by_their_training(write_table):
     def change(table):
         for row in table["rows"]:

@@ -3,11 +3,12 @@
 import re
 from xml.etree import ElementTree
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_hllm.report.figures import FRONT, Figure, Series
-from recbole_hllm.report.svg import BOTTOM, COLOURS, LEFT, RIGHT, TOP, Axis, drawn, legend
+from recbole_hllm.report.svg import BOTTOM, COLOURS, LEFT, RIGHT, TOP, Axis, drawn, legend, numbers
 
 POSITIVE = st.floats(1e-6, 1e18)
 ANY = st.floats(-1e9, 1e9)
@@ -39,6 +40,28 @@ def test_ticks_of_a_narrow_range_are_close():
     assert Axis([6e8, 9e8], 0, 1, logarithmic=True).ticks == [5e8, 1e9]
     assert Axis([0.03, 0.4], 0, 1, logarithmic=True).ticks == [0.02, 0.05, 0.1, 0.2, 0.5]
     assert Axis([0.1, 90.0], 0, 1, logarithmic=True).ticks == [0.1, 1, 10, 100]
+
+
+@pytest.mark.parametrize(
+    ("ticks", "of_bytes", "written"),
+    [
+        ([0.0, 0.05, 0.1], False, ["0", "0.05", "0.1"]),
+        ([500.0, 5_000.0, 20_000.0], False, ["500", "5,000", "20k"]),
+        ([1e8, 1e9, 1e10], False, ["100M", "1B", "10B"]),
+        ([1e11, 1e12, 1e13], False, ["1e+11", "1e+12", "1e+13"]),
+        ([0.0, 1e-5], False, ["0", "1e-05"]),
+        ([-2e4, 0.0], False, ["-20,000", "0"]),
+        ([5e8, 1e9, 2e12], True, ["500 MB", "1 GB", "2 TB"]),
+        ([1.0, 1e3, 1e6, 1e16], True, ["1 B", "1 kB", "1 MB", "10000 TB"]),
+    ],
+)
+def test_all_numbers_of_an_axis_are_written_in_one_way(ticks, of_bytes, written):
+    assert numbers(ticks, of_bytes) == written
+
+
+def test_an_axis_of_bytes_has_their_units():
+    plot = Figure("name", "title", "across", "up", (points((5e8, 0.1), (1e9, 0.2)),), True, of_bytes=True)
+    assert ">500 MB</text>" in drawn(plot) and ">1 GB</text>" in drawn(plot) and ">0.2</text>" in drawn(plot)
 
 
 def test_points_stand_at_their_places_and_say_their_numbers():
