@@ -8,7 +8,7 @@ usage: recbole-hllm run --model=NAME --dataset=NAME [--key=value ...]
   --run_dir=PATH            folder of the run; default runs/DATASET/MODEL-TIME
   --resume --run_dir=PATH   continue an unfinished run from its last checkpoint, with its own model, dataset and keys
 
-Without a verb, one model is run, too. Other verbs: compare, search, stages, plan, evaluate.
+Without a verb, one model is run, too. `recbole-hllm help` lists the other verbs.
 """
 
 from recbole_hllm.verbs.line import CommandLine

@@ -210,4 +210,4 @@ class LLMTrainingKeys(RunKeys):
     weight_decay: float = default(0.01, "AdamW's.")
     clip_grad_norm: dict[str, Any] | None = default({"max_norm": 1.0})
     scheduler: str | None = default("cosine", "Learning rate over the steps: none or cosine.")
-    stopping_step: float = default(10, "Validations without a better one before stopping; the schedule ends the run.")
+    stopping_step: float = default(10, "Most validations in a row without a better one; the schedule ends the run.")
