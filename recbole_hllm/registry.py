@@ -79,7 +79,7 @@ _MODULES = {
     **{name: name.lower() for name in ("LINE", "NCL", "S3Rec", "SASRec", "SLIMElastic")},
     **dict.fromkeys(("CDAE", "MacridVAE", "MultiDAE", "MultiVAE", "RecVAE"), "autoencoders"),
     **dict.fromkeys(("DiffRec", "LDiffRec"), "diffusion"),
-    **dict.fromkeys(("GCMC", "LightGCN", "NGCF", "SpectralCF"), "graphs"),
+    **dict.fromkeys(("GCMC", "LightGCN", "NGCF", "SGL", "SpectralCF"), "graphs"),
     **dict.fromkeys(("AsymKNN", "ItemKNN"), "neighbours"),
 }
 _MENDED = {name: f"recbole_hllm.model.baselines.{module}" for name, module in _MODULES.items()}

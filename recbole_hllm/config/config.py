@@ -17,7 +17,7 @@ from recbole_hllm.config.nested import read_nested
 from recbole_hllm.config.parsing import (
     YamlLoader,
     as_default,
-    fast_precision,
+    chosen_precision,
     from_file,
     from_words,
     keys_read_by_recbole,
@@ -393,5 +393,6 @@ class Config(RecBoleConfig):
         final = self.final_config_dict
         final["device"] = device_of(final["use_gpu"], final["gpu_id"], *local_place())
         final.update(single_spec=True, local_rank=0, world_size=1)
-        if final["precision"] == "auto":  # not chosen with the other keys: it depends on the device
-            final["precision"] = self.settings["precision"] = fast_precision(final["device"])
+        # Not chosen with the other keys: it depends on the device.
+        chosen = chosen_precision(final["precision"], final["device"], self.model, self.spec.model.AUTOCASTS)
+        final["precision"] = self.settings["precision"] = chosen

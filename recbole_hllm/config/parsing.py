@@ -42,6 +42,26 @@ def fast_precision(device: torch.device) -> str:
     return "bf16" if any(capabilities.get(name) for name in _CPU_BF16) else "fp32"
 
 
+def chosen_precision(given: str | None, device: torch.device, model: str, autocasts: bool) -> str | None:
+    """The value of ``precision`` with ``auto`` in words.
+
+    Args:
+        given: None is fp32.
+        model: its name.
+        autocasts: it can compute in another one than fp32.
+
+    Raises:
+        ConfigError: it cannot, and another one was given.
+    """
+    if given == "auto":
+        return fast_precision(device) if autocasts else "fp32"
+    if not autocasts and given not in (None, "fp32"):
+        raise ConfigError(
+            f"precision: {model} multiplies by sparse matrices, which torch does not do in {given}; give fp32, or auto"
+        )
+    return given
+
+
 # ---- values ----
 
 

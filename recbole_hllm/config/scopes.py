@@ -11,6 +11,8 @@ NOT_SAVED = names(lambda key: key.scope is Scope.CALL)
 PLACES = names(lambda key: key.scope is Scope.PLACE)
 # May change after a stage, or a trial of a search, has finished: where and how it runs.
 MAY_CHANGE = names(lambda key: key.scope in (Scope.PLACE, Scope.CALL))
+# When a training ends: with another value one that has ended may go on.
+LIMITS = frozenset({"epochs", "max_steps", "max_training_minutes", "stopping_step"})
 # A search never draws them: what a row may not have of its own, what makes no difference, and luck.
 NEVER_SEARCHED = MAY_CHANGE | {"search", "seed", "trials"}
 # Of files and folders it is what they hold that counts, not where they lie.

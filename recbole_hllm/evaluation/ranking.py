@@ -245,6 +245,8 @@ class _Part:
         self.block.view(-1)[self.cells[given]] = self.values[given]
         if self.best:
             self.best.look_at(self.block, start)
+        else:  # lists are checked when they are made
+            check_numbers(self.block.amax(1))
         if len(self.rows):
             self._count_ties(self.targets_in.order[self.targets_in.inside(number)], start)
             self._count_above(start + self.width)

@@ -40,7 +40,7 @@ class Content:
     Attributes:
         folder: of the table.
         header: what all rows share.
-        rows: as ``tables.table`` has them; where a row has ``mean`` over seeds, that is its ``test_result``.
+        rows: as ``tables.table`` has them.
         metric: the one to read, in small letters; None where no row has a result.
         keys: what made the table, as YAML, without folders of the machine; None where it is not kept.
         runs: row -> its run.
@@ -77,7 +77,6 @@ def read_content(folder: Path) -> Content:
     if rows is None or not sound or not isinstance(table.get("header", {}), dict):
         raise ConfigError(f"report: {folder / TABLE} is not a table of this program: it has no rows with a model")
     header = table.get("header", {})
-    rows = [{**row, "test_result": row["mean"]} if isinstance(row.get("mean"), dict) else row for row in rows]
     metric = _metric(rows, str(header.get("valid_metric")).lower())
     runs = {row["model"]: _run(folder, row, metric) for row in rows}
     return Content(folder, header, rows, metric, _keys(folder / KEYS), runs)
@@ -102,12 +101,11 @@ def _of_machine(key: str) -> bool:
 
 
 def _run(folder: Path, row: dict[str, Any], metric: str | None) -> RowRun:
-    """The run of a row: in its folder; of a search that of the trial picked; of seeds all of them."""
+    """The run of a row: in its folder; of a search that of the trial picked; of seeds those that the row is of."""
     name = str(row["model"])
     own = folder / name if Path(name).name == name else folder / "-"  # a name that leads elsewhere is no row's
-    own = own / f"trial-{row['trial']}" if "trial" in row else own
-    seeds = sorted(own.glob("seed-*/config.yaml"), key=lambda file: (len(file.parent.name), file.parent.name))
-    folders = [own] if (own / "config.yaml").is_file() else [file.parent for file in seeds]
+    parts = [f"trial-{row['trial']}"] if "trial" in row else [f"seed-{seed}" for seed in row.get("seeds", [])]
+    folders = [one for one in ([own / part for part in parts] or [own]) if (one / "config.yaml").is_file()]
     if not folders or "error" in row:
         return RowRun(folders, [], {})
     return RowRun(folders, curve_of(folders[0], metric), _versions(folders[0] / "versions.json"))

@@ -11,6 +11,7 @@ from recbole_hllm.report.wins import Wins
 from recbole_hllm.tables.costs import COST_COLUMNS
 from recbole_hllm.tables.reading import reading
 from recbole_hllm.tables.table import header_lines, metric_cells, metric_names, notes_of, one_line, results_of
+from recbole_hllm.tables.verdicts import T_TEST, verdict_tables
 from recbole_hllm.units import MISSING, format_count, format_integer, format_seconds
 
 _SEGMENTS = {"history_length": "of the user", "popularity": "of the target item"}
@@ -61,6 +62,7 @@ def sections_of(content: Content, compared: Compared) -> list[Section]:
     beside = win_table(compared.named, content.metric or "", compared.wins) if compared.named else None
     found = [
         Section("Results", (*_read(content, compared), *notes_of(content.rows)), (results(content),)),
+        _tests(content),
         Section("Quality and cost", (), (costs(content),), ("quality",)),
         Section("Curves", figures=("validation", "loss")),
         Section("Segments", (), tuple(segments(content))),
@@ -73,17 +75,14 @@ def sections_of(content: Content, compared: Compared) -> list[Section]:
 
 
 def _read(content: Content, compared: Compared) -> list[str]:
-    """The reading of a table of single runs; of several seeds verdicts say more."""
-    if any("std" in row or "verdict" in row for row in content.rows):
-        return []
     return reading(content.rows, content.metric or "", {name: one.sums for name, one in compared.users.items()})
 
 
 def results(content: Content) -> Table:
-    """The table itself: metrics, the best bold, with deviations over seeds and verdicts where rows have them."""
+    """The table itself: metrics, the best bold, with deviations over seeds, and verdicts where rows were tested."""
     rows, metrics = content.rows, metric_names(content.rows)
-    columns = {metric: _with_deviations(rows, metric) for metric in metrics}
-    verdicts = ["verdict"] if any(row.get("verdict") for row in rows) else []
+    columns = {metric: _values(rows, metric) for metric in metrics}
+    verdicts = [f"verdict in {content.metric}"] if any(row.get("tests") for row in rows) else []
     lines = []
     for index, row in enumerate(rows):
         costs = row.get("costs") or {}
@@ -102,20 +101,29 @@ def results(content: Content) -> Table:
     return Table("Results", names, tuple(lines))
 
 
-def _with_deviations(rows: list[dict[str, Any]], metric: str) -> list[Cell]:
-    cells = []
-    for row, (text, best) in zip(rows, metric_cells(rows, metric), strict=True):
-        deviation = (row.get("std") or {}).get(metric) if isinstance(row.get("std"), dict) else None
-        known = results_of(row).get(metric) is not None and isinstance(deviation, (int, float))
-        cells.append(Cell(f"{text} ± {deviation:.4f}" if known else text, results_of(row).get(metric), best))
-    return cells
+def _values(rows: list[dict[str, Any]], metric: str) -> list[Cell]:
+    cells = metric_cells(rows, metric)
+    return [Cell(text, results_of(row).get(metric), best) for row, (text, best) in zip(rows, cells, strict=True)]
 
 
 def _verdict(row: dict[str, Any], metric: str | None) -> str:
-    """A verdict in words, or that of the table's metric where each metric has one."""
-    verdict = row.get("verdict")
-    verdict = verdict.get(metric) if isinstance(verdict, dict) else verdict
-    return one_line(str(verdict)) if verdict else MISSING
+    return one_line(row.get("tests", {}).get(metric, {}).get("verdict", MISSING))
+
+
+def _tests(content: Content) -> Section:
+    """What the tests against one row found."""
+    reference, how = str(content.header.get("compare_to")), content.header.get("compare_test", T_TEST)
+    found = verdict_tables(content.rows, reference, how, content.metric or "")
+    tables = [
+        Table(
+            one.title,
+            ("model", *one.names),
+            tuple((Cell(name), *(Cell(cell.text, cell.value) for cell in cells)) for name, cells in one.rows),
+            one.sentence,
+        )
+        for one in found
+    ]
+    return Section(f"Tests against {reference}", (), tuple(tables))
 
 
 def costs(content: Content) -> Table:
@@ -153,9 +161,7 @@ def segments(content: Content) -> list[Table]:
         labels = [part["segment"] for part in rows[0]["segments"][kind]]
         rows = [row for row in rows if [part["segment"] for part in row["segments"][kind]] == labels]
         columns = [[part[content.metric] for part in row["segments"][kind]] for row in rows]
-        cells = [
-            _marked([{"test_result": {"value": value}} for value in values]) for values in zip(*columns, strict=True)
-        ]
+        cells = [_marked(values, str(content.metric)) for values in zip(*columns, strict=True)]
         sizes = [part.get("targets", part.get("rows")) for part in rows[0]["segments"][kind]]
         names = (f"{label} ({format_integer(size)})" for label, size in zip(labels, sizes, strict=True))
         lines = tuple(
@@ -169,10 +175,9 @@ def _has(parts: Any, metric: str | None) -> bool:
     return isinstance(parts, list) and bool(parts) and all(isinstance(part, dict) and metric in part for part in parts)
 
 
-def _marked(results: list[dict[str, Any]]) -> list[Cell]:
-    values = [row["test_result"]["value"] for row in results]
-    rounded = [{"test_result": {"value": round(value, 4)}} if value is not None else {} for value in values]
-    return [Cell(text, value, best) for (text, best), value in zip(metric_cells(rounded, "value"), values, strict=True)]
+def _marked(values: Sequence[float | None], metric: str) -> list[Cell]:
+    rounded = [{} if value is None else {"test_result": {metric: round(value, 4)}} for value in values]
+    return [Cell(text, value, best) for (text, best), value in zip(metric_cells(rounded, metric), values, strict=True)]
 
 
 def win_table(named: str, metric: str, found: Sequence[Wins]) -> Table:

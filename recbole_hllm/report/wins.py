@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_hllm.errors import UserError
+from recbole_hllm.evaluation.columns import is_masked
 from recbole_hllm.evaluation.segments import KEPT, by_user
 from recbole_hllm.report.content import Content
 from recbole_hllm.tables.table import value_of
@@ -19,8 +20,9 @@ class Users:
     Attributes:
         ids: (U,) internal ids, ascending.
         values: (U,) mean of a metric over the user's rows, and over seeds.
-        ranks: (U,) the best rank of any of the user's targets, of the first seed.
-        sums: (2, U) of the first seed, see ``evaluation.segments.by_user``.
+        ranks: (U,) the best rank of any of the user's targets, of the first seed; that without the history where the
+            metric is.
+        sums: (2, U) mean over seeds of what ``evaluation.segments.by_user`` gives.
     """
 
     ids: np.ndarray
@@ -53,7 +55,8 @@ def users_of(folders: Sequence[Path], metric: str) -> Users | None:
     kept = [one for one in found if one is not None]
     if not kept or len(kept) < len(found) or any(not np.array_equal(kept[0].ids, one.ids) for one in kept):
         return None
-    return Users(kept[0].ids, np.mean([one.values for one in kept], axis=0), kept[0].ranks, kept[0].sums)
+    values, sums = (np.mean(one, axis=0) for one in zip(*((run.values, run.sums) for run in kept), strict=True))
+    return Users(kept[0].ids, values, kept[0].ranks, sums)
 
 
 def _of_run(folder: Path, metric: str) -> Users | None:
@@ -64,7 +67,7 @@ def _of_run(folder: Path, metric: str) -> Users | None:
     if sums is None:
         return None
     with np.load(folder / KEPT[0], allow_pickle=False) as arrays:
-        users, ranks = arrays["user"], arrays["rank"]
+        users, ranks = arrays["user"], arrays["rank_masked" if is_masked(metric) else "rank"]
     ids, place = np.unique(users, return_inverse=True)
     best = np.full(len(ids), np.iinfo(np.int64).max, np.int64)
     np.minimum.at(best, place, ranks.astype(np.int64))

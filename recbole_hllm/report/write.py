@@ -16,7 +16,7 @@ from recbole_hllm.report.plots import check_plots, write_plots
 from recbole_hllm.report.sections import sections_of
 from recbole_hllm.runs.folder import make_folder
 from recbole_hllm.storage.files import finite, json_text, write_whole
-from recbole_hllm.tables.table import build_table
+from recbole_hllm.tables.table import to_csv
 
 NAME = "report"
 EXAMPLES = 3
@@ -66,7 +66,7 @@ def write_report(
     texts = {
         "html": to_page(title, sections, figures, compared.examples, content.keys),
         "md": to_markdown(title, sections, compared.examples, content.keys),
-        "csv": _csv(content),
+        "csv": to_csv(content.rows),
         "tex": to_latex([table for section in sections for table in section.tables if table.ranked]),
         "json": json_text(finite(_numbers(content, figures, compared))),
     }
@@ -76,17 +76,6 @@ def write_report(
     if plots:
         make_folder(target / "figures")
     return [*written, *write_plots(target / "figures", figures, plots)]
-
-
-def _csv(content: Content) -> str:
-    """The plain numbers of the table; deviations over seeds and verdicts where rows have them."""
-    rows, table = content.rows, build_table(content.rows)
-    deviations = dict.fromkeys(name for row in rows for name in row.get("std") or {})
-    for name in deviations:
-        table[f"{name} std"] = [(row.get("std") or {}).get(name) for row in rows]
-    if any(row.get("verdict") for row in rows):
-        table["verdict"] = [str(row.get("verdict") or "") for row in rows]
-    return str(table.to_csv(index=False, lineterminator="\n"))
 
 
 def _numbers(content: Content, figures: Sequence[Figure], compared: Compared) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_hllm.config.config import Config
+from recbole_hllm.errors import UserError
 from recbole_hllm.runs.run import load_run
 from recbole_hllm.tables.examples import example_lines
 from recbole_hllm.tables.ratios import ratio_lines
@@ -18,7 +19,8 @@ Folders = Mapping[str, Sequence[Path]]
 
 
 def below(rows: list[dict[str, Any]], configs: Mapping[str, Config], folders: Folders) -> list[list[str]]:
-    """Blocks of lines of Markdown, for a table's file and for the console.
+    """Blocks of lines of Markdown, for a table's file and for the console. What cannot be read any more is left out, or
+    a line says why: the table has its numbers all the same.
 
     Args:
         rows: of the table, with their ``tests``.
@@ -30,12 +32,23 @@ def below(rows: list[dict[str, Any]], configs: Mapping[str, Config], folders: Fo
     verdicts = verdict_lines(rows, reference, shared["compare_test"], metric) if reference else []
     ratios = ratio_lines(rows, shared["ratios_to"]) if shared["ratios_to"] else []
     blocks = [_reading(rows, metric, folders), *verdicts, *ratios]
-    return [block for block in [*blocks, *_examples(rows, configs, folders)] if block]
+    try:
+        blocks += _examples(rows, configs, folders)
+    except UserError as error:  # the weights or the data are gone
+        blocks.append([f"Recommendations are not shown: {error}"])
+    return [block for block in blocks if block]
 
 
 def _reading(rows: list[dict[str, Any]], metric: str, folders: Folders) -> list[str]:
-    values = {row["model"]: mean_by_user(folders[row["model"]], metric) for row in rows if "error" not in row}
+    values = {row["model"]: _values(folders[row["model"]], metric) for row in rows if "error" not in row}
     return reading(rows, metric, {model: sums for model, sums in values.items() if sums is not None})
+
+
+def _values(folders: Sequence[Path], metric: str) -> Any:
+    try:
+        return mean_by_user(folders, metric)
+    except UserError:  # damaged: the row is read without standard errors
+        return None
 
 
 def _examples(rows: list[dict[str, Any]], configs: Mapping[str, Config], folders: Folders) -> list[list[str]]:

@@ -9,15 +9,17 @@ from recbole.utils import ModelType
 
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.parsing import ROW
-from recbole_hllm.config.scopes import MAY_CHANGE
+from recbole_hllm.config.scopes import LIMITS, MAY_CHANGE, WITHOUT_WEIGHT
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.registry import base_model
+from recbole_hllm.runs.folder import read_settings
+from recbole_hllm.storage.files import read_json
 from recbole_hllm.tables.seeds import over_seeds, repeated_rows
 from recbole_hllm.tables.spread import Job
 
 # Keys whose value is the name of a row, and keys of a table that change none of its runs.
 NAMES_A_ROW = ("ratios_to", "compare_to")
-_OF_TABLES = MAY_CHANGE | {*NAMES_A_ROW, "compare_test", "seeds_for", "show_recommendations", "sanity_rows", "search"}
+OF_TABLES = MAY_CHANGE | {*NAMES_A_ROW, "compare_test", "seeds_for", "show_recommendations", "sanity_rows", "search"}
 
 
 class Table(NamedTuple):
@@ -106,11 +108,46 @@ def rows_of(table: Table, made: Mapping[Path, dict[str, Any]]) -> list[dict[str,
     return rows
 
 
-def is_changed(table: Table, model: str) -> bool:
-    """Whether a row's runs have other keys now than those that the table, which goes on, began with."""
+def rows_to_go_on(table: Table) -> list[str]:
+    """Rows of a table that goes on which have other keys now than those that it began with, or read such rows.
+
+    Raises:
+        ConfigError: a training that has ended would not change: it had another value of a key, or read another run.
+    """
+    found: list[str] = []
+    for model in table.models:  # each after those that it reads
+        keys, read = _changed_keys(table, model), [name for name in _rows_needed(table, model) if name in found]
+        if keys or read:
+            for folder in _trained(table, model):
+                _check_goes_on(table, model, folder, keys, read)
+            found.append(model)
+    return found
+
+
+def _changed_keys(table: Table, model: str) -> list[str]:
+    """Those of a row with other values than the table began with, without the names of rows before them."""
     owners = ("", model, base_model(model))
-    return any(
-        table.saved.get(key, ...) != value
-        for key, value in table.keys.items()
-        if key.rpartition(".")[0] in owners and key.rpartition(".")[2] not in _OF_TABLES
-    )
+    changed = (key.rpartition(".") for key, value in table.keys.items() if table.saved.get(key, ...) != value)
+    return [key for owner, _, key in changed if owner in owners and key not in OF_TABLES]
+
+
+def _trained(table: Table, model: str) -> list[Path]:
+    """Folders of a row's runs whose training has ended; none of what only counts, which it does again."""
+    if table.configs[model].spec.model.type == ModelType.TRADITIONAL:
+        return []
+    seeds: Sequence[int | None] = table.seeds_of(model) or [None]
+    folders = [folder_of(table, model, seed) for seed in seeds]
+    return [folder for folder in folders if (folder / "costs.json").is_file()]
+
+
+def _check_goes_on(table: Table, model: str, folder: Path, keys: Sequence[str], read: Sequence[str]) -> None:
+    again = f"make another table, or move {folder} away to train it again"
+    if read:
+        raise ConfigError(
+            f"{model}: its run is finished and read {ROW}{read[0]}, which would be another run with these keys; {again}"
+        )
+    began, now = read_settings(folder), table.configs[model].settings
+    for key in keys:
+        decides = key not in WITHOUT_WEIGHT | LIMITS
+        if decides and read_json(folder / "costs.json").get("converged") and began.get(key) != now.get(key):
+            raise ConfigError(f"{key}: the finished run of {model} was trained with another value; {again}")

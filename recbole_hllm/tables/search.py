@@ -11,7 +11,7 @@ from sklearn.model_selection import ParameterGrid
 
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.schema import DECLARED
-from recbole_hllm.config.scopes import MAY_CHANGE, NEVER_SEARCHED, SHARED
+from recbole_hllm.config.scopes import NEVER_SEARCHED, SHARED
 from recbole_hllm.data.protocol import check_same_reference
 from recbole_hllm.errors import ConfigError, UserError, did_you_mean
 from recbole_hllm.registry import base_model
@@ -25,9 +25,10 @@ from recbole_hllm.runs.folder import (
 )
 from recbole_hllm.runs.run import as_files, merge_keys
 from recbole_hllm.storage.files import read_json, write_text
+from recbole_hllm.storage.locks import held
 from recbole_hllm.tables import search_report
 from recbole_hllm.tables.header import mark_incomparable, one_or_each
-from recbole_hllm.tables.layout import Table
+from recbole_hllm.tables.layout import OF_TABLES, Table
 from recbole_hllm.tables.side_by_side import (
     finish,
     own_words,
@@ -146,7 +147,7 @@ def _check_same_search(table: Table) -> None:
     if table.saved.get("trials") is None:
         raise ConfigError(f"run_dir: {table.folder} is a table without trials; search in another folder")
     changed = [key for key, value in table.keys.items() if table.saved.get(key, ...) != value]
-    changed = [key for key in changed if key.rpartition(".")[2] not in MAY_CHANGE | {"trials"}]
+    changed = [key for key in changed if key.rpartition(".")[2] not in OF_TABLES - {"search"} | {"trials"}]
     if changed:
         raise ConfigError(
             f"{changed[0]}: the trials in {table.folder} began without this value; resume with the same keys, "
@@ -277,9 +278,10 @@ def _check_same_data(table: Table, row: dict[str, Any]) -> None:
 
 def _run(table: Table, model: str, file: Path, folder: Path) -> dict[str, Any]:
     """The row of a run in a process of its own, or of one that finished before."""
-    if (folder / "costs.json").is_file():  # what a run writes last
-        return read_row(model, folder)
-    return run_alone(model, file, folder, [*own_words(model, table.keys, folder), "--trials=None"])
+    with held(folder.with_name(f".{folder.name}.lock")) as lock:  # another process of the same search may have it
+        if (folder / "costs.json").is_file():  # what a run writes last
+            return read_row(model, folder)
+        return run_alone(model, file, folder, [*own_words(model, table.keys, folder), "--trials=None"], lock)
 
 
 def _pick(rows: list[dict[str, Any]], bigger: bool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from recbole_hllm.config.renamed import read_saved
 from recbole_hllm.config.scopes import SHARED
 from recbole_hllm.data.protocol import check_same_reference
 from recbole_hllm.doors import folder_of, is_importable, place_of
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, UserError
 from recbole_hllm.evaluation.metrics import registered_metrics
 from recbole_hllm.processes import refuse_several
 from recbole_hllm.registry import base_model, known_name
@@ -37,7 +37,7 @@ from recbole_hllm.storage.locks import Lock, held
 from recbole_hllm.storage.logs import check_wandb, last_error
 from recbole_hllm.tables.below import below
 from recbole_hllm.tables.header import header_of
-from recbole_hllm.tables.layout import NAMES_A_ROW, Table, check_repeated, folders_of, is_changed, jobs_of, rows_of
+from recbole_hllm.tables.layout import NAMES_A_ROW, Table, check_repeated, folders_of, jobs_of, rows_of, rows_to_go_on
 from recbole_hllm.tables.sanity import with_sanity_rows
 from recbole_hllm.tables.seeds import checked_seeds, repeated_rows
 from recbole_hllm.tables.significance import add_tests
@@ -166,15 +166,18 @@ def _without_rows(others: set[str], given: dict[str, Any], words: Collection[str
 
 def start(table: Table) -> None:
     """Makes the table's folder, with the keys that make the same table again. Of a table that goes on with other keys,
-    finished runs that these are for go on as well."""
+    finished runs that these are for go on as well, and those that read them.
+
+    Raises:
+        ConfigError: one of them cannot, see ``rows_to_go_on``; nothing has changed then.
+    """
     make_folder(table.folder)
     several = {"trials": table.trials, "seeds": table.seeds}
     several = {key: value for key, value in several.items() if value is not None}
     with held(table.folder / _LOCK):
-        for model in table.models if table.trials is None and table.saved else ():
-            if is_changed(table, model):
-                for costs in [*(table.folder / model).glob("costs.json"), *(table.folder / model).glob("*/costs.json")]:
-                    costs.unlink()
+        for model in rows_to_go_on(table) if table.trials is None and table.saved else ():
+            for costs in [*(table.folder / model).glob("costs.json"), *(table.folder / model).glob("*/costs.json")]:
+                costs.unlink()
         write_yaml(table.folder / KEYS, {"model": table.models, **several, **saved_keys(table.keys)})
 
 
@@ -194,8 +197,9 @@ def finish(table: Table, rows: list[dict[str, Any]], **further: Any) -> dict[str
         header["seed"] = f"{seeds}, one run with each; {once}: {table.seeds[0]}"
     folders = {row["model"]: folders_of(table, row) for row in rows}
     if reference := table.keys.get("compare_to"):
-        header["compare_to"] = reference
-        add_tests(rows, reference, folders, table.configs[reference]["compare_test"], table.configs[reference]["seed"])
+        header |= {"compare_to": reference, "compare_test": table.configs[reference]["compare_test"]}
+        if untested := _tested(rows, reference, folders, table.configs[reference]):
+            header["not_tested"] = untested
     blocks = below(rows, table.configs, folders)
     texts = (to_markdown(rows, header, *blocks), to_csv(rows), to_json(rows, header))
     with held(table.folder / _LOCK):
@@ -210,6 +214,14 @@ def finish(table: Table, rows: list[dict[str, Any]], **further: Any) -> dict[str
         "failed": [row["model"] for row in rows if "error" in row],
         "run_dir": str(table.folder),
     }
+
+
+def _tested(rows: list[dict[str, Any]], reference: str, folders: Mapping[str, Sequence[Path]], config: Config) -> str:
+    """Adds ``tests`` to the rows; returns why there are none, or nothing."""
+    try:
+        return add_tests(rows, reference, folders, config["compare_test"], config["seed"])
+    except UserError as error:  # ranks of a run are damaged; the table has its numbers all the same
+        return str(error)
 
 
 def _read_keys(folder: Path, dataset: str | None) -> dict[str, Any]:

@@ -16,8 +16,12 @@ from recbole_hllm.evaluation.segments import by_user
 # A verdict other than "no difference found" asks for a p value below it, after Holm's correction.
 LEVEL = 0.05
 BETTER, WORSE, NOTHING, NOT_CONVERGED = "better", "worse", "no difference found", "not converged"
-# Of the bootstrap: samples of users, at a time, and the interval's ends.
-_SAMPLES, _AT_ONCE, _ENDS = 2_000, 50, (2.5, 97.5)
+# Of the bootstrap: samples of users, at a time as many as draw so many users, and the interval's ends.
+_SAMPLES, _AT_ONCE, _ENDS = 2_000, 2_000_000, (2.5, 97.5)
+# Users that a test needs at least.
+_FEWEST = 2
+# Differences of all users are the same where their spread is below this part of their mean.
+_ROUNDING = 1e-12
 
 
 def mean_by_user(folders: Sequence[Path], metric: str) -> np.ndarray | None:
@@ -38,7 +42,7 @@ def add_tests(
     folders: Mapping[str, Sequence[Path]],
     how: str = "t-test",
     seed: int = 0,
-) -> None:
+) -> str:
     """Adds ``tests`` to each row but the reference: metric -> what ``paired_tests`` found and a ``verdict``.
 
     Args:
@@ -47,10 +51,13 @@ def add_tests(
         folders: of the runs of each row.
         how: ``t-test`` or ``wilcoxon``.
         seed: of the bootstrap.
+
+    Returns:
+        Why nothing was tested; empty where something was.
     """
     done = {row["model"]: row for row in rows if row.get("test_result") and "error" not in row}
     if reference not in done:
-        return
+        return f"{reference} has no result to test the others against"
     base = done.pop(reference)
     names: list[tuple[str, str]] = []
     differences: list[np.ndarray] = []
@@ -63,21 +70,26 @@ def add_tests(
             if other is not None:
                 names.append((row, metric))
                 differences.append(other[0] / other[1] - own[0] / own[1])
-    if not names or len(differences[0]) < 2:
-        return
+    if not names:
+        return f"no metric of {reference} and of another row is kept user by user"
+    if len(differences[0]) < _FEWEST:
+        return f"the test has {len(differences[0])} user"
     found = paired_tests(np.stack(differences, axis=1), how, seed)
     for (row, metric), test in zip(names, found, strict=True):
         converged = all(one["costs"].get("converged", False) for one in (base, done[row]))
         done[row].setdefault("tests", {})[metric] = {**test, "verdict": verdict(test, converged)}
+    return ""
 
 
 def verdict(test: Mapping[str, Any], converged: bool) -> str:
-    """In words: more of the metric is better, as of every one that users have."""
+    """In words: more of the metric is better, as of every one that users have. The direction is that of what is tested:
+    of signed ranks perhaps another one than that of the mean."""
     if not converged:
         return NOT_CONVERGED
-    if test["p_holm"] >= LEVEL or not test["difference"]:
+    direction = test["effect"] or test["difference"]
+    if test["p_holm"] >= LEVEL or not direction:
         return NOTHING
-    return BETTER if test["difference"] > 0 else WORSE
+    return BETTER if direction > 0 else WORSE
 
 
 def paired_tests(differences: np.ndarray, how: str, seed: int) -> list[dict[str, Any]]:
@@ -90,20 +102,21 @@ def paired_tests(differences: np.ndarray, how: str, seed: int) -> list[dict[str,
 
     Returns:
         For each test ``difference``, the mean; ``low`` and ``high``, ends of its 95 % interval (percentiles over
-        samples of users, drawn with replacement, the same in all tests); ``effect``, the mean in standard deviations
-        of the differences (Cohen's d of pairs; None where all users differ by the same); ``p``, two-sided; ``p_holm``,
-        corrected for all T tests; and ``users``.
+        samples of users, drawn with replacement, the same in all tests); ``effect``, see ``_effect``; ``p``, two-sided,
+        where all users differ by the same that of a sign test; ``p_holm``, corrected for all T tests; and ``users``.
     """
     low, high = _intervals(differences, seed)
-    means, spread = differences.mean(0), differences.std(0, ddof=1)
-    p = _p_values(differences, how)
+    means = differences.mean(0)
+    alike = differences.std(0) <= _ROUNDING * np.abs(means)
+    columns = list(zip(differences.T, alike, strict=True))
+    p = np.array([_p_value(column, same, how) for column, same in columns])
     corrected = holm(p)
     return [
         {
             "difference": float(means[test]),
             "low": float(low[test]),
             "high": float(high[test]),
-            "effect": float(means[test] / spread[test]) if spread[test] > 0 else None,
+            "effect": _effect(*columns[test], how),
             "p": float(p[test]),
             "p_holm": float(corrected[test]),
             "users": len(differences),
@@ -112,20 +125,30 @@ def paired_tests(differences: np.ndarray, how: str, seed: int) -> list[dict[str,
     ]
 
 
-def _p_values(differences: np.ndarray, how: str) -> np.ndarray:
-    p = np.ones(differences.shape[1])
-    some = differences.any(0)  # of rows that are alike for every user nothing is known that differs
-    if some.any():
-        test = stats.ttest_1samp if how == "t-test" else stats.wilcoxon
-        p[some] = [test(column, 0).pvalue if how == "t-test" else test(column).pvalue for column in differences.T[some]]
-    return p
+def _p_value(differences: np.ndarray, alike: bool, how: str) -> float:
+    """Of (U,) users' differences. Where they are all the same, the chance that all signs are equal; of 0 it is 1."""
+    if alike:
+        return float(2.0 ** (1 - len(differences))) if differences[0] else 1.0
+    test = stats.ttest_1samp(differences, 0) if how == "t-test" else stats.wilcoxon(differences)
+    return float(test.pvalue)
+
+
+def _effect(differences: np.ndarray, alike: bool, how: str) -> float | None:
+    """The mean in standard deviations of the differences (Cohen's d of pairs); None where they are all the same. Of
+    signed ranks the sum of those above 0 less that of those below, as a part of all (rank-biserial correlation)."""
+    if how == "t-test":
+        return None if alike else float(differences.mean() / differences.std(ddof=1))
+    some = differences[differences != 0]
+    ranks = stats.rankdata(np.abs(some))
+    return float((np.sign(some) * ranks).sum() / ranks.sum()) if len(some) else None
 
 
 def _intervals(differences: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(T,) lower and upper ends. A sample is a count of each user, so that many means are one product of matrices."""
     users, random, means = len(differences), np.random.default_rng(seed), []
-    for begin in range(0, _SAMPLES, _AT_ONCE):
-        samples = min(_AT_ONCE, _SAMPLES - begin)
+    at_once = max(_AT_ONCE // users, 1)
+    for begin in range(0, _SAMPLES, at_once):
+        samples = min(at_once, _SAMPLES - begin)
         drawn = random.integers(0, users, (samples, users)) + users * np.arange(samples)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=samples * users).reshape(samples, users)
         means.append(counts.astype(float) @ differences / users)

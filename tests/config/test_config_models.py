@@ -9,6 +9,7 @@ from recbole.utils import InputType
 
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.parsing import fast_precision
+from recbole_hllm.errors import ConfigError
 
 SIX = ("SASRec", "GRU4Rec", "BERT4Rec", "FDSA", "SASRecF", "Pop")
 FULL = {"LS": "valid_and_test"}
@@ -128,12 +129,20 @@ def test_a_missing_data_set_is_left_to_its_own_error(tmp_path):
         ("HLLM", {"enable_amp": True, "enable_scaler": True}, "fp16"),
         ("HLLM", {"enable_amp": False}, "fp32"),
         ("HLLM", {"precision": "fp16"}, "fp16"),
+        ("LightGCN", {"precision": "auto"}, "fp32"),
+        ("SGL", {"precision": "fp32"}, "fp32"),
     ],
 )
 def test_precision(toy, monkeypatch, model, keys, precision):
-    monkeypatch.setattr("recbole_hllm.config.config.fast_precision", lambda device: "fast")
+    monkeypatch.setattr("recbole_hllm.config.parsing.fast_precision", lambda device: "fast")
     config = Config(model, "toy", config_dict=toy | keys)
     assert config["precision"] == config.settings["precision"] == precision
+
+
+@pytest.mark.parametrize("keys", [{"precision": "bf16"}, {"enable_amp": True}])
+def test_sparse_products_are_of_fp32_alone(toy, keys):
+    with pytest.raises(ConfigError, match="precision: NCL multiplies by sparse matrices, .* in bf16; give"):
+        Config("NCL", "toy", config_dict=toy | keys)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from recbole_hllm import Config, create_dataset, data_preparation, run
 
 # isort: split
+from recbole.model import general_recommender
 from recbole.utils import ModelType
 
 from recbole_hllm.model.base.user_items import ScoresUserItems
@@ -28,6 +29,7 @@ OWN = {
     "MacridVAE": {"total_anneal_steps": 10, "encoder_hidden_size": [8], "kfac": 2},
     "DiffRec": {"history_num_per_term": 2, "steps": 3, "dims_dnn": [8]},
     "LDiffRec": {"history_num_per_term": 2, "steps": 3, "dims_dnn": [8], "in_dims": [8], "anneal_steps": 10},
+    "ConvNCF": {"embedding_size": 16, "cnn_channels": [1, 4], "cnn_kernels": [4], "cnn_strides": [4]},
     "GCMC": {"gcn_output_dim": 8},
     "NGCF": {"hidden_size_list": [8], "node_dropout": 0.2},
 }
@@ -43,6 +45,26 @@ def keys_of(settings_of):
         return {**settings_of("SASRec"), **some, **OWN.get(name, {})}
 
     return make
+
+
+GENERAL = sorted(
+    name for name in dir(general_recommender)
+    if name[0].isupper() and name not in {"RaCT"} and get_spec(name).model.type == ModelType.GENERAL
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GENERAL)
+def test_every_general_model_computes_in_bf16_or_says_that_it_cannot(keys_of, name, monkeypatch):
+    """As ``precision: auto`` has it on hardware with instructions for bf16."""
+    monkeypatch.setattr("recbole_hllm.config.parsing.fast_precision", lambda device: "bf16")
+    config = Config(name, config_dict={**keys_of(name), "precision": "auto"})
+    assert config["precision"] == ("bf16" if config.spec.model.AUTOCASTS else "fp32")
+    train = data_preparation(config, create_dataset(config))[0]
+    model = config.spec.build(config, train._dataset).train()
+    with torch.autocast("cpu", torch.bfloat16, enabled=config["precision"] == "bf16"):
+        loss = model.calculate_loss(next(iter(train)))
+        assert torch.isfinite(torch.as_tensor(sum(loss) if isinstance(loss, tuple) else loss))
+    (sum(loss) if isinstance(loss, tuple) else loss).backward()
 
 
 @pytest.fixture

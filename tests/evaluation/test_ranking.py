@@ -155,7 +155,7 @@ def test_nobody_to_rank():
 
 def test_scores_that_are_no_numbers_are_refused():
     table, row = torch.tensor([[0.0, 1, np.nan, 2]]), torch.tensor([0])
-    for target, k in ((2, 0), (1, 2)):
+    for target, k in ((2, 0), (1, 2), (1, 0), (3, 0)):
         with pytest.raises(ModelError, match="scores are not numbers; training has failed"):
             rank(ScoreTable(table), row, torch.tensor([target]), k=k)
     table[0, 0] = np.nan  # the padding item's may be anything

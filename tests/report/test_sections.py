@@ -24,22 +24,15 @@ def test_results_are_those_of_the_table(write_table):
     assert "verdict" not in table.columns
 
 
-def test_means_deviations_and_verdicts(write_table):
+def test_less_is_better_in_segments_too(write_table):
     def change(table):
-        table["rows"][0] |= {
-            "mean": {"ndcg@10": 0.5},
-            "std": {"ndcg@10": 0.0123},
-            "verdict": {"ndcg@10": "better\nnow"},
-        }
-        table["rows"][1] |= {"verdict": "no difference found", "std": None}
+        table["header"]["valid_metric"] = "LogLoss"
+        for row, value in zip(table["rows"], (0.3, 0.6, 0.4), strict=True):
+            row["test_result"] = {"logloss": value}
+            row["segments"] = {"history_length": [{"segment": "0", "rows": 3, "logloss": value}]}
 
-    content = read_content(write_table(change=change))
-    table = results(content)
-    assert cells(table, 0)["ndcg@10"] == "0.5000 ± 0.0123" and cells(table, 0)["verdict"] == "better now"
-    assert table.rows[0][table.columns.index("ndcg@10")].best
-    assert cells(table, 1)["verdict"] == "no difference found" and cells(table, 2)["verdict"] == "–"
-    said = sections_of(content, compare_users(content, None, 0))[0].sentences
-    assert said == ()  # the reading is of single runs
+    (table,) = segments(read_content(write_table(change=change)))
+    assert [row[1].best for row in table.rows] == [True, False, False]
 
 
 def test_a_failed_row_says_why(write_table):

@@ -43,8 +43,18 @@ def test_users_of_a_run_are_those_of_its_ranks(write_table):
 def test_values_of_seeds_are_averaged(write_table):
     folder = write_table()
     both = users_of([folder / "SASRec", folder / "Pop"], "recall@10")
-    one, two = (users_of([folder / name], "recall@10").values for name in ("SASRec", "Pop"))
-    assert both.values == pytest.approx((one + two) / 2)
+    one, two = (users_of([folder / name], "recall@10") for name in ("SASRec", "Pop"))
+    assert both.values == pytest.approx((one.values + two.values) / 2)
+    assert both.sums == pytest.approx((one.sums + two.sums) / 2) and both.ranks.tolist() == one.ranks.tolist()
+
+
+def test_ranks_are_those_that_the_metric_is_of(write_table):
+    folder = write_table() / "Pop"
+    with np.load(folder / "ranks-test.npz") as arrays:
+        kept = dict(arrays)
+    np.savez(folder / "ranks-test.npz", **kept, rank_masked=np.ones_like(kept["rank"]))
+    assert users_of([folder], "ndcg@10-masked").ranks.tolist() == [1] * len(kept["rank"])
+    assert users_of([folder], "ndcg@10").ranks.tolist() == kept["rank"].tolist()
 
 
 def test_of_several_targets_the_best_rank_counts(write_table):

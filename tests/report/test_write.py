@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 
@@ -29,17 +30,6 @@ def test_every_format_has_the_numbers_of_the_table(write_table):
             assert f"{row['test_result']['ndcg@10']:.4f}" in text
     assert numbers["pareto_fronts"]["flops_to_best"] and len(numbers["users"]) == 2 and numbers["examples"] == []
     assert len(numbers["curves"]["HLLM"]) == 4 and "secret" not in read(folder, "report.html")
-
-
-def test_deviations_and_verdicts_are_columns(write_table):
-    def change(table):
-        table["rows"][0] |= {"mean": {"ndcg@10": 0.5}, "std": {"ndcg@10": 0.0123}, "verdict": "better"}
-
-    folder = write_table(change=change)
-    write_report(folder, examples=0)
-    first, second, _ = csv.DictReader(read(folder, "report.csv").splitlines())
-    assert (first["ndcg@10"], first["ndcg@10 std"], first["verdict"]) == ("0.5", "0.0123", "better")
-    assert second["ndcg@10 std"] == second["verdict"] == ""
 
 
 def test_a_report_elsewhere_and_again(write_table, tmp_path):
@@ -106,6 +96,43 @@ def test_a_table_of_real_runs_with_examples(settings_of, tmp_path, started):
         for rank, listed in ((own, named), (theirs, other)):  # the list shows what the rank says
             assert (listed.index(target) + 1 if target in listed else None) == (rank if rank <= 5 else None)
         assert 0 < len(one["history"]) <= 5 and target in read(tmp_path / "t", "report.html")
+
+
+@pytest.fixture
+def seeded(settings_of, tmp_path, started):
+    """The folder of a table with two seeds, tested against a row."""
+    keys = {**settings_of("SASRec"), "seeds": [3, 1], "compare_to": "Pop", "sanity_rows": ["Pop"], "epochs": 40}
+    keys |= {"stopping_step": 1, "learning_rate": 0.02, "mask_history": "both", "valid_metric": "MRR@3-masked"}
+    compare(["SASRec", "BPR"], config_dict=keys, run_dir=tmp_path / "t")
+    return tmp_path / "t"
+
+
+def test_a_table_with_seeds_and_tests_says_what_the_table_says(seeded):
+    write_report(seeded, examples=0)
+    rows = json.loads(read(seeded, "table.json"))["rows"]
+    page, table = read(seeded, "report.md").replace("\\", ""), read(seeded, "table.md")
+    for row in rows[:2]:
+        test, with_deviations = row["tests"]["mrr@3-masked"], re.findall(r"\d\.\d+ ± \d\.\d+", table)
+        assert len(with_deviations) >= 18 and all(value in page for value in with_deviations)
+        assert f"{test['difference']:+.4f} {test['verdict']}" in page
+        line = next(line for line in page.splitlines() if line.startswith(f"| {row['model']} |"))
+        assert test["verdict"] in line
+    for sentence in ("standard errors over", "Against Pop, user by user", "A row with ± is the mean of 2 runs"):
+        assert next(line for line in table.splitlines() if sentence in line) in page
+    lines = {line["model"]: line for line in csv.DictReader(read(seeded, "report.csv").splitlines())}
+    for row in rows[:2]:
+        assert float(lines[row["model"]]["mrr@3 sd"]) == row["deviations"]["mrr@3"]
+        assert lines[row["model"]]["mrr@3 verdict"] == row["tests"]["mrr@3"]["verdict"]
+    assert "Tests against Pop" in read(seeded, "report.html") and "(Holm)" in read(seeded, "report.tex")
+
+
+def test_runs_of_seeds_that_the_table_no_longer_has_do_not_count(seeded):
+    compare([], config_dict={"resume": True, "seeds": [3]}, run_dir=seeded)
+    write_report(seeded, against="SASRec", examples=0)
+    numbers, table = json.loads(read(seeded, "report.json")), json.loads(read(seeded, "table.json"))
+    values = {row["model"]: row["test_result"]["mrr@3-masked"] for row in table["rows"]}
+    for one in numbers["users"]:
+        assert one["difference"] == pytest.approx(values["SASRec"] - values[one["other"]], abs=1e-4)
 
 
 def test_weights_that_were_not_kept_leave_the_lists_out(settings_of, tmp_path, started):

@@ -125,3 +125,32 @@ def test_a_table_and_a_search_do_not_go_on_as_each_other(searched, keys, tmp_pat
     compare(["BPR", "Pop"], config_dict={**without(keys, "SASRec"), "trials": None}, run_dir=tmp_path / "t")
     with pytest.raises(ConfigError, match="is a table without trials"):
         search(config_dict={"resume": True, "trials": 2}, run_dir=tmp_path / "t")
+
+
+def test_a_finished_search_is_compared_and_shown(keys, tmp_path, started, without):
+    given = {**without(keys, "BPR"), "sanity_rows": ["Pop"], "trials": 1, "SASRec.search": {"learning_rate": [0.01]}}
+    search(["SASRec"], config_dict=given, run_dir=tmp_path / "s")
+    started.clear()
+    more = {"compare_to": "Pop", "ratios_to": "Pop", "show_recommendations": 2, "resume": True}
+    done = search([], config_dict=more, run_dir=tmp_path / "s")
+    assert started == [] and done["rows"][0]["tests"]
+    assert "Recommendations of SASRec" in (tmp_path / "s" / "table.md").read_text()
+
+
+def test_a_trial_is_made_by_one_process(keys, tmp_path, started, without, monkeypatch):
+    """While one makes it, it holds the lock that another one waits for."""
+    from recbole_hllm.storage.locks import held
+    from recbole_hllm.tables import search as module
+
+    seen = []
+
+    def locked(model, file, folder, words, lock):
+        with held(folder.with_name(f".{folder.name}.lock"), wait=False) as other:
+            seen.append((folder.name, other is None, bool(lock.descriptors)))
+        return run_alone(model, file, folder, words, lock)
+
+    run_alone = module.run_alone
+    monkeypatch.setattr(module, "run_alone", locked)
+    given = {**without(keys, "BPR"), "sanity_rows": False, "trials": 2, "SASRec.search": {"learning_rate": [0.01, 0.1]}}
+    search(["SASRec"], config_dict=given, run_dir=tmp_path / "s")
+    assert seen == [("trial-1", True, True), ("trial-2", True, True)] and not list((tmp_path / "s").rglob("*.lock"))

@@ -93,6 +93,52 @@ def test_more_seeds_are_added_and_finished_runs_stay(table, started, tmp_path, c
     assert started == ["BPR/seed-3", "BPR/seed-1", "BPR/seed-4"]
 
 
+def test_a_finished_training_keeps_the_keys_that_made_it(table, started, tmp_path):
+    folder, _ = table
+    shutil.copytree(folder, tmp_path / "t")
+    files = {path: path.read_bytes() for path in (tmp_path / "t").rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match="learning_rate: the finished run of BPR was trained with another value"):
+        compare([], config_dict={"resume": True, "BPR.learning_rate": 0.5}, run_dir=tmp_path / "t")
+    assert files == {path: path.read_bytes() for path in (tmp_path / "t").rglob("*") if path.is_file()}
+    # with the value that it had, also where the table has forgotten it meanwhile
+    compare(["SASRec", "Pop"], config_dict={"resume": True}, run_dir=tmp_path / "t")
+    compare(["BPR", "Pop"], config_dict={"resume": True, "BPR.learning_rate": 0.01}, run_dir=tmp_path / "t")
+    assert json.loads((tmp_path / "t" / "table.json").read_text())["rows"][0]["model"] == "BPR"
+
+
+def test_rows_that_read_a_row_which_goes_on_are_made_again(keys, tmp_path, started):
+    given = {**keys, "compare_to": None, "SASRec.epochs": 1, "Blend.of": ["row:SASRec", "row:EASE"], "blend_step": 0.5}
+    compare(["SASRec", "EASE", "Blend"], config_dict=given, run_dir=tmp_path / "t")
+    started.clear()
+    more = {"SASRec.epochs": 30, "resume": True}
+    again = compare([], config_dict=more, run_dir=tmp_path / "t")
+    assert started == ["t/SASRec", "t/Blend"] and not again["failed"]
+    whole = compare(["SASRec", "EASE", "Blend"], config_dict={**given, "SASRec.epochs": 30}, run_dir=tmp_path / "whole")
+    assert [row["test_result"] for row in again["rows"]] == [row["test_result"] for row in whole["rows"]]
+
+
+def test_a_training_that_read_a_row_does_not_stay_when_that_goes_on(keys, tmp_path, started):
+    given = {**keys, "compare_to": None, "SASRecCE.epochs": 1, "SASRecCE@two.item_init": "row:SASRecCE"}
+    given["SASRecCE@two.epochs"] = 9
+    compare(["SASRecCE", "SASRecCE@two"], config_dict=given, run_dir=tmp_path / "t")
+    with pytest.raises(ConfigError, match="SASRecCE@two: its run is finished and read row:SASRecCE, which would be "):
+        compare([], config_dict={"resume": True, "SASRecCE.epochs": 30}, run_dir=tmp_path / "t")
+
+
+def test_a_table_is_written_where_a_run_cannot_be_read_any_more(table, started, tmp_path):
+    folder, done = table
+    shutil.copytree(folder, tmp_path / "t")
+    for path in (tmp_path / "t").rglob("best/*"):
+        path.unlink()
+    (tmp_path / "t" / "SASRec" / "seed-3" / "ranks-test.npz").write_bytes(b"damaged")
+    again = compare([], config_dict={"resume": True, "show_recommendations": 3}, run_dir=tmp_path / "t")
+    assert started == []
+    assert [row["test_result"] for row in again["rows"]] == [row["test_result"] for row in done["rows"]]
+    text = (tmp_path / "t" / "table.md").read_text()
+    for line in ("Recommendations are not shown: ", "- not tested: ", "ranks-test.npz is damaged"):
+        assert line in text
+
+
 def test_a_table_that_was_killed_goes_on_with_the_same_numbers(table, keys, tmp_path, in_this_process, monkeypatch):
     from recbole_hllm.runs import run as experiment
 

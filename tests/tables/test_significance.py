@@ -73,17 +73,40 @@ def test_the_interval_is_that_of_a_plain_loop_and_of_its_seed(differences, monke
 
 
 @pytest.mark.parametrize(
-    "difference, p, converged, said",
+    "difference, effect, p, converged, said",
     [
-        (0.1, 0.04, True, "better"),
-        (-0.1, 0.04, True, "worse"),
-        (0.1, 0.05, True, "no difference found"),
-        (-0.1, 0.6, True, "no difference found"),
-        (0.1, 0.001, False, "not converged"),
+        (0.1, 0.2, 0.04, True, "better"),
+        (-0.1, -0.2, 0.04, True, "worse"),
+        (0.1, None, 0.04, True, "better"),
+        (0.1, -0.2, 0.04, True, "worse"),  # of ranks
+        (0.1, 0.2, 0.05, True, "no difference found"),
+        (-0.1, -0.2, 0.6, True, "no difference found"),
+        (0.1, 0.2, 0.001, False, "not converged"),
     ],
 )
-def test_verdicts(difference, p, converged, said):
-    assert verdict({"difference": difference, "p_holm": p}, converged) == said
+def test_verdicts(difference, effect, p, converged, said):
+    assert verdict({"difference": difference, "effect": effect, "p_holm": p}, converged) == said
+
+
+def test_the_direction_of_wilcoxon_is_that_of_ranks():
+    """Many small losses and a few large gains: the mean is above 0, signed ranks are below."""
+    differences = np.concatenate([-0.01 - 1e-5 * np.arange(900), 0.9 + 1e-5 * np.arange(100)])[:, None]
+    (test,) = paired_tests(differences, "wilcoxon", seed=0)
+    ranks = stats.rankdata(np.abs(differences[:, 0])) * np.sign(differences[:, 0])
+    assert test["difference"] > 0 > test["effect"] == pytest.approx(ranks.sum() / (1000 * 1001 / 2))
+    assert verdict(test, True) == "worse"
+    (mean,) = paired_tests(differences, "t-test", seed=0)
+    assert mean["effect"] > 0 and verdict(mean, True) == "better"
+
+
+@pytest.mark.parametrize("how", ["t-test", "wilcoxon"])
+def test_users_who_differ_by_the_same_are_counted_by_their_signs(how, recwarn):
+    """Of two users with equal signs chance is 1 in 2, and a spread of rounding alone is none."""
+    (two,) = paired_tests(np.full((2, 1), 0.1), how, seed=0)
+    assert two["p"] == 0.5 and verdict(two, True) == "no difference found"
+    (seven,) = paired_tests(np.full((7, 1), 0.1), how, seed=0)
+    assert seven["p"] == 2.0**-6 and seven["effect"] == (None if how == "t-test" else 1) and not recwarn
+    assert verdict(seven, True) == "better"
 
 
 @pytest.fixture
@@ -136,15 +159,15 @@ def test_rows_get_tests_in_every_metric_of_users_and_no_verdict_before_they_conv
     corrected = plain_holm([test["p"] for row in (good, short, same) for test in row["tests"].values()])
     assert [row["tests"]["mrr@10"]["p_holm"] for row in (good, short, same)] == pytest.approx(corrected[::2])
     rows[0]["costs"]["converged"] = False
-    add_tests(rows, "Base", folders)
+    assert add_tests(rows, "Base", folders) == ""
     assert {test["verdict"] for row in (good, short, same) for test in row["tests"].values()} == {"not converged"}
 
 
 def test_nothing_to_test(runs):
     rows = [{"model": "A", "test_result": {"mrr@10": 0.1}, "costs": {}}, {"model": "B", "error": "failed"}]
     folders = {"A": [runs("a", [1])], "B": []}
-    add_tests(rows, "A", folders)
-    add_tests(rows, "B", folders)
+    assert add_tests(rows, "A", folders) == "no metric of A and of another row is kept user by user"
+    assert add_tests(rows, "B", folders) == "B has no result to test the others against"
     rows[1] = {"model": "B", "test_result": {"mrr@10": 0.1}, "costs": {}}
-    add_tests(rows, "A", {**folders, "B": [runs("b", [2])]})  # one user has no spread
+    assert add_tests(rows, "A", {**folders, "B": [runs("b", [2])]}) == "the test has 1 user"
     assert not any("tests" in row for row in rows)

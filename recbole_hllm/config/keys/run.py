@@ -204,8 +204,8 @@ class OurTrainingKeys(ScheduleKeys):
 
     precision: str | None = key(
         None,
-        "Autocast: fp32, bf16 or fp16; auto is bf16 where the GPU or CPU has instructions for it, else fp32. Empty: "
-        "fp32, or what enable_amp asks for.",
+        "Autocast: fp32, bf16 or fp16; auto is bf16 where the GPU or CPU has instructions for it and the model can, "
+        "else fp32. Empty: fp32, or what enable_amp asks for.",
         scope=TRAINING, choices=("auto", "fp32", "bf16", "fp16"),
     )  # fmt: skip
     max_training_minutes: float | None = key(

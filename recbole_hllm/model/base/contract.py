@@ -91,6 +91,7 @@ class Recommender(AbstractRecommender):
         type: RecBole's kind of model. TRADITIONAL ones count in one pass over the rows and are not trained.
         IMPLEMENTATIONS: value of the key ``implementation`` -> keys whose defaults differ from the
             property file; empty: none.
+        AUTOCASTS: its products of matrices can be of bf16 or fp16; torch's sparse ones cannot.
         DRAWS_NEGATIVES: the loss compares with items that a sampler draws.
         NUMBERED_ROWS: training rows bring their number, in ``row_number``.
         READS_HISTORY: labelled rows bring the history before them.
@@ -106,6 +107,7 @@ class Recommender(AbstractRecommender):
     Keys: ClassVar[type[RunKeys]] = RunKeys
     type: ClassVar[ModelType]
     IMPLEMENTATIONS: ClassVar[Mapping[str, dict[str, Any]]] = MappingProxyType({})
+    AUTOCASTS: ClassVar[bool] = True
     DRAWS_NEGATIVES: ClassVar[bool] = True
     NUMBERED_ROWS: ClassVar[bool] = False
     READS_HISTORY: ClassVar[bool] = True

@@ -1,11 +1,17 @@
 """The graph of users and items: each interaction in training is an edge between the two."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
+
+
+class OverGraph:
+    """A model that multiplies by the sparse matrix of the graph, which torch does in fp32 alone."""
+
+    AUTOCASTS: ClassVar[bool] = False
 
 
 def normalised_adjacency(interactions: Any, left: float = -0.5, right: float = -0.5) -> Tensor:

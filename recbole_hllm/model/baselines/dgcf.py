@@ -4,8 +4,10 @@ from typing import Any
 
 from recbole.model.general_recommender import DGCF as RecBoleDGCF
 
+from recbole_hllm.model.base.interaction_graph import OverGraph
 
-class DGCF(RecBoleDGCF):
+
+class DGCF(OverGraph, RecBoleDGCF):
     """RecBole's DGCF, whose loss correlates factors over users and items drawn for each batch, as many of either as
     the larger of both has for a batch: at least one here, and at most all of the smaller.
 

@@ -49,7 +49,7 @@ class DiffusedRows(ScoresRowsAlone):
     def _weighed(self, users: np.ndarray, items: np.ndarray, n_users: int) -> UserItems:
         """Of (T,) users in rising order and what each had, oldest first."""
         counts = np.unique(users, return_counts=True)[1]
-        weights = np.concatenate([np.linspace(self.w_min, self.w_max, count) for count in counts])
+        weights = np.concatenate([[], *(np.linspace(self.w_min, self.w_max, count) for count in counts)])
         _, last = np.unique((users * self.n_items + items)[::-1], return_index=True)
         kept = len(users) - 1 - last
         matrix = sparse.csr_matrix((weights[kept], (users[kept], items[kept])), (n_users, self.n_items))

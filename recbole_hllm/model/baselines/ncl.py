@@ -11,14 +11,14 @@ from torch.nn.functional import normalize
 
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.errors import ConfigError
-from recbole_hllm.model.base.interaction_graph import normalised_adjacency
+from recbole_hllm.model.base.interaction_graph import OverGraph, normalised_adjacency
 from recbole_hllm.model.base.recbole_models import recbole_values
 
 # Most iterations of k-means, as many as Faiss makes, which RecBole's code calls on a GPU.
 _ITERATIONS = 25
 
 
-class NCL(RecBoleNCL):
+class NCL(OverGraph, RecBoleNCL):
     """RecBole's NCL (arXiv 2202.06200): LightGCN that also contrasts users and items with those two steps away in the
     graph, and with the centre of their cluster.
 

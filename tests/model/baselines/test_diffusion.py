@@ -54,3 +54,9 @@ def test_a_history_that_is_the_training_has_its_rows(on_toy, timed):
     data, users = made.data.whole, made.rows["user_id"]
     histories = data.whole_histories(users.numpy(), data.sequences.offsets[users] + data.train_lengths[users])
     torch.testing.assert_close(made.model.get_rating_matrix(histories), made.model.get_rating_matrix(users))
+
+
+@pytest.mark.parametrize("name", ["DiffRec", "LDiffRec"])
+def test_empty_histories_are_empty_rows(on_toy, name):
+    model = on_toy(name, **{"time-aware": True, "score_from": "history"}).model
+    assert model.get_rating_matrix(torch.zeros(2, 3, dtype=torch.long)).tolist() == [[0.0] * model.n_items] * 2
