@@ -13,6 +13,8 @@ PLACES = names(lambda key: key.scope is Scope.PLACE)
 MAY_CHANGE = names(lambda key: key.scope in (Scope.PLACE, Scope.CALL))
 # When a training ends: with another value one that has ended may go on.
 LIMITS = frozenset({"epochs", "max_steps", "max_training_minutes", "stopping_step"})
+# What the epochs of one training are compared by, and on what: it stays while the training goes on.
+OF_VALIDATION = frozenset({"valid_metric", "mask_history", "eval_args", "eval_targets", "eval_users", "data_seed"})
 # A search never draws them: what a row may not have of its own, what makes no difference, and luck.
 NEVER_SEARCHED = MAY_CHANGE | {"search", "seed", "trials"}
 # Of files and folders it is what they hold that counts, not where they lie.

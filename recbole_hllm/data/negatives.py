@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from recbole.utils import InputType, ModelType
 
+from recbole_hllm.data.rows.window import WindowRows
 from recbole_hllm.errors import ConfigError, DataError, did_you_mean
 
 
@@ -37,6 +38,8 @@ def check_negatives(name: str, spec: Any, loss: Any, negatives: Any) -> None:
     drawn = negatives not in (None, "None")
     if isinstance(negatives, dict):  # RecBole refuses anything else
         drawn = negatives.get("distribution", "uniform") not in (None, "None")
+    if issubclass(spec.rows, WindowRows) and isinstance(negatives, dict):
+        _check_of_windows(name, negatives)
     needed = compares_with_drawn(spec, loss)
     with_loss = f" with loss_type: {loss}" if spec.losses else ""
     if needed and not drawn:
@@ -48,6 +51,19 @@ def check_negatives(name: str, spec: Any, loss: Any, negatives: Any) -> None:
         raise ConfigError(
             f"train_neg_sample_args: {name}{with_loss} compares with all items and would not know that these are "
             "negatives; leave it out, or give it to other models only, such as BPR.train_neg_sample_args"
+        )
+
+
+def _check_of_windows(name: str, negatives: dict[str, Any]) -> None:
+    """Raises ConfigError for what models that learn from every position of a window would pass over in silence."""
+    if negatives.get("dynamic"):
+        raise ConfigError(
+            f"train_neg_sample_args: dynamic: {name} compares every position with many items, and picks none by its "
+            "scores; leave it out, or give it to other models only"
+        )
+    if negatives.get("sample_num", 1) != 1:
+        raise ConfigError(
+            f"train_neg_sample_args: sample_num: {name} reads the number of its negatives from num_negatives; set that"
         )
 
 

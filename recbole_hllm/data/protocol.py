@@ -186,9 +186,9 @@ def fingerprint(dataset: Any, parts: dict[str, Any], candidates: dict[str, np.nd
         shared |= {"popularity": "of all training interactions", "tail_ratio": settings.tail_ratio}
     result = {
         "items": dataset.item_num - 1,
-        "item_ids": digest("\n".join(map(str, dataset.field2id_token[dataset.iid_field]))),
+        "item_ids": token_digest(dataset, dataset.iid_field),
         "protocol": digest(shared),
-        "training": _training_digest(dataset),
+        "training": training_digest(dataset),
     }
     for phase, part in parts.items():
         result[f"{phase}_targets"] = len(part.held_out)
@@ -202,7 +202,12 @@ def fingerprint(dataset: Any, parts: dict[str, Any], candidates: dict[str, np.nd
     return result
 
 
-def _training_digest(dataset: Any) -> str:
+def token_digest(dataset: Any, field: str) -> str:
+    """Of the values of a column in the order of their numbers."""
+    return digest("\n".join(map(str, dataset.field2id_token[field])))
+
+
+def training_digest(dataset: Any) -> str:
     """Who had what and when in the training interactions, and how much of each sequence may be trained on; rows that
     train on a part of it only (`train_user_fraction`, `train_min_items`, ...) still stand in one table."""
     sequences, (positions, train_lengths) = dataset.sequences, dataset.whole_training

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from recbole.utils import ModelType
 
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.keys.next_item import HistoryKeys
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.renamed import read_saved
-from recbole_hllm.config.scopes import NOT_SAVED
+from recbole_hllm.config.scopes import NOT_SAVED, OF_VALIDATION
 from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.errors import ConfigError
@@ -53,6 +54,7 @@ def new_folder(config: Config, run_dir: str | Path | None, resumed: dict[str, An
                 refuse_existing(folder, (*_FILES, *_FOLDERS, KEYS))
             else:
                 check_same_run(folder, resumed, config)
+                _check_same_validation(folder, resumed, config)
             make_folder(folder)
             if resumed is None:
                 keep_settings(folder, config)
@@ -159,6 +161,18 @@ def check_same_run(folder: Path, saved: dict[str, Any], config: Config) -> None:
             f"run_dir: {folder} is a run of {saved.get('model')} on {saved.get('dataset')}, "
             f"not of {settings.model} on {settings.dataset}"
         )
+
+
+def _check_same_validation(folder: Path, saved: dict[str, Any], config: Config) -> None:
+    """Raises ConfigError where the epochs of a training that goes on would be compared otherwise than those before."""
+    if config.spec.model.type == ModelType.TRADITIONAL or not any((folder / name).is_dir() for name in _FOLDERS):
+        return
+    for key in sorted(OF_VALIDATION & saved.keys()):
+        if saved[key] != config.settings.get(key):
+            raise ConfigError(
+                f"{key}: epochs of the training in {folder} were compared with {saved[key]}, and not "
+                f"{config.settings.get(key)}; let it go on as it is, and evaluate it otherwise with --evaluate_only"
+            )
 
 
 def refuse_existing(folder: Path, names: Iterable[str]) -> None:

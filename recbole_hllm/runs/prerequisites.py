@@ -352,7 +352,8 @@ def _files(made: Any) -> list[str]:
     settings = RunKeys.of(made)
     folder, filtering = Path(settings.data_path), settings.val_interval or settings.filter_inter_by_user_or_item
     patterns: tuple[str, ...] = ("*.inter", "*.item", "*.user") if filtering else ("*.inter",)
-    if ContentKeys.of(made).content in _OF_TEXTS and not filtering:
+    reads_texts = ContentKeys.of(made).content in _OF_TEXTS or made["item_init"]
+    if reads_texts and not filtering:
         patterns += ("*.item",)
     every = [of_format.name for pattern in patterns for of_format in files_of(Path(pattern))]
     tables = [table for pattern in every for table in sorted(folder.glob(pattern))]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole.utils import init_seed
+from recbole.utils import ModelType, init_seed
 
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.keys.run import RunKeys
@@ -36,9 +36,10 @@ from recbole_hllm.runs.folder import (
     write_results,
 )
 from recbole_hllm.runs.prerequisites import complete
+from recbole_hllm.runs.trained_on import check_trained_on, keep_trained_on
 from recbole_hllm.storage.files import write_json
 from recbole_hllm.storage.logs import check_wandb, logging_to
-from recbole_hllm.training.checkpoint import load_model
+from recbole_hllm.training.checkpoint import checkpoints, load_model
 from recbole_hllm.training.peak_memory import forget_peak_memory
 from recbole_hllm.training.trainer import Trainer
 
@@ -150,6 +151,9 @@ def _run(config: Config, folder: Path) -> dict[str, Any]:
     train_data, valid_data, test_data = data_preparation(config, data)
     check_sizes(config, train_data, valid_data, test_data)
     check_same_data(data, (valid_data, test_data))
+    if settings.resume and checkpoints(folder) and config.spec.model.type != ModelType.TRADITIONAL:
+        check_trained_on(folder, data, goes_on=True)
+    keep_trained_on(folder, data)
     _log_data(config, data, (train_data, valid_data, test_data))
     init_seed(settings.seed, settings.reproducibility)
     recommender = config.spec.build(config, train_data._dataset).to(settings.device)
@@ -267,7 +271,9 @@ def load_data(
     keys = RunKeys.of(config)
     init_seed(keys.seed, keys.reproducibility)
     data = create_dataset(config)
-    return folder, config, data, data_preparation(config, data)
+    loaders = data_preparation(config, data)
+    check_trained_on(folder, data, goes_on=False)
+    return folder, config, data, loaders
 
 
 def _settings(folder: Path, model: str | type | None) -> dict[str, Any]:

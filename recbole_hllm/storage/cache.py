@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,13 +21,12 @@ import numpy as np
 
 from recbole_hllm.config.places import recbole_folder
 from recbole_hllm.errors import DataError
-
-if sys.platform != "win32":  # which has no such locks
-    import fcntl
+from recbole_hllm.storage.locks import take
 
 logger = logging.getLogger(__name__)
 
 MEGABYTE = 1 << 20
+_WITHOUT_LOCKS = "several processes may make the same"
 
 
 def cache_folder(cache_dir: str | None, data_path: str | Path) -> Path:
@@ -59,9 +57,6 @@ def locked(entry: Path, what: str) -> Iterator[None]:
     Raises:
         DataError: the cache cannot be written.
     """
-    if sys.platform == "win32":
-        yield
-        return
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         file = open(entry.parent / f".{entry.name}.lock", "w")
@@ -69,11 +64,9 @@ def locked(entry: Path, what: str) -> Iterator[None]:
         reason = f"cannot write to the cache {entry.parent}: {error.strerror}; name another in cache_dir"
         raise DataError(reason) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not take(file.fileno(), wait=False, otherwise=_WITHOUT_LOCKS):
             logger.info("%s is being made by another process; waiting for it", what)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            take(file.fileno(), wait=True, otherwise=_WITHOUT_LOCKS)
         yield
 
 

@@ -43,7 +43,7 @@ def held(path: Path, wait: bool = True) -> Iterator[Lock | None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "w")
     with file:
-        taken = _take(file.fileno(), wait)
+        taken = take(file.fileno(), wait, "only one process may make a table here")
         if taken and not _is_there(path, file.fileno()):  # who had it before has removed it
             with held(path, wait) as lock:
                 yield lock
@@ -56,7 +56,13 @@ def held(path: Path, wait: bool = True) -> Iterator[Lock | None]:
                     path.unlink()
 
 
-def _take(descriptor: int, wait: bool) -> bool:
+def take(descriptor: int, wait: bool, otherwise: str) -> bool:
+    """Whether the lock of an open file is this process's now, until it closes the file.
+
+    Args:
+        wait: until nobody else holds it.
+        otherwise: what the log says follows where the disk has no locks; everybody holds one there.
+    """
     if sys.platform == "win32":
         return True
     try:
@@ -65,7 +71,7 @@ def _take(descriptor: int, wait: bool) -> bool:
         return False
     except OSError as error:
         reason = f"this disk has no locks ({error.strerror})"
-        logging.getLogger().warning(f"{reason}: only one process may make a table here")
+        logging.getLogger().warning(f"{reason}: {otherwise}")
     return True
 
 

@@ -97,6 +97,11 @@ def test_only_what_was_before_the_first_target_is_masked(loaders, random_rows, r
     assert spared > 0
 
 
+def test_files_of_benchmarks_are_not_filtered(loaders):
+    with pytest.raises(ConfigError, match="filter_inter_by_user_or_item and benchmark_filename cannot be set together"):
+        loaders(benchmark_filename=FILES, filter_inter_by_user_or_item=True)
+
+
 def test_files_of_benchmarks_have_such_rows_too(loaders, write_dataset, toy_config, tmp_path):
     events = [(f"u{user}", f"i{(user + 2 * n) % 11}", n) for user in range(4) for n in range(9)]
     for name, begin, end in zip(FILES, (0, 4, 6), (4, 6, 9), strict=True):

@@ -24,7 +24,7 @@ SIX = ["Pop", "SASRec", "GRU4Rec", "BERT4Rec", "FDSA", "SASRecF"]
 MODELS = [*SIX, "BPR", "HLLM"]
 FILES = {"best", "config.yaml", "costs.json", "last", "metrics.json", "previous", "protocol.json",
          "ranks-test.npz", "ranks-valid.npz", "run.log", "segments.json", "tensorboard", "curve.json",
-         "versions.json"}  # fmt: skip
+         "versions.json", "trained_on.json"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

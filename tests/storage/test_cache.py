@@ -1,6 +1,8 @@
 """Cache entries: their place, their key, and that only whole, fitting ones are trusted."""
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import logging
@@ -17,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_hllm.errors import DataError
-from recbole_hllm.storage.cache import Blocks, cache_folder, digest, read_arrays, write_arrays
+from recbole_hllm.storage.cache import Blocks, cache_folder, digest, locked, read_arrays, write_arrays
 
 META = {"version": 1, "keys": ("title", "tag")}
 
@@ -295,3 +297,13 @@ def test_a_file_in_the_way_is_left_alone(tmp_path):
         write_arrays(tmp_path / "entry", example_arrays(), META)
     assert (tmp_path / "entry").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["entry"]
+
+
+def test_a_cache_on_a_disk_without_locks_is_used_all_the_same(tmp_path, monkeypatch, caplog):
+    def none(descriptor, how):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with locked(tmp_path / "entry", "the entry"):
+        pass
+    assert "this disk has no locks (Function not implemented): several processes may make the same" in caplog.text

@@ -35,6 +35,7 @@ _FILTERS: dict[str, tuple[Any, ...]] = {
     "val_interval": (None, {}),
     "user_inter_num_interval": (None, "[0,inf)"),
     "item_inter_num_interval": (None, "[0,inf)"),
+    "filter_inter_by_user_or_item": (None, False),
 }
 
 

@@ -18,6 +18,8 @@ from recbole_hllm.errors import ConfigError, DataError
 
 # Arrow and csv know separators of one character only; this one stands for a longer one, and is in no text.
 _STAND_IN = "\x1f"
+# Bytes of a quoted cell at most: what is longer has no end.
+_LONGEST = 1 << 24
 
 
 def header_of(file: RawFile, separator: str = ",", encoding: str = "utf-8") -> list[str]:
@@ -125,8 +127,13 @@ class Delimited:
     ) -> Block:
         """The csv module on the lines of a block, and on those of the next where a cell goes on there."""
         lines = _Lines(first, data, source)
+        csv.field_size_limit(_LONGEST)
+        # Strict: after a quoted cell a separator follows, or else the quotation mark was not meant to open one.
         reader = csv.reader(
-            lines, delimiter=self.separator, quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
+            lines,
+            delimiter=self.separator,
+            quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
+            strict=True,
         )
         places = [self.columns.index(name) for name in wanted]
         numbers: list[int] = []
@@ -134,7 +141,7 @@ class Delimited:
         while not lines.empty:
             lines.begin()
             row, problem = _next(reader)
-            problem = problem or (lines.ended and "a quotation mark without an end") or self._problem(row)
+            problem = (lines.ended and "a quotation mark without an end") or problem or self._problem(row)
             if problem:
                 lines.back_to_second()
                 report.refuse(self.file.name, lines.start, problem)

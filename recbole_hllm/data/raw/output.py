@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from recbole_hllm.errors import ConfigError, DataError
-from recbole_hllm.storage.files import json_text
+from recbole_hllm.storage.files import json_text, read_json
 
 FORMS = {"atomic": "", "parquet": ".parquet"}
 _PARTS = ("", ".train", ".valid", ".test")
@@ -106,20 +106,29 @@ class Output:
             with self._writing(self.folder / name):
                 table.close()
         with self._writing(facts):
-            self._facts.write(json_text(about).encode())
+            self._facts.write(json_text({**about, "tables": [*self._tables]}).encode())
             self._facts.flush()
+            replaced = self._replaced(facts)
             facts.unlink(missing_ok=True)  # until the new one is there, nothing says that the files belong together
         files = [self.folder / name for name in self._tables]
-        for old in set(self._possible()) - {*files, facts}:
-            old.unlink(missing_ok=True)
         for file in files:
             with self._writing(file):
                 os.replace(self._hidden(file.name), file)
+        for old in replaced:
+            old.unlink(missing_ok=True)
         with self._writing(facts):
             self._facts.close()
             os.replace(self._hidden(facts.name), facts)
         self._tables = {}
         return [*files, facts]
+
+    def _replaced(self, facts: Path) -> set[Path]:
+        """Files that the new ones take the place of, beside those of the same names: what the conversion before wrote,
+        and the same tables in another form. Others are the user's."""
+        forms = {name.removesuffix(FORMS[self.form]) + ending for name in self._tables for ending in FORMS.values()}
+        before = read_json(facts) if facts.is_file() else {}
+        names = forms | set(before.get("tables", []) if isinstance(before, dict) else [])
+        return {path for path in self._possible() if path.name in names - self._tables.keys() - {facts.name}}
 
     def _file_of(self, table: str) -> str:
         return f"{self.name}.{table}{FORMS[self.form]}"

@@ -72,6 +72,14 @@ def _is_text(kind: pa.DataType) -> bool:
     return str(kind) in ("string", "large_string", "string_view")
 
 
+def _without_nulls(lists: pa.Array) -> pa.Array:
+    """Lists of texts without what is missing inside them, as JSON lines are read; a list that is missing stays so."""
+    if not lists.flatten().null_count:
+        return lists
+    kept = [None if row is None else [cell for cell in row if cell is not None] for row in lists.to_pylist()]
+    return pa.array(kept, pa.list_(pa.string()))
+
+
 def _as_text(column: pa.Array) -> pa.Array:
     """Texts; dates become ISO 8601 in microseconds, lists texts with a blank between two, a bool 0 or 1, and NaN is a
     missing number."""
@@ -81,7 +89,7 @@ def _as_text(column: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return column.cast(pa.timestamp("us"), safe=False).cast(pa.string())
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pc.binary_join(column.cast(pa.list_(pa.string())), " ")
+        return pc.binary_join(_without_nulls(column.cast(pa.list_(pa.string()))), " ")
     if pa.types.is_boolean(kind):
         column = column.cast(pa.int8())
     elif pa.types.is_floating(kind):

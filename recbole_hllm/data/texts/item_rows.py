@@ -123,7 +123,7 @@ class ItemFile:
         return [_Column(_texts(table[key])) for key in self.text_keys]
 
     def _table(self, columns: list[str]) -> pd.DataFrame:
-        return read_table(self.path, columns, self.separator, self.encoding, ids=columns)
+        return read_table(self.path, columns, self.separator, self.encoding, ids=[self.item_field])
 
 
 def state_of(path: Path) -> State:
@@ -216,7 +216,10 @@ def _texts(column: "pd.Series[Any]") -> Iterator[str]:
 
 
 def _as_text(cell: object) -> str:
-    return " ".join(map(str, cell)) if isinstance(cell, np.ndarray) else str(cell)
+    """Of lists with blanks between their elements; of numbers, which other formats than text have, without ``.0``."""
+    if isinstance(cell, np.ndarray):
+        return " ".join(map(_as_text, cell.tolist()))
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
 def _find_column(path: Path, columns: list[str], name: str, role: str) -> int:

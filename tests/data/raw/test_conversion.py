@@ -124,6 +124,17 @@ def test_existing_files_are_not_replaced_unasked(shop, tmp_path):
     assert after.files == ["shop.inter.parquet", "shop.item.parquet", "shop.json"], "two files for a table are an error"
 
 
+def test_files_of_the_users_stay(shop, tmp_path):
+    """What an earlier conversion wrote goes, what somebody else did does not."""
+    folder = shop().folder
+    (folder / "shop.test.inter").write_text("mine")
+    convert("csv", [str(tmp_path / "raw" / "inter.csv")], to=str(folder), overwrite=True)
+    assert not (folder / "shop.item").exists()
+    (folder / "shop.item").write_text("item_id:token\tcolour:token\ni1\tred\n")
+    convert("csv", [str(tmp_path / "raw" / "inter.csv")], to=str(folder), overwrite=True)
+    assert "red" in (folder / "shop.item").read_text() and (folder / "shop.test.inter").read_text() == "mine"
+
+
 def test_a_failed_conversion_keeps_the_old_files(shop, tmp_path):
     before = shop()
     with pytest.raises(DataError, match="malformed"):

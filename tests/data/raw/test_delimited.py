@@ -74,6 +74,18 @@ def test_a_quotation_mark_without_an_end_costs_its_line_only(read):
     assert report.shown[0]["line"] == 2 and report.shown[0]["reason"] == "a quotation mark without an end"
 
 
+def test_a_quotation_mark_that_opens_no_cell_costs_its_line_only(read):
+    """Inches: the next mark, in another row, does not close it."""
+    rows, report = read(b'id,title\na,"5 inch tv\nb,nice "one"\nc,"x, y"\n')
+    assert rows == [(3, "b", 'nice "one"'), (4, "c", "x, y")] and report.malformed == 1
+    assert report.shown[0]["line"] == 2
+
+
+def test_long_cells_are_read_with_quotation_marks_and_without(read):
+    text = "x" * 300_000
+    assert read(f'a,b\n1,"{text}"\n2,{text}\n'.encode())[0] == [(2, "1", text), (3, "2", text)]
+
+
 def test_bytes_of_another_encoding(read):
     rows, report = read("a,b\n1,é\n2,x\n".encode("latin-1"))
     assert rows == [(3, "2", "x")]

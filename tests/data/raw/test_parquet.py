@@ -90,3 +90,11 @@ def test_a_truncated_file(converted, parts):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match="part-a.parquet: cannot be read"):
         converted("parquet", {})
+
+
+def test_what_is_missing_in_a_list_is_left_out(converted, parts, tmp_path):
+    items = {"item_id": ["01", "x", "y"], "tags": [["red", None, "blue"], None, [None]]}
+    parts({**ROWS, "item_id": ["01", "x"]})
+    pq.write_table(pa.table(items), tmp_path / "items.parquet")
+    found = converted("parquet", {"_SUCCESS": ""}, items=str(tmp_path / "items.parquet"), texts="tags", all_items=True)
+    assert found.item[1:] == ["01\tred blue", "x\t", "y\t"]

@@ -106,3 +106,10 @@ def test_what_other_programs_leave_in_a_folder_of_parts_is_none_of_its_texts(tmp
         (folder / name).write_bytes(b"x")
     after = read_item_texts(folder, ["title"], ["[PAD]", "b"], cache=tmp_path / "cache")
     assert after.content == before.content and before.fields[1] == ("two",)  # read after the folder has changed
+
+
+def test_numbers_of_other_formats_are_written_as_people_do(tmp_path):
+    items = {"item_id": [7, 8], "price": [12.99, 5.0], "year": [1999, None], "tags": [["a", "b"], []]}
+    pq.write_table(pa.table(items), tmp_path / "toy.item.parquet")
+    read = read_item_texts(tmp_path / "toy.item.parquet", ["price", "year", "tags"], ["[PAD]", "7", "8"])
+    assert read.fields[1] == ("12.99", "1999", "a b") and read.fields[2] == ("5", "", "")
