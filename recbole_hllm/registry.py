@@ -76,7 +76,7 @@ _USERS = {"CDAE", "DiffRec", "ENMF", "LDiffRec", "MacridVAE", "MultiDAE", "Multi
 # With a repair, a way to run here, or, SASRec, keys of ours.
 _MODULES = {
     **{name: name.lower() for name in ("BERT4Rec", "DGCF", "DIEN", "EASE", "ENMF", "FEARec")},
-    **{name: name.lower() for name in ("LINE", "NCL", "S3Rec", "SASRec", "SLIMElastic")},
+    **{name: name.lower() for name in ("LINE", "NCL", "RepeatNet", "S3Rec", "SASRec", "SLIMElastic")},
     **dict.fromkeys(("CDAE", "MacridVAE", "MultiDAE", "MultiVAE", "RecVAE"), "autoencoders"),
     **dict.fromkeys(("DiffRec", "LDiffRec"), "diffusion"),
     **dict.fromkeys(("GCMC", "LightGCN", "NGCF", "SGL", "SpectralCF"), "graphs"),

@@ -17,6 +17,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedC
 PACKED = "recbole_hllm_packed"
 FLASH = "flash_attention_2"
 _HALF = (torch.bfloat16, torch.float16)
+# Of flash attention's kernels: the first GPUs, and how many numbers a head may have: multiples, up to the most.
+_FLASH_CAPABILITY, _FLASH_MULTIPLE, _FLASH_MOST = (8, 0), 8, 256
 # What changes attention's formula, or its mask, in a way that is not known here.
 _UNKNOWN = ("softcap", "s_aux", "position_bias", "sliding_window", "head_mask", "past_key_values", "cache")
 
@@ -179,8 +181,11 @@ class _Formula:
     dropout: float
 
     def has_varlen(self, query: Tensor) -> bool:
-        """Whether a kernel reads texts of any lengths at once."""
-        return varlen_attn is not None and query.is_cuda and query.dtype in _HALF and self.dropout == 0
+        """Whether a kernel reads texts of any lengths at once: flash attention's, on GPUs since Ampere."""
+        if varlen_attn is None or not query.is_cuda or query.dtype not in _HALF or self.dropout:
+            return False
+        able = torch.cuda.get_device_capability(query.device) >= _FLASH_CAPABILITY
+        return able and query.shape[-1] % _FLASH_MULTIPLE == 0 and query.shape[-1] <= _FLASH_MOST
 
     def fused(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
         """By torch's kernels; with a mask, that alone says what is seen."""

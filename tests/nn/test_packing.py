@@ -81,18 +81,26 @@ def test_weights_are_dropped():
         assert torch.equal(outputs, torch.zeros_like(outputs))
 
 
-@pytest.mark.parametrize(("dtype", "is_cuda", "dropout", "there", "expected"), [
-    (torch.bfloat16, True, 0.0, varlen_plainly, True),
-    (torch.float16, True, 0.0, varlen_plainly, True),
-    (torch.float32, True, 0.0, varlen_plainly, False),
-    (torch.bfloat16, False, 0.0, varlen_plainly, False),
-    (torch.bfloat16, True, 0.1, varlen_plainly, False),
-    (torch.bfloat16, True, 0.0, None, False),
+@pytest.mark.parametrize(("changed", "expected"), [
+    ({}, True),
+    ({"dtype": torch.float16}, True),
+    ({"dtype": torch.float32}, False),
+    ({"is_cuda": False}, False),
+    ({"dropout": 0.1}, False),
+    ({"there": None}, False),
+    ({"capability": (7, 5)}, False),
+    ({"capability": (9, 0)}, True),
+    ({"width": 12}, False),
+    ({"width": 256}, True),
+    ({"width": 264}, False),
 ])  # fmt: skip
-def test_one_kernel_for_all_texts_in_half_precision_on_a_gpu(monkeypatch, dtype, is_cuda, dropout, there, expected):
-    monkeypatch.setattr(packed, "varlen_attn", there)
-    query = SimpleNamespace(dtype=dtype, is_cuda=is_cuda)
-    assert packed._Formula(True, 1.0, dropout).has_varlen(query) is expected
+def test_one_kernel_for_all_texts_where_a_gpu_has_it(monkeypatch, changed, expected):
+    of = {"dtype": torch.bfloat16, "is_cuda": True, "dropout": 0.0, "there": varlen_plainly, "capability": (8, 0)}
+    of |= changed
+    monkeypatch.setattr(packed, "varlen_attn", of["there"])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: of["capability"])
+    query = SimpleNamespace(dtype=of["dtype"], is_cuda=of["is_cuda"], device=None, shape=(1, 2, 3, of.get("width", 64)))
+    assert packed._Formula(True, 1.0, of["dropout"]).has_varlen(query) is expected
 
 
 def test_neighbours_of_one_length_are_one_run():

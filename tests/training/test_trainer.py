@@ -67,6 +67,20 @@ def test_accumulated_batches_equal_one_large_batch(prepare, batch_size, accumula
     assert small.trainer.steps == large.trainer.steps == math.ceil(rows / (batch_size * accumulation))
 
 
+@pytest.mark.parametrize("model", ["SASRecCE", "HLLM"])
+def test_accumulated_batches_count_by_their_targets(prepare, model):
+    """Losses are means over targets: rows of one batch have more of them than those of the other."""
+    keys = {"learner": "sgd", "learning_rate": 1.0, "shuffle": False, "epochs": 1, **STILL}
+    keys |= {"HLLM": {"negatives": "catalogue", "nce_thres": None, "scheduler": "none"}}.get(model, {})
+    found = []
+    for folder, further in (("small", {"gradient_accumulation_steps": 2}), ("large", {})):
+        prepared = prepare(model, train_batch_size=14 if folder == "large" else 7, folder=folder, **keys, **further)
+        torch.manual_seed(0)
+        fit(prepared, validated=False)
+        found.append(weights(prepared.model))
+    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
+
+
 def test_gradients_are_clipped_to_the_norm(prepare):
     keys = {"learner": "sgd", "learning_rate": 1.0, "train_batch_size": 1000, "epochs": 1, **STILL}
     free, clipped = prepare(**keys), prepare(clip_grad_norm={"max_norm": 1e-3}, folder="clipped", **keys)

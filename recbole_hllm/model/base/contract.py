@@ -91,7 +91,7 @@ class Recommender(AbstractRecommender):
         type: RecBole's kind of model. TRADITIONAL ones count in one pass over the rows and are not trained.
         IMPLEMENTATIONS: value of the key ``implementation`` -> keys whose defaults differ from the
             property file; empty: none.
-        AUTOCASTS: its products of matrices can be of bf16 or fp16; torch's sparse ones cannot.
+        AUTOCASTS: it computes under autocast in bf16 or fp16; sparse products, for one, do not.
         DRAWS_NEGATIVES: the loss compares with items that a sampler draws.
         NUMBERED_ROWS: training rows bring their number, in ``row_number``.
         READS_HISTORY: labelled rows bring the history before them.

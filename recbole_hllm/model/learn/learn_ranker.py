@@ -92,6 +92,8 @@ class LEARNRanker(LabelledScorer, CatalogueScorer, NeedsRuns):
         known = isinstance(names, list) and all(isinstance(name, str) and name in FEATURES for name in names)
         if not known or len(set(names)) < len(names):
             raise ConfigError(f"learn_features: {names!r} is not a list of {', '.join(FEATURES)}")
+        if settings.weights == "bf16":
+            raise ConfigError("weights: bf16: LEARNRanker reads a finished LEARN as it was trained; leave it out")
         check_same_data(settings, "learn_keys", settings.learn_keys or {})
         _ranker_keys(config)
 

@@ -75,7 +75,9 @@ class DeepSpeedEngine(SharedEngine):
         """Scalar loss of this process's rows."""
         self.wrapped.set_gradient_accumulation_boundary(last)
         with read_alike(self.stage == 3):
-            return super().loss(rows, loss_function, last)
+            loss = super().loss(rows, loss_function, last)
+        self.density = None  # DeepSpeed steps with the sum of gradients as it is
+        return loss
 
     def add_gradients(self, loss: Tensor) -> None:
         """DeepSpeed's backward pass; of a batch that no step follows, what it calls a step only counts."""

@@ -1,6 +1,6 @@
 """What the training loop asks of an engine, and the engine of one process."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -62,6 +62,9 @@ class Engine:
 
     def __init__(self, model: Any, optimizer: torch.optim.Optimizer, settings: RunKeys) -> None:
         self.model, self.optimizer, self.settings = model, optimizer, settings
+        # Of several batches of a step: of how many numbers a row the last one's loss is the mean, and the sum of weights.
+        self.density: float | Tensor | None = None
+        self._weights: float | Tensor = 0.0
         self.clip_grad_norm = settings.clip_grad_norm
         scaled = settings.precision == "fp16" and model.type != ModelType.TRADITIONAL
         self.scaler = torch.amp.GradScaler(settings.device.type, enabled=scaled)
@@ -99,15 +102,26 @@ class Engine:
             last: ``step`` comes after this batch.
         """
         loss: Tensor = self.wrapped(rows, loss_function)
+        if self.settings.gradient_accumulation_steps > 1 and self.model.loss_parts is not None:
+            self.density = self.model.loss_parts / max(len(rows), 1)
         return loss
 
     def backward(self, loss: Tensor, share: float = 1.0) -> None:
-        """Adds ``share`` of the gradients of a ``loss``, the one that ``loss`` gave last."""
-        self.add_gradients(loss * share)
+        """Adds the gradients of a ``loss``, the one that ``loss`` gave last.
+
+        Args:
+            share: of its rows among those of the step. Where the loss is the mean of several numbers a row, the batch
+                counts for as many as it has.
+        """
+        weight = share if self.density is None else share * self.density
+        self._weights = self._weights + weight
+        self.add_gradients(loss * weight)
 
     def add_gradients(self, loss: Tensor) -> None:
         """Adds the gradients of a loss that is weighed already."""
         self.scaler.scale(loss).backward()
+        if self.masters and not self.several:  # a sum of many in bf16 loses what is small; DDP averages the sum itself
+            self.masters.take_gradients()
 
     def means(self, loss: Tensor, terms: Mapping[str, Any]) -> tuple[Tensor, Mapping[str, Any]]:
         """Loss and terms of the last batch as one process alone has them; neither is waited for."""
@@ -117,9 +131,11 @@ class Engine:
         """One step of the optimizer with the gradients there are; whether it was made: fp16 skips some."""
         if self.masters:
             self.masters.take_gradients()
+        stepped = self.masters.stepped if self.masters else list(self.model.parameters())
+        self._divide(stepped)
         if self.clip_grad_norm:
             self.scaler.unscale_(self.optimizer)
-            clip_grad_norm_(self.masters.stepped if self.masters else self.model.parameters(), **self.clip_grad_norm)
+            clip_grad_norm_(stepped, **self.clip_grad_norm)
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -127,6 +143,16 @@ class Engine:
             self.masters.write_back()
         self.optimizer.zero_grad(set_to_none=True)
         return self.scaler.get_scale() >= before
+
+    def _divide(self, stepped: Sequence[Tensor]) -> None:
+        """Divides gradients by the weights of their batches, which are 1 together where a row is one number."""
+        weights, self._weights = self._weights, 0.0
+        if self.density is None:
+            return
+        least = torch.as_tensor(weights, dtype=torch.float32).clamp(min=torch.finfo(torch.float32).tiny)
+        for weight in stepped:
+            if weight.grad is not None:
+                weight.grad /= least.to(weight.device)
 
     # ---- between steps ----
 

@@ -29,10 +29,12 @@ class Masters:
         self.stepped: list[Tensor] = [weight for group in optimizer.param_groups for weight in group["params"]]
 
     def take_gradients(self) -> None:
-        """The masters' gradients are those of the weights, which have none then."""
+        """Adds the gradients of the weights, which have none then, to those of the masters."""
         for weight, master in self.pairs:
-            master.grad = None if weight.grad is None else weight.grad.float()
-            weight.grad = None
+            if weight.grad is not None:
+                own = weight.grad.float()
+                master.grad = own if master.grad is None else master.grad.add_(own)
+                weight.grad = None
 
     @torch.no_grad()
     def write_back(self) -> None:

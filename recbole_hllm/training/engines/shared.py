@@ -36,7 +36,10 @@ class SharedEngine(Engine):
         parts = self.model.loss_parts
         parts = 0 if rows.stands_in else len(rows) if parts is None else parts
         own = torch.as_tensor(parts, dtype=torch.float64, device=loss.device)
-        self._share = own / _sum(own.clone()).clamp(min=1)
+        of_all = _sum(own.clone()).clamp(min=1)
+        self._share = own / of_all
+        if self.density is not None:
+            self.density = (of_all / _sum(torch.full_like(own, 0 if rows.stands_in else len(rows)))).to(loss.dtype)
         return loss
 
     def backward(self, loss: Tensor, share: float = 1.0) -> None:

@@ -40,9 +40,21 @@ def test_small_steps_are_not_lost():
         masters.take_gradients()
         assert weight.grad is None and master.grad.dtype == torch.float32
         optimizer.step()
+        optimizer.zero_grad()
         masters.write_back()
     torch.testing.assert_close(master, torch.full_like(master, 0.99), rtol=0, atol=1e-5)
     assert torch.equal(weight, master.bfloat16()) and weight[0, 0].item() < 1
+
+
+def test_small_gradients_are_not_lost():
+    """300 and 1 are added up in float32: bf16 has no number between 300 and 302."""
+    model, optimizer = built()
+    masters = Masters(model, optimizer)
+    weight, master = masters.pairs[0]
+    for value in (300.0, 1.0):
+        weight.grad = torch.full_like(weight, value)
+        masters.take_gradients()
+    assert torch.equal(master.grad, torch.full_like(master, 301.0)) and weight.grad is None
 
 
 def test_what_is_loaded_while_masters_show_is_theirs():
