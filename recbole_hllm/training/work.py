@@ -71,7 +71,7 @@ class WorkCounter:
             known = not self.texts.trained
             self.of_items = [(_Matrices.of(part, False, known=known), times) for part, times in reading.of_items]
         parts = (part for part in model.children() if reading is None or part is not reading.module)
-        self.others = [_Matrices.of(part, checkpointing) for part in parts]
+        self.others = [_Matrices.of(part, checkpointing) for part in (*parts, *model.modules_beside())]
 
     def of(self, rows: Interaction) -> Work:
         """The work of a batch."""

@@ -222,3 +222,25 @@ def test_works_are_added():
     work = Work(1, 1, 5, 2, 10)
     work.add(Work(2, 1, 6, 3, 20), 0.5)
     assert work == Work(2, 1.5, 8, 3.5, 20)
+
+
+def test_a_teacher_that_reads_every_batch_again_is_counted(first_batch):
+    """Forward alone, as often as the student's layers read."""
+    found = {}
+    for cached in (True, False):
+        model, config, rows = first_batch("SLMRec", teacher_cache=cached)
+        found[cached] = WorkCounter(config, model, labelled=False).of(rows)
+    teacher = model.states.teacher
+    tables = {module for module in teacher.modules() if isinstance(module, torch.nn.Embedding)}
+    matrices = sum(linear_flops(part) for part in teacher.children() if part not in tables)
+    assert found[False].flops - found[True].flops == pytest.approx(matrices * found[True].positions)
+
+
+def test_words_that_a_head_shares_with_the_table_are_counted(first_batch, settings_of):
+    """As those of a head of its own."""
+    sizes = settings_of("PromptLLMTuned")["item_llm_config"]
+    found = []
+    for tied in (True, False):
+        model, config, rows = first_batch("PromptLLMTuned", item_llm_config={**sizes, "tie_word_embeddings": tied})
+        found.append(WorkCounter(config, model, labelled=False).of(rows).flops)
+    assert found[0] == pytest.approx(found[1])

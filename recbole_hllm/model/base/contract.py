@@ -206,6 +206,10 @@ class Recommender(AbstractRecommender):
         products = 2 + table.weight.requires_grad  # forward, and gradients of both
         return 2.0 * products * len(rows) * table.num_embeddings * table.embedding_dim
 
+    def modules_beside(self) -> Sequence[nn.Module]:
+        """Modules of other models that read the histories of a batch of training rows, too. Default: none."""
+        return ()
+
     def item_reading(self) -> ItemReading | None:
         """How the texts of a batch's items are read, for a plan; None: no texts are read in training."""
         return None

@@ -121,6 +121,14 @@ class PromptLLMTuned(PromptReader):
         """Tokens of the prompts of a batch of training rows."""
         return len(self.prompts.of_windows(rows[self.ITEM_SEQ])[0])
 
+    def scoring_flops(self, rows: Interaction) -> float:
+        """Of words that a head shares with the table it reads; a head of its own is a layer like others."""
+        if any(weight.dim() > 1 for weight in self.lm_head.parameters()):
+            return 0.0
+        words = self.reader.backbone.get_input_embeddings().weight
+        products = 2 + words.requires_grad  # forward, and gradients of both
+        return 2.0 * products * self.positions_read(rows) * words.numel()
+
     def inference_parameters(self) -> int:
         """How many numbers are needed to recommend: not the head over words; LoRA counts as merged."""
         return sum(weight.numel() for name, weight in self.reader.named_parameters() if ".lora_" not in name)

@@ -1,6 +1,6 @@
 """SLMRec (arXiv 2405.17890): the first layers of an E4SRec, taught block by block by all of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -207,6 +207,10 @@ class SLMRec(E4SRec):
             loss = loss + terms["teacher_ce"]
         self.loss_terms = {name: value.detach() for name, value in terms.items()}
         return loss
+
+    def modules_beside(self) -> Sequence[nn.Module]:
+        """A teacher that reads every batch again; one that is trained beside it is a child."""
+        return [self.states.teacher] if isinstance(self.states, FreshStates) and not self.online else []
 
     def scoring_flops(self, rows: Interaction) -> float:
         """Its own logits, those of the further heads, and those of a teacher that is trained beside it."""

@@ -62,7 +62,7 @@ class Engine:
 
     def __init__(self, model: Any, optimizer: torch.optim.Optimizer, settings: RunKeys) -> None:
         self.model, self.optimizer, self.settings = model, optimizer, settings
-        # Of several batches of a step: of how many numbers a row the last one's loss is the mean, and the sum of weights.
+        # Of several batches of a step: how many numbers a row the last loss is the mean of, and the sum of weights.
         self.density: float | Tensor | None = None
         self._weights: float | Tensor = 0.0
         self.clip_grad_norm = settings.clip_grad_norm
