@@ -80,7 +80,7 @@ class ItemCache(nn.Module):
         Gradients are those of the whole catalogue, on average: an item of the rows is always there, another one only
         when it is drawn, and what it gets is divided by the probability of that. Otherwise the items of the rows, which
         are targets, would be pulled to the predictions and hardly an item pushed away from them. With ``live_items`` an
-        item of the rows is there as often as it is among the live ones, so that gradients of the Item LLM are smaller by
+        item of the rows is there as often as it is among the live ones: gradients of the Item LLM are smaller by
         about their share.
 
         Args:
