@@ -22,6 +22,7 @@ from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.processes import current
 from recbole_hllm.runs.runs_read import with_runs_read
+from recbole_hllm.runs.trained_on import TRAINED_ON
 from recbole_hllm.runs.versions import versions
 from recbole_hllm.storage.files import finite, json_text, write_json, write_whole, writing
 from recbole_hllm.training.curve import cost_of_best
@@ -81,7 +82,8 @@ def forgotten_unless_begun(folder: Path, new: bool, errors: type[Exception]) -> 
         yield
     except errors:
         if new and current().is_first and not any((folder / name).exists() for name in _FOLDERS):
-            (folder / "config.yaml").unlink(missing_ok=True)
+            for name in ("config.yaml", TRAINED_ON):
+                (folder / name).unlink(missing_ok=True)
         raise
 
 

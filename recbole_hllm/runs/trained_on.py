@@ -16,7 +16,7 @@ from recbole_hllm.errors import ConfigError
 from recbole_hllm.processes import current
 from recbole_hllm.storage.files import read_json, write_json
 
-FILE = "trained_on.json"
+TRAINED_ON = "trained_on.json"
 # What it says: a digest of the interactions to train on, and one of the numbers of each column that the model knows.
 _TRAINING, _OF_COLUMN = "training", "numbers of "
 
@@ -29,7 +29,7 @@ def keep_trained_on(folder: Path, data: Any) -> None:
         data: the whole data set, after ``build``.
     """
     if current().is_first:
-        write_json(folder / FILE, _facts(data))
+        write_json(folder / TRAINED_ON, _facts(data))
 
 
 def check_trained_on(folder: Path, data: Any, goes_on: bool) -> None:
@@ -73,7 +73,7 @@ def _columns(data: Any) -> list[str]:
 
 def _began(folder: Path, data: Any) -> dict[str, str]:
     """What a run was trained on; of one of an earlier version, which wrote no such file, what its protocol says."""
-    if (folder / FILE).is_file():
-        return dict(read_json(folder / FILE))
+    if (folder / TRAINED_ON).is_file():
+        return dict(read_json(folder / TRAINED_ON))
     kept = read_json(folder / "protocol.json").get("fingerprint", {}) if (folder / "protocol.json").is_file() else {}
     return {_TRAINING: kept[_TRAINING], _OF_COLUMN + data.iid_field: kept["item_ids"]} if "item_ids" in kept else {}

@@ -8,9 +8,10 @@ import torch
 from recbole_hllm import Config, create_dataset, data_preparation, run
 
 # isort: split
-from recbole.model import context_aware_recommender, general_recommender, sequential_recommender
+from recbole.model import context_aware_recommender, general_recommender
 from recbole.utils import ModelType
 
+from recbole_hllm.model.base.recbole_models import sequential_recommender
 from recbole_hllm.model.base.user_items import ScoresUserItems
 from recbole_hllm.registry import _MENDED, _REFUSED, _USERS, get_spec, model_names
 from recbole_hllm.runs.run import load_run

@@ -1,13 +1,11 @@
 """DGCF: RecBole's, for batches of any size."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from recbole.model.general_recommender import DGCF as RecBoleDGCF
 
-from recbole_hllm.model.base.interaction_graph import OverGraph
 
-
-class DGCF(OverGraph, RecBoleDGCF):
+class DGCF(RecBoleDGCF):
     """RecBole's DGCF, whose loss correlates factors over users and items drawn for each batch, as many of either as
     the larger of both has for a batch: at least one here, and at most all of the smaller.
 
@@ -16,6 +14,7 @@ class DGCF(OverGraph, RecBoleDGCF):
         dataset: the training part of a SequenceDataset.
     """
 
+    AUTOCASTS: ClassVar[bool] = False  # its products are of sparse matrices
     cor_batch_size: int
 
     def __init__(self, config: Any, dataset: Any) -> None:

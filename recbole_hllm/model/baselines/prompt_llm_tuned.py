@@ -126,6 +126,7 @@ class PromptLLMTuned(PromptReader):
         if any(weight.dim() > 1 for weight in self.lm_head.parameters()):
             return 0.0
         words = self.reader.backbone.get_input_embeddings().weight
+        assert isinstance(words, Tensor), "a table of words has weights"
         products = 2 + words.requires_grad  # forward, and gradients of both
         return 2.0 * products * self.positions_read(rows) * words.numel()
 

@@ -2,10 +2,10 @@
 
 from typing import ClassVar
 
-from recbole.model.sequential_recommender import RepeatNet as RecBoleRepeatNet
+from recbole_hllm.model.base.recbole_models import sequential_recommender
 
 
-class RepeatNet(RecBoleRepeatNet):
+class RepeatNet(sequential_recommender.RepeatNet):
     """RecBole's RepeatNet (arXiv 1812.02646). It adds up the chances to repeat an item in a table of fp32, which torch
     does not do with those of bf16."""
 
