@@ -38,8 +38,6 @@ def check_negatives(name: str, spec: Any, loss: Any, negatives: Any) -> None:
     drawn = negatives not in (None, "None")
     if isinstance(negatives, dict):  # RecBole refuses anything else
         drawn = negatives.get("distribution", "uniform") not in (None, "None")
-    if issubclass(spec.rows, WindowRows) and isinstance(negatives, dict):
-        _check_of_windows(name, negatives)
     needed = compares_with_drawn(spec, loss)
     with_loss = f" with loss_type: {loss}" if spec.losses else ""
     if needed and not drawn:
@@ -54,17 +52,23 @@ def check_negatives(name: str, spec: Any, loss: Any, negatives: Any) -> None:
         )
 
 
-def _check_of_windows(name: str, negatives: dict[str, Any]) -> None:
-    """Raises ConfigError for what models that learn from every position of a window would pass over in silence."""
+def unread_parts(name: str, spec: Any, negatives: Any) -> dict[str, str]:
+    """Parts of ``train_neg_sample_args`` that a model of windows passes over, each with the reason.
+
+    Args:
+        name: of the model.
+        spec: its ``ModelSpec``.
+        negatives: value of the key.
+    """
+    if not issubclass(spec.rows, WindowRows) or not isinstance(negatives, dict):
+        return {}
+    found = {}
+    number = negatives.get("sample_num", 1)
+    if isinstance(number, int) and number != 1:  # RecBole writes "none" where nothing is drawn
+        found["sample_num"] = f"{name} reads the number of its negatives from num_negatives"
     if negatives.get("dynamic"):
-        raise ConfigError(
-            f"train_neg_sample_args: dynamic: {name} compares every position with many items, and picks none by its "
-            "scores; leave it out, or give it to other models only"
-        )
-    if negatives.get("sample_num", 1) != 1:
-        raise ConfigError(
-            f"train_neg_sample_args: sample_num: {name} reads the number of its negatives from num_negatives; set that"
-        )
+        found["dynamic"] = f"{name} compares every position with many items, and picks none by its scores"
+    return found
 
 
 def compares_with_drawn(spec: Any, loss: Any) -> bool | None:

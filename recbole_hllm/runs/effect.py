@@ -20,6 +20,7 @@ from recbole_hllm.config.places import properties_folder, recbole_folder
 from recbole_hllm.data.files.float_columns import reads_numbers
 from recbole_hllm.data.files.formats import find_table, read_header
 from recbole_hllm.data.labels import reads_labels
+from recbole_hllm.data.negatives import unread_parts
 from recbole_hllm.errors import UserError, did_you_mean
 from recbole_hllm.own_models import is_own
 from recbole_hllm.registry import base_model, property_files
@@ -49,7 +50,7 @@ def tell_of_run(config: Config) -> None:
         reasons.setdefault(why, []).append(key)
     for why, keys in reasons.items():
         _warn(f"{', '.join(keys)} without effect: {why}")
-    for line in unread_columns(config):
+    for line in (*_unread_negatives(config), *unread_columns(config)):
         _warn(line)
 
 
@@ -67,8 +68,14 @@ def tell_of_table(configs: dict[str, Any], given: Collection[str]) -> None:
         if rows and all(name in unread[row] for row in rows):
             why = unread[rows[0]][name] if dot else "no model of this table reads it"
             _warn(f"{key} without effect: {why}")
-    for line in dict.fromkeys(line for config in configs.values() for line in unread_columns(config)):
+    lines = (line for config in configs.values() for line in (*_unread_negatives(config), *unread_columns(config)))
+    for line in dict.fromkeys(lines):
         _warn(line)
+
+
+def _unread_negatives(config: Config) -> list[str]:
+    parts = unread_parts(config["model"], config.spec, config["train_neg_sample_args"])
+    return [f"train_neg_sample_args: {part} without effect: {why}" for part, why in parts.items()]
 
 
 def _warn(line: str) -> None:

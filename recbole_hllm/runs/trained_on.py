@@ -66,6 +66,7 @@ def _facts(data: Any) -> dict[str, str]:
 def _columns(data: Any) -> list[str]:
     """Those whose values the model knows by their numbers. One of sequences knows users by what they had."""
     kind, selected = data.config.spec.model.type, data.config["selected_features"] or []
+    selected = [selected] if isinstance(selected, str) else selected
     if kind == ModelType.CONTEXT:
         return list(data.field2id_token)
     return [data.iid_field, *selected, *([data.uid_field] if kind != ModelType.SEQUENTIAL else [])]

@@ -9,7 +9,8 @@ from recbole.utils import ModelType
 
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.parsing import ROW
-from recbole_hllm.config.scopes import LIMITS, MAY_CHANGE, WITHOUT_WEIGHT
+from recbole_hllm.config.schema import DECLARED, Scope
+from recbole_hllm.config.scopes import LIMITS, MAY_CHANGE, OF_VALIDATION, WITHOUT_WEIGHT
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.registry import base_model
 from recbole_hllm.runs.folder import read_settings
@@ -19,6 +20,8 @@ from recbole_hllm.tables.spread import Job
 
 # Keys whose value is the name of a row, and keys of a table that change none of its runs.
 NAMES_A_ROW = ("ratios_to", "compare_to")
+# Only how results are written, or what is an error; weights stay as they are.
+_ROUNDED = {"metric_decimal_place", "strict_data"}
 OF_TABLES = MAY_CHANGE | {*NAMES_A_ROW, "compare_test", "seeds_for", "show_recommendations", "sanity_rows", "search"}
 
 
@@ -115,12 +118,19 @@ def rows_to_go_on(table: Table) -> list[str]:
         ConfigError: a training that has ended would not change: it had another value of a key, or read another run.
     """
     found: list[str] = []
+    others: list[str] = []  # those of them whose weights may be others then
     for model in table.models:  # each after those that it reads
-        keys, read = _changed_keys(table, model), [name for name in _rows_needed(table, model) if name in found]
-        if keys or read:
-            for folder in _trained(table, model):
-                _check_goes_on(table, model, folder, keys, read)
-            found.append(model)
+        keys, needed = _changed_keys(table, model), _rows_needed(table, model)
+        if not keys and not {*needed} & {*found}:
+            continue
+        found.append(model)
+        read, folders = [name for name in needed if name in others], _trained(table, model)
+        deciding = [key for key in keys if key not in WITHOUT_WEIGHT | _ROUNDED]
+        changed = [key for folder in folders for key in deciding if _differs(table, model, folder, key)]
+        for folder in folders:
+            _check_goes_on(table, model, folder, changed, read)
+        if read or (changed if folders else deciding):
+            others.append(model)
     return found
 
 
@@ -140,14 +150,25 @@ def _trained(table: Table, model: str) -> list[Path]:
     return [folder for folder in folders if (folder / "costs.json").is_file()]
 
 
-def _check_goes_on(table: Table, model: str, folder: Path, keys: Sequence[str], read: Sequence[str]) -> None:
+def _differs(table: Table, model: str, folder: Path, key: str) -> bool:
+    """Whether the run in a folder was trained with another value, whatever the table began with."""
+    return bool(read_settings(folder).get(key) != table.configs[model].settings.get(key))
+
+
+def _check_goes_on(table: Table, model: str, folder: Path, changed: Sequence[str], read: Sequence[str]) -> None:
+    """Raises ConfigError where a training that has ended would not be the one that these keys make.
+
+    Args:
+        changed: keys that decide weights, with another value than that of its training.
+        read: rows that it read, which would be others now.
+    """
     again = f"make another table, or move {folder} away to train it again"
     if read:
         raise ConfigError(
             f"{model}: its run is finished and read {ROW}{read[0]}, which would be another run with these keys; {again}"
         )
-    began, now = read_settings(folder), table.configs[model].settings
-    for key in keys:
-        decides = key not in WITHOUT_WEIGHT | LIMITS
-        if decides and read_json(folder / "costs.json").get("converged") and began.get(key) != now.get(key):
+    by_itself = read_json(folder / "costs.json").get("converged")
+    for key in changed:
+        of_data = key in OF_VALIDATION or key in DECLARED and DECLARED[key].scope is Scope.PROTOCOL
+        if key not in LIMITS and (by_itself or of_data):
             raise ConfigError(f"{key}: the finished run of {model} was trained with another value; {again}")

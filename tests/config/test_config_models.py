@@ -41,17 +41,6 @@ def test_incomplete_eval_args_keep_the_order_of_time(toy):
     assert ordered["split"] == {"RS": [0.8, 0.1, 0.1]}
 
 
-@pytest.mark.parametrize("model", ["SASRecSS", "HLLM"])
-def test_models_of_windows_have_a_number_of_negatives_of_their_own(toy, model):
-    for negatives, match in (
-        ({"sample_num": 3}, "sample_num: .* reads the number of its negatives from num_negatives"),
-        ({"dynamic": True, "candidate_num": 5}, "dynamic: .* picks none by its scores"),
-    ):
-        with pytest.raises(ConfigError, match=f"train_neg_sample_args: {match}"):
-            Config(model, "toy", config_dict=toy | {"train_neg_sample_args": negatives})
-    Config(model, "toy", config_dict=toy | {"train_neg_sample_args": {"distribution": "popularity", "sample_num": 1}})
-
-
 @pytest.mark.parametrize("model", (*SIX, "NARM", "SINE", "RepeatNet"))
 def test_models_without_negatives_draw_none(model, toy):
     assert Config(model, "toy", config_dict=toy)["train_neg_sample_args"] == NO_NEGATIVES

@@ -199,3 +199,14 @@ def test_files_of_another_folder_than_recboles_ml_100k(tmp_path):
     (tmp_path / "ml-100k" / "ml-100k.inter").touch()
     told = without_effect(Config("SASRec", "ml-100k", config_dict={"data_path": str(tmp_path)}))
     assert list(told) == ["data_path"] and "ml-100k comes with RecBole" in told["data_path"]
+
+
+@pytest.mark.parametrize("model", ["SASRecSS", "HLLM"])
+def test_parts_of_negatives_that_models_of_windows_pass_over(settings_of, caplog, model):
+    negatives = {"sample_num": 3, "dynamic": True, "candidate_num": 5}
+    tell_of_run(Config(model, config_dict={**settings_of(model), "train_neg_sample_args": negatives}))
+    said = f"train_neg_sample_args: sample_num without effect: {model} reads the number of its negatives from"
+    assert said in caplog.text and "train_neg_sample_args: dynamic without effect" in caplog.text
+    caplog.clear()
+    tell_of_run(Config(model, config_dict={**settings_of(model), "train_neg_sample_args": {"sample_num": 1}}))
+    assert "train_neg_sample_args" not in caplog.text

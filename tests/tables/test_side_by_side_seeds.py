@@ -117,6 +117,25 @@ def test_rows_that_read_a_row_which_goes_on_are_made_again(keys, tmp_path, start
     assert [row["test_result"] for row in again["rows"]] == [row["test_result"] for row in whole["rows"]]
 
 
+def test_other_lists_of_a_table_are_evaluated_and_nothing_is_trained(keys, tmp_path, started):
+    """Of a row that reads another one, too; a limit that was written out is no other value."""
+    given = {**keys, "compare_to": None, "SASRecCE@two.item_init": "row:SASRecCE"}
+    before = compare(["SASRecCE", "SASRecCE@two"], config_dict=given, run_dir=tmp_path / "t")
+    more = {"resume": True, "topk": [1, 3], "SASRecCE.epochs": 30, "metric_decimal_place": 6}
+    after = compare([], config_dict=more, run_dir=tmp_path / "t")
+    for one, other in zip(before["rows"], after["rows"], strict=True):
+        assert other["test_result"]["mrr@3"] == pytest.approx(one["test_result"]["mrr@3"], abs=1e-4)
+        assert "mrr@1" in other["test_result"] and other["costs"]["steps"] == one["costs"]["steps"]
+
+
+def test_a_row_that_a_limit_ended_keeps_its_validation(keys, tmp_path, started):
+    given = {**keys, "compare_to": None, "epochs": 1}
+    compare(["SASRec", "BPR"], config_dict=given, run_dir=tmp_path / "t")
+    with pytest.raises(ConfigError, match="mask_history: the finished run of SASRec was trained with another value"):
+        compare([], config_dict={"resume": True, "mask_history": True}, run_dir=tmp_path / "t")
+    assert len(list((tmp_path / "t").rglob("costs.json"))) == 2
+
+
 def test_a_training_that_read_a_row_does_not_stay_when_that_goes_on(keys, tmp_path, started):
     given = {**keys, "compare_to": None, "SASRecCE.epochs": 1, "SASRecCE@two.item_init": "row:SASRecCE"}
     given["SASRecCE@two.epochs"] = 9

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from recbole_hllm.errors import ConfigError, DataError
+from recbole_hllm.errors import ConfigError, DataError, UserError
 from recbole_hllm.storage.files import json_text, read_json
 
 FORMS = {"atomic": "", "parquet": ".parquet"}
@@ -126,7 +126,9 @@ class Output:
         """Files that the new ones take the place of, beside those of the same names: what the conversion before wrote,
         and the same tables in another form. Others are the user's."""
         forms = {name.removesuffix(FORMS[self.form]) + ending for name in self._tables for ending in FORMS.values()}
-        before = read_json(facts) if facts.is_file() else {}
+        before = None
+        with suppress(UserError):  # damaged, or none
+            before = read_json(facts) if facts.is_file() else None
         names = forms | set(before.get("tables", []) if isinstance(before, dict) else [])
         return {path for path in self._possible() if path.name in names - self._tables.keys() - {facts.name}}
 
