@@ -95,7 +95,12 @@ def read_header(
 
 
 def read_table(
-    path: Path, columns: list[str], separator: str = "\t", encoding: str | None = None, ids: Collection[str] = ()
+    path: Path,
+    columns: list[str],
+    separator: str = "\t",
+    encoding: str | None = None,
+    ids: Collection[str] = (),
+    texts: Collection[str] = (),
 ) -> pd.DataFrame:
     """Some columns of a table: float columns as float64, all others as text; empty cells are NaN. Cells of a column of
     lists, which Parquet has, are arrays.
@@ -105,6 +110,7 @@ def read_table(
     Args:
         path, separator, encoding, ids: as for ``read_header``.
         columns: names of columns that the table has.
+        texts: columns whose numbers are texts, too, and may be no whole ones.
 
     Raises:
         UserError: what is wrong with the file; names the line and the column where the format can.
@@ -112,7 +118,7 @@ def read_table(
     if is_atomic(path):
         return reader.read_table(path, columns, separator, encoding)
     if _is_parquet(path):
-        return parquet.read_table(path, columns, separator, encoding, ids)
+        return parquet.read_table(path, columns, separator, encoding, ids, texts)
     return _read(path, "read_table", columns, separator, encoding)
 
 

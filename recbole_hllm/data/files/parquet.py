@@ -221,18 +221,26 @@ def _numbers(values: pa.Array) -> pa.Array:
 
 
 def read_table(
-    path: Path, columns: list[str], separator: str = "\t", encoding: str | None = None, ids: Collection[str] = ()
+    path: Path,
+    columns: list[str],
+    separator: str = "\t",
+    encoding: str | None = None,
+    ids: Collection[str] = (),
+    texts: Collection[str] = (),
 ) -> pd.DataFrame:
     """Some columns, as ``formats.read_table`` has them; cells of lists are arrays.
 
     Raises:
         DataError: as for ``read_blocks``.
     """
-    kinds = read_header(path, ids=ids)
+    as_texts = {*ids, *texts}
+    kinds = read_header(path, ids=as_texts)
     parts: dict[str, list[np.ndarray]] = {name: [np.empty(0, object)] for name in columns}
-    for part, block in _blocks(path, columns, ids):
+    for part, block in _blocks(path, columns, as_texts):
         for name in columns:
-            parts[name].append(_cells(part, name, block[name], kinds[name]))
+            is_text = name in texts and name not in ids and kinds[name] != FeatureType.FLOAT
+            values = _as_words(block[name]) if is_text else block[name]
+            parts[name].append(_cells(part, name, values, kinds[name]))
     table = {}
     for name, cells in parts.items():
         table[name] = np.concatenate(cells).astype(np.float64 if kinds[name] == FeatureType.FLOAT else object)
@@ -240,6 +248,13 @@ def read_table(
     if frame.empty:
         raise DataError(f"{path} has columns but no rows")
     return frame
+
+
+def _as_words(values: pa.Array) -> pa.Array:
+    """Numbers that need not be whole, by their shortest decimal text: 12.99, 5; NaN is missing."""
+    if pa.types.is_floating(values.type):
+        return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.large_string()), values.cast(pa.large_string()))
+    return values.cast(pa.large_string()) if pa.types.is_decimal(values.type) else values
 
 
 def _cells(part: Path, name: str, values: pa.Array, kind: FeatureType) -> np.ndarray:

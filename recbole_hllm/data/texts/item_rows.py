@@ -123,7 +123,7 @@ class ItemFile:
         return [_Column(_texts(table[key])) for key in self.text_keys]
 
     def _table(self, columns: list[str]) -> pd.DataFrame:
-        return read_table(self.path, columns, self.separator, self.encoding, ids=[self.item_field])
+        return read_table(self.path, columns, self.separator, self.encoding, ids=[self.item_field], texts=columns)
 
 
 def state_of(path: Path) -> State:

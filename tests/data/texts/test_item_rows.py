@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from datetime import date
 
 import numpy as np
 import pyarrow as pa
@@ -109,7 +110,17 @@ def test_what_other_programs_leave_in_a_folder_of_parts_is_none_of_its_texts(tmp
 
 
 def test_numbers_of_other_formats_are_written_as_people_do(tmp_path):
-    items = {"item_id": [7, 8], "price": [12.99, 5.0], "year": [1999, None], "tags": [["a", "b"], []]}
+    items = {
+        "item_id": [7, 8], "price": [12.99, 5.0], "year": [1999, None], "tags": [["a", "b"], []],
+        "code": [2**60 + 1, 3], "new": [True, False], "since": [date(2020, 1, 1), None], "size": [float("nan"), 0.5],
+    }  # fmt: skip
     pq.write_table(pa.table(items), tmp_path / "toy.item.parquet")
-    read = read_item_texts(tmp_path / "toy.item.parquet", ["price", "year", "tags"], ["[PAD]", "7", "8"])
-    assert read.fields[1] == ("12.99", "1999", "a b") and read.fields[2] == ("5", "", "")
+    read = read_item_texts(tmp_path / "toy.item.parquet", list(items)[1:], ["[PAD]", "7", "8"])
+    assert read.fields[1] == ("12.99", "1999", "a b", "1152921504606846977", "true", "2020-01-01", "")
+    assert read.fields[2] == ("5", "", "", "3", "false", "", "0.5")
+
+
+def test_an_id_is_a_whole_number(tmp_path):
+    pq.write_table(pa.table({"item_id": [7.5, 8.0], "title": ["a", "b"]}), tmp_path / "toy.item.parquet")
+    with pytest.raises(DataError, match="column item_id: double does not fit item_id:token"):
+        read_item_texts(tmp_path / "toy.item.parquet", ["title"], ["[PAD]", "8"])
