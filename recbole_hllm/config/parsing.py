@@ -57,7 +57,8 @@ def chosen_precision(given: str | None, device: torch.device, model: str, autoca
         return fast_precision(device) if autocasts else "fp32"
     if not autocasts and given not in (None, "fp32"):
         raise ConfigError(
-            f"precision: {model} has products or sums that torch does not do in {given}; give fp32, or auto"
+            f"precision: {model} has products or sums that torch does not do in {given}; give fp32 or "
+            f"auto, in a table {model}.precision"
         )
     return given
 

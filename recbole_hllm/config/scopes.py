@@ -1,4 +1,4 @@
-"""Which keys may differ between rows, change later, or decide what a run is: all derived from the schema."""
+"""Which keys may differ between rows, change later, or decide what a run is: most derived from the schema."""
 
 import recbole_hllm.config.keys.pages  # noqa: F401, it declares every key
 from recbole_hllm.config.schema import Scope, names
@@ -21,5 +21,7 @@ NEVER_SEARCHED = MAY_CHANGE | {"search", "seed", "trials"}
 SOURCES = names(lambda key: key.source)
 # Another value gives the same weights.
 WITHOUT_WEIGHT = names(lambda key: not key.decides_weights)
+# Of the data and how they are evaluated; another value gives other weights, or picks others.
+OF_DATA = names(lambda key: key.scope is Scope.PROTOCOL and key.decides_weights)
 # A prerequisite run has them from the run that needs it.
 INHERITED = names(lambda key: key.scope is Scope.PROTOCOL or key.inherited)

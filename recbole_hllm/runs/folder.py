@@ -35,7 +35,8 @@ KEYS = "keys.yaml"
 # What a run writes; a folder that holds any of it is not written to. A log alone is that of a start that failed.
 _FILES = ("config.yaml", "metrics.json", "costs.json", "protocol.json", "ranks-valid.npz", "ranks-test.npz",
           "segments.json", "scores-test.npz", "curve.json", "versions.json", "picked.json")  # fmt: skip
-_FOLDERS = ("best", "last", "previous", "tensorboard")
+_CHECKPOINTS = ("best", "last", "previous")
+_FOLDERS = (*_CHECKPOINTS, "tensorboard")
 
 
 def new_folder(config: Config, run_dir: str | Path | None, resumed: dict[str, Any] | None = None) -> Path:
@@ -167,7 +168,7 @@ def check_same_run(folder: Path, saved: dict[str, Any], config: Config) -> None:
 
 def _check_same_validation(folder: Path, saved: dict[str, Any], config: Config) -> None:
     """Raises ConfigError where the epochs of a training that goes on would be compared otherwise than those before."""
-    if config.spec.model.type == ModelType.TRADITIONAL or not any((folder / name).is_dir() for name in _FOLDERS):
+    if config.spec.model.type == ModelType.TRADITIONAL or not any((folder / name).is_dir() for name in _CHECKPOINTS):
         return
     for key in sorted(OF_VALIDATION & saved.keys()):
         if saved[key] != config.settings.get(key):

@@ -9,8 +9,7 @@ from recbole.utils import ModelType
 
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.parsing import ROW
-from recbole_hllm.config.schema import DECLARED, Scope
-from recbole_hllm.config.scopes import LIMITS, MAY_CHANGE, OF_VALIDATION, WITHOUT_WEIGHT
+from recbole_hllm.config.scopes import LIMITS, MAY_CHANGE, OF_DATA, WITHOUT_WEIGHT
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.registry import base_model
 from recbole_hllm.runs.folder import read_settings
@@ -20,8 +19,8 @@ from recbole_hllm.tables.spread import Job
 
 # Keys whose value is the name of a row, and keys of a table that change none of its runs.
 NAMES_A_ROW = ("ratios_to", "compare_to")
-# Only how results are written, or what is an error; weights stay as they are.
-_ROUNDED = {"metric_decimal_place", "strict_data"}
+# How results are written, and what is an error: a finished training stays as it is.
+_OF_OUTPUT = {"metric_decimal_place", "strict_data"}
 OF_TABLES = MAY_CHANGE | {*NAMES_A_ROW, "compare_test", "seeds_for", "show_recommendations", "sanity_rows", "search"}
 
 
@@ -125,7 +124,7 @@ def rows_to_go_on(table: Table) -> list[str]:
             continue
         found.append(model)
         read, folders = [name for name in needed if name in others], _trained(table, model)
-        deciding = [key for key in keys if key not in WITHOUT_WEIGHT | _ROUNDED]
+        deciding = [key for key in keys if key not in WITHOUT_WEIGHT | _OF_OUTPUT]
         changed = [key for folder in folders for key in deciding if _differs(table, model, folder, key)]
         for folder in folders:
             _check_goes_on(table, model, folder, changed, read)
@@ -169,6 +168,5 @@ def _check_goes_on(table: Table, model: str, folder: Path, changed: Sequence[str
         )
     by_itself = read_json(folder / "costs.json").get("converged")
     for key in changed:
-        of_data = key in OF_VALIDATION or key in DECLARED and DECLARED[key].scope is Scope.PROTOCOL
-        if key not in LIMITS and (by_itself or of_data):
+        if key not in LIMITS and (by_itself or key in OF_DATA):
             raise ConfigError(f"{key}: the finished run of {model} was trained with another value; {again}")

@@ -16,7 +16,7 @@ from recbole_hllm.evaluation.segments import by_user
 # A verdict other than "no difference found" asks for a p value below it, after Holm's correction.
 LEVEL = 0.05
 BETTER, WORSE, NOTHING, NOT_CONVERGED = "better", "worse", "no difference found", "not converged"
-# Of the bootstrap: samples of users, at a time as many as draw so many users, and the interval's ends.
+# Of the bootstrap: how many samples of users; about how many users are drawn at a time; and the interval's ends.
 _SAMPLES, _AT_ONCE, _ENDS = 2_000, 2_000_000, (2.5, 97.5)
 # Users that a test needs at least.
 _FEWEST = 2
@@ -126,7 +126,7 @@ def paired_tests(differences: np.ndarray, how: str, seed: int) -> list[dict[str,
 
 
 def _p_value(differences: np.ndarray, alike: bool, how: str) -> float:
-    """Of (U,) users' differences. Where they are all the same, the chance that all signs are equal; of 0 it is 1."""
+    """Of (U,) users' differences. Where they are all the same, that of a sign test; 1 where they are all 0."""
     if alike:
         return float(2.0 ** (1 - len(differences))) if differences[0] else 1.0
     test = stats.ttest_1samp(differences, 0) if how == "t-test" else stats.wilcoxon(differences)

@@ -105,3 +105,12 @@ def test_what_only_counts_counts_again_on_other_data(settings, lines, tmp_path):
     run(config_dict={"resume": True, "mask_history": True}, run_dir=tmp_path / "r")
     assert read_json(tmp_path / "r" / "trained_on.json") != before
     load_run(tmp_path / "r")
+
+
+def test_a_run_without_a_checkpoint_begins_with_the_keys_of_now(settings, tmp_path):
+    """It has no epochs yet that could have been compared otherwise."""
+    run("SASRec", config_dict=settings, run_dir=tmp_path / "r")
+    for name in ("best", "last", "previous"):
+        shutil.rmtree(tmp_path / "r" / name, ignore_errors=True)
+    run(config_dict={"resume": True, "valid_metric": "NDCG@3"}, run_dir=tmp_path / "r")
+    assert yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())["valid_metric"] == "NDCG@3"

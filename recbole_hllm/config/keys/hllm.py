@@ -118,7 +118,7 @@ class HLLMTrainingKeys(RunKeys):
         "Autocast: bf16, fp16 or fp32; auto is bf16 where the GPU or CPU has instructions for it, else fp32.",
     )
     epochs: int = default(10, "Most epochs.")
-    stopping_step: float = default(3, "Most validations in a row without a better valid_metric; one more stops it.")
+    stopping_step: float = default(3, "Most validations without a better valid_metric; one more stops training.")
     train_batch_size: int = default(128, "Histories per batch.")
 
 
@@ -276,4 +276,4 @@ class HLLMRankerKeys(HLLMKeys, LabelledKeys, RankingKeys):
     num_negatives: int | None = default(128, "Of the generative loss, shared by a batch.")
     train_batch_size: int = default(256, "Labelled interactions per batch.")
     epochs: int = default(3, "Most epochs; the cosine schedule ends with them.")
-    stopping_step: float = default(1, "Most validations in a row without a better valid_metric; one more stops it.")
+    stopping_step: float = default(1, "Most validations without a better valid_metric; one more stops training.")

@@ -211,7 +211,7 @@ class LEARNTrainingKeys(RunKeys):
     scheduler: str | None = default("cosine", "Learning rate over the steps: none or cosine.")
     warmup_ratio: float = default(0.1, "Share of all steps in which the learning rate rises.")
     epochs: int = default(20, "Most epochs.")
-    stopping_step: float = default(10, "Most validations in a row without a better one; one more stops it.")
+    stopping_step: float = default(10, "Most validations in a row without a better one; one more stops training.")
     train_batch_size: int = default(
         128,
         "Rows of history and targets per batch, at least 2; the targets of other users' rows are the negatives.",

@@ -101,7 +101,7 @@ class OptimisationKeys(Settings):
     clip_grad_norm: dict[str, Any] | None = key(..., "Gradients longer than this are shortened to it.", scope=TRAINING)
     epochs: int = key(..., "Most epochs.", scope=TRAINING, least=0)
     stopping_step: float = key(
-        ..., "Most validations in a row without a better valid_metric; one more stops it.", scope=TRAINING, least=0
+        ..., "Most validations without a better valid_metric; one more stops training.", scope=TRAINING, least=0
     )
     train_batch_size: int = key(..., "Rows per batch.", scope=TRAINING, least=1)
 

@@ -54,4 +54,4 @@ class gSASRecKeys(DotLossKeys, SASRecNCEKeys):
     loss: str = default("gbce")
     num_negatives: int | None = default(256)
     train_batch_size: int = default(32)
-    stopping_step: float = default(20, "Most validations in a row without a better one; one more stops it.")
+    stopping_step: float = default(20, "Most validations in a row without a better one; one more stops training.")

