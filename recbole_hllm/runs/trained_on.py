@@ -12,7 +12,7 @@ from typing import Any
 from recbole.utils import ModelType
 
 from recbole_hllm.data.protocol import token_digest, training_digest
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, Damaged
 from recbole_hllm.processes import current
 from recbole_hllm.storage.files import read_json, write_json
 
@@ -41,6 +41,7 @@ def check_trained_on(folder: Path, data: Any, goes_on: bool) -> None:
     Raises:
         ConfigError: numbers of items differ, or those of other columns that the model knows; or what it was trained on,
             where it goes on. Else that is a warning.
+        Damaged: the file that says so is.
     """
     began, now = _began(folder, data), _facts(data)
     if not began:
@@ -51,7 +52,7 @@ def check_trained_on(folder: Path, data: Any, goes_on: bool) -> None:
             f"{folder}: the weights are of data with other numbers of {', '.join(differing)}: numbers follow the order "
             "of the files and the filters. Take the files and filters of the training, or train again"
         )
-    if began[_TRAINING] != now[_TRAINING]:
+    if began.get(_TRAINING, now[_TRAINING]) != now[_TRAINING]:
         what = f"{folder}: the interactions to train on are not those of its training (data, filters, split)"
         if goes_on:
             raise ConfigError(f"{what}; go on with the same, or begin another run")
@@ -72,9 +73,17 @@ def _columns(data: Any) -> list[str]:
     return [data.iid_field, *selected, *([data.uid_field] if kind != ModelType.SEQUENTIAL else [])]
 
 
-def _began(folder: Path, data: Any) -> dict[str, str]:
+def _began(folder: Path, data: Any) -> dict[str, Any]:
     """What a run was trained on; of one of an earlier version, which wrote no such file, what its protocol says."""
     if (folder / TRAINED_ON).is_file():
-        return dict(read_json(folder / TRAINED_ON))
-    kept = read_json(folder / "protocol.json").get("fingerprint", {}) if (folder / "protocol.json").is_file() else {}
-    return {_TRAINING: kept[_TRAINING], _OF_COLUMN + data.iid_field: kept["item_ids"]} if "item_ids" in kept else {}
+        return _read(folder / TRAINED_ON)
+    kept = _read(folder / "protocol.json").get("fingerprint", {}) if (folder / "protocol.json").is_file() else {}
+    names = {"training": _TRAINING, "item_ids": _OF_COLUMN + data.iid_field}
+    return {name: kept[key] for key, name in names.items() if key in kept}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    kept = read_json(file)
+    if not isinstance(kept, dict):
+        raise Damaged(f"{file} is damaged: it holds no names")
+    return kept

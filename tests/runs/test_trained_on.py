@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from recbole_hllm import load_run, run
-from recbole_hllm.errors import ConfigError
+from recbole_hllm.errors import ConfigError, Damaged
 from recbole_hllm.runs.run import evaluate_run
 from recbole_hllm.storage.files import read_json
 
@@ -114,3 +114,11 @@ def test_a_run_without_a_checkpoint_begins_with_the_keys_of_now(settings, tmp_pa
         shutil.rmtree(tmp_path / "r" / name, ignore_errors=True)
     run(config_dict={"resume": True, "valid_metric": "NDCG@3"}, run_dir=tmp_path / "r")
     assert yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())["valid_metric"] == "NDCG@3"
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{"])
+def test_a_damaged_file_is_named(settings, tmp_path, text):
+    run("Pop", config_dict=settings, run_dir=tmp_path / "r")
+    (tmp_path / "r" / "trained_on.json").write_text(text)
+    with pytest.raises(Damaged, match=r"trained_on\.json"):
+        load_run(tmp_path / "r")
