@@ -23,6 +23,19 @@ def history_lengths(settings: HistoryKeys) -> dict[str, int | None]:
     }
 
 
+def check_named(source: str | None, sizes: Mapping[str, object] | None) -> None:
+    """Raises ConfigError where neither ``user_pretrain_dir`` nor ``user_llm_config`` says what is to be built.
+
+    Args:
+        source: folder or hub id of the language model; None: there is none.
+        sizes: the value of ``user_llm_config``.
+    """
+    if not source and "model_type" not in (sizes or {}):
+        raise ConfigError(
+            f"user_llm_config: {sizes!r} lacks a model_type, say llama; leave the key out for its default"
+        )
+
+
 def check_user_llm(
     spec: BackboneSpec, key: str, lora: LoraSettings | None, lengths: Mapping[str, int | None], further: int = 0
 ) -> None:

@@ -6,9 +6,8 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_hllm.config.keys.baselines import LLMIDRecKeys
-from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.item_table import ItemTableRecommender
-from recbole_hllm.model.base.llm_fit import check_user_llm, history_lengths
+from recbole_hllm.model.base.llm_fit import check_named, check_user_llm, history_lengths
 from recbole_hllm.model.base.next_item import History
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.tuning import tune
@@ -70,8 +69,7 @@ class LLMIDRec(ItemTableRecommender):
 
 def _scratch(settings: LLMIDRecKeys) -> BackboneSpec:
     sizes = settings.user_llm_config
-    if "model_type" not in sizes:
-        raise ConfigError(f"user_llm_config: {sizes!r} lacks a model_type, say llama")
+    check_named(None, sizes)
     # On a CPU plain matrix products beat the fused kernel for histories of a few dozen items.
     attention = "eager" if settings.device.type == "cpu" else None
     return BackboneSpec(

@@ -12,6 +12,7 @@ from recbole_hllm.errors import ConfigError, ModelError
 from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.model.base.exported import Exported, exported
 from recbole_hllm.model.base.language_models import attention, packed
+from recbole_hllm.model.base.llm_fit import check_named
 from recbole_hllm.nn.backbone import BackboneSpec, load_backbone
 from recbole_hllm.nn.item_encoder import ItemEncoder
 from recbole_hllm.nn.probe import is_bidirectional
@@ -85,13 +86,14 @@ def user_spec(settings: HLLMKeys, weights: Weights = Weights.FRESH) -> BackboneS
     """The User LLM.
 
     Raises:
-        ConfigError: keys contradict each other.
+        ConfigError: keys contradict each other, or do not say what is to be built.
     """
     source, user = user_llm_source(settings), settings.user_llm
     if user.init and not source:
         raise ConfigError("user_llm_init: True needs user_pretrain_dir, the pretrained User LLM")
     # Our default is for a User LLM without a folder; a finished run's config.yaml names it as if the user had.
     llm_config = None if source and settings.is_default("user_llm_config") else user.config
+    check_named(source, llm_config)
     return _spec(settings, user, source, llm_config, weights.are_read)
 
 

@@ -6,7 +6,7 @@ from recbole_hllm.config.keys.slmrec import E4SRecKeys
 from recbole_hllm.errors import ConfigError, naming
 from recbole_hllm.model.base.contract import Weights
 from recbole_hllm.model.base.language_models import attention, lora_settings
-from recbole_hllm.model.base.llm_fit import check_prompted_llm, history_lengths
+from recbole_hllm.model.base.llm_fit import check_named, check_prompted_llm, history_lengths
 from recbole_hllm.model.base.trained_run import check_same_data
 from recbole_hllm.model.slmrec.exported import exported_e4srec
 from recbole_hllm.nn.backbone import BackboneSpec, load_tokenizer, skeleton_of
@@ -34,7 +34,7 @@ def llm_spec(settings: E4SRecKeys, weights: Weights = Weights.FRESH) -> Backbone
     """The language model.
 
     Raises:
-        ConfigError: keys contradict each other.
+        ConfigError: keys contradict each other, or do not say what is to be built.
     """
     exported = exported_e4srec(settings.pretrained_e4srec)
     source = str(exported.user_llm) if exported else settings.user_pretrain_dir
@@ -44,6 +44,7 @@ def llm_spec(settings: E4SRecKeys, weights: Weights = Weights.FRESH) -> Backbone
     # Our default is for a language model without a folder.
     if source and settings.is_default("user_llm_config"):
         sizes = None
+    check_named(source, sizes)
     if exported and sizes:
         raise ConfigError("user_llm_config: pretrained_e4srec brings its own language model; leave it empty")
     if pretrained and sizes:

@@ -66,6 +66,16 @@ def test_more_positions_than_there_are(refused, model, own, said):
     refused(model, "^" + said, **own)
 
 
+@pytest.mark.parametrize("model", ["HLLM", "HLLMRanker", "E4SRec", "LLMIDRec"])
+@pytest.mark.parametrize("sizes", [{}, {"hidden_size": 12}])
+def test_a_language_model_that_no_key_names(refused, model, sizes):
+    refused(model, r"^user_llm_config: \{.*\} lacks a model_type, say llama", user_llm_config=sizes)
+
+
+def test_an_emptied_config_is_no_default(refused):
+    refused("HLLM", "^user_llm_config: None lacks a model_type, .* leave the key out", user_llm_config=None)
+
+
 def test_the_last_length_that_fits_is_read(keys):
     config = Config("HLLM", config_dict=keys("HLLM", user_llm_config={**GPT2, "n_positions": 5}))
     config.spec.model.check_keys(config)
