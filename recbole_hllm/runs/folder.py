@@ -16,7 +16,7 @@ from recbole_hllm.config.config import Config
 from recbole_hllm.config.keys.next_item import HistoryKeys
 from recbole_hllm.config.keys.run import RunKeys
 from recbole_hllm.config.renamed import read_saved
-from recbole_hllm.config.scopes import NOT_SAVED, OF_VALIDATION
+from recbole_hllm.config.scopes import LIMITS, NOT_SAVED, OF_OUTPUT, OF_VALIDATION, SOURCES, WITHOUT_WEIGHT
 from recbole_hllm.data.protocol import fingerprint
 from recbole_hllm.data.rows.dataset import SequenceDataset
 from recbole_hllm.errors import ConfigError
@@ -164,6 +164,18 @@ def check_same_run(folder: Path, saved: dict[str, Any], config: Config) -> None:
             f"run_dir: {folder} is a run of {saved.get('model')} on {saved.get('dataset')}, "
             f"not of {settings.model} on {settings.dataset}"
         )
+
+
+def check_same_training(folder: Path, saved: dict[str, Any], config: Config) -> None:
+    """Raises ConfigError where the training in a folder, which had ended, was made with other values than those now.
+    What it read may lie elsewhere by now."""
+    for key in sorted(saved.keys() - WITHOUT_WEIGHT - OF_OUTPUT - LIMITS - SOURCES):
+        if saved[key] != config.settings.get(key):
+            raise ConfigError(
+                f"{key}: the training in {folder} has ended, and was made with {saved[key]}, not with "
+                f"{config.settings.get(key)}; train in another folder, let this training go on with a higher limit "
+                "(epochs, say), or evaluate it otherwise with --evaluate_only"
+            )
 
 
 def _check_same_validation(folder: Path, saved: dict[str, Any], config: Config) -> None:

@@ -26,6 +26,7 @@ from recbole_hllm.runs.effect import tell_of_run
 from recbole_hllm.runs.folder import (
     add_evaluation,
     check_same_run,
+    check_same_training,
     forgotten_unless_begun,
     keep_ranks,
     keep_scores,
@@ -114,7 +115,7 @@ def run(
         complete(config, run_dir, run)  # of which an interrupted training can go on
         keep_settings(folder, config)
         with forgotten_unless_begun(folder, new, Exception):
-            return _run(config, folder)
+            return _run(config, folder, settings)
 
 
 @contextmanager
@@ -139,7 +140,12 @@ def _is_row(files: Any) -> bool:
     return any(isinstance(names, list) and len(names) > 1 for names in models)
 
 
-def _run(config: Config, folder: Path) -> dict[str, Any]:
+def _run(config: Config, folder: Path, saved: dict[str, Any] | None) -> dict[str, Any]:
+    """Trains and evaluates.
+
+    Args:
+        saved: settings of the run in the folder, where it goes on.
+    """
     start, settings = time.perf_counter(), RunKeys.of(config)
     forget_peak_memory(settings.device)  # of a prerequisite run
     if settings.precision == "bf16" != fast_precision(settings.device):
@@ -161,6 +167,8 @@ def _run(config: Config, folder: Path) -> dict[str, Any]:
     seconds = {"preparation_seconds": time.perf_counter() - start}
     show = settings.show_progress and current().is_first
     best_score, best_valid = trainer.fit(train_data, valid_data, show_progress=show)
+    if saved and trainer.resumed_at == trainer.steps:
+        check_same_training(folder, saved, config)
     if valid_data and trainer.valid_ranks is None and not trainer.labelled:  # a resumed run whose best epoch was before
         trainer.evaluate(valid_data, show_progress=show)
         trainer.valid_ranks = trainer.eval_collector.take_ranks()

@@ -9,7 +9,7 @@ from recbole.utils import ModelType
 
 from recbole_hllm.config.config import Config
 from recbole_hllm.config.parsing import ROW
-from recbole_hllm.config.scopes import LIMITS, MAY_CHANGE, OF_DATA, WITHOUT_WEIGHT
+from recbole_hllm.config.scopes import LIMITS, MAY_CHANGE, OF_DATA, OF_OUTPUT, WITHOUT_WEIGHT
 from recbole_hllm.errors import ConfigError
 from recbole_hllm.registry import base_model
 from recbole_hllm.runs.folder import read_settings
@@ -19,8 +19,6 @@ from recbole_hllm.tables.spread import Job
 
 # Keys whose value is the name of a row, and keys of a table that change none of its runs.
 NAMES_A_ROW = ("ratios_to", "compare_to")
-# How results are written, and what is an error: a finished training stays as it is.
-_OF_OUTPUT = {"metric_decimal_place", "strict_data"}
 OF_TABLES = MAY_CHANGE | {*NAMES_A_ROW, "compare_test", "seeds_for", "show_recommendations", "sanity_rows", "search"}
 
 
@@ -124,7 +122,7 @@ def rows_to_go_on(table: Table) -> list[str]:
             continue
         found.append(model)
         read, folders = [name for name in needed if name in others], _trained(table, model)
-        deciding = [key for key in keys if key not in WITHOUT_WEIGHT | _OF_OUTPUT]
+        deciding = [key for key in keys if key not in WITHOUT_WEIGHT | OF_OUTPUT]
         changed = [key for folder in folders for key in deciding if _differs(table, model, folder, key)]
         for folder in folders:
             _check_goes_on(table, model, folder, changed, read)

@@ -59,6 +59,7 @@ def take_up(trainer: Any, loop: dict[str, Any], batches: int) -> None:
     for name in _KEPT:
         if name in loop:
             setattr(trainer, name, loop[name])
+    trainer.resumed_at = trainer.steps
     # Earlier versions counted an epoch that a limit had ended inside, and could not go on with it.
     trainer.epochs_run -= loop.get("epochs_cut", 0)
     trainer.epoch = trainer.epochs_run - 1

@@ -99,6 +99,7 @@ class Trainer(Evaluation):
         self.rates: dict[str, Any] = {}  # of the training, see Throughput.of_run
         self.spent: dict[str, float | None] = {}  # on it, see Throughput.spent
         self.stop_reason: str | None = None
+        self.resumed_at: int | None = None  # after which step a training that goes on was taken up
         self.converged = False
 
     @staticmethod

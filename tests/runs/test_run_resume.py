@@ -179,6 +179,23 @@ def test_a_finished_run_taken_up_again_stays_as_it_is(settings_of, killed_at, tm
     assert [again[key] for key in same] == [costs[key] for key in same]
 
 
+@pytest.mark.parametrize("stopping_step", [0, 9], ids=["early stopping", "limit of epochs"])
+def test_a_training_that_has_ended_keeps_the_keys_that_made_it(settings_of, tmp_path, stopping_step):
+    settings = {**settings_of("SASRec"), "epochs": 5, "stopping_step": stopping_step, "learning_rate": 0.05}
+    first = run("SASRec", config_dict=settings, run_dir=tmp_path / "run")
+    names = ("config.yaml", "metrics.json", "costs.json", "trained_on.json", "ranks-test.npz")
+    before = [(tmp_path / "run" / name).read_bytes() for name in names]
+    with pytest.raises(ConfigError, match="^learning_rate: the training in .* was made with 0.05, not with 0.5; train"):
+        run(config_dict={"resume": True, "learning_rate": 0.5}, run_dir=tmp_path / "run")
+    assert [(tmp_path / "run" / name).read_bytes() for name in names] == before
+    again = run(config_dict={"resume": True, "topk": [2, 10], "eval_batch_size": 7}, run_dir=tmp_path / "run")
+    assert again["best_valid_score"] == first["best_valid_score"] and "recall@2" in again["test_result"]
+    more = {"epochs": 40, "stopping_step": 40, "learning_rate": 0.5}
+    run(config_dict={"resume": True, **more}, run_dir=tmp_path / "run")
+    assert read_settings(tmp_path / "run")["learning_rate"] == 0.5
+    assert read_json(tmp_path / "run" / "costs.json")["epochs"] == 40
+
+
 def test_a_run_of_so_many_steps_goes_on_with_more(settings_of, tmp_path):
     settings = {**settings_of("SASRec"), "train_batch_size": 8, "epochs": 9}
     run("SASRec", config_dict={**settings, "max_steps": 3}, run_dir=tmp_path / "a")
