@@ -1,7 +1,8 @@
 """Copies what is small of finished runs, tables and searches, so that `report` and `reproduce` work on the copy.
 
 Keys, metrics, costs, curves, ranks of the test and tables are copied, without keys that say where data lie and on which
-device a run was made; weights, logs and unfinished runs are not. A run that reads weights of others, such as a Blend,
+device a run was made; weights, logs and unfinished runs are not. A run that was trained first for another, and lies in
+cache_dir, is trained again where that is reproduced; one that reads weights of the table's others, such as a Blend,
 cannot be reproduced alone: make its table again.
 
     PYTHONPATH=. python benchmarks/keep_runs.py runs/answer benchmarks/results/answer/amazon-scientific-2018
@@ -63,13 +64,15 @@ def keep(source: Path, to: Path, trials: bool = False) -> list[Path]:
 
 def _copy(source: Path, to: Path, keys: str, names: tuple[str, ...], moved: Callable[[str], str]) -> None:
     to.mkdir(parents=True, exist_ok=True)
-    values = without_places(yaml.safe_load(moved((source / keys).read_text())))
+    values = yaml.safe_load(moved((source / keys).read_text()))
+    cache = str(values.get("cache_dir") or "no cache").rstrip("/") + "/"
+    values = {key: None if str(value).startswith(cache) else value for key, value in without_places(values).items()}
     (to / keys).write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     for name in names:
         if (source / name).is_file() and name.endswith(".npz"):
             shutil.copyfile(source / name, to / name)
         elif (source / name).is_file():
-            (to / name).write_text(moved((source / name).read_text()))
+            (to / name).write_text(moved((source / name).read_text()).replace(cache, "cache/"))
 
 
 def without_places(keys: dict[str, Any]) -> dict[str, Any]:

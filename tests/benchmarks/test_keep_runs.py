@@ -14,7 +14,8 @@ from recbole_hllm.runs.reproduce import found  # noqa: E402
 
 def a_run(folder: Path, *files: str) -> None:
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"data_path": "/home/me", "epochs": 3, "cache_dir": "/tmp"}))
+    keys = {"data_path": "/home/me", "epochs": 3, "cache_dir": "/home/me/cache"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(keys))
     for name in ("metrics.json", *files):
         (folder / name).write_text(name)
 
@@ -38,6 +39,18 @@ def test_finished_runs_are_kept_without_weights_and_places(tmp_path):
     costs = (to / "SASRec" / "seed-1" / "costs.json").read_text()
     assert costs == f'{{"{to.as_posix()}/HLLM": "{source.absolute()}-more"}}'
     assert keep(source, to, trials=True) == [to / "HLLM" / "trial-1", to / "SASRec" / "seed-1"]
+
+
+def test_a_run_that_was_trained_first_is_named_without_its_place_and_trained_again(tmp_path):
+    source, to = tmp_path / "runs", tmp_path / "kept"
+    a_run(source / "E4SRec")
+    keys = {"cache_dir": "/home/me/cache", "item_table": "/home/me/cache/SASRec-1", "teacher": "/home/me/cache-of-old"}
+    (source / "E4SRec" / "config.yaml").write_text(yaml.safe_dump(keys))
+    (source / "E4SRec" / "costs.json").write_text('{"/home/me/cache/SASRec-1": 1}')
+    keep(source, to)
+    kept = yaml.safe_load((to / "E4SRec" / "config.yaml").read_text())
+    assert kept == {"item_table": None, "teacher": "/home/me/cache-of-old"}
+    assert (to / "E4SRec" / "costs.json").read_text() == '{"cache/SASRec-1": 1}'
 
 
 @pytest.mark.parametrize("to", ["runs", "runs/kept", "."])
