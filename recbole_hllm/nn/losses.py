@@ -1,9 +1,7 @@
 """Losses that compare predicted with true item vectors."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +9,7 @@ from torch import Tensor, nn
 
 from recbole_hllm.nn.binary_blocks import binary_in_blocks
 from recbole_hllm.nn.negative_blocks import Contrast, Remove, contrast_in_blocks
-
-Compare = Callable[[Tensor, Tensor, Tensor, Remove], Contrast]
-"""(P, D) predictions, (P,) logits of the positives, (K, D) or (P, K, D) negatives, which of them do not count."""
+from recbole_hllm.nn.own_products import own_products
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100)
@@ -81,6 +77,7 @@ def info_nce(
     target_bias: Tensor | None = None,
     negative_bias: Tensor | None = None,
     *,
+    places: Tensor | None = None,
     cosine: bool = True,
     calibration: Calibration | None = None,
 ) -> InfoNCEResult:
@@ -99,13 +96,14 @@ def info_nce(
     Args:
         outputs: (P, D) predictions h.
         targets: (P, D) vectors of the true next items.
-        negatives: (K, D) vectors of the sampled items, shared by all positions, or (P, K, D), each position's own.
+        negatives: (K, D) vectors of the sampled items, shared by all positions, or (U, D) with ``places``.
         target_ids: (P,) ids of the targets.
         negative_ids: (K,) or (P, K) ids of the negatives.
         logit_scale: t, scalar, see `clamp_logit_scale`.
         nce_thres: threshold of the false-negative filter; None filters by id only.
         target_bias: (P,) what is added to the logits of the targets; None: nothing.
         negative_bias: (K,) what is added to those of shared negatives; None: nothing.
+        places: (P, K) which of the U vectors are each position's own negatives; None: they are shared.
         cosine: s is a cosine; False: s(a, b) = exp(t) a . b.
         calibration: of gBCE; None: the softmax.
 
@@ -116,7 +114,8 @@ def info_nce(
         outputs, targets, negatives = outputs.float(), targets.float(), negatives.float()
         if cosine:
             outputs, targets, negatives = (F.normalize(x, dim=-1) for x in (outputs, targets, negatives))
-        remove = _false_negatives(targets.detach(), negatives.detach(), target_ids, negative_ids, nce_thres, cosine)
+        of_items = (targets.detach(), negatives.detach(), target_ids, negative_ids, places)
+        remove = _false_negatives(*of_items, nce_thres, cosine)
         # After the scale, so that a logit that is taken out cannot make the gradient of t infinite.
         outputs = outputs * logit_scale.float().exp()
         positive = (outputs * targets).sum(-1)
@@ -125,11 +124,14 @@ def info_nce(
         if negative_bias is not None:  # one number more in each vector: their product has it
             outputs = torch.cat([outputs, torch.ones_like(outputs[:, :1])], dim=1)
             negatives = torch.cat([negatives, negative_bias.float()[:, None]], dim=1)
-        contrast: Compare = contrast_in_blocks if negatives.dim() == 2 else _contrast_with_own
+        n_targets, n_negatives = max(len(targets), 1), negative_ids.shape[-1]
         if calibration is not None:
-            contrast = partial(binary_in_blocks, beta=calibration.beta(negatives.shape[-2]))
-        result = contrast(outputs, positive, negatives, remove)
-    n_targets, n_negatives = max(len(targets), 1), negatives.shape[-2]
+            beta = calibration.beta(n_negatives)
+            result = binary_in_blocks(outputs, positive, negatives, remove, places, beta)
+        elif places is None:
+            result = contrast_in_blocks(outputs, positive, negatives, remove)
+        else:
+            result = _contrast_with_own(outputs, positive, negatives, remove, places)
     return InfoNCEResult(
         loss=result.loss / n_targets,
         surviving=(len(targets) * n_negatives - result.removed) / n_targets,
@@ -137,9 +139,11 @@ def info_nce(
     )
 
 
-def _contrast_with_own(outputs: Tensor, positive: Tensor, negatives: Tensor, remove: Remove) -> Contrast:
-    """As `contrast_in_blocks`, of (P, K, D) negatives; the logits are the least of their memory."""
-    logits = torch.einsum("pd,pkd->pk", outputs, negatives)
+def _contrast_with_own(
+    outputs: Tensor, positive: Tensor, negatives: Tensor, remove: Remove, places: Tensor
+) -> Contrast:
+    """As `contrast_in_blocks`, with each position's own negatives, so few that all logits are kept."""
+    logits = own_products(outputs, negatives, places)
     removed = torch.as_tensor(remove(logits, slice(None)))
     loss = (torch.logaddexp(positive, logits.logsumexp(-1)) - positive).sum()
     return Contrast(loss, removed, (logits.detach() > positive.detach()[:, None]).sum(-1))
@@ -150,11 +154,12 @@ def _false_negatives(
     negatives: Tensor,
     target_ids: Tensor,
     negative_ids: Tensor,
+    places: Tensor | None,
     nce_thres: float | None,
     normalised: bool,
 ) -> Remove:
     """Takes out negatives that are the target itself or too like it."""
-    shared = _SharedIds(negative_ids) if negatives.dim() == 2 else None
+    shared = _SharedIds(negative_ids) if places is None else None
     if nce_thres is not None and not normalised:
         targets, negatives = F.normalize(targets, dim=-1), F.normalize(negatives, dim=-1)
 
@@ -164,10 +169,10 @@ def _false_negatives(
         if nce_thres is None:
             logits[same] = lowest
             return len(same[0])
-        if shared is None:
-            alike = torch.einsum("pd,pkd->pk", targets[part], negatives[part])
-        else:
+        if places is None:
             alike = targets[part] @ negatives.T
+        else:
+            alike = own_products(targets[part], negatives, places[part])
         alike.gt_(nce_thres)[same] = 1
         logits.add_(alike, alpha=lowest)
         return alike.sum().long()

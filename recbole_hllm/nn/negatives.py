@@ -13,13 +13,15 @@ class Negatives:
 
     Args:
         ids: (K,) shared by all positions, or (P, K), each position's own.
-        vectors: (K, D) or (P, K, D).
+        vectors: (K, D), or (U, D) of different items, with ``places``.
         bias: (K,) what is added to the logits of shared ones; None: nothing.
+        places: (P, K) which of the U are each position's own; None: they are shared.
     """
 
     ids: Tensor
     vectors: Tensor
     bias: Tensor | None = None
+    places: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -36,6 +38,21 @@ class Negatives:
 def _or_zeros(negatives: Negatives) -> Tensor:
     bias = negatives.bias
     return torch.zeros(len(negatives), device=negatives.vectors.device) if bias is None else bias
+
+
+def once_each(ids: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
+    """Different items, and where others are among them.
+
+    Args:
+        ids: of any shape.
+        n_items: of the catalogue, with padding.
+
+    Returns:
+        (U,) the different ones of ``ids`` in rising order; and the places of ``ids`` among them, in their shape.
+    """
+    there = torch.zeros(n_items, dtype=torch.bool, device=ids.device)
+    there[ids.reshape(-1)] = True
+    return there.nonzero().view(-1), (there.cumsum(0) - 1)[ids]
 
 
 def log_q_bias(counts: Tensor) -> Tensor:

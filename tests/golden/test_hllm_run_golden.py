@@ -246,8 +246,8 @@ def hard_cosine(pipeline, batch):
     """Of a batch's negatives that are most like their targets, the cosine of the one that its user likes best."""
     seen = []
 
-    def look(outputs, targets, negatives, target_ids, negative_ids, *_, cosine, calibration):
-        assert cosine and calibration is None
+    def look(outputs, targets, negatives, target_ids, negative_ids, *_, places, cosine, calibration):
+        assert cosine and places is None and calibration is None
         outputs, targets, negatives = (F.normalize(vectors, dim=-1) for vectors in (outputs, targets, negatives))
         cosines = (targets @ negatives.T).masked_fill(target_ids[:, None] == negative_ids, -1)
         alike = cosines >= cosines.unique()[-10]

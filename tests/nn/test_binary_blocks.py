@@ -20,10 +20,12 @@ def published_beta(t, n_negatives, n_items):
 
 
 def slow(outputs, targets, negatives, target_ids, negative_ids, beta, cosine):
-    """Mean over positions; (K, D) negatives, or each position's own."""
+    """Mean over positions; (K,) ids of the (K, D) negatives, or (P, K) ids of each position's own in a (U, D) table."""
     losses = []
     for place, (output, target) in enumerate(zip(outputs, targets, strict=True)):
-        own, ids = (x if x.shape[0] != len(outputs) else x[place] for x in (negatives, negative_ids))
+        own, ids = negatives, negative_ids
+        if ids.dim() == 2:
+            own, ids = negatives[ids[place]], ids[place]
         vectors = torch.stack([target, *(v for v, one in zip(own, ids, strict=True) if one != target_ids[place])])
         scores = SCALE.exp() * (torch.cosine_similarity(vectors, output[None]) if cosine else vectors @ output)
         likely = torch.sigmoid(scores)
@@ -37,7 +39,7 @@ def case(own, seed, n_items=6, n_negatives=7):
     target_ids = torch.randint(n_items, (5,), generator=random)
     negative_ids = torch.randint(n_items, (5, n_negatives) if own else (n_negatives,), generator=random)
     outputs = torch.randn(5, 4, generator=random, dtype=torch.float64)
-    return outputs, table[target_ids], table[negative_ids], target_ids, negative_ids
+    return outputs, table[target_ids], table if own else table[negative_ids], target_ids, negative_ids
 
 
 @settings(max_examples=30)
@@ -47,7 +49,8 @@ def test_equals_the_formula(own, cosine, t, seed):
     calibration = Calibration(t, n_items=20)
     leaves = [x.clone().requires_grad_() for x in vectors[:3]]
 
-    ours = info_nce(*leaves, *vectors[3:], SCALE, None, cosine=cosine, calibration=calibration)
+    further = {"places": vectors[4] if own else None, "cosine": cosine, "calibration": calibration}
+    ours = info_nce(*leaves, *vectors[3:], SCALE, None, **further)
     expected = slow(*leaves, *vectors[3:], published_beta(t, 7, 20), cosine)
 
     assert ours.loss.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -69,7 +72,7 @@ def test_beta_of_all_items_and_of_more():
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("at_once", [1, 2, 99])
 def test_blocks_are_one_block(own, at_once):
-    outputs, targets, negatives, *_ = case(own, 3)
+    outputs, targets, negatives, _, ids = case(own, 3)
     results = []
     for size in (5, at_once):
         leaves = [x.clone().requires_grad_() for x in (outputs, negatives)]
@@ -80,7 +83,7 @@ def test_blocks_are_one_block(own, at_once):
             return int(rows.sum())
 
         positive = (leaves[0] * targets).sum(-1) + 0.01  # no ties
-        result = binary_in_blocks(leaves[0], positive, leaves[1], remove, beta=0.3, at_once=size)
+        result = binary_in_blocks(leaves[0], positive, leaves[1], remove, ids if own else None, 0.3, size)
         results.append((*result, *torch.autograd.grad(result.loss, leaves)))
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other)

@@ -113,10 +113,10 @@ def test_shared_negatives_are_everybodys_own(n_targets, n_negatives, nce_thres):
     scale, results = torch.tensor(2.0, dtype=torch.float64), []
     for own in (False, True):
         leaves = [part.clone().requires_grad_() for part in (*vectors[:3], scale)]
-        negatives, ids = leaves[2], vectors[4]
+        ids, places = vectors[4], None
         if own:
-            negatives, ids = negatives.expand(n_targets, -1, -1), ids.expand(n_targets, -1)
-        result = info_nce(*leaves[:2], negatives, vectors[3], ids, leaves[3], nce_thres)
+            ids, places = (numbers.expand(n_targets, -1) for numbers in (ids, torch.arange(n_negatives)))
+        result = info_nce(*leaves[:3], vectors[3], ids, leaves[3], nce_thres, places=places)
         results.append((result, torch.autograd.grad(result.loss, leaves)))
     (shared, gradients), (own, expected) = results
     torch.testing.assert_close(shared.loss, own.loss, rtol=1e-5, atol=1e-6)

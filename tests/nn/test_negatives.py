@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_hllm.nn.losses import info_nce
-from recbole_hllm.nn.negatives import CrossBatchMemory, FurtherNegatives, Negatives, log_q_bias
+from recbole_hllm.nn.negatives import CrossBatchMemory, FurtherNegatives, Negatives, log_q_bias, once_each
 
 
 def drawn(n, n_items=9, dim=4, seed=0):
@@ -14,6 +14,15 @@ def drawn(n, n_items=9, dim=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(1, n_items, (n,), generator=generator)
     return Negatives(ids, torch.randn(n, dim, generator=generator).requires_grad_())
+
+
+@settings(max_examples=40)
+@given(shape=st.sampled_from([(0, 4), (3, 0), (3, 4), (5,)]), n_items=st.integers(2, 50), seed=st.integers(0, 99))
+def test_items_once_each_and_their_places(shape, n_items, seed):
+    ids = torch.randint(n_items, shape, generator=torch.Generator().manual_seed(seed))
+    distinct, places = once_each(ids, n_items)
+    assert distinct.tolist() == sorted(set(ids.flatten().tolist()))
+    assert places.shape == ids.shape and torch.equal(distinct[places], ids)
 
 
 def slow_loss(outputs, targets, negatives, target_ids, negative_ids, scale, target_bias, negative_bias):

@@ -41,7 +41,7 @@ def info_nce_near(expected):
     """
 
     def compute(outputs, targets, negatives, target_ids, negative_ids, logit_scale, nce_thres, **others):
-        assert others in ({}, {"cosine": True, "calibration": None})
+        assert others in ({}, {"places": None, "cosine": True, "calibration": None})
         arguments = (outputs, targets, negatives, target_ids, negative_ids, logit_scale, nce_thres)
         near = _near_threshold(targets, negatives, nce_thres) & (target_ids[:, None] != negative_ids)
         if expected is None or not math.isfinite(expected) or not near.any():
@@ -90,5 +90,5 @@ def nothing_filtered(*_):
     return lambda logits, part: 0
 
 
-def ids_filtered(targets, negatives, target_ids, negative_ids, nce_thres, normalised):
-    return _RIGHT(targets, negatives, target_ids, negative_ids, None, normalised)
+def ids_filtered(targets, negatives, target_ids, negative_ids, places, nce_thres, normalised):
+    return _RIGHT(targets, negatives, target_ids, negative_ids, places, None, normalised)

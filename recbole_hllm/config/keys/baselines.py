@@ -49,8 +49,8 @@ class BaselineLossKeys(NextItemLossKeys):
     negatives: str = default(
         "shared",
         "shared: the same for the whole batch. per_position: each target's own, as published; train_batch_size x "
-        "MAX_ITEM_LIST_LENGTH x num_negatives vectors a step. catalogue: all items, the full softmax, computed in "
-        "blocks; num_negatives and train_neg_sample_args have no part in it.",
+        "MAX_ITEM_LIST_LENGTH x num_negatives are drawn for a step. catalogue: all items, the full softmax, computed "
+        "in blocks; num_negatives and train_neg_sample_args have no part in it.",
     )
     temperature: float | None = default(0.05)
     nce_thres: float | None = default(None)

@@ -44,15 +44,16 @@ def check_further(settings: NextItemLossKeys, has_cache: bool = False) -> None:
         raise ConfigError("num_negatives: 0 leaves nothing to compare with; add in_batch_negatives: True, or draw some")
 
 
-def check_room(number: int, width: int, free: float) -> None:
+def check_room(number: int, vectors: int, width: int, free: float) -> None:
     """Raises ConfigError where so many negatives do not fit into memory, however they are computed.
 
     Args:
         number: of all that a step draws.
+        vectors: how many are in memory for them.
         width: of an item vector.
         free: bytes.
     """
-    needed = number * (_OF_ID + 4 * _COPIES * width)
+    needed = number * _OF_ID + vectors * 4 * _COPIES * width
     if needed > free:
         raise ConfigError(
             f"the {number:,} negatives of a step need {gigabytes(needed)} at least, and {gigabytes(free)} are free; "

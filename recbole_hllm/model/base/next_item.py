@@ -20,7 +20,7 @@ from recbole_hllm.model.base.together import stands_in
 from recbole_hllm.model.base.two_towers import TwoTowers
 from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.nn.losses import Calibration, InfoNCEResult, clamp_logit_scale, info_nce
-from recbole_hllm.nn.negatives import FurtherNegatives, Negatives
+from recbole_hllm.nn.negatives import FurtherNegatives, Negatives, once_each
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.ragged import read_by_length
 from recbole_hllm.nn.user_models.base import UserModel
@@ -148,21 +148,42 @@ class NextItemRecommender(TwoTowers, Servable):
         # As numbers of places: a mask would be counted again, and a GPU waited for, each time it is used.
         real = wanted.nonzero(as_tuple=True)
         self.loss_parts = len(real[0])
-        self.check_drawn(negatives)
-        negatives = negatives[0] if negatives.dim() == 2 else negatives[real]  # (K,) shared, or (P, K)
-        vectors = self.vectors_of(torch.cat([windows.reshape(-1), negatives.reshape(-1)]))
-        sequence, negative = vectors.split([windows.numel(), negatives.numel()])
+        negatives, needed, places = self.negatives_of(negatives, real)
+        self.check_drawn(negatives, needed)
+        vectors = self.vectors_of(torch.cat([windows.reshape(-1), needed]))
+        sequence, negative = vectors.split([windows.numel(), len(needed)])
         sequence = sequence.view(*windows.shape, -1)
         outputs = self.read_by_length(sequence[:, :-1], History.of_windows(windows, interaction))
-        drawn = Negatives(negatives, negative.view(*negatives.shape, vectors.shape[-1]))
+        drawn = Negatives(negatives, negative, places=places)
         result = self.contrast(outputs[real], sequence[:, 1:][real], windows[:, 1:][real], drawn, windows)
         self.report(result)
         return result.loss
 
-    def check_drawn(self, ids: Tensor) -> None:
-        """Raises ConfigError where the negatives of a step, more than in any before, cannot fit into memory."""
+    def negatives_of(self, drawn: Tensor, targets: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the targets are compared with.
+
+        Args:
+            drawn: (1, K) shared by the batch, or (B, S, K).
+            targets: which of the B x S positions are targets.
+
+        Returns:
+            (K,) ids, the same, and None; or each target's own (P, K), the different ones of these, and their places.
+        """
+        if drawn.dim() == 2:
+            return drawn[0], drawn[0], None
+        own = drawn[targets]
+        return own, *once_each(own, self.n_items)
+
+    def check_drawn(self, ids: Tensor, needed: Tensor) -> None:
+        """Raises ConfigError where the negatives of a step, more than in any before, cannot fit into memory.
+
+        Args:
+            ids: of them.
+            needed: those whose vectors are.
+        """
         if ids.numel() > self._most_drawn:
-            check_room(ids.numel(), self._width, free_memory(ids.device))
+            vectors = len(needed) if ids.device.type == "cpu" else ids.numel()  # as own_products has them
+            check_room(ids.numel(), vectors, self._width, free_memory(ids.device))
             self._most_drawn = ids.numel()
 
     def contrast(
@@ -189,6 +210,7 @@ class NextItemRecommender(TwoTowers, Servable):
             negatives.ids,
             scale,
             self.nce_thres,
+            places=negatives.places,
             **biases,
             cosine=self.settings.similarity == "cosine",
             calibration=self.calibration,

@@ -52,10 +52,9 @@ class LLMIDRec(ItemTableRecommender):
         return self.projection(super().vectors_of(ids))
 
     def scoring_flops(self, rows: Interaction) -> float:
-        """The projection of all negatives, too."""
-        negatives = rows[self.NEG_ITEM_ID]
-        each = 1 if negatives.dim() == 2 else int((rows[self.ITEM_SEQ][:, 1:] != 0).sum())
-        return super().scoring_flops(rows) + 6.0 * each * negatives.shape[-1] * self.projection.weight.numel()
+        """The projection of the negatives, too, each item once."""
+        _, needed, _ = self.negatives_of(rows[self.NEG_ITEM_ID], rows[self.ITEM_SEQ][:, 1:] != 0)
+        return super().scoring_flops(rows) + 6.0 * len(needed) * self.projection.weight.numel()
 
     def read_history(self, vectors: Tensor, history: History) -> Tensor:
         """(B, S, D) item vectors -> (B, S, D) predictions by the language model."""

@@ -180,7 +180,7 @@ class HLLMRanker(HLLM, LabelledScorer):
         histories, candidates = self._histories(interaction), interaction[self.ITEM_ID]
         items, labels, weight = histories.items, interaction[self.settings.LABEL_FIELD], self.settings.loss_lambda
         negatives = interaction[self.NEG_ITEM_ID].reshape(-1) if weight else candidates[:0]
-        self.check_drawn(negatives)
+        self.check_drawn(negatives, negatives)
         vectors = self.vectors_of(torch.cat([items.reshape(-1), candidates, negatives]))
         sequence, candidate, negative = vectors.split([items.numel(), len(candidates), len(negatives)])
         sequence, targets = sequence.view(*items.shape, -1), self._as_targets(candidates, candidate)

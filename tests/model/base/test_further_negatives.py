@@ -11,9 +11,10 @@ from recbole_hllm.runs.plan import plan
 
 
 def test_a_negative_needs_its_id_its_vector_and_a_gradient():
-    check_room(1000, 50, 1000 * (32 + 4 * 2 * 50))
+    check_room(1000, 1000, 50, 1000 * (32 + 4 * 2 * 50))
+    check_room(1000, 30, 50, 1000 * 32 + 30 * 4 * 2 * 50)
     with pytest.raises(ConfigError, match="the 1,000 negatives of a step need 0.41 MiB .*take fewer num_negatives"):
-        check_room(1000, 50, 1000 * (32 + 4 * 2 * 50) - 1)
+        check_room(1000, 1000, 50, 1000 * (32 + 4 * 2 * 50) - 1)
 
 
 @pytest.mark.parametrize("model", ["SASRecNCE", "HLLM", "HLLMRanker"])
