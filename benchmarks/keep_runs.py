@@ -1,9 +1,9 @@
 """Copies what is small of finished runs, tables and searches, so that `report` and `reproduce` work on the copy.
 
 Keys, metrics, costs, curves, ranks of the test and tables are copied, without keys that say where data lie and on which
-device a run was made; weights, logs and unfinished runs are not. A run that was trained first for another, and lies in
-cache_dir, is trained again where that is reproduced; one that reads weights of the table's others, such as a Blend,
-cannot be reproduced alone: make its table again.
+device a run was made; weights, logs and unfinished runs are not. A run that reads weights of others of its table, such
+as a Blend, cannot be reproduced alone: make its table again. What was trained first for a run, in cache_dir, is trained
+again where the run is reproduced.
 
     PYTHONPATH=. python benchmarks/keep_runs.py runs/answer benchmarks/results/answer/amazon-scientific-2018
 """
@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from recbole_hllm.config.scopes import MAY_CHANGE
+from recbole_hllm.storage.cache import cache_folder
 
 # Of a run, beside config.yaml, and of a table or a search, beside keys.yaml.
 _OF_A_RUN = ("metrics.json", "costs.json", "protocol.json", "segments.json", "curve.json", "versions.json",
@@ -65,14 +66,23 @@ def keep(source: Path, to: Path, trials: bool = False) -> list[Path]:
 def _copy(source: Path, to: Path, keys: str, names: tuple[str, ...], moved: Callable[[str], str]) -> None:
     to.mkdir(parents=True, exist_ok=True)
     values = yaml.safe_load(moved((source / keys).read_text()))
-    cache = str(values.get("cache_dir") or "no cache").rstrip("/") + "/"
-    values = {key: None if str(value).startswith(cache) else value for key, value in without_places(values).items()}
+    cache = f"{cache_folder(values.get('cache_dir'), values.get('data_path') or '.').absolute()}/"
+    values = _without(cache, without_places(values))
     (to / keys).write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     for name in names:
         if (source / name).is_file() and name.endswith(".npz"):
             shutil.copyfile(source / name, to / name)
         elif (source / name).is_file():
             (to / name).write_text(moved((source / name).read_text()).replace(cache, "cache/"))
+
+
+def _without(cache: str, value: Any) -> Any:
+    """Keys and values, nested ones too, with None for what lies in this folder."""
+    if isinstance(value, dict):
+        return {key: _without(cache, inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without(cache, inner) for inner in value]
+    return None if isinstance(value, str) and value.startswith(cache) else value
 
 
 def without_places(keys: dict[str, Any]) -> dict[str, Any]:

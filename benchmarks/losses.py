@@ -3,8 +3,8 @@
     python benchmarks/losses.py [--positions 2560] [--width 64] [--plain_limit_gb 4]
     python benchmarks/losses.py --own [--positions 856] [--width 256]
 
-With --own each position has negatives of its own, 256 of a catalogue: their vectors are copied to their places, or are
-the entries of a sparse matrix. Else all positions share them.
+With --own each position has negatives of its own, 256 of a catalogue: their vectors are copied to their places, or
+the products are entries of a sparse matrix. Else all positions share them.
 
 Each case is a forward and backward pass in a process of its own. Memory is the process's peak beyond what it held
 before the pass: logits, mask and gradients, without vectors. The plain form, which holds several matrices of

@@ -21,8 +21,10 @@ NEVER_SEARCHED = MAY_CHANGE | {"search", "seed", "trials"}
 SOURCES = names(lambda key: key.source)
 # Another value gives the same weights.
 WITHOUT_WEIGHT = names(lambda key: not key.decides_weights)
-# How results are written, and what is an error: a finished training stays as it is.
-OF_OUTPUT = frozenset({"metric_decimal_place", "strict_data"})
+# How results are computed and written, and what is an error: a finished training stays as it is.
+OF_OUTPUT = frozenset(
+    {"metric_decimal_place", "strict_data", "item_chunk_tokens", "gradient_checkpointing", "attn_implementation"}
+)
 # Of the data and how they are evaluated; another value gives other weights, or picks others.
 OF_DATA = names(lambda key: key.scope is Scope.PROTOCOL and key.decides_weights)
 # A prerequisite run has them from the run that needs it.

@@ -6,14 +6,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from recbole_hllm.errors import ModelError
+
+# Vectors for each of a row's own, up to which the products with all of them cost least; see benchmarks/losses.py.
+_DENSE = 6
 
 
 def own_products(left: Tensor, vectors: Tensor, places: Tensor) -> Tensor:
     """The products of each row with those vectors that are its own.
 
     On a CPU they are the entries of a sparse matrix, so that no vector is copied to each place that it has; what that
-    saves is in benchmarks/README.md. Elsewhere they are copied.
+    saves is in benchmarks/README.md. Elsewhere vectors are copied. Of few vectors all products are made.
 
     Args:
         left: (P, D).
@@ -21,13 +25,26 @@ def own_products(left: Tensor, vectors: Tensor, places: Tensor) -> Tensor:
         places: (P, K) which of the U are each row's own, the same one several times perhaps.
 
     Returns:
-        (P, K), with gradients of both; on a CPU it has no second derivative.
+        (P, K), with gradients of both.
+
+    Raises:
+        ModelError: in the backward pass on a CPU, where a second derivative is to be possible.
     """
-    if len(vectors) <= places.shape[1]:  # the products with all of them are no more
+    if with_all(len(vectors), places.shape[1]):
         return (left @ vectors.T).gather(1, places)
-    if left.device.type != "cpu" or not places.numel():
+    if vectors_are_copied(left.device, len(vectors), places.shape[1]) or not places.numel():
         return torch.einsum("pd,pkd->pk", left, F.embedding(places, vectors))
     return _OwnProducts.apply(left.contiguous(), vectors.contiguous(), places)
+
+
+def with_all(n_vectors: int, own: int) -> bool:
+    """Whether each row is multiplied with all vectors, of which so many are its own."""
+    return n_vectors <= _DENSE * own
+
+
+def vectors_are_copied(device: torch.device, n_vectors: int, own: int) -> bool:
+    """Whether each vector is copied to all its places."""
+    return device.type != "cpu" and not with_all(n_vectors, own)
 
 
 class _OwnProducts(torch.autograd.Function):
@@ -39,11 +56,14 @@ class _OwnProducts(torch.autograd.Function):
         return made.clone()  # no view, so that it may be changed in place
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        if torch.is_grad_enabled():  # sparse products of a graph would be silently wrong
+            raise ModelError("products with own vectors have no second derivative; call backward without create_graph")
         left, vectors, places = ctx.saved_tensors
-        weights, (of_left, of_vectors, _) = _sparse(places, gradient, len(vectors)), ctx.needs_input_grad
-        return weights @ vectors if of_left else None, weights.t() @ left if of_vectors else None, None
+        of_left, of_vectors, _ = ctx.needs_input_grad
+        with torch.autocast("cpu", enabled=False):  # whose types have no sparse products
+            weights = _sparse(places, gradient, len(vectors))
+            return weights @ vectors if of_left else None, weights.t() @ left if of_vectors else None, None
 
 
 def _sparse(places: Tensor, values: Tensor, columns: int) -> Tensor:

@@ -103,8 +103,8 @@ def keys_of_checkpoint(folder: Path, new: bool) -> Iterator[None]:
     before, saved = path.read_text(encoding="utf-8"), _made(last)
     try:
         yield
-    except Exception:
-        if _made(last) == saved:
+    except Exception as error:
+        if isinstance(error, TrainingEnded) or _made(last) == saved:
             write_whole(path, before)
         raise
 
@@ -166,16 +166,37 @@ def check_same_run(folder: Path, saved: dict[str, Any], config: Config) -> None:
         )
 
 
-def check_same_training(folder: Path, saved: dict[str, Any], config: Config) -> None:
-    """Raises ConfigError where the training in a folder, which had ended, was made with other values than those now.
-    What it read may lie elsewhere by now."""
-    for key in sorted(saved.keys() - WITHOUT_WEIGHT - OF_OUTPUT - LIMITS - SOURCES):
-        if saved[key] != config.settings.get(key):
-            raise ConfigError(
-                f"{key}: the training in {folder} has ended, and was made with {saved[key]}, not with "
-                f"{config.settings.get(key)}; train in another folder, let this training go on with a higher limit "
-                "(epochs, say), or evaluate it otherwise with --evaluate_only"
+class TrainingEnded(ConfigError):
+    """Keys were given with which nothing was trained."""
+
+
+def keep_training(folder: Path, saved: dict[str, Any], config: Config, reason: str | None) -> None:
+    """Writes to config.yaml the limits with which the training in a folder has ended, and no step was made since.
+
+    Args:
+        saved: settings of the run before.
+        reason: why it has ended.
+
+    Raises:
+        TrainingEnded: it was made with other values than those now; what it read may lie elsewhere by now.
+    """
+    for key in sorted(saved.keys() - WITHOUT_WEIGHT - OF_OUTPUT - LIMITS):
+        before, now = saved[key], config.settings.get(key)
+        # As text, too: that of a RecBole default, 'None', is read back as nothing.
+        if before != now and str(before) != str(now) and not (key in SOURCES and _is_gone(before)):
+            raise TrainingEnded(
+                f"{key}: the training in {folder} has ended ({reason}), and was made with {before!r}, not with "
+                f"{now!r}; train in another folder, raise the limit that ended this training, or evaluate it "
+                "otherwise with --evaluate_only"
             )
+    if current().is_first:
+        limits = {key: saved[key] for key in LIMITS & saved.keys()}
+        write_yaml(folder / "config.yaml", saved_keys({**config.settings, **limits}))
+
+
+def _is_gone(place: Any) -> bool:
+    """Whether this was a place on a disk."""
+    return isinstance(place, str) and Path(place).is_absolute() and not Path(place).exists()
 
 
 def _check_same_validation(folder: Path, saved: dict[str, Any], config: Config) -> None:

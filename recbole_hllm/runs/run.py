@@ -26,11 +26,11 @@ from recbole_hllm.runs.effect import tell_of_run
 from recbole_hllm.runs.folder import (
     add_evaluation,
     check_same_run,
-    check_same_training,
     forgotten_unless_begun,
     keep_ranks,
     keep_scores,
     keep_settings,
+    keep_training,
     keys_of_checkpoint,
     new_folder,
     read_settings,
@@ -71,9 +71,10 @@ def run(
 ) -> dict[str, Any]:
     """Trains a model, evaluates its best weights and keeps everything in one folder.
 
-    With ``resume`` the unfinished run in ``run_dir`` goes on with its own settings, keys given now on top; with
-    ``evaluate_only`` its best weights are evaluated again, see ``evaluate_run``. A run's folder never says that code
-    of a language model may run (``trust_remote_code``): only the keys given now do.
+    With ``resume`` the unfinished run in ``run_dir`` goes on with its own settings, keys given now on top; a training
+    that has ended keeps the keys that made it. With ``evaluate_only`` its best weights are evaluated again, see
+    ``evaluate_run``. A run's folder never says that code of a language model may run (``trust_remote_code``): only the
+    keys given now do.
 
     Of several processes, which torchrun or deepspeed starts, each calls it: they train and evaluate together, the first
     one writes the folder, and all return the same.
@@ -168,7 +169,7 @@ def _run(config: Config, folder: Path, saved: dict[str, Any] | None) -> dict[str
     show = settings.show_progress and current().is_first
     best_score, best_valid = trainer.fit(train_data, valid_data, show_progress=show)
     if saved and trainer.resumed_at == trainer.steps:
-        check_same_training(folder, saved, config)
+        keep_training(folder, saved, config, trainer.stop_reason)
     if valid_data and trainer.valid_ranks is None and not trainer.labelled:  # a resumed run whose best epoch was before
         trainer.evaluate(valid_data, show_progress=show)
         trainer.valid_ranks = trainer.eval_collector.take_ranks()

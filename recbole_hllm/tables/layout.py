@@ -165,6 +165,7 @@ def _check_goes_on(table: Table, model: str, folder: Path, changed: Sequence[str
             f"{model}: its run is finished and read {ROW}{read[0]}, which would be another run with these keys; {again}"
         )
     by_itself = read_json(folder / "costs.json").get("converged")
+    longer = LIMITS & {*changed}
     for key in changed:
-        if key not in LIMITS and (by_itself or key in OF_DATA):
+        if key not in LIMITS and (by_itself or key in OF_DATA or not longer):
             raise ConfigError(f"{key}: the finished run of {model} was trained with another value; {again}")

@@ -41,15 +41,25 @@ def test_finished_runs_are_kept_without_weights_and_places(tmp_path):
     assert keep(source, to, trials=True) == [to / "HLLM" / "trial-1", to / "SASRec" / "seed-1"]
 
 
-def test_a_run_that_was_trained_first_is_named_without_its_place_and_trained_again(tmp_path):
+@pytest.mark.parametrize("given", ["named", "beside the data", "relative", "of the user"])
+def test_a_run_that_was_trained_first_is_named_without_its_place_and_trained_again(tmp_path, monkeypatch, given):
+    """In the cache_dir of the run, or where it is without one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    cache_dir = {"named": str(tmp_path / "c"), "beside the data": None, "relative": "c", "of the user": "~/c"}[given]
+    cache = tmp_path / ("c" if cache_dir else "data/.recbole_hllm_cache")
     source, to = tmp_path / "runs", tmp_path / "kept"
     a_run(source / "E4SRec")
-    keys = {"cache_dir": "/home/me/cache", "item_table": "/home/me/cache/SASRec-1", "teacher": "/home/me/cache-of-old"}
-    (source / "E4SRec" / "config.yaml").write_text(yaml.safe_dump(keys))
-    (source / "E4SRec" / "costs.json").write_text('{"/home/me/cache/SASRec-1": 1}')
+    table = f"{cache}/SASRec-1"
+    keys = {"item_table": table, "teacher": f"{cache}-of-old", "teacher_keys": {"item_table": table, "lora_r": 4}}
+    of_machine = {"cache_dir": cache_dir, "data_path": str(tmp_path / "data")}
+    (source / "E4SRec" / "config.yaml").write_text(yaml.safe_dump(keys | of_machine))
+    (source / "E4SRec" / "costs.json").write_text(f'{{"{table}": 1}}')
     keep(source, to)
     kept = yaml.safe_load((to / "E4SRec" / "config.yaml").read_text())
-    assert kept == {"item_table": None, "teacher": "/home/me/cache-of-old"}
+    of_teacher = {"item_table": None, "lora_r": 4}
+    assert kept == {"item_table": None, "teacher": f"{cache}-of-old", "teacher_keys": of_teacher}
     assert (to / "E4SRec" / "costs.json").read_text() == '{"cache/SASRec-1": 1}'
 
 

@@ -1,6 +1,7 @@
 """Products of each row with vectors of its own: as a sparse matrix and as copies, values and gradients."""
 
-import warnings
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recbole_hllm.errors import ModelError
 from recbole_hllm.nn import own_products as module
-from recbole_hllm.nn.own_products import own_products
+from recbole_hllm.nn.own_products import own_products, vectors_are_copied, with_all
 
 
 def case(rows, own, vectors, seed):
@@ -20,7 +22,7 @@ def case(rows, own, vectors, seed):
 
 
 @settings(max_examples=40)
-@given(rows=st.integers(0, 6), own=st.integers(0, 6), vectors=st.integers(1, 9), seed=st.integers(0, 999))
+@given(rows=st.integers(0, 6), own=st.integers(0, 6), vectors=st.integers(1, 60), seed=st.integers(0, 999))
 def test_equals_one_product_at_a_time(rows, own, vectors, seed):
     left, right, places = case(rows, own, vectors, seed)
     weights = torch.randn(rows, own, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
@@ -37,7 +39,7 @@ def test_equals_one_product_at_a_time(rows, own, vectors, seed):
 
 def test_a_cpu_copies_no_vector(monkeypatch):
     """What a GPU computes gives the same."""
-    left, right, places = case(4, 3, 7, seed=0)
+    left, right, places = case(4, 3, 40, seed=0)
     copies = torch.einsum("pd,pkd->pk", left, F.embedding(places, right))
     monkeypatch.setattr(module.F, "embedding", lambda *_: pytest.fail("copied"))
     torch.testing.assert_close(own_products(left, right, places), copies)
@@ -45,8 +47,10 @@ def test_a_cpu_copies_no_vector(monkeypatch):
         own_products(left.to("meta"), right.to("meta"), places.to("meta"))
 
 
-def test_gradients_are_those_of_finite_differences():
-    left, right, places = case(3, 4, 5, seed=1)
+@pytest.mark.parametrize("vectors", [5, 40], ids=["all products", "sparse"])
+def test_gradients_are_those_of_finite_differences(vectors):
+    left, right, places = case(3, 4, vectors, seed=1)
+    assert with_all(vectors, 4) == (vectors == 5)
     assert torch.autograd.gradcheck(
         lambda a, b: own_products(a, b, places), (left.requires_grad_(), right.requires_grad_())
     )
@@ -56,10 +60,46 @@ def test_gradients_are_those_of_finite_differences():
         assert [part.grad is not None for part in parts] == [wanted == 0, wanted == 1]
 
 
-def test_a_part_of_a_matrix_and_no_warning():
-    left, right, places = case(4, 3, 7, seed=2)
+def test_a_part_of_a_matrix():
+    left, right, places = case(4, 3, 40, seed=2)
     wide = torch.cat([left, left], dim=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        made = own_products(wide[:, :5], right.T.contiguous().T, places[:, :])
+    made = own_products(wide[:, :5], right.T.contiguous().T, places)
     torch.testing.assert_close(made, own_products(left, right, places))
+
+
+def test_nothing_is_warned_of():
+    """In a process of its own: torch warns of sparse tensors once."""
+    lines = [
+        "import warnings, torch",
+        "from recbole_hllm.nn.own_products import own_products",
+        "warnings.simplefilter('error')",
+        "left = torch.ones(2, 3, requires_grad=True)",
+        "own_products(left, torch.ones(40, 3), torch.zeros(2, 4, dtype=torch.long)).sum().backward()",
+        "print(left.grad)",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert done.returncode == 0 and "4." in done.stdout, done.stderr
+
+
+def test_a_second_derivative_is_refused():
+    left, right, places = case(4, 3, 40, seed=3)
+    products = own_products(left.requires_grad_(), right, places)
+    with pytest.raises(ModelError, match="no second derivative; call backward without create_graph"):
+        torch.autograd.grad(products.sum(), left, create_graph=True)
+
+
+def test_a_backward_pass_under_autocast_is_that_without_it():
+    left, right, places = (part.float() if part.is_floating_point() else part for part in case(4, 3, 40, seed=4))
+    gradients = []
+    for enabled in (False, True):
+        leaves = [part.clone().requires_grad_() for part in (left, right)]
+        products = own_products(*leaves, places).square().sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            gradients.append(torch.autograd.grad(products, leaves))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("device", "vectors", "copied"), [("cpu", 40, False), ("cuda", 40, True), ("cuda", 18, False)])
+def test_what_is_copied(device, vectors, copied):
+    assert vectors_are_copied(torch.device(device), vectors, 3) == copied

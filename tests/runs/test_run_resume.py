@@ -190,10 +190,55 @@ def test_a_training_that_has_ended_keeps_the_keys_that_made_it(settings_of, tmp_
     assert [(tmp_path / "run" / name).read_bytes() for name in names] == before
     again = run(config_dict={"resume": True, "topk": [2, 10], "eval_batch_size": 7}, run_dir=tmp_path / "run")
     assert again["best_valid_score"] == first["best_valid_score"] and "recall@2" in again["test_result"]
+    assert read_settings(tmp_path / "run")["topk"] == [2, 10]
+    run(config_dict={"resume": True, "epochs": 5 if stopping_step else 900}, run_dir=tmp_path / "run")
+    assert read_settings(tmp_path / "run")["epochs"] == 5, "the limit that there was"
     more = {"epochs": 40, "stopping_step": 40, "learning_rate": 0.5}
     run(config_dict={"resume": True, **more}, run_dir=tmp_path / "run")
     assert read_settings(tmp_path / "run")["learning_rate"] == 0.5
     assert read_json(tmp_path / "run" / "costs.json")["epochs"] == 40
+
+
+def test_keys_are_kept_where_the_last_validation_is_made_again(settings_of, tmp_path, monkeypatch):
+    """No step is left, but a checkpoint is written."""
+    settings = {**settings_of("SASRec"), "epochs": 2, "save_every_steps": 1, "learning_rate": 0.05}
+
+    class Ending(Trainer):
+        def _validate(self, *arguments):
+            if self.epochs_run == 2:
+                raise Killed
+            super()._validate(*arguments)
+
+    monkeypatch.setattr(experiment, "Trainer", Ending)
+    with pytest.raises(Killed):
+        run("SASRec", config_dict=settings, run_dir=tmp_path / "run")
+    monkeypatch.undo()
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    with pytest.raises(ConfigError, match="^learning_rate: the training in .* has ended"):
+        run(config_dict={"resume": True, "learning_rate": 0.5}, run_dir=tmp_path / "run")
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+    again = run(config_dict={"resume": True}, run_dir=tmp_path / "run")
+    whole = run("SASRec", config_dict=settings, run_dir=tmp_path / "whole")
+    assert {**again, "run_dir": None} == {**whole, "run_dir": None}
+
+
+def test_what_a_training_read_may_lie_elsewhere_but_not_be_another(settings_of, tmp_path):
+    for name in ("one", "other"):
+        run("SASRecCE", config_dict=settings_of("SASRecCE"), run_dir=tmp_path / name)
+    given = {**settings_of("SASRecCE"), "item_init": str(tmp_path / "one")}
+    first = run("SASRecCE", config_dict=given, run_dir=tmp_path / "run")
+    resumed = {"resume": True, "item_init": str(tmp_path / "other")}
+    with pytest.raises(ConfigError, match="^item_init: the training in .* was made with '.*/one', not with '.*/other'"):
+        run(config_dict=resumed, run_dir=tmp_path / "run")
+    (tmp_path / "one").rename(tmp_path / "moved")
+    resumed["item_init"] = str(tmp_path / "moved")
+    assert run(config_dict=resumed, run_dir=tmp_path / "run")["test_result"] == first["test_result"]
+
+
+def test_a_value_that_is_read_back_otherwise_is_no_other_value(settings_of, tmp_path):
+    """RecBole's default of FEARec's fredom_type is the text None."""
+    first = run("FEARec", config_dict={**settings_of("FEARec"), "epochs": 1, "n_layers": 2}, run_dir=tmp_path / "run")
+    assert run(config_dict={"resume": True}, run_dir=tmp_path / "run") == first
 
 
 def test_a_run_of_so_many_steps_goes_on_with_more(settings_of, tmp_path):

@@ -136,6 +136,17 @@ def test_a_row_that_a_limit_ended_keeps_its_validation(keys, tmp_path, started):
     assert len(list((tmp_path / "t").rglob("costs.json"))) == 2
 
 
+def test_a_row_that_a_limit_ended_keeps_its_keys_unless_the_limit_is_another(keys, tmp_path, started):
+    given = {**keys, "compare_to": None, "epochs": 1}
+    compare(["SASRec", "Pop"], config_dict=given, run_dir=tmp_path / "t")
+    files = {path: path.read_bytes() for path in (tmp_path / "t").rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match="learning_rate: the finished run of SASRec was trained with another value"):
+        compare([], config_dict={"resume": True, "SASRec.learning_rate": 0.5}, run_dir=tmp_path / "t")
+    assert files == {path: path.read_bytes() for path in (tmp_path / "t").rglob("*") if path.is_file()}
+    more = {"resume": True, "SASRec.learning_rate": 0.5, "SASRec.epochs": 2}
+    assert not compare([], config_dict=more, run_dir=tmp_path / "t")["failed"]
+
+
 def test_a_training_that_read_a_row_does_not_stay_when_that_goes_on(keys, tmp_path, started):
     given = {**keys, "compare_to": None, "SASRecCE.epochs": 1, "SASRecCE@two.item_init": "row:SASRecCE"}
     given["SASRecCE@two.epochs"] = 9

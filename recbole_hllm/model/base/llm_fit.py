@@ -30,7 +30,7 @@ def check_named(source: str | None, sizes: Mapping[str, object] | None) -> None:
         source: folder or hub id of the language model; None: there is none.
         sizes: the value of ``user_llm_config``.
     """
-    if not source and "model_type" not in (sizes or {}):
+    if not source and not (sizes or {}).get("model_type"):
         raise ConfigError(
             f"user_llm_config: {sizes!r} lacks a model_type, say llama; leave the key out for its default"
         )

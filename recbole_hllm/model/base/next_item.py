@@ -21,6 +21,7 @@ from recbole_hllm.model.base.two_towers import TwoTowers
 from recbole_hllm.model.base.unread_keys import tell_unread
 from recbole_hllm.nn.losses import Calibration, InfoNCEResult, clamp_logit_scale, info_nce
 from recbole_hllm.nn.negatives import FurtherNegatives, Negatives, once_each
+from recbole_hllm.nn.own_products import vectors_are_copied, with_all
 from recbole_hllm.nn.precision import autocast
 from recbole_hllm.nn.ragged import read_by_length
 from recbole_hllm.nn.user_models.base import UserModel
@@ -182,7 +183,8 @@ class NextItemRecommender(TwoTowers, Servable):
             needed: those whose vectors are.
         """
         if ids.numel() > self._most_drawn:
-            vectors = len(needed) if ids.device.type == "cpu" else ids.numel()  # as own_products has them
+            copied = ids.dim() == 2 and vectors_are_copied(ids.device, len(needed), ids.shape[1])
+            vectors = ids.numel() if copied else len(needed)
             check_room(ids.numel(), vectors, self._width, free_memory(ids.device))
             self._most_drawn = ids.numel()
 
@@ -270,12 +272,18 @@ class NextItemRecommender(TwoTowers, Servable):
         settings, targets = self.settings, int(np.count_nonzero(rows[self.ITEM_SEQ][:, 1:].cpu().numpy()))
         if self.NEG_ITEM_ID not in rows:
             return 0.0
-        negatives = rows[self.NEG_ITEM_ID].shape[-1] + (settings.cross_batch_negatives or 0)
+        negatives = self._compared_with(rows) + (settings.cross_batch_negatives or 0)
         if settings.in_batch_negatives:
             negatives += targets * current().world_size
         # Forward, gradients of the predictions and of the items, and the filter's cosines.
         products = 2 + self.items_are_trained() + (self.nce_thres is not None)
         return 2.0 * products * targets * negatives * self._width
+
+    def _compared_with(self, rows: Interaction) -> int:
+        """How many drawn negatives each target is multiplied with."""
+        drawn = rows[self.NEG_ITEM_ID]
+        ids, needed, places = self.negatives_of(drawn, rows[self.ITEM_SEQ][:, 1:] != 0)
+        return len(needed) if places is not None and with_all(len(needed), ids.shape[1]) else drawn.shape[-1]
 
     # ---- vectors ----
 

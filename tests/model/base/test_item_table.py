@@ -62,6 +62,16 @@ def test_the_loss_is_that_of_every_position(id_model, name, nce_thres, negatives
     assert model.loss_terms["surviving_negatives"] == pytest.approx(sum(kept) / 7, abs=1e-5)
 
 
+def test_each_item_of_a_positions_own_negatives_is_read_once(id_model, monkeypatch):
+    model, _ = id_model("SASRecNCE", negatives="per_position")
+    read, vectors_of = [], model.vectors_of
+    monkeypatch.setattr(model, "vectors_of", lambda ids: read.append(ids) or vectors_of(ids))
+    own = torch.randint(1, 9, (3, HISTORY, 6), generator=torch.Generator().manual_seed(0))
+    model.calculate_loss(windows(own))
+    real = torch.tensor(WINDOWS)[:, 1:] != 0
+    assert torch.equal(read[0], torch.cat([torch.tensor(WINDOWS).flatten(), own[real].unique()]))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_default_temperature_is_fixed_and_an_empty_one_learned(id_model, name):
     fixed, learned = (id_model(name, **keys)[0] for keys in ({}, {"temperature": None}))

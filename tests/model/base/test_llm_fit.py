@@ -67,7 +67,7 @@ def test_more_positions_than_there_are(refused, model, own, said):
 
 
 @pytest.mark.parametrize("model", ["HLLM", "HLLMRanker", "E4SRec", "LLMIDRec"])
-@pytest.mark.parametrize("sizes", [{}, {"hidden_size": 12}])
+@pytest.mark.parametrize("sizes", [{}, {"hidden_size": 12}, {"model_type": None}])
 def test_a_language_model_that_no_key_names(refused, model, sizes):
     refused(model, r"^user_llm_config: \{.*\} lacks a model_type, say llama", user_llm_config=sizes)
 
