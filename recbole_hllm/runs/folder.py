@@ -24,6 +24,7 @@ from recbole_hllm.processes import current
 from recbole_hllm.runs.runs_read import with_runs_read
 from recbole_hllm.runs.trained_on import TRAINED_ON
 from recbole_hllm.runs.versions import versions
+from recbole_hllm.storage.cache import held_by
 from recbole_hllm.storage.files import finite, json_text, write_json, write_whole, writing
 from recbole_hllm.training.curve import cost_of_best
 from recbole_hllm.training.latency import user_latency
@@ -178,12 +179,12 @@ def keep_training(folder: Path, saved: dict[str, Any], config: Config, reason: s
         reason: why it has ended.
 
     Raises:
-        TrainingEnded: it was made with other values than those now; what it read may lie elsewhere by now.
+        TrainingEnded: it was made with other values than those now, of which files that it read may lie elsewhere.
     """
     for key in sorted(saved.keys() - WITHOUT_WEIGHT - OF_OUTPUT - LIMITS):
         before, now = saved[key], config.settings.get(key)
         # As text, too: that of a RecBole default, 'None', is read back as nothing.
-        if before != now and str(before) != str(now) and not (key in SOURCES and _is_gone(before)):
+        if before != now and str(before) != str(now) and not (key in SOURCES and _may_be(before, now)):
             raise TrainingEnded(
                 f"{key}: the training in {folder} has ended ({reason}), and was made with {before!r}, not with "
                 f"{now!r}; train in another folder, raise the limit that ended this training, or evaluate it "
@@ -194,9 +195,10 @@ def keep_training(folder: Path, saved: dict[str, Any], config: Config, reason: s
         write_yaml(folder / "config.yaml", saved_keys({**config.settings, **limits}))
 
 
-def _is_gone(place: Any) -> bool:
-    """Whether this was a place on a disk."""
-    return isinstance(place, str) and Path(place).is_absolute() and not Path(place).exists()
+def _may_be(before: Any, now: Any) -> bool:
+    """Whether what was read may lie at another place now: the first is gone from a disk, or both hold the same."""
+    is_gone = isinstance(before, str) and Path(before).is_absolute() and not Path(before).exists()
+    return is_gone or bool(held_by(before) == held_by(now))
 
 
 def _check_same_validation(folder: Path, saved: dict[str, Any], config: Config) -> None:

@@ -21,7 +21,7 @@ from recbole_hllm.errors import ConfigError
 from recbole_hllm.model.base.contract import NeedsRuns, ReadsRuns
 from recbole_hllm.processes import current
 from recbole_hllm.runs.folder import saved_keys
-from recbole_hllm.storage.cache import cache_folder, digest, file_digest, locked
+from recbole_hllm.storage.cache import cache_folder, digest, file_digest, held_by, locked
 
 _LIMIT = "max_training_minutes"
 # Values of the key `content` that read texts.
@@ -295,7 +295,7 @@ def _folder_of(
     except ConfigError as error:
         raise ConfigError(f"{key} is empty, so {needed} would be trained first ({key}_keys): {error}") from error
     content = {
-        name: _held_by(value) if name in SOURCES else value
+        name: held_by(value) if name in SOURCES else value
         for name, value in saved_keys(made.settings).items()
         if name not in WITHOUT_WEIGHT
     }
@@ -332,18 +332,6 @@ def _inherited(config: Config, needed: str) -> dict[str, Any]:
     if "content" not in own.internal_config_dict:  # it reads no texts
         shared.discard("text_keys")
     return {key: value for key, value in settings.items() if key in shared}
-
-
-def _held_by(value: Any) -> list[Any]:
-    """Hashes of what is in a file, a run's folder or another one; a name that is none of these stays as it is."""
-    path = Path(str(value)).expanduser()
-    if not value or not path.exists():
-        return value
-    if path.is_file():
-        return [file_digest(path)]
-    weights = path / "best" / "weights.safetensors"
-    files = [weights] if weights.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    return [entry for file in files for entry in (str(file.relative_to(path)), file_digest(file))]
 
 
 def _files(made: Any) -> list[str]:

@@ -211,6 +211,18 @@ def file_digest(path: Path) -> str:
     return sha.hexdigest()
 
 
+def held_by(value: Any) -> list[Any]:
+    """Hashes of what is in a file, a run's folder or another one; a name that is none of these stays as it is."""
+    path = Path(str(value)).expanduser()
+    if not value or not path.exists():
+        return value
+    if path.is_file():
+        return [file_digest(path)]
+    weights = path / "best" / "weights.safetensors"
+    files = [weights] if weights.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return [entry for file in files for entry in (str(file.relative_to(path)), file_digest(file))]
+
+
 def _put_in_place(half_made: Path, folder: Path, meta: dict[str, Any]) -> None:
     """Renames, which is atomic. What stands in the way is either as good as ours or gets out of it first."""
     while True:

@@ -1,5 +1,7 @@
 """run() that goes on: after a kill, after its end, with more epochs, and where there is nothing to go on with."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -223,16 +225,18 @@ def test_keys_are_kept_where_the_last_validation_is_made_again(settings_of, tmp_
 
 
 def test_what_a_training_read_may_lie_elsewhere_but_not_be_another(settings_of, tmp_path):
-    for name in ("one", "other"):
-        run("SASRecCE", config_dict=settings_of("SASRecCE"), run_dir=tmp_path / name)
+    for seed, name in enumerate(("one", "other")):
+        run("SASRecCE", config_dict={**settings_of("SASRecCE"), "seed": seed}, run_dir=tmp_path / name)
     given = {**settings_of("SASRecCE"), "item_init": str(tmp_path / "one")}
     first = run("SASRecCE", config_dict=given, run_dir=tmp_path / "run")
     resumed = {"resume": True, "item_init": str(tmp_path / "other")}
     with pytest.raises(ConfigError, match="^item_init: the training in .* was made with '.*/one', not with '.*/other'"):
         run(config_dict=resumed, run_dir=tmp_path / "run")
-    (tmp_path / "one").rename(tmp_path / "moved")
-    resumed["item_init"] = str(tmp_path / "moved")
-    assert run(config_dict=resumed, run_dir=tmp_path / "run")["test_result"] == first["test_result"]
+    for place, to in (("copied", shutil.copytree), ("moved", shutil.move)):
+        to(read_settings(tmp_path / "run")["item_init"], tmp_path / place)
+        resumed["item_init"] = str(tmp_path / place)
+        assert run(config_dict=resumed, run_dir=tmp_path / "run")["test_result"] == first["test_result"]
+        assert read_settings(tmp_path / "run")["item_init"] == resumed["item_init"]
 
 
 def test_a_value_that_is_read_back_otherwise_is_no_other_value(settings_of, tmp_path):
